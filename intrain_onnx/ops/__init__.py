@@ -1,6 +1,11 @@
-"""ONNX operators as small pure torch functions, one module a family."""
+"""ONNX operators as small pure torch functions, one module a family. Importing this registers them all."""
 
-from intrain_onnx.ops import math
+from importlib import import_module
+from pkgutil import iter_modules
+
 from intrain_onnx.ops.registry import Handler, op, resolve, since_version, supported
 
-__all__ = ["Handler", "math", "op", "resolve", "since_version", "supported"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["Handler", "op", "resolve", "since_version", "supported"]

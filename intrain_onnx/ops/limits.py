@@ -1,0 +1,40 @@
+"""A limit on what an operator may allocate: in an untrusted file a value, not a stored tensor, can ask for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from intrain_onnx.errors import LimitError
+
+MAX_ELEMENTS = 2**31
+"""Most elements that one operator may make where values decide its size, unless ``element_limit`` says else."""
+
+_limit: ContextVar[int] = ContextVar("element_limit", default=MAX_ELEMENTS)
+
+
+@contextmanager
+def element_limit(limit: int) -> Iterator[None]:
+    """Set the most elements that one operator may make, for the calls inside the ``with`` block."""
+    token = _limit.set(limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def check_elements(shape: Iterable[int]) -> None:
+    """Refuse a shape before it is allocated.
+
+    Raises:
+        LimitError: the shape has more elements than the limit.
+    """
+    sizes = [int(size) for size in shape]
+    count = math.prod(sizes)
+    if count > _limit.get():
+        raise LimitError(
+            f"an operator asks for a tensor of shape {sizes}: {count} elements, over the limit of {_limit.get()}",
+            hint="Raise the limit if you trust the file",
+        )
