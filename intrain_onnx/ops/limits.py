@@ -1,4 +1,4 @@
-"""A limit on what an operator may allocate: in an untrusted file a value, not a stored tensor, can ask for it."""
+"""A limit on what an operator may allocate: in an untrusted file a small value can ask for much."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from intrain_onnx.errors import LimitError
 
 MAX_ELEMENTS = 2**31
-"""Most elements that one operator may make where values decide its size, unless ``element_limit`` says else."""
+"""Most elements that one operator may make, unless ``element_limit`` says else."""
 
 _limit: ContextVar[int] = ContextVar("element_limit", default=MAX_ELEMENTS)
 
@@ -35,6 +35,6 @@ def check_elements(shape: Iterable[int]) -> None:
     count = math.prod(sizes)
     if count > _limit.get():
         raise LimitError(
-            f"an operator asks for a tensor of shape {sizes}: {count} elements, over the limit of {_limit.get()}",
+            f"a tensor of shape {sizes} has {count} elements, over the limit of {_limit.get()}",
             hint="Raise the limit if you trust the file",
         )
