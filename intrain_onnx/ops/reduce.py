@@ -54,7 +54,8 @@ def _sum_square(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _norm(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(_real(x), 2, axes, keep)
+    norm: Tensor = torch.linalg.vector_norm(_real(x), 2, axes, keep)
+    return norm
 
 
 def _log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
