@@ -93,6 +93,11 @@ def _by_batch_statistics(
     return y, mean, var
 
 
+def batch_normalization_of_batch(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Normalise each channel by the statistics of the batch, whatever the node says: the network in training."""
+    return functional.batch_norm(x, None, None, scale.to(x.dtype), bias.to(x.dtype), True, 0.0, epsilon)
+
+
 def _update(
     mean: Tensor, var: Tensor, batch_mean: Tensor, batch_var: Tensor, momentum: float
 ) -> tuple[Tensor, Tensor]:
