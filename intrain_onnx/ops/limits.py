@@ -38,3 +38,32 @@ def check_elements(shape: Iterable[int]) -> None:
             f"a tensor of shape {sizes} has {count} elements, over the limit of {_limit.get()}",
             hint="Raise the limit if you trust the file",
         )
+
+
+MAX_ITERATIONS = 100_000
+"""Most iterations of one Loop or Scan, unless ``iteration_limit`` says else."""
+
+_iterations: ContextVar[int] = ContextVar("iteration_limit", default=MAX_ITERATIONS)
+
+
+@contextmanager
+def iteration_limit(limit: int) -> Iterator[None]:
+    """Set the most iterations of one loop, for the calls inside the ``with`` block."""
+    token = _iterations.set(limit)
+    try:
+        yield
+    finally:
+        _iterations.reset(token)
+
+
+def check_iterations(count: int) -> None:
+    """Stop a loop that has run, or asks to run, too often.
+
+    Raises:
+        LimitError: the count is over the limit.
+    """
+    if count > _iterations.get():
+        raise LimitError(
+            f"a loop asks for iteration {count}, over the limit of {_iterations.get()}",
+            hint="Raise the limit if you trust the file",
+        )
