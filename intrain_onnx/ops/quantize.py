@@ -1,0 +1,262 @@
+"""Quantisation, and layers that compute on quantised values.
+
+Forward results are exactly ONNX's: integers are accumulated without rounding (in float64, which holds them
+up to 2**53), and rescaled in float32 with ties to even, as onnxruntime does. Integer tensors carry no
+gradient; ``fake_quantize`` is the pair of QuantizeLinear and DequantizeLinear with a straight-through one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from intrain_onnx.ops import narrow
+from intrain_onnx.ops.conv import conv
+from intrain_onnx.ops.narrow import decode, encode
+from intrain_onnx.ops.registry import op
+from intrain_onnx.ops.window import Ints
+
+_RANGES: dict[torch.dtype | None, tuple[int, int]] = {
+    narrow.UINT2: (0, 3),
+    narrow.INT2: (-2, 1),
+    narrow.UINT4: (0, 15),
+    narrow.INT4: (-8, 7),
+    torch.uint8: (0, 255),
+    torch.int8: (-128, 127),
+    torch.uint16: (0, 65535),
+    torch.int16: (-32768, 32767),
+}
+
+
+@op("QuantizeLinear", 10, 13, 19, 21, 23, 24, 25, 28)
+def quantize_linear(
+    x: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: torch.dtype | None = None,
+    precision: torch.dtype | None = None,
+    saturate: int = 1,
+) -> Tensor:
+    """saturate(round(x / scale) + zero point), by tensor, axis or block."""
+    target = y_zero_point.dtype if y_zero_point is not None else output_dtype or torch.uint8
+    ratio = _ratio(x, y_scale, axis, block_size, precision)
+    zero = _spread_zero(y_zero_point, x, axis, block_size)
+    if target not in _RANGES:
+        return encode(ratio if zero is None else ratio + zero, target, saturate=bool(saturate))
+    return encode(_saturate(torch.round(ratio), zero, target), target)
+
+
+def _ratio(x: Tensor, scale: Tensor, axis: int, block_size: int, precision: torch.dtype | None) -> Tensor:
+    dtype = precision or scale.dtype
+    return x.to(dtype) / spread(scale, x, axis, block_size).to(dtype)
+
+
+def _saturate(steps: Tensor, zero: Tensor | None, target: torch.dtype) -> Tensor:
+    low, high = _RANGES[target]
+    return (steps if zero is None else steps.float() + zero).clamp(low, high)
+
+
+def _spread_zero(zero: Tensor | None, x: Tensor, axis: int, block_size: int) -> Tensor | None:
+    return None if zero is None else spread(decode(zero), x, axis, block_size).float()
+
+
+def spread(values: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
+    """Scales or zero points of a tensor, an axis or blocks along an axis, shaped to broadcast with x."""
+    if values.numel() == 1:
+        return values.reshape(())
+    if block_size:
+        return values.repeat_interleave(block_size, axis).narrow(axis, 0, x.shape[axis])
+    return values.reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
+
+
+@op("DequantizeLinear", 10, 13, 19, 21, 23, 24, 25, 28)
+def dequantize_linear(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero_point: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """(x - zero point) * scale, by tensor, axis or block."""
+    values = decode(x)
+    if x_zero_point is not None and not values.is_floating_point():
+        values = values.int() - spread(decode(x_zero_point), x, axis, block_size).int()
+    scale = spread(x_scale, x, axis, block_size)
+    wide = torch.promote_types(scale.dtype, torch.float32)
+    return (values.to(wide) * scale).to(output_dtype or x_scale.dtype)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """A value with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: object, carrier: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def straight_through(carrier: Tensor, value: Tensor) -> Tensor:
+    """``value`` in the forward pass; in the backward pass the gradient goes to ``carrier`` as it is."""
+    result: Tensor = _StraightThrough.apply(carrier, value)
+    return result
+
+
+@op("FakeQuantize", 1, domain="intrain_onnx")
+def fake_quantize(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: torch.dtype | None = None,
+    precision: torch.dtype | None = None,
+    saturate: int = 1,
+) -> Tensor:
+    """DequantizeLinear of QuantizeLinear; the gradient passes unchanged, but not where it saturates."""
+    with torch.no_grad():
+        q = quantize_linear(
+            x,
+            scale,
+            zero_point,
+            axis=axis,
+            block_size=block_size,
+            output_dtype=output_dtype,
+            precision=precision,
+            saturate=saturate,
+        )
+        y = dequantize_linear(q, scale, zero_point, axis=axis, block_size=block_size).to(x.dtype)
+        step = spread(scale, x, axis, block_size)
+        inside = (x - y).abs() <= step if q.dtype in _RANGES else torch.isfinite(y)
+    return straight_through(torch.where(inside, x, x.detach()), y)
+
+
+@op("DynamicQuantizeLinear", 11)
+def dynamic_quantize_linear(x: Tensor, *, n_outputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Uint8 with the scale and zero point that the data's range, widened to hold 0, asks for."""
+    x = x.detach()
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = torch.where(high == low, 1.0, high - low) / 255
+    zero = torch.round((-low / scale).clamp(0, 255))
+    y = (torch.round(x / scale) + zero).clamp(0, 255)
+    return y.to(torch.uint8), scale, zero.to(torch.uint8)
+
+
+def exact(x: Tensor, zero: Tensor | None) -> Tensor:
+    """Integers less their zero point, in float64."""
+    values = decode(x).double()
+    return values if zero is None else values - decode(zero).double()
+
+
+def by_row(values: Tensor | None) -> Tensor | None:
+    """Give values for each row of a matrix the axis of columns."""
+    return values.unsqueeze(-1) if values is not None and values.dim() == 1 and values.numel() > 1 else values
+
+
+def by_output_channel(values: Tensor | None, rank: int) -> Tensor | None:
+    """Give values for each output channel the other axes of a kernel of this rank."""
+    if values is None or values.numel() == 1:
+        return None if values is None else values.reshape(())
+    return values.reshape([-1] + [1] * (rank - 1))
+
+
+def requantize(total: Tensor, scale: Tensor, zero: Tensor | None, target: torch.dtype) -> Tensor:
+    """Rescale exact sums as onnxruntime does: in float32, ties to even, then the zero point."""
+    steps = torch.round(total.float() * scale.float())
+    return encode(_saturate(steps, None if zero is None else decode(zero).float(), target), target)
+
+
+@op("MatMulInteger", 10)
+def matmul_integer(
+    a: Tensor, b: Tensor, a_zero_point: Tensor | None = None, b_zero_point: Tensor | None = None
+) -> Tensor:
+    """The exact product as int32; zero points by tensor, by row of a, by column of b."""
+    return torch.matmul(exact(a, by_row(a_zero_point)), exact(b, b_zero_point)).to(torch.int32)
+
+
+@op("QLinearMatMul", 10, 21)
+def qlinear_matmul(
+    a: Tensor,
+    a_scale: Tensor,
+    a_zero_point: Tensor,
+    b: Tensor,
+    b_scale: Tensor,
+    b_zero_point: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor,
+) -> Tensor:
+    """The product of two quantised matrices, quantised again."""
+    total = torch.matmul(exact(a, by_row(a_zero_point)), exact(b, b_zero_point))
+    row_scale = by_row(a_scale)
+    assert row_scale is not None
+    return requantize(total, row_scale * b_scale / y_scale, y_zero_point, y_zero_point.dtype)
+
+
+@op("ConvInteger", 10)
+def conv_integer(
+    x: Tensor,
+    w: Tensor,
+    x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Tensor:
+    """The exact convolution as int32."""
+    y = conv(
+        exact(x, x_zero_point),
+        exact(w, by_output_channel(w_zero_point, w.dim())),
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        pads=pads,
+        strides=strides,
+    )
+    return y.round().to(torch.int32)
+
+
+@op("QLinearConv", 10)
+def qlinear_conv(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero_point: Tensor,
+    w: Tensor,
+    w_scale: Tensor,
+    w_zero_point: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor,
+    b: Tensor | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Tensor:
+    """Convolution of quantised values with an int32 bias, quantised again."""
+    total = conv(
+        exact(x, x_zero_point),
+        exact(w, by_output_channel(w_zero_point, w.dim())),
+        None if b is None else b.double(),
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        pads=pads,
+        strides=strides,
+    ).round()
+    scale = by_output_channel(x_scale * w_scale / y_scale, w.dim() - 1)
+    assert scale is not None
+    return requantize(total, scale, y_zero_point, y_zero_point.dtype)
