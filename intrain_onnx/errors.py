@@ -18,8 +18,27 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 
+def printable(text: object, limit: int = 200) -> str:
+    """Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
+
+    Control characters, ANSI escapes, line breaks, bidirectional overrides and lone surrogates are shown as
+    Python escapes; letters of any alphabet stay. Text over ``limit`` characters is cut, and says by how much.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    >>> printable("abcdef", limit=3)
+    'abc… (+3 characters)'
+    """
+    whole = str(text)
+    kept = whole[:limit]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in kept)
+    return f"{shown}… (+{len(whole) - limit:,} characters)" if len(whole) > limit else shown
+
+
 class IntrainError(Exception):
     """Base of all errors that are shown as one line.
+
+    Every part may hold text from the model file: ``str(error)`` is made safe to print by `printable`.
 
     Args:
         message: what is wrong, without the place.
@@ -57,13 +76,12 @@ class IntrainError(Exception):
     def __str__(self) -> str:
         place = ""
         if self.node is not None or self.op is not None:
-            place = " ".join(
-                part for part in (self.op, f"node {self.node!r}" if self.node is not None else None) if part
-            )
-            place = f" (at {place})"
-        parts = [f"{self.path}: " if self.path else "", self.message, place]
+            node = f"node '{printable(self.node)}'" if self.node is not None else ""
+            place = f" (at {' '.join(part for part in (printable(self.op or ''), node) if part)})"
+        parts = [f"{printable(self.path, 4096)}: " if self.path else "", printable(self.message, 4000), place]
         if self.hint:
-            parts.append(f". {self.hint}" if not self.message.endswith(".") or place else f" {self.hint}")
+            hint = printable(self.hint, 1000)
+            parts.append(f". {hint}" if not self.message.endswith(".") or place else f" {hint}")
         return "".join(parts)
 
 
