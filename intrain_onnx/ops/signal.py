@@ -26,7 +26,7 @@ def dft(
     inverse: int = 0,
     onesided: int = 0,
 ) -> Tensor:
-    """Discrete Fourier transform along an axis; ``onesided`` keeps or reads the half that is not redundant."""
+    """Fourier transform along an axis; ``onesided`` keeps (or reads) the half that is not redundant."""
     along = -2 if axis is None else int(axis.item())
     return dft_attribute(x, dft_length, axis=along, inverse=inverse, onesided=onesided)
 

@@ -138,30 +138,6 @@ def _line(
     return [lower, upper], [(1 - weight) * inside, weight * inside], each
 
 
-@op("MaxRoiPool", 1, 22)
-def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0) -> Tensor:
-    """The maximum of each bin of each region, whose corners are rounded to whole elements."""
-    height, width = pooled_shape
-    check_elements([rois.shape[0], x.shape[1], height, width])
-    result = x.new_zeros(rois.shape[0], x.shape[1], height, width)
-    for n, (batch, *corner) in enumerate(rois.tolist()):
-        left, top, right, bottom = (math.floor(c * spatial_scale + 0.5) for c in corner)
-        rows = _bins(top, bottom, height, x.shape[2])
-        columns = _bins(left, right, width, x.shape[3])
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                part = x[int(batch), :, row, column]
-                if part.numel():
-                    result[n, :, i, j] = part.amax((1, 2))
-    return result
-
-
-def _bins(start: int, end: int, count: int, size: int) -> list[slice]:
-    step = max(end - start + 1, 1) / count
-    edges = [(math.floor(i * step) + start, math.ceil((i + 1) * step) + start) for i in range(count)]
-    return [slice(min(max(a, 0), size), min(max(b, 0), size)) for a, b in edges]
-
-
 @op("NonMaxSuppression", 10, 11)
 def non_max_suppression(
     boxes: Tensor,
