@@ -13,13 +13,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
 from intrain_onnx import ops
+from intrain_onnx.arrays import from_numpy
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
+from intrain_onnx.ops import narrow
 
 _DTYPES = {
     ir.DataType.FLOAT: torch.float32,
@@ -41,6 +42,12 @@ _DTYPES = {
     ir.DataType.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
     ir.DataType.FLOAT8E5M2: torch.float8_e5m2,
     ir.DataType.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
+    ir.DataType.FLOAT8E8M0: narrow.FLOAT8_E8M0,
+    ir.DataType.FLOAT4E2M1: narrow.FLOAT4,
+    ir.DataType.INT4: narrow.INT4,
+    ir.DataType.UINT4: narrow.UINT4,
+    ir.DataType.INT2: narrow.INT2,
+    ir.DataType.UINT2: narrow.UINT2,
 }
 _HALF = {torch.float16, torch.bfloat16}
 
@@ -51,26 +58,18 @@ def torch_dtype(element_type: int, *, half_as_float: bool = True) -> torch.dtype
     Raises:
         UnsupportedError: torch has no such type.
     """
-    try:
-        dtype = _DTYPES[ir.DataType(element_type)]
-    except (KeyError, ValueError):
-        name = ir.DataType(element_type).name if element_type in set(ir.DataType) else element_type
-        raise UnsupportedError(f"element type {name} has no torch dtype") from None
+    known = set(ir.DataType)
+    dtype = _DTYPES.get(ir.DataType(element_type)) if element_type in known else None
+    if dtype is None:
+        name = ir.DataType(element_type).name if element_type in known else element_type
+        raise UnsupportedError(f"element type {name} has no torch dtype")
     return torch.float32 if half_as_float and dtype in _HALF else dtype
 
 
 def to_tensor(tensor: ir.TensorProtocol, *, half_as_float: bool = True) -> Tensor:
     """A torch copy of an ONNX tensor."""
-    if tensor.dtype == ir.DataType.BFLOAT16:
-        bits = torch.from_numpy(np.array(tensor.numpy()).view(np.uint16))
-        value = bits.view(torch.bfloat16)
-    elif tensor.dtype.name.startswith("FLOAT8"):
-        value = torch.from_numpy(np.array(tensor.numpy()).view(np.uint8)).view(
-            torch_dtype(tensor.dtype, half_as_float=False)
-        )
-    else:
-        torch_dtype(tensor.dtype)
-        value = torch.from_numpy(np.array(tensor.numpy()))
+    torch_dtype(tensor.dtype)  # refuses what torch cannot hold
+    value = from_numpy(tensor.numpy())
     return value.float() if half_as_float and value.dtype in _HALF else value
 
 
@@ -233,6 +232,8 @@ class _Builder:
         if attribute.type == ir.AttributeType.TENSOR:
             tensor = to_tensor(attribute.as_tensor(), half_as_float=self.half_as_float)
             return scope.hold(attribute.name, tensor, trainable=False)
+        if attribute.type == ir.AttributeType.TYPE_PROTO:  # of an empty Optional, which holds no tensor
+            return None
         if attribute.name in handler.dtype_attributes:
             return torch_dtype(attribute.as_int(), half_as_float=self.half_as_float)
         value = attribute.value
