@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.6", "onnx>=1.23.2", "onnxscript>=0.5", "onnxruntime>=1.22", "numpy"]
+# ///
+"""Export a PyTorch model to ONNX with PyTorch's own exporters.
+
+The model comes from a factory, a callable that returns a ``torch.nn.Module``:
+
+    from_pytorch.py --factory torchvision.models:resnet18 --input 1x3x64x64 -o resnet18.onnx
+    from_pytorch.py --factory my_nets.py:tiny --kwargs '{"width": 8}' --input ids=1x16:1000 -o tiny.onnx
+
+An input is ``[NAME=]SHAPE`` for float32 noise, or ``[NAME=]SHAPE:N`` for int64 ids below N; give ``--input``
+once for each argument of ``forward``. The first dimension is the batch; it is free in the exported file
+unless ``--fixed-batch`` is given. The ONNX file is compared with the module on random inputs (onnxruntime,
+CPU).
+
+Safe by default: weights are read with ``torch.load(weights_only=True)``. The factory is code that you name,
+and it runs.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+WARM_UP_BATCH = 16
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One argument of ``forward``: float32 noise, or int64 ids below ``high``."""
+
+    name: str
+    shape: tuple[int, ...]
+    high: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "InputSpec":
+        """Read ``[NAME=]SHAPE[:HIGH]``; a missing name becomes "" and is filled in later."""
+        match = re.fullmatch(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\d+))?", text)
+        if not match:
+            raise argparse.ArgumentTypeError(f"{text!r} is not [NAME=]1x3x64x64 or [NAME=]1x16:1000")
+        name, shape, high = match.groups()
+        return cls(name or "", tuple(int(d) for d in shape.split("x")), int(high) if high else None)
+
+    def sample(self, batch: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw an input of ``batch`` samples."""
+        shape = (batch, *self.shape[1:])
+        if self.high is None:
+            return torch.randn(shape, generator=generator)
+        return torch.randint(self.high, shape, generator=generator)
+
+
+def load_factory(reference: str) -> Callable[..., torch.nn.Module]:
+    """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
+    source, _, attribute = reference.rpartition(":")
+    if not source:
+        raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
+    if not source.endswith(".py"):
+        return getattr(importlib.import_module(source), attribute)
+    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return getattr(module, attribute)
+
+
+def build(args: argparse.Namespace) -> torch.nn.Module:
+    """Make the seeded module, load its weights if a file is given, and put it in evaluation mode."""
+    torch.manual_seed(args.seed)
+    module = load_factory(args.factory)(**args.kwargs)
+    if args.weights:
+        state = torch.load(args.weights, map_location="cpu", weights_only=not args.allow_pickle)
+        module.load_state_dict(state)
+    if args.warm_up:
+        generator = torch.Generator().manual_seed(args.seed)
+        with torch.no_grad():
+            module.train()
+            for _ in range(args.warm_up):
+                module(*(spec.sample(WARM_UP_BATCH, generator) for spec in args.input))
+    return module.eval()
+
+
+def export_torchscript(
+    module: torch.nn.Module, example: tuple[torch.Tensor, ...], args: argparse.Namespace
+) -> onnx.ModelProto:
+    """Export by tracing (``dynamo=False``); it fuses BatchNorm into convolutions unless told to preserve."""
+    names = [spec.name for spec in args.input]
+    mode = torch.onnx.TrainingMode
+    torch.onnx.export(
+        module,
+        example,
+        args.part,
+        dynamo=False,
+        input_names=names,
+        output_names=args.output_name,
+        opset_version=args.opset,
+        dynamic_axes=None if args.fixed_batch else {name: {0: "batch"} for name in names + args.output_name},
+        training=mode.PRESERVE if args.training_preserving else mode.EVAL,
+        do_constant_folding=not args.training_preserving,
+    )
+    return onnx.load(args.part)
+
+
+def export_dynamo(
+    module: torch.nn.Module, example: tuple[torch.Tensor, ...], args: argparse.Namespace
+) -> onnx.ModelProto:
+    """Export through ``torch.export``; drop the stack traces, which name files of this machine."""
+    import onnx_ir
+
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        module,
+        example,
+        dynamo=True,
+        verbose=False,
+        input_names=[spec.name for spec in args.input],
+        output_names=args.output_name,
+        opset_version=args.opset,
+        dynamic_shapes=None if args.fixed_batch else tuple({0: batch} for _ in example),
+        optimize=not args.training_preserving,
+    )
+    assert program is not None
+    model = program.model
+    if args.training_preserving:
+        _fold_all_but_batch_norm(model)
+    for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
+    return onnx_ir.to_proto(model)
+
+
+def _fold_all_but_batch_norm(model: object) -> None:
+    """Do what the exporter's optimiser does, but for the rules that fuse BatchNorm into its neighbour."""
+    from onnx_ir.passes import common
+    from onnxscript import optimizer, rewriter
+    from onnxscript.rewriter.rules import common as rules
+
+    common.InlinePass()(model)
+    for _ in range(2):
+        optimizer.fold_constants_ir(model)
+        rewriter.rewrite(
+            model,
+            [
+                rules.no_op_expand_rule,
+                rules.remove_optional_bias_from_conv_rule,
+                rules.remove_optional_bias_from_conv_transpose_rule,
+                rules.remove_optional_bias_from_gemm_rule,
+            ],
+        )
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def largest_difference(
+    module: torch.nn.Module, path: str, specs: Sequence[InputSpec], batches: Sequence[int], seed: int
+) -> tuple[float, float]:
+    """Return the largest difference on random inputs, absolute and relative to the largest output."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(seed + 1)
+    absolute = relative = 0.0
+    for batch in batches:
+        inputs = [spec.sample(batch, generator) for spec in specs]
+        with torch.no_grad():
+            expected = module(*inputs)
+        expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+        got = session.run(None, {s.name: x.numpy() for s, x in zip(specs, inputs, strict=True)})
+        for want, have in zip(expected, got, strict=True):
+            reference = want.numpy()
+            difference = float(np.abs(reference - have).max())
+            absolute = max(absolute, difference)
+            relative = max(relative, difference / max(float(np.abs(reference).max()), 1e-12))
+    return absolute, relative
+
+
+def convert(args: argparse.Namespace) -> str:
+    """Export, check and only then put the file in its place; return the line to print."""
+    module = build(args)
+    first = args.input[0].shape[0]
+    # torch.export takes a batch of 1 for a constant, so a free batch is traced with 2.
+    batch = first if args.fixed_batch else max(first, 2)
+    generator = torch.Generator().manual_seed(args.seed)
+    example = tuple(spec.sample(batch, generator) for spec in args.input)
+    export = {"torchscript": export_torchscript, "dynamo": export_dynamo}[args.exporter]
+    args.part = f"{args.output}.part"
+    try:
+        model = export(module, example, args)
+        onnx.checker.check_model(model)
+        onnx.save(model, args.part)
+        batches = [batch] if args.fixed_batch else [batch, batch + 1]
+        absolute, relative = largest_difference(module, args.part, args.input, batches, args.seed)
+        if not relative <= args.tolerance:
+            raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
+        os.replace(args.part, args.output)
+    finally:
+        Path(args.part).unlink(missing_ok=True)
+    parameters = sum(p.numel() for p in module.parameters())
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    return (
+        f"{args.output}: {args.factory} by torch {torch.__version__.split('+')[0]} {args.exporter}, "
+        f"opset {opset}, {parameters:,} parameters, {Path(args.output).stat().st_size:,} bytes, "
+        f"batch {batch if args.fixed_batch else 'free'}, "
+        f"max |difference| to PyTorch {absolute:.2e} (relative {relative:.2e})"
+    )
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--factory", required=True, metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the module")
+    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
+    add("--output-name", action="append", metavar="NAME", help="once for each output (default: output)")
+    add("-o", "--output", required=True, metavar="FILE.onnx")
+    add("--exporter", choices=["torchscript", "dynamo"], default="dynamo")
+    add("--opset", type=int, help="default: the exporter's own")
+    add("--training-preserving", action="store_true", help="keep BatchNorm and parameter names")
+    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
+    add("--seed", type=int, default=0)
+    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for BatchNorm's statistics")
+    add("--weights", metavar="FILE", help="a state dict")
+    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    args = parser.parse_args(argv)
+    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
+    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
+    args.output_name = args.output_name or ["output"]
+    return args
+
+
+def main() -> None:
+    """Run the command."""
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|__main__")
+    print(convert(parse_arguments()))
+
+
+if __name__ == "__main__":
+    main()
