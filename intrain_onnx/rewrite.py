@@ -1,28 +1,368 @@
-"""Graph rewrites that come before conversion. Each changes the model it is given, in place."""
+"""Graph rewrites that come before conversion. Each changes the model that it is given, in place. No torch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+
+from intrain_onnx.errors import LimitError, UnsupportedError
+from intrain_onnx.graph import (
+    VIEW_OPS,
+    Layer,
+    LayerMap,
+    constant_array,
+    data_dependent,
+    name_of,
+    source,
+)
+from intrain_onnx.signature import DECLARED, Signature
 
 LITERAL = "intrain_onnx.literal"
 """Key in ``Value.meta`` of an initializer that was a Constant node in the file."""
 
+_MAX_FOLDED_ELEMENTS = 2**31
+_ACTIVATIONS_OF_LOGITS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+_NOT_DIFFERENTIABLE = frozenset(
+    "ArgMax ArgMin NonZero NonMaxSuppression Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Xor "
+    "IsNaN IsInf Floor Ceil Round Sign OneHot Unique".split()
+)
 
-def normalise(model: ir.Model) -> None:
+
+def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
-    Ensures: no model-local functions, Constant nodes only where a graph output needs one, every initializer
-    in the main graph and none among the inputs, nodes in topological order, each node named.
+    Ensures: no model-local functions, Constant nodes only where a graph output needs one, weights that
+    ConstantOfShape or DequantizeLinear make from constants are initializers, every initializer is in the
+    main graph and none among the inputs, nodes are in topological order.
+
+    Returns:
+        The number of nodes that only made constants.
 
     Raises:
         ValueError: the graph has a cycle.
+        LimitError: a constant is too large to be made.
     """
+    for value in model.graph.inputs:
+        value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
     common.InlinePass()(model)
+    before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and not node.domain:
             node.outputs[0].meta[LITERAL] = True
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     common.RemoveInitializersFromInputsPass()(model)
     common.TopologicalSortPass()(model)
+    _fold_weight_makers(model)
+    return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _fold_weight_makers(model: ir.Model) -> None:
+    """Turn ConstantOfShape and DequantizeLinear of constants into initializers, so that they can be trained."""
+    for node in list(model.graph):
+        if node.domain or node.outputs[0].is_graph_output():
+            continue
+        if node.op_type == "ConstantOfShape":
+            array = _constant_of_shape(node)
+        elif node.op_type == "DequantizeLinear":
+            array = _dequantised(node)
+        else:
+            continue
+        if array is not None:
+            _replace_by_initializer(model, node, array)
+
+
+def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray) -> None:
+    old = node.outputs[0]
+    new = _new_initializer(model, old.name or name_of(node), array)
+    new.meta.update(old.meta)
+    old.replace_all_uses_with(new)
+    model.graph.remove(node, safe=True)
+
+
+def _new_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def _constant_of_shape(node: ir.Node) -> np.ndarray | None:
+    shape = constant_array(node.inputs[0])
+    if shape is None or not shape.size:
+        return None
+    dims = [int(d) for d in shape.reshape(-1)]
+    fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
+    if fill.dtype.kind != "f" or any(d < 0 for d in dims):
+        return None
+    if math.prod(dims) > _MAX_FOLDED_ELEMENTS:
+        raise LimitError(f"a constant of {math.prod(dims)} elements", node=name_of(node), op=node.op_type)
+    return np.full(dims, fill.reshape(-1)[0])
+
+
+def _dequantised(node: ir.Node) -> np.ndarray | None:
+    x, scale = constant_array(node.inputs[0]), constant_array(node.inputs[1])
+    zero = constant_array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    if x is None or scale is None or x.size < 2 or scale.dtype.kind not in "f":
+        return None
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    block = node.attributes["block_size"].as_int() if "block_size" in node.attributes else 0
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        if values.size == 1:
+            return values.reshape(())
+        if block:
+            return np.take(np.repeat(values, block, axis), np.arange(x.shape[axis]), axis)
+        return values.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+    shifted = x.astype(np.float32)
+    if zero is not None:
+        shifted = shifted - spread(zero.astype(np.float32))
+    return (shifted * spread(scale.astype(np.float32))).astype(np.float32)
+
+
+def infer_shapes(model: ir.Model, signature: Signature) -> None:
+    """Give every value the shape that it has for the signature's inputs, where onnx can tell.
+
+    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones.
+    """
+    for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
+        value.shape = ir.Shape(spec.shape)
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
+    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the loss attaches.
+
+    Attributes:
+        value: name of the value that the loss reads.
+        output: the graph output that it stands for.
+        through: operators that were cut off between the two.
+    """
+
+    value: str
+    output: str
+    through: tuple[str, ...]
+
+
+def cut_heads(model: ir.Model) -> list[Head]:
+    """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
+
+    A final Softmax, LogSoftmax or Sigmoid is cut off, and so is what passes no gradient (ArgMax, casts to
+    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped.
+
+    Raises:
+        UnsupportedError: nothing is left.
+    """
+    data = data_dependent(model.graph)
+    heads: dict[ir.Value, Head] = {}
+    for output in model.graph.outputs:
+        for value, through in _differentiable(output, data):
+            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+    if not heads:
+        raise UnsupportedError(
+            "no output depends on the inputs through differentiable operators",
+            hint="Trees, hashes and lookup tables have no gradient and cannot be scored",
+        )
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(heads)
+    common.RemoveUnusedNodesPass()(model)
+    return list(heads.values())
+
+
+def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:
+    if output not in data or output.producer() is None:
+        return []
+    behind, views = output, []
+    while (node := behind.producer()) is not None and node.op_type in VIEW_OPS and not _to_integer(node):
+        views.append(node.op_type)
+        if node.inputs[0] is None:
+            break
+        behind = node.inputs[0]
+    if node is not None and node.op_type in _ACTIVATIONS_OF_LOGITS and node.inputs[0] in data:
+        assert node.inputs[0] is not None
+        return [(node.inputs[0], (*views, node.op_type))]
+    if node is not None and (_blocks_gradient(node, behind) or _to_integer(node)):
+        found = []
+        for value in node.inputs:
+            if value is not None:
+                inner = _differentiable(value, data)
+                found.extend((v, (*views, node.op_type, *t)) for v, t in inner)
+        return found
+    return [(output, ())] if not _is_integer(output) else []
+
+
+def _blocks_gradient(node: ir.Node, value: ir.Value) -> bool:
+    return node.op_type in _NOT_DIFFERENTIABLE or (node.op_type == "TopK" and value.index() == 1)
+
+
+def _to_integer(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and not ir.DataType(node.attributes["to"].as_int()).is_floating_point()
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype is not None and not value.dtype.is_floating_point()
+
+
+def absorb_batch_norm(model: ir.Model, layers: LayerMap) -> list[str]:
+    """Remove each inference BatchNormalization that follows a convolution or a linear layer directly.
+
+    Only for layers that are re-initialised and calibrated afterwards: the calibration does what the
+    BatchNorm did, so nothing is folded into the weights.
+
+    Returns:
+        Names of the removed nodes.
+    """
+    outputs = layers.by_output()
+    removed = []
+    for node in list(model.graph):
+        if node.op_type != "BatchNormalization" or node.domain:
+            continue
+        value, out = node.inputs[0], node.outputs[0]
+        layer = outputs.get(value.name or "") if value is not None else None
+        if layer is None or value is None or layer.kind not in ("convolution", "linear"):
+            continue
+        rank = len(value.shape.dims) if value.shape is not None else 4
+        on_channels = layer.channel_axes[0] % rank == 1 if layer.kind == "linear" else True
+        extra = [v for v in node.outputs[1:] if v.uses() or v.is_graph_output()]
+        if len(value.uses()) == 1 and on_channels and not extra and not value.is_graph_output():
+            out.replace_all_uses_with(value, replace_graph_outputs=True)
+            model.graph.remove(node, safe=True)
+            removed.append(name_of(node))
+    return removed
+
+
+def own_biases(model: ir.Model, layers: LayerMap) -> None:
+    """Give each convolution and linear layer a zero bias of its own.
+
+    Exporters drop biases that are all zero and merge equal ones, so whether a layer has one says nothing
+    about the architecture; calibration needs one to shift by.
+    """
+    nodes = {v.name: node for node in model.graph for v in node.outputs}
+    for layer in layers.layers:
+        if layer.kind not in ("convolution", "linear"):
+            continue
+        node = nodes[layer.node_output]
+        adder = nodes[layer.output]
+        if adder is not node:
+            _own_added_bias(model, adder, layer)
+        elif node.op_type in ("Conv", "ConvTranspose", "FusedConv", "Gemm"):
+            _own_input_bias(model, node, layer)
+        else:
+            _add_bias(model, node, layer)
+        for name in ("alpha", "beta"):
+            if node.op_type == "Gemm" and name in node.attributes:
+                del node.attributes[name]
+
+
+@dataclass(frozen=True, slots=True)
+class FreeNorm:
+    """A BatchNormalization that no layer absorbed: the value that it makes, and its two parameters."""
+
+    output: str
+    scale: str
+    bias: str
+
+
+def own_norms(model: ir.Model) -> list[FreeNorm]:
+    """Give each BatchNormalization an identity transform of its own, to be calibrated."""
+    found = []
+    for node in model.graph:
+        if node.op_type != "BatchNormalization" or node.domain or node.inputs[1] is None:
+            continue
+        like = node.inputs[1]
+        shape = tuple(d for d in like.shape.dims if isinstance(d, int)) if like.shape is not None else ()
+        dtype = like.dtype.numpy() if like.dtype is not None else np.dtype(np.float32)
+        output = node.outputs[0].name or ""
+        for index, (name, fill) in enumerate((("scale", 1), ("bias", 0), ("mean", 0), ("variance", 1)), start=1):
+            value = _new_initializer(model, f"{output}.{name}", np.full(shape, fill, dtype))
+            node.replace_input_with(index, value)
+        found.append(FreeNorm(output, f"{output}.scale", f"{output}.bias"))
+    return found
+
+
+def bias_name(layer: Layer) -> str:
+    """Name of the bias that :func:`own_biases` gives to a layer."""
+    return f"{layer.node_output}.bias"
+
+
+def _zeros(model: ir.Model, layer: Layer, shape: tuple[int, ...], like: ir.Value | None) -> ir.Value:
+    dtype = like.dtype.numpy() if like is not None and like.dtype is not None else np.dtype(np.float32)
+    return _new_initializer(model, bias_name(layer), np.zeros(shape, dtype))
+
+
+def _own_input_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
+    shape: tuple[int, ...] = (layer.channels,)
+    if node.op_type == "Gemm" and layer.channel_axes == (0,):
+        shape = (layer.channels, 1)
+    bias = _zeros(model, layer, shape, _weight_value(model, layer))
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    node.replace_input_with(2, bias)
+
+
+def _own_added_bias(model: ir.Model, adder: ir.Node, layer: Layer) -> None:
+    for index, value in enumerate(adder.inputs):
+        found = source(value)
+        if found is not None and value is not None:
+            shape = tuple(int(d) for d in value.shape.dims if isinstance(d, int)) if value.shape else ()
+            if math.prod(shape) != layer.channels:
+                shape = layer.bias_shape
+            adder.replace_input_with(index, _zeros(model, layer, shape, _weight_value(model, layer)))
+            return
+
+
+def _add_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
+    shape = (layer.channels,) if layer.channel_axes[0] == -1 else (layer.channels, 1)
+    old = node.outputs[0]
+    bias = _zeros(model, layer, shape, _weight_value(model, layer))
+    total = ir.Value(name=f"{old.name}.biased", shape=old.shape, type=old.type)
+    old.replace_all_uses_with(total, replace_graph_outputs=True)
+    adder = ir.Node("", "Add", [old, bias], outputs=[total], name=f"{name_of(node)}.bias")
+    model.graph.insert_after(node, adder)
+
+
+def _weight_value(model: ir.Model, layer: Layer) -> ir.Value:
+    return model.graph.initializers[layer.weights[0].name]
+
+
+def free_batch(model: ir.Model, batch: int) -> int:
+    """Replace a batch that is baked into the targets of Reshape nodes by "as in the input".
+
+    Only a guess from shapes: whoever calls it must check that samples stay apart.
+
+    Returns:
+        The number of nodes changed.
+    """
+    data = data_dependent(model.graph)
+    changed = 0
+    for node in model.graph:
+        if node.op_type != "Reshape" or node.domain or node.inputs[0] not in data or len(node.inputs) < 2:
+            continue
+        value, target = node.inputs[0], constant_array(node.inputs[1])
+        if value is None or value.shape is None or target is None or target.size < 2:
+            continue
+        literal = "allowzero" in node.attributes and node.attributes["allowzero"].as_int() == 1
+        if value.shape.dims[:1] != (batch,) or target[0] != batch or literal:
+            continue
+        new = np.array([0, *target[1:]], np.int64)
+        node.replace_input_with(1, _new_initializer(model, f"{node.outputs[0].name}.shape", new))
+        changed += 1
+    return changed
+
+
+def write_values(model: ir.Model, values: Mapping[str, np.ndarray]) -> None:
+    """Replace the values of initializers by name; shapes must stay."""
+    for name, array in values.items():
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(array.astype(value.const_value.dtype.numpy()), name=name)

@@ -1,0 +1,290 @@
+"""Puts a report together from what the other rooms found. No torch."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any, Protocol
+
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.graph import LayerMap, Slot
+from intrain_onnx.report import SCHEMA_VERSION, number
+from intrain_onnx.rewrite import Head
+from intrain_onnx.score import LayerScore, ParameterScore, Score
+from intrain_onnx.signature import Signature, declared_shape
+from intrain_onnx.trace import Trace
+
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
+
+
+class Loaded(Protocol):
+    """What is asked of a loaded model; see ``load.LoadedModel``."""
+
+    path: str | None
+    sha256: str
+    bytes: int
+    producer: str
+    producer_version: str
+    ir_version: int
+    opset_imports: Mapping[str, int]
+
+
+class Compared(Protocol):
+    """What is asked of a comparison; see ``parity.Parity``."""
+
+    reference: str
+    samples: int
+    max_abs_diff: float | None
+    max_rel_diff: float | None
+    ok: bool | None
+    reason: str | None
+
+
+def version(package: str) -> str | None:
+    """Version of an installed distribution, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def describe(loaded: Loaded, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:
+    """The ``model`` part of a report, from the static pass alone."""
+    return {
+        "path": loaded.path,
+        "sha256": loaded.sha256,
+        "bytes": loaded.bytes,
+        "producer": " ".join(filter(None, (loaded.producer, loaded.producer_version))),
+        "ir_version": loaded.ir_version,
+        "opset_imports": {k or "ai.onnx": v for k, v in sorted(loaded.opset_imports.items())},
+        "inputs": [_value(v) for v in model.graph.inputs],
+        "outputs": [_value(v) for v in model.graph.outputs],
+        "parameters": parameter_count(model, layers),
+        "nodes": layers.nodes,
+        "canonical_layers": len(layers.layers),
+        "macs": None if layers.macs is None else layers.macs // max(single.batch, 1),
+        "macs_input_shapes": {spec.name: list(spec.shape) for spec in single.inputs},
+    }
+
+
+def _value(value: ir.Value) -> dict[str, Any]:
+    dims = declared_shape(value)
+    return {
+        "name": value.name,
+        "dtype": value.dtype.name.lower() if value.dtype is not None else None,
+        "shape": None if dims is None else list(dims),
+    }
+
+
+def parameter_count(model: ir.Model, layers: LayerMap) -> int:
+    """Elements of all trainable initializers, each counted once however often it is used."""
+    return sum(_size(model, name) for name in layers.slots)
+
+
+def _size(model: ir.Model, name: str) -> int:
+    value = model.graph.initializers[name].const_value
+    return int(value.size) if value is not None else 0
+
+
+def report(
+    *,
+    described: Mapping[str, Any],
+    result: Score,
+    original: LayerMap,
+    prepared_layers: LayerMap,
+    parameter_shapes: Mapping[str, tuple[int, ...]],
+    heads: Sequence[Head],
+    absorbed: Sequence[str],
+    constants: int,
+    config: ScoreConfig,
+    used: Signature,
+    batched: bool,
+    traces: Sequence[Trace],
+    compared: Compared | None,
+    device: str,
+    threads: int,
+    warnings: Sequence[Mapping[str, str | None]],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The whole document, ready for strict JSON."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "intrain-onnx", "version": version("intrain-onnx")},
+        "model": dict(described),
+        "settings": config.as_dict()
+        | {
+            "execution": "batched" if batched else "sample_by_sample",
+            "samples": used.batch,
+            "inputs_fed": [_fed(spec) for spec in used.inputs],
+            "losses": _losses(heads, traces),
+        },
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": device,
+            "threads": threads,
+            "packages": {p: v for p in _PACKAGES if (v := version(p)) is not None},
+        },
+        "score": _score(result),
+        "layers": [_layer(s) for s in result.layers],
+        "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
+        "depth_profile": _depth_profile(result),
+        "nodes": _fates(original, prepared_layers, result, absorbed, constants),
+        "parity": _parity(compared),
+        "warnings": [dict(row) for row in warnings],
+        "timings_s": {name: round(value, 4) for name, value in seconds.items()}
+        | {f"{k}_{i}": round(v, 4) for i, t in enumerate(traces) for k, v in t.seconds.items()},
+    }
+
+
+def _fed(spec: Any) -> dict[str, Any]:
+    return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "ids": spec.high or None}
+
+
+def _losses(heads: Sequence[Head], traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    terms = {term.output: term for term in traces[0].losses}
+    rows = []
+    for head in heads:
+        term = terms.get(head.output)
+        rows.append(
+            {
+                "output": head.output,
+                "attached_to": head.value,
+                "cut_off": list(head.through),
+                "loss": term.kind if term else None,
+                "shape": list(term.shape) if term else None,
+                "value": number(term.value, 9) if term else None,
+            }
+        )
+    return rows
+
+
+def _score(result: Score) -> dict[str, Any]:
+    ci95 = result.ci95
+    return {
+        "intrain": number(result.intrain),
+        "geometric_capacity": number(result.geometric_capacity),
+        "optimization_resilience": number(result.optimization_resilience),
+        "layers": result.counted_layers,
+        "parameter_tensors": result.counted_parameters,
+        "std": number(result.std),
+        "ci95": None if ci95 is None else [number(v) for v in ci95],
+        "runs": [
+            {
+                "seed": r.seed,
+                "intrain": number(r.intrain),
+                "geometric_capacity": number(r.geometric_capacity),
+                "optimization_resilience": number(r.optimization_resilience),
+            }
+            for r in result.runs
+        ],
+    }
+
+
+def _layer(s: LayerScore) -> dict[str, Any]:
+    layer, trace = s.layer, s.trace
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "kind": layer.kind,
+        "depth": layer.depth,
+        "key": layer.key,
+        "weights": [w.name for w in layer.weights],
+        "weight_shape": list(layer.weights[0].shape),
+        "shape": list(trace.shape) if trace else None,
+        "rows": trace.rows if trace else None,
+        "channels": trace.channels if trace else layer.channels,
+        "macs": layer.macs,
+        "participation_ratio": number(s.ratio),
+        "participation_ratio_corrected": number(s.corrected),
+        "log_participation_ratio": number(s.log_ratio),
+        "status": s.status,
+        "counted": s.counted,
+    }
+
+
+def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    slot: Slot = p.slot
+    return {
+        "name": p.name,
+        "role": slot.role,
+        "layer": slot.layer,
+        "depth": slot.depth,
+        "shape": list(shapes[p.name]),
+        "health": number(p.health),
+        "grad_std": number(p.std),
+        "grad_max_abs": number(p.max_abs),
+        "status": p.status,
+        "counted": p.counted,
+    }
+
+
+def _depth_profile(result: Score) -> list[dict[str, Any]]:
+    """Both sums along depth; the last row holds the totals of the score."""
+    layers: Counter[int] = Counter()
+    ratios: Counter[int] = Counter()
+    healths: Counter[int] = Counter()
+    for s in result.layers:
+        if s.counted:
+            layers[s.layer.depth] += 1
+            ratios[s.layer.depth] += s.log_ratio or 0.0  # type: ignore[assignment]
+    for p in result.parameters:
+        if p.counted:
+            healths[p.slot.depth] += p.health or 0.0  # type: ignore[assignment]
+    rows, capacity, health = [], [0.0], [0.0]
+    for depth in sorted({*layers, *healths}):
+        capacity.append(ratios[depth])
+        health.append(healths[depth])
+        rows.append(
+            {
+                "depth": depth,
+                "layers": layers[depth],
+                "cumulative_log_participation_ratio": number(math.fsum(capacity)),
+                "cumulative_health": number(math.fsum(health)),
+            }
+        )
+    return rows
+
+
+def _fates(
+    original: LayerMap, prepared: LayerMap, result: Score, absorbed: Sequence[str], constants: int
+) -> dict[str, int]:
+    """Every node of the file has one fate, and they add up to the total."""
+    kept = {s.layer.name: s.status for s in result.layers}
+    layers: Counter[str] = Counter()
+    for layer in original.layers:
+        status = kept.get(layer.name, "cut_off")
+        layers[status] += 1 + (layer.output != layer.node_output)
+    total = original.nodes + constants
+    unused = original.nodes - len(original.live)
+    cut = len(original.live - prepared.live) - len(absorbed)
+    fates = {
+        "measured": layers["measured"],
+        "collapsed": layers["collapsed"],
+        "dead": layers["dead"],
+        "unreached_by_gradient": layers["unreached"],
+        "not_run": layers["not_run"] + layers["too_few_rows"],
+        "absorbed": len(absorbed),
+        "cut_off": cut,
+        "constant": constants,
+        "unused": unused,
+    }
+    return {"total": total, **fates, "structural": total - sum(fates.values())}
+
+
+def _parity(compared: Compared | None) -> dict[str, Any] | None:
+    if compared is None:
+        return None
+    return {
+        "reference": compared.reference,
+        "samples": compared.samples,
+        "max_abs_diff": number(compared.max_abs_diff, 6),
+        "max_rel_diff": number(compared.max_rel_diff, 6),
+        "ok": compared.ok,
+        "reason": compared.reason,
+    }

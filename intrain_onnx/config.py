@@ -1,0 +1,135 @@
+"""Settings. Every choice that can change a score is a field here and lands in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final, Literal, get_args
+
+from intrain_onnx.errors import SettingsError
+
+Protocol = Literal["architecture", "checkpoint", "paper"]
+Converter = Literal["native", "onnx2torch"]
+Device = Literal["auto", "cuda", "cpu"]
+
+PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # Re-initialised and calibrated, so that the score is one of the architecture and not of an export:
+    # a graph with its BatchNorm folded then ranks as well as one that kept it.
+    "architecture": {
+        "weights": "reinitialise",
+        "batch_norm": "fold",
+        "calibrate": True,
+        "live_layers_only": True,
+        "health_over": "weights",
+        "eps": 0.0,
+        "batch": 16,
+    },
+    # The network as it would be deployed.
+    "checkpoint": {
+        "weights": "keep",
+        "batch_norm": "inference",
+        "calibrate": False,
+        "live_layers_only": True,
+        "health_over": "weights",
+        "eps": 0.0,
+        "batch": 16,
+    },
+    # arXiv 2606.18676 as published.
+    "paper": {
+        "weights": "reinitialise",
+        "batch_norm": "training",
+        "calibrate": False,
+        "live_layers_only": False,
+        "health_over": "all",
+        "eps": 1e-10,
+        "batch": 64,
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """How a model is scored. Make one with :meth:`for_protocol`; the fields then say what the name stands for.
+
+    Attributes:
+        protocol: name of the set of fields below that it was made from.
+        weights: ``reinitialise`` draws them anew (Kaiming normal, fan-in), ``keep`` takes the file's.
+        batch_norm: ``fold`` takes a BatchNorm into the layer before it, ``training`` normalises by the
+            statistics of the batch, ``inference`` by the running statistics in the file.
+        calibrate: scale and shift each layer to zero mean and unit variance per output channel.
+        live_layers_only: leave layers whose weights have an all-zero gradient out of the sums and of L.
+        health_over: the parameter tensors whose gradient health is summed: ``weights`` of layers, or ``all``.
+        eps: added to max|g| in the gradient health.
+        seed: of weights, inputs and labels of the first run; run i uses ``seed + i``.
+        seeds: number of runs.
+        batch: samples in a run, where the graph leaves the batch size open or can be run sample by sample.
+        size: pixels of each free spatial dimension.
+        sequence: length of each free sequence dimension.
+        input_shapes: shapes by input name; the first dimension gives way to ``batch``.
+        device: ``auto`` takes CUDA where there is one.
+        threads: CPU threads; 0 takes all cores that this process may use.
+        converter: ``native``, or ``onnx2torch`` as an independent cross-check.
+        parity: compare the converted model with onnxruntime.
+    """
+
+    protocol: Protocol = "architecture"
+    weights: Literal["reinitialise", "keep"] = "reinitialise"
+    batch_norm: Literal["fold", "training", "inference"] = "fold"
+    calibrate: bool = True
+    live_layers_only: bool = True
+    health_over: Literal["weights", "all"] = "weights"
+    eps: float = 0.0
+    seed: int = 0
+    seeds: int = 3
+    batch: int = 16
+    size: int = 64
+    sequence: int = 64
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    device: Device = "auto"
+    threads: int = 0
+    converter: Converter = "native"
+    parity: bool = True
+
+    def __post_init__(self) -> None:
+        choices = {
+            "protocol": get_args(Protocol),
+            "converter": get_args(Converter),
+            "device": get_args(Device),
+            "weights": ("reinitialise", "keep"),
+            "batch_norm": ("fold", "training", "inference"),
+            "health_over": ("weights", "all"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}", hint=f"Use one of {', '.join(allowed)}")
+        for name, least in (("seeds", 1), ("batch", 1), ("size", 1), ("sequence", 1), ("threads", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}", hint=f"It must be at least {least}")
+        if self.weights == "keep" and (self.calibrate or self.batch_norm == "fold"):
+            raise SettingsError(
+                "kept weights can be neither calibrated nor folded",
+                hint="Set calibrate=False and batch_norm='inference'",
+            )
+        for name, shape in self.input_shapes.items():
+            if any(d < 1 for d in shape):
+                raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="Every dimension must be positive")
+
+    @classmethod
+    def for_protocol(cls, protocol: str = "architecture", **overrides: Any) -> ScoreConfig:
+        """The settings that a protocol stands for, with single fields changed.
+
+        Raises:
+            SettingsError: unknown protocol, unknown field, or a value out of range.
+        """
+        if protocol not in PROTOCOLS:
+            raise SettingsError(f"protocol is {protocol!r}", hint=f"Use one of {', '.join(PROTOCOLS)}")
+        unknown = set(overrides) - {f.name for f in fields(cls)}
+        if unknown:
+            raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}")
+        return replace(cls(), protocol=protocol, **{**PROTOCOLS[protocol], **overrides})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        values = asdict(self)
+        values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
+        return values

@@ -1,0 +1,501 @@
+"""The static graph pass: which nodes are live, which are canonical layers, and how deep each lies. No torch.
+
+It reads a normalised model (see ``rewrite.normalise``) and never changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx import structure_key
+
+Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
+
+VIEW_OPS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
+_RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
+_MATMULS = frozenset({"MatMul", "FusedMatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight tensor of a layer.
+
+    Attributes:
+        name: the initializer.
+        shape: canonical: (out, in / groups, *kernel); an embedding table stays (vocabulary, dimension).
+        steps: views that lead from the initializer's layout to the canonical one.
+        fan_in: inputs of one output element.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    steps: tuple[Step, ...]
+    fan_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A canonical layer: a convolution, a linear map, a recurrence or an embedding.
+
+    Attributes:
+        name: of the ONNX node, or of its output where the node has none.
+        op: ONNX operator.
+        kind: what it is, whatever operator wrote it.
+        depth: canonical layers on the longest path from a graph input to its output, itself counted.
+        weights: one, or two (input and recurrent) of a recurrence.
+        bias: the initializer, joined from a following Add where the operator has none.
+        bias_shape: its shape in the file; empty without a bias.
+        node_output: output of the operator itself.
+        output: output with the bias added: the activation that is measured.
+        channel_axes: axes of ``output`` that hold the channels; all others are rows.
+        channels: their number, where the weights tell it.
+        macs: multiply-accumulate operations for one sample, None where a shape is unknown.
+        key: structural position in the graph, the same under renaming and reordering of nodes.
+    """
+
+    name: str
+    op: str
+    kind: Literal["convolution", "linear", "recurrent", "embedding"]
+    depth: int
+    weights: tuple[Weight, ...]
+    bias: str | None
+    bias_shape: tuple[int, ...]
+    node_output: str
+    output: str
+    channel_axes: tuple[int, ...]
+    channels: int
+    macs: int | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a trainable initializer is to the network, and where it sits.
+
+    ``role`` is one of weight, bias, scale, offset, slope, table; ``layer`` the nearest canonical layer before
+    or at it; ``key`` its structural position.
+    """
+
+    role: str
+    layer: str | None
+    depth: int
+    key: str
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Result of the static pass.
+
+    Attributes:
+        layers: in depth order, ties in structural order.
+        slots: trainable initializers by name.
+        live: the nodes on a path from a graph input to a graph output, by their first outputs' names.
+        nodes: number of nodes in the main graph and its subgraphs.
+        macs: of all products, layers or not, for one sample; None where none is known.
+        unknown_macs: nodes with products whose shapes are unknown.
+    """
+
+    layers: tuple[Layer, ...]
+    slots: Mapping[str, Slot]
+    live: frozenset[str]
+    nodes: int
+    macs: int | None
+    unknown_macs: int
+
+    def by_output(self) -> dict[str, Layer]:
+        """Layers by the value that is measured."""
+        return {layer.output: layer for layer in self.layers}
+
+
+def name_of(node: ir.Node) -> str:
+    """A node's name, or the name of its first output where it has none."""
+    return node.name or node_id(node) or node.op_type
+
+
+def node_id(node: ir.Node) -> str:
+    """The name of a node's first output: unique, unlike the node's own name."""
+    return next((v.name for v in node.outputs if v.name), "")
+
+
+def constant_array(value: ir.Value | None) -> np.ndarray | None:
+    """The value of an initializer, read through casts and identities."""
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        if node is None or node.op_type not in ("Identity", "Cast"):
+            return None
+        value = node.inputs[0]
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def source(value: ir.Value | None) -> tuple[ir.Value, list[ir.Node]] | None:
+    """The initializer that a value is a view of, and the view nodes from it to the value."""
+    nodes: list[ir.Node] = []
+    while value is not None:
+        if value.is_initializer():
+            return value, nodes[::-1]
+        node = value.producer()
+        if node is None or node.op_type not in VIEW_OPS or node.domain:
+            return None
+        nodes.append(node)
+        value = node.inputs[0]
+    return None
+
+
+def data_dependent(graph: ir.Graph) -> set[ir.Value]:
+    """Values that change with the data of an input, not only with its shape."""
+    found: set[ir.Value] = set(graph.inputs)
+    for node in graph:
+        inner = [n for n in _inner_nodes(node)]
+        reads = [*node.inputs, *(v for n in inner for v in n.inputs)]
+        if node.op_type not in _SHAPE_ONLY and any(v in found for v in reads if v is not None):
+            found.update(node.outputs)
+    return found
+
+
+def needed(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes of the main graph that a graph output depends on."""
+    stack = [v.producer() for v in graph.outputs]
+    found: set[ir.Node] = set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in found:
+            continue
+        if node.graph is graph:
+            found.add(node)
+        stack.extend(v.producer() for n in (node, *_inner_nodes(node)) for v in n.inputs if v is not None)
+    return found
+
+
+def _inner_nodes(node: ir.Node) -> Iterable[ir.Node]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().all_nodes()
+
+
+def _static(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of a value where every dimension is known."""
+    if value is None or value.shape is None:
+        return None
+    dims = value.shape.dims
+    return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+
+def _shape_of(value: ir.Value) -> tuple[int, ...]:
+    assert value.const_value is not None
+    return tuple(int(d) for d in value.const_value.shape.numpy())
+
+
+def _view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
+    """Shape after a chain of view nodes on an initializer, and the views as steps."""
+    steps: list[Step] = []
+    for node in nodes:
+        if node.op_type in ("Identity", "Cast"):
+            continue
+        if node.op_type == "Transpose":
+            perm = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else None
+            perm = perm or tuple(reversed(range(len(shape))))
+            shape = tuple(shape[p] for p in perm)
+            steps.append(("transpose", perm))
+            continue
+        new = _static(node.outputs[0])
+        if new is None or math.prod(new) != math.prod(shape):
+            return None
+        shape = new
+        steps.append(("reshape", shape))
+    return shape, steps
+
+
+class _Pass:
+    """Working state of one static pass."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self.data = data_dependent(model.graph)
+        self.needed = needed(model.graph)
+        self.keys = structure_key.node_keys(model.graph)
+        self.layers: dict[ir.Node, Layer] = {}
+        self.names: set[str] = set()
+        self.owner: dict[ir.Value, Layer | None] = {}
+        self.depth: dict[ir.Value, int] = {}
+        self.slots: dict[str, Slot] = {}
+        self.macs = self.unknown_macs = 0
+
+    def run(self) -> LayerMap:
+        live: set[str] = set()
+        for node in self.graph:
+            if node in self.needed and any(v in self.data for v in node.outputs):
+                live.update(node_id(n) for n in (node, *_inner_nodes(node)))
+                self.visit(node)
+            self.count_macs(node)
+        layers = sorted(self.layers.values(), key=lambda layer: (layer.depth, layer.key))
+        return LayerMap(
+            layers=tuple(layers),
+            slots=self.slots,
+            live=frozenset(live),
+            nodes=sum(1 for _ in self.graph.all_nodes()),
+            macs=self.macs if self.macs or not self.unknown_macs else None,
+            unknown_macs=self.unknown_macs,
+        )
+
+    def visit(self, node: ir.Node) -> None:
+        before = max((v for v in node.inputs if v is not None), key=self._depth, default=None)
+        depth, owner = (self._depth(before), self.owner.get(before)) if before is not None else (0, None)
+        layer = self.recognise(node, depth + 1)
+        if layer is not None:
+            self.layers[node] = owner = layer
+            depth += 1
+        for value in node.outputs:
+            self.depth[value], self.owner[value] = depth, owner
+        key = self.keys[node]
+        for number, inner in enumerate((node, *_inner_nodes(node))):
+            for index, role in trainable_inputs(inner):
+                place = Slot(role, owner.name if owner else None, depth, f"{key}.{number}.{index}")
+                self._claim(inner.inputs[index], place)
+        if layer is not None and layer.bias is not None:
+            self.slots[layer.bias] = Slot("bias", layer.name, depth, f"{key}.bias")
+
+    def _claim(self, value: ir.Value | None, place: Slot) -> None:
+        found = source(value)
+        if found is None:
+            return
+        root = found[0]
+        assert root.const_value is not None
+        elementwise = place.role in ("scale", "offset")
+        if not root.const_value.dtype.is_floating_point() or (elementwise and root.const_value.size < 2):
+            return
+        if root.name is not None:  # a tied parameter belongs where it is first used
+            self.slots.setdefault(root.name, place)
+
+    def _depth(self, value: ir.Value | None) -> int:
+        return self.depth.get(value, 0) if value is not None else 0
+
+    def count_macs(self, node: ir.Node) -> None:
+        if node.op_type in _CONVOLUTIONS | _MATMULS | {"Gemm"} | set(_RECURRENT):
+            macs = _macs(node)
+            self.macs += macs or 0
+            self.unknown_macs += macs is None
+
+    def recognise(self, node: ir.Node, depth: int) -> Layer | None:
+        if node.op_type in _CONVOLUTIONS:
+            return self._convolution(node, depth)
+        if node.op_type == "Gemm" or node.op_type in _MATMULS:
+            return self._linear(node, depth)
+        if node.op_type in _RECURRENT and not node.domain:
+            return self._recurrent(node, depth)
+        if node.op_type == "Gather" and not node.domain:
+            return self._embedding(node, depth)
+        return None
+
+    def _weight(self, value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...], list[Step]] | None:
+        found = source(value)
+        if found is None or found[0].const_value is None:
+            return None
+        if not found[0].const_value.dtype.is_floating_point():
+            return None
+        viewed = _view_steps(_shape_of(found[0]), found[1])
+        return None if viewed is None else (found[0], *viewed)
+
+    def _convolution(self, node: ir.Node, depth: int) -> Layer | None:
+        found = self._weight(node.inputs[1])
+        if found is None or len(found[1]) < 3:
+            return None
+        root, shape, steps = found
+        fan_in = math.prod(shape[1:])
+        if node.op_type == "ConvTranspose":
+            groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
+            kernel = shape[2:]
+            split = (groups, shape[0] // groups, shape[1], *kernel)
+            order = (0, 2, 1, *range(3, len(split)))
+            fan_in = shape[0] // groups * math.prod(kernel)
+            shape = (groups * shape[1], shape[0] // groups, *kernel)
+            steps = [*steps, ("reshape", split), ("transpose", order), ("reshape", shape)]
+        weight = Weight(root.name or "", shape, tuple(steps), fan_in)
+        return self._finish(node, "convolution", depth, (weight,), 2, (1,), shape[0])
+
+    def _linear(self, node: ir.Node, depth: int) -> Layer | None:
+        left, right = (self._weight(v) for v in node.inputs[:2])
+        if (left is None) == (right is None):
+            return None
+        flag = node.attributes.get("transB" if right else "transA")
+        root, shape, steps = right or left  # type: ignore[misc]
+        if len(shape) < 2:
+            return None
+        transposed = flag is not None and flag.as_int() == 1
+        if transposed != (right is not None):  # (..., in, out) in the file
+            order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+            shape, steps = tuple(shape[i] for i in order), [*steps, ("transpose", order)]
+        channels = shape[-2]
+        if len(shape) > 2:
+            shape = (math.prod(shape[:-1]), shape[-1])
+            steps = [*steps, ("reshape", shape)]
+        weight = Weight(root.name or "", shape, tuple(steps), shape[-1])
+        bias_input = 2 if node.op_type == "Gemm" else None
+        axis = -1 if right else -2
+        if node.op_type == "Gemm" and axis == -2:
+            axis = 0
+        return self._finish(node, "linear", depth, (weight,), bias_input, (axis,), channels)
+
+    def _recurrent(self, node: ir.Node, depth: int) -> Layer | None:
+        found = [self._weight(v) for v in node.inputs[1:3]]
+        weights = []
+        for item in found:
+            if item is None or len(item[1]) != 3:
+                return None
+            root, shape, steps = item
+            flat = (shape[0] * shape[1], shape[2])
+            weights.append(Weight(root.name or "", flat, (*steps, ("reshape", flat)), shape[2]))
+        assert found[1] is not None
+        directions, _, hidden = found[1][1]
+        batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+        sequence = next(iter(node.outputs), None)
+        if sequence is not None and sequence.name and (sequence.uses() or sequence.is_graph_output()):
+            axes = (2, 3) if batch_first else (1, 3)
+        else:
+            sequence, axes = node.outputs[1], (1, 2) if batch_first else (0, 2)
+        return self._finish(
+            node, "recurrent", depth, tuple(weights), 3, axes, directions * hidden, measured=sequence
+        )
+
+    def _embedding(self, node: ir.Node, depth: int) -> Layer | None:
+        found = self._weight(node.inputs[0])
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        if found is None or axis != 0 or len(found[1]) != 2 or node.inputs[1] not in self.data:
+            return None
+        root, shape, steps = found
+        weight = Weight(root.name or "", shape, tuple(steps), 1)
+        return self._finish(node, "embedding", depth, (weight,), None, (-1,), shape[1])
+
+    def _finish(
+        self,
+        node: ir.Node,
+        kind: Literal["convolution", "linear", "recurrent", "embedding"],
+        depth: int,
+        weights: tuple[Weight, ...],
+        bias_input: int | None,
+        axes: tuple[int, ...],
+        channels: int,
+        measured: ir.Value | None = None,
+    ) -> Layer:
+        output = node_output = measured or node.outputs[0]
+        bias = node.inputs[bias_input] if bias_input is not None and len(node.inputs) > bias_input else None
+        root = source(bias)
+        if bias is None and kind in ("convolution", "linear"):
+            joined = _joined_bias(node_output, axes[0], channels)
+            if joined is not None:
+                root, output = source(joined[0]), joined[1]
+        name = name_of(node)
+        if name in self.names:  # ONNX does not require unique node names
+            name = f"{name}:{node_output.name}"
+        self.names.add(name)
+        return Layer(
+            name=name,
+            op=node.op_type,
+            kind=kind,
+            depth=depth,
+            weights=weights,
+            bias=root[0].name if root else None,
+            bias_shape=_shape_of(root[0]) if root else (),
+            node_output=node_output.name or "",
+            output=output.name or "",
+            channel_axes=axes,
+            channels=channels,
+            macs=_macs(node),
+            key=self.keys[node],
+        )
+
+
+def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, ir.Value] | None:
+    """The constant that the only user of a layer's output adds along its channels, and the sum."""
+    users = list(value.uses())
+    if len(users) != 1 or value.is_graph_output() or users[0].node.op_type != "Add" or users[0].node.domain:
+        return None
+    node = users[0].node
+    other = node.inputs[1 - users[0].idx]
+    found = source(other)
+    if other is None or found is None:
+        return None
+    viewed = _view_steps(_shape_of(found[0]), found[1])
+    rank = len(value.shape.dims) if value.shape is not None else None
+    if viewed is None or (axis >= 0 and rank is None):
+        return None
+    shape = viewed[0]
+    from_end = axis - rank if axis >= 0 and rank is not None else axis
+    if len(shape) < -from_end or (rank is not None and len(shape) > rank):
+        return None
+    expected = [1] * len(shape)
+    expected[from_end] = channels
+    return (other, node.outputs[0]) if list(shape) == expected else None
+
+
+_TRAINABLE: Mapping[str, Mapping[int, str]] = {
+    "Conv": {1: "weight", 2: "bias"},
+    "ConvTranspose": {1: "weight", 2: "bias"},
+    "FusedConv": {1: "weight", 2: "bias"},
+    "DeformConv": {1: "weight", 3: "bias"},
+    "Gemm": {0: "weight", 1: "weight", 2: "bias"},
+    "MatMul": {0: "weight", 1: "weight"},
+    "FusedMatMul": {0: "weight", 1: "weight"},
+    "Einsum": {0: "weight", 1: "weight"},
+    "LSTM": {1: "weight", 2: "weight", 3: "bias", 7: "bias"},
+    "GRU": {1: "weight", 2: "weight", 3: "bias"},
+    "RNN": {1: "weight", 2: "weight", 3: "bias"},
+    "Gather": {0: "table"},
+    "BatchNormalization": {1: "scale", 2: "bias"},
+    "InstanceNormalization": {1: "scale", 2: "bias"},
+    "LayerNormalization": {1: "scale", 2: "bias"},
+    "GroupNormalization": {1: "scale", 2: "bias"},
+    "RMSNormalization": {1: "scale"},
+    "SimplifiedLayerNormalization": {1: "scale"},
+    "PRelu": {1: "slope"},
+    "Add": {0: "offset", 1: "offset"},
+    "Sub": {1: "offset"},
+    "Mul": {0: "scale", 1: "scale"},
+    "Concat": {i: "table" for i in range(8)},
+    "Expand": {0: "table"},
+}
+
+
+def trainable_inputs(node: ir.Node) -> list[tuple[int, str]]:
+    """Inputs of a node that a framework would train, with the role of each."""
+    roles = _TRAINABLE.get(node.op_type, {})
+    return [(i, role) for i, role in roles.items() if i < len(node.inputs) and node.inputs[i] is not None]
+
+
+def _macs(node: ir.Node) -> int | None:
+    """Multiply-accumulate operations of one node as its shapes are declared."""
+    out = _static(node.outputs[0])
+    operands = [_static(v) or (_shape_of(v) if v is not None and v.is_initializer() else None) for v in node.inputs]
+    if node.op_type in _RECURRENT:
+        x, w, r = operands[:3]
+        if x is None or w is None or r is None:
+            return None
+        return x[0] * x[1] * (math.prod(w) + math.prod(r))
+    if node.op_type in _CONVOLUTIONS:
+        x, w = operands[:2]
+        if w is None or (x if node.op_type == "ConvTranspose" else out) is None:
+            return None
+        spatial = x if node.op_type == "ConvTranspose" else out
+        assert spatial is not None
+        positions = math.prod((spatial[0], *spatial[2:]))
+        return positions * math.prod(w)
+    a = operands[0]
+    if out is None or a is None or len(a) < 1:
+        return None
+    transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
+    return math.prod(out) * a[-2 if transposed and len(a) > 1 else -1]
+
+
+def analyse(model: ir.Model) -> LayerMap:
+    """Run the static pass on a normalised model whose shapes were inferred (``rewrite.infer_shapes``).
+
+    Cost: linear in nodes and edges, but for the sorting of layers.
+    """
+    return _Pass(model).run()

@@ -1,0 +1,124 @@
+"""Synthetic inputs and the synthetic loss, for any signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from intrain_onnx.convert import torch_dtype
+from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.interpreter import Samples
+from intrain_onnx.signature import InputSpec, Signature, sampling_rate
+from intrain_onnx.trace import LossTerm
+
+
+def draw(
+    signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
+) -> list[Tensor]:
+    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers."""
+    return [_draw(spec, generator, half_as_float).to(device) for spec in signature.inputs]
+
+
+def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
+    dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+    if spec.kind == "noise":
+        if spec.channels_last:  # the same noise as the same network in NCHW gets
+            n, h, w, c = spec.shape
+            return torch.randn(n, c, h, w, generator=generator).permute(0, 2, 3, 1).contiguous().to(dtype)
+        return torch.randn(spec.shape, generator=generator).to(dtype)
+    if spec.kind == "ids":
+        return torch.randint(0, max(spec.high, 1), spec.shape, generator=generator).to(dtype)
+    if spec.kind == "positions":
+        steps = torch.arange(spec.shape[-1] if spec.shape else 1) % max(spec.high, 1)
+        return steps.expand(spec.shape).to(dtype).contiguous()
+    return torch.full(spec.shape, _constant(spec), dtype=dtype)
+
+
+def _constant(spec: InputSpec) -> int:
+    return sampling_rate() if spec.kind == "sampling_rate" else 1
+
+
+def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]:
+    """The inputs as numpy arrays of the graph's own element types."""
+    return [
+        tensor.cpu().numpy().astype(spec.dtype.numpy())
+        for tensor, spec in zip(drawn, signature.inputs, strict=True)
+    ]
+
+
+def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
+    """Split a batch into calls of ``size`` samples each; inputs without a batch axis go whole into every call."""
+    parts: list[Tensor | Samples] = []
+    for tensor, spec in zip(inputs, signature.inputs, strict=True):
+        if spec.batch_axis is None:
+            parts.append(tensor)
+        else:
+            parts.append(Samples(torch.split(tensor, size, spec.batch_axis)))
+    return parts
+
+
+def synthetic_loss(
+    outputs: Sequence[list[Tensor]], names: Sequence[str], samples: int, generator: torch.Generator
+) -> tuple[Tensor, list[LossTerm]]:
+    """Sum over the outputs of cross-entropy with random labels, or of mean squared error to noise.
+
+    An output of shape (samples, classes), trailing axes of size one aside, is taken for logits; every
+    other one is compared with N(0, 1) noise of its shape. Both are means over their elements.
+
+    Raises:
+        UnsupportedError: no output passes a gradient.
+    """
+    total: Tensor | None = None
+    terms = []
+    for name, parts in zip(names, outputs, strict=True):
+        joined = _join(parts)
+        if joined is None or not joined.requires_grad or not joined.numel():
+            continue
+        loss, kind = _term(joined, samples, generator)
+        terms.append(LossTerm(name, kind, tuple(joined.shape), loss.detach().item()))
+        total = loss if total is None else total + loss
+    if total is None:
+        raise UnsupportedError(
+            "no output passes a gradient to a parameter", hint="A model without trainable weights has no score"
+        )
+    return total, terms
+
+
+def _join(parts: list[Tensor]) -> Tensor | None:
+    if not all(isinstance(p, Tensor) and p.is_floating_point() for p in parts):
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].dim() < 2:
+        return torch.stack(parts)
+    if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
+        return torch.cat([p.reshape(-1) for p in parts])
+    return torch.cat(parts)
+
+
+def _term(output: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    shape = output.shape
+    if len(shape) >= 2 and shape[0] == samples and shape[1] > 1 and output.numel() == samples * shape[1]:
+        logits = output.reshape(samples, shape[1])
+        labels = torch.randint(0, shape[1], (samples,), generator=generator)
+        return functional.cross_entropy(logits, labels.to(output.device)), "cross_entropy"
+    target = torch.randn(shape, generator=generator).to(output)
+    return functional.mse_loss(output, target), "mean_squared_error"
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Whether an output in one part and the same output in several parts hold the same values, to float32 round-off."""
+    whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
+    if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
+        return False
+    joined = torch.cat(parts)
+    if whole.shape != joined.shape:
+        return False
+    if not whole.is_floating_point():
+        return torch.equal(whole, joined)
+    scale = joined.abs().amax().item() if joined.numel() else 0.0
+    return bool(torch.allclose(whole, joined, rtol=1e-3, atol=1e-4 * scale))

@@ -1,0 +1,137 @@
+"""Runs a converted module node by node and shows each value to whoever asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
+from intrain_onnx.ops.norm import batch_normalization_of_batch
+
+Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
+"""Takes a value as the list of its parts (one, or one a sample) and may return other parts in their place."""
+
+
+class Samples(list[Any]):
+    """One value for each sample of a graph whose batch size is fixed."""
+
+
+class ObservedInterpreter(fx.Interpreter):
+    """A ``torch.fx.Interpreter`` that calls an observer on the ONNX values that have one.
+
+    Nothing is attached to the module, so there is nothing to remove. An input given as :class:`Samples` makes
+    every node that depends on it run once for each sample, in lock step: statistics over all samples
+    are then exact, and so are gradients.
+    """
+
+    def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
+        super().__init__(module)
+        self.observers = observers
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, then its observer."""
+        try:
+            result = super().run_node(n)
+        except IntrainError as error:
+            raise error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise self._out_of_memory(n, error) from error
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError) as error:
+            if "allocate memory" in str(error):
+                raise self._out_of_memory(n, error) from error
+            raise NodeError(n, error) from error
+        for name in n.meta.get("onnx_outputs", ()) if n.op in ("call_function", "call_module") else ():
+            observer = self.observers.get(name)
+            if observer is not None and isinstance(result, (Tensor, Samples)):
+                replaced = observer(result if isinstance(result, Samples) else [result])
+                if replaced is not None:
+                    result = Samples(replaced) if isinstance(result, Samples) else replaced[0]
+        return result
+
+    @staticmethod
+    def _out_of_memory(n: fx.Node, error: BaseException) -> IntrainError:
+        return LimitError(
+            f"out of memory: {str(error).splitlines()[0][:160]}",
+            node=n.meta.get("onnx_name"),
+            op=n.meta.get("onnx_op"),
+            hint="Take a smaller --batch or --input-shape",
+        )
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, once for each sample where an argument is one value a sample."""
+        count = _sample_count((args, kwargs))
+        if count is None:
+            return super().call_function(target, args, kwargs)
+        if target is batch_normalization_of_batch:
+            sizes = [len(part) for part in args[0]]
+            whole = super().call_function(target, (torch.cat(args[0]), *args[1:]), kwargs)
+            return Samples(torch.split(whole, sizes))
+        results = [
+            super(ObservedInterpreter, self).call_function(target, _pick(args, i), _pick(kwargs, i))
+            for i in range(count)
+        ]
+        return Samples(results)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a submodule, once for each sample where an argument is one value a sample."""
+        count = _sample_count((args, kwargs))
+        if count is None:
+            return super().call_module(target, args, kwargs)
+        return Samples(
+            super(ObservedInterpreter, self).call_module(target, _pick(args, i), _pick(kwargs, i))
+            for i in range(count)
+        )
+
+
+class NodeError(UnsupportedError):
+    """A node failed on the values that reached it."""
+
+    def __init__(self, node: fx.Node, error: Exception) -> None:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[0][:200] if lines else type(error).__name__
+        super().__init__(
+            f"the node cannot run on these inputs: {reason}",
+            node=node.meta.get("onnx_name"),
+            op=node.meta.get("onnx_op"),
+            hint="Free dimensions may need other sizes: set them with --input-shape",
+        )
+
+
+def _sample_count(value: Any) -> int | None:
+    if isinstance(value, Samples):
+        return len(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return None
+    return next((n for v in value if (n := _sample_count(v)) is not None), None)
+
+
+def _pick(value: Any, index: int) -> Any:
+    if isinstance(value, Samples):
+        return value[index]
+    if isinstance(value, dict):
+        return {k: _pick(v, index) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_pick(v, index) for v in value)
+    return value
+
+
+def run(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor | Samples],
+    observers: Mapping[str, Observer] | None = None,
+) -> list[list[Tensor]]:
+    """Run a module; returns its outputs, each as the list of its parts.
+
+    Raises:
+        NodeError: a node failed; names it.
+        LimitError: out of memory; names the node.
+    """
+    results = ObservedInterpreter(module, observers or {}).run(*inputs)
+    if isinstance(results, (Tensor, Samples)):
+        results = [results]
+    return [list(r) if isinstance(r, Samples) else [r] for r in results]

@@ -1,0 +1,319 @@
+"""From a path to a report: the only place that knows the order of the steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+
+from intrain_onnx import assemble, convert, graph, initialise, inputs, parity, probe, rewrite, signature
+from intrain_onnx import score as scoring
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import IntrainError, MissingOpsError, SettingsError, UnsupportedError
+from intrain_onnx.interpreter import NodeError, Samples, run
+from intrain_onnx.load import LoadedModel, load
+from intrain_onnx.report import Report
+from intrain_onnx.trace import Trace
+
+Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+Progress = Callable[[str, float], None]
+"""Called with the name of the step that begins, and the share of the work that is done."""
+
+
+def _silent(step: str, share: float) -> None:
+    pass
+
+
+@dataclass
+class _Warnings:
+    rows: list[dict[str, str | None]] = field(default_factory=list)
+
+    def add(self, code: str, message: str, node: str | None = None) -> None:
+        self.rows.append({"code": code, "message": message, "node": node})
+
+
+def score(source: Source, config: ScoreConfig | None = None, *, progress: Progress = _silent) -> Report:
+    """Score a model.
+
+    Args:
+        source: path of an ONNX file, or a model in memory.
+        config: the settings; the ``architecture`` protocol where none are given.
+        progress: is told of each step.
+
+    Raises:
+        IntrainError: one of its kinds, with the file, node, op and next step.
+    """
+    config = config or ScoreConfig.for_protocol()
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    try:
+        with _runtime(config) as (device, threads):
+            return _Scoring(source, config, device, threads, progress).run()
+    except IntrainError as error:
+        raise error.at(path=path)
+
+
+@contextmanager
+def _runtime(config: ScoreConfig) -> Iterator[tuple[torch.device, int]]:
+    """Set threads and CUDA arithmetic for one score, and put them back."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device is 'cuda', and torch finds no CUDA device", hint="Use --device auto")
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    before = torch.get_num_threads()
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32)
+    threads = config.threads or len(os.sched_getaffinity(0))
+    try:
+        torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
+        yield torch.device("cuda" if cuda else "cpu"), threads
+    finally:
+        torch.set_num_threads(before)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
+
+
+@dataclass
+class Prepared:
+    """A model ready to be probed.
+
+    Attributes:
+        module: its outputs are those that the loss reads.
+        layers: the static pass of the graph that the module was made from.
+        heads: where the loss attaches.
+        norms: BatchNorm nodes that no layer absorbed.
+        absorbed: names of those that one did.
+        fixed_batch: the graph was exported for this number of samples.
+        freed: Reshape nodes whose baked batch was replaced.
+    """
+
+    module: fx.GraphModule
+    layers: graph.LayerMap
+    heads: list[rewrite.Head]
+    norms: list[rewrite.FreeNorm]
+    absorbed: list[str]
+    fixed_batch: int | None
+    freed: int
+
+
+def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
+    """Rewrite a normalised model for a protocol, in place, and convert it.
+
+    Raises:
+        MissingOpsError, UnsupportedError: see ``convert`` and ``rewrite.cut_heads``.
+    """
+    single = signature.resolve(model, config, batch=1)
+    rewrite.infer_shapes(model, single)
+    heads = rewrite.cut_heads(model)
+    absorbed: list[str] = []
+    norms: list[rewrite.FreeNorm] = []
+    if config.batch_norm == "fold":
+        absorbed = rewrite.absorb_batch_norm(model, graph.analyse(model))
+    if config.calibrate:
+        rewrite.own_biases(model, graph.analyse(model))
+        norms = rewrite.own_norms(model)
+        rewrite.infer_shapes(model, single)
+    freed = rewrite.free_batch(model, single.fixed_batch) if single.fixed_batch is not None else 0
+    layers = graph.analyse(model)
+    module = convert.convert(model, layers.slots)
+    if config.batch_norm == "training":
+        initialise.use_batch_statistics(module)
+    return Prepared(module, layers, heads, norms, absorbed, single.fixed_batch, freed)
+
+
+@dataclass
+class _Scoring:
+    source: Source
+    config: ScoreConfig
+    device: torch.device
+    threads: int
+    progress: Progress
+    warnings: _Warnings = field(default_factory=_Warnings)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Report:
+        config = self.config
+        with self._step("load", 0.0):
+            loaded = load(self.source)
+            model = loaded.fresh()
+            constants = rewrite.normalise(model)
+            single = signature.resolve(model, config, batch=1)
+            rewrite.infer_shapes(model, single)
+            original = graph.analyse(model)
+        for code, message, node in loaded.warnings:
+            self.warnings.add(code, message, node)
+        with self._step("parity", 0.05):
+            compared = self._parity(loaded, model, single)
+        with self._step("convert", 0.1):
+            described = assemble.describe(loaded, model, original, single)
+            prepared = prepare(model, config)
+            prepared.module.to(self.device)
+        traces, batched, used = self._runs(model, prepared)
+        with self._step("score", 0.98):
+            result = scoring.score(prepared.layers, traces, config)
+            data = assemble.report(
+                described=described,
+                result=result,
+                original=original,
+                prepared_layers=prepared.layers,
+                parameter_shapes={n: tuple(p.shape) for n, p in initialise.parameters(prepared.module).items()},
+                heads=prepared.heads,
+                absorbed=prepared.absorbed,
+                constants=constants,
+                config=config,
+                used=used,
+                batched=batched,
+                traces=traces,
+                compared=compared,
+                device=_device_name(self.device),
+                threads=self.threads,
+                warnings=self.warnings.rows,
+                seconds=self.seconds,
+            )
+        return Report(data)
+
+    @contextmanager
+    def _step(self, name: str, share: float) -> Iterator[None]:
+        self.progress(name, share)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _parity(self, loaded: LoadedModel, model: ir.Model, single: signature.Signature) -> parity.Parity | None:
+        if not self.config.parity:
+            return None
+        samples = single.batch
+        try:
+            module = convert.convert(model).to(self.device)
+        except MissingOpsError as error:  # what is behind the loss may lack a handler
+            return parity.failed(str(error), samples)
+        drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
+        names = [spec.name for spec in single.inputs]
+        arrays = inputs.as_arrays(drawn, single)
+        try:
+            reference = parity.run_onnxruntime(
+                loaded.for_onnxruntime(), list(zip(names, arrays, strict=True)), self.device, self.threads
+            )
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, and plain ones
+            compared = parity.failed(f"onnxruntime: {str(error).splitlines()[0][:300]}", samples)
+        else:
+            with torch.no_grad():
+                ours = run(module, drawn)
+            compared = parity.compare(
+                [parts[0] for parts in ours], reference, [v.name or "" for v in model.graph.outputs], samples
+            )
+        if compared.ok is False:
+            self.warnings.add("parity", f"differs from onnxruntime: {compared.reason}")
+        elif compared.ok is None:
+            self.warnings.add("parity_not_checked", compared.reason or "")
+        return compared
+
+    def _runs(
+        self, model: ir.Model, prepared: Prepared
+    ) -> tuple[list[Trace], bool, signature.Signature]:
+        used = signature.resolve(model, self.config)
+        module = prepared.module
+        if self.config.weights == "reinitialise":
+            initialise.reinitialise(module, prepared.layers, self.config.seed)
+        with self._step("execution", 0.12):
+            batched = self._choose_execution(module, used)
+        if not batched and self.config.batch_norm == "training" and used.fixed_batch != used.batch:
+            self.warnings.add(
+                "batch_statistics", "the graph runs sample by sample; BatchNorm is normalised over all samples at once"
+            )
+        traces = []
+        for index in range(self.config.seeds):
+            start = 0.15 + 0.8 * index / self.config.seeds
+            traces.append(self._one_run(prepared, used, batched, self.config.seed + index, start))
+        return traces, batched, used
+
+    def _one_run(
+        self, prepared: Prepared, used: signature.Signature, batched: bool, seed: int, start: float
+    ) -> Trace:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = inputs.draw(used, generator, self.device)
+        fed: Sequence[Tensor | Samples] = drawn if batched else inputs.chunk(drawn, used, used.fixed_batch or 1)
+        if self.config.weights == "reinitialise":
+            with self._step("initialise", start):
+                initialise.reinitialise(prepared.module, prepared.layers, seed)
+        if self.config.calibrate:
+            with self._step("calibrate", start):
+                initialise.calibrate(prepared.module, prepared.layers, prepared.norms, fed)
+        with self._step("probe", start + 0.25 / self.config.seeds):
+            return probe.probe(
+                prepared.module,
+                prepared.layers,
+                fed,
+                [head.output for head in prepared.heads],
+                used.batch,
+                generator,
+                seed,
+            )
+
+    def _choose_execution(self, module: fx.GraphModule, used: signature.Signature) -> bool:
+        """Whether all samples can go through in one call: the graph leaves the batch open, or keeps samples apart."""
+        if used.fixed_batch == used.batch:
+            return True
+        size = used.fixed_batch or 1
+        pair = _two_calls(used, size)
+        drawn = inputs.draw(pair, torch.Generator().manual_seed(self.config.seed), self.device)
+        with torch.no_grad():
+            try:
+                together = run(module, drawn)
+            except NodeError as error:
+                apart = run(module, inputs.chunk(drawn, pair, size))
+                assert apart
+                self.warnings.add(
+                    "sample_by_sample",
+                    f"the graph has a batch of {size} built in; {used.batch // size} calls were run in lock step",
+                    error.node,
+                )
+                return False
+            if used.fixed_batch is None:
+                return True
+            apart = run(module, inputs.chunk(drawn, pair, size))
+        if all(inputs.same(a, b) for a, b in zip(together, apart, strict=True)):
+            return True
+        self.warnings.add(
+            "sample_by_sample",
+            f"the graph mixes samples when it is given more than {size}; {used.batch // size} calls were run in lock step",
+        )
+        return False
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _two_calls(used: signature.Signature, size: int) -> signature.Signature:
+    specs = []
+    for spec in used.inputs:
+        shape = list(spec.shape)
+        if spec.batch_axis is not None:
+            shape[spec.batch_axis] = 2 * size
+        specs.append(replace(spec, shape=tuple(shape)))
+    return replace(used, inputs=tuple(specs), batch=2 * size)
+
+
+def to_torch(source: Source) -> fx.GraphModule:
+    """Convert a model to a trainable ``torch.fx.GraphModule``.
+
+    Parameters carry their ONNX names, ties are kept, inputs and outputs are the graph's in order.
+
+    Raises:
+        IntrainError: one of its kinds.
+    """
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    try:
+        model = load(source).fresh()
+        rewrite.normalise(model)
+        rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
+        return convert.convert(model, graph.analyse(model).slots)
+    except IntrainError as error:
+        raise error.at(path=path)

@@ -1,0 +1,202 @@
+"""One forward and one backward pass, and what is read on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+from torch.utils.hooks import RemovableHandle
+
+from intrain_onnx.errors import NumericalError
+from intrain_onnx.graph import Layer, LayerMap
+from intrain_onnx.initialise import parameters
+from intrain_onnx.inputs import synthetic_loss
+from intrain_onnx.interpreter import ObservedInterpreter, Samples, run
+from intrain_onnx.stats import gradient_statistics, participation_ratio
+from intrain_onnx.trace import GradientStatistics, LayerTrace, Trace
+
+
+def probe(
+    module: fx.GraphModule,
+    layers: LayerMap,
+    inputs: Sequence[Tensor | Samples],
+    output_names: Sequence[str],
+    samples: int,
+    generator: torch.Generator,
+    seed: int = 0,
+) -> Trace:
+    """Run the module forward and backward once and measure on the way.
+
+    Participation ratios are formed as each activation appears and gradients are read and freed as each
+    appears, so neither all activations nor all gradients are kept beyond what autograd itself keeps.
+
+    Args:
+        module: a converted module, its outputs being those that the loss reads.
+        layers: the static pass of the same graph.
+        inputs: one tensor an input, or :class:`Samples`.
+        output_names: names of the outputs, in order.
+        samples: number of samples in ``inputs``.
+        generator: draws labels and targets.
+        seed: of the run, for the record.
+
+    Raises:
+        NumericalError: an activation, the loss or a gradient is not finite; names where it began.
+        UnsupportedError: a node fails, or nothing passes a gradient.
+    """
+    found: dict[str, LayerTrace] = {}
+    observers = {layer.output: _LayerObserver(layer, found) for layer in layers.layers}
+    started = time.perf_counter()
+    try:
+        with torch.enable_grad():
+            outputs = run(module, inputs, observers)
+            loss, terms = synthetic_loss(outputs, output_names, samples, generator)
+        if not math.isfinite(loss.item()):
+            raise _NotFinite
+    except _NotFinite:
+        raise _first_non_finite_value(module, inputs) from None
+    forward = time.perf_counter() - started
+    del outputs
+    gradients = backward(module, loss)
+    bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
+    if bad:
+        raise _first_non_finite_gradient(module, inputs, output_names, samples, bad[0])
+    seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
+    return Trace(seed, found, gradients, tuple(terms), seconds)
+
+
+class _NotFinite(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _LayerObserver:
+    layer: Layer
+    found: dict[str, LayerTrace]
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        matrices = [as_rows(part.detach(), self.layer.channel_axes) for part in parts]
+        matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
+        rows, channels = matrix.shape
+        shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
+        participation = None
+        if rows > 1 and channels:
+            try:
+                participation = participation_ratio(matrix)
+            except ValueError:
+                raise _NotFinite from None
+        self.found[self.layer.name] = LayerTrace(shape, rows, channels, participation)
+
+
+def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
+    """Bring an activation to (rows, channels): the channel axes last, all others flattened."""
+    axes = [a % x.dim() for a in channel_axes]
+    order = [a for a in range(x.dim()) if a not in axes]
+    channels = math.prod(x.shape[a] for a in axes)
+    if order == list(range(x.dim() - len(axes))):
+        return x.reshape(-1, channels)
+    # Channels outermost in memory: the copy and the products over rows then run along contiguous memory.
+    return x.permute(*axes, *order).reshape(channels, -1).T
+
+
+def backward(module: fx.GraphModule, loss: Tensor) -> dict[str, GradientStatistics]:
+    """Run the backward pass; read each parameter's gradient when it is complete, then free it."""
+    found: dict[str, GradientStatistics] = {}
+    handles: list[RemovableHandle] = []
+    for name, parameter in parameters(module).items():
+        parameter.grad = None
+        handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found)))
+    try:
+        loss.backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    name: str
+    found: dict[str, GradientStatistics]
+
+    def __call__(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.found[self.name] = gradient_statistics(parameter.grad)
+        parameter.grad = None
+
+
+class _Finder(ObservedInterpreter):
+    """Finds where values, or gradients in backward order, stop being finite. Slow: for diagnosis only."""
+
+    def __init__(self, module: fx.GraphModule, of: Literal["value", "gradient"]) -> None:
+        super().__init__(module, {})
+        self.of = of
+        self.finite: dict[fx.Node, bool] = {}
+        self.culprit: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and look at what it gives."""
+        result = super().run_node(n)
+        parts = result if isinstance(result, (Samples, tuple)) else [result]
+        tensors = [p for p in parts if isinstance(p, Tensor) and p.is_floating_point()]
+        if self.of == "gradient":
+            for part in tensors:
+                if part.requires_grad and n.op == "call_function":
+                    part.register_hook(partial(self._note_gradient, n))
+        else:
+            self.finite[n] = all(bool(torch.isfinite(t).all()) for t in tensors)
+            # Infinities that the graph holds as constants, such as an attention mask, are no failure.
+            if self.culprit is None and not self.finite[n] and n.op == "call_function":
+                if all(self.finite[source] for source in n.all_input_nodes):
+                    self.culprit = n
+        return result
+
+    def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:
+        if self.culprit is None and not bool(torch.isfinite(gradient).all()):
+            self.culprit = node
+
+
+def _first_non_finite_value(module: fx.GraphModule, inputs: Sequence[Tensor | Samples]) -> NumericalError:
+    finder = _Finder(module, "value")
+    with torch.no_grad():
+        finder.run(*inputs)
+    bad = next((n for n, p in parameters(module).items() if not bool(torch.isfinite(p).all())), None)
+    if bad is not None:
+        return NumericalError(
+            f"the weight {bad!r} holds values that are not finite",
+            hint="Repair the checkpoint, or score it with --protocol architecture",
+        )
+    return _numerical("an activation overflows or is not a number; it began", finder.culprit)
+
+
+def _first_non_finite_gradient(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor | Samples],
+    names: Sequence[str],
+    samples: int,
+    parameter: str,
+) -> NumericalError:
+    finder = _Finder(module, "gradient")
+    results = finder.run(*inputs)
+    results = [results] if isinstance(results, (Tensor, Samples)) else list(results)
+    outputs = [list(r) if isinstance(r, Samples) else [r] for r in results]
+    loss, _ = synthetic_loss(outputs, names, samples, torch.Generator().manual_seed(0))
+    loss.backward()
+    for p in module.parameters():
+        p.grad = None
+    return _numerical(f"the gradient of {parameter!r} is not finite; it began", finder.culprit)
+
+
+def _numerical(message: str, node: fx.Node | None) -> NumericalError:
+    meta = node.meta if node is not None else {}
+    return NumericalError(
+        f"{message} here" if node is not None else message.rpartition(";")[0],
+        node=meta.get("onnx_name"),
+        op=meta.get("onnx_op"),
+        hint="Try --protocol architecture, which scales every layer",
+    )

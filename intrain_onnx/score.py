@@ -1,0 +1,244 @@
+"""The score from what was measured. No torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.graph import Layer, LayerMap, Slot
+from intrain_onnx.trace import GradientStatistics, LayerTrace, Trace
+
+NOISE_FLOOR = 1e-5
+"""A bias gradient below this share of its layer's weight gradient is round-off of a true zero (float32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScore:
+    """One layer over all runs.
+
+    Attributes:
+        layer: what the static pass knows of it.
+        trace: of the first run; None where it was not run.
+        ratio: geometric mean of the participation ratio over the runs; None unless ``measured``.
+        corrected: the same of the corrected one.
+        log_ratio: mean of the logarithm, 0 where it collapsed.
+        status: measured; collapsed (its output does not vary); dead (its weights have an all-zero
+            gradient); unreached (no gradient path leads to it); too_few_rows; not_run.
+        counted: it enters the sums and L.
+    """
+
+    layer: Layer
+    trace: LayerTrace | None
+    ratio: float | None
+    corrected: float | None
+    log_ratio: float | None
+    status: str
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterScore:
+    """One parameter tensor over all runs.
+
+    ``status``: measured; zero_gradient; round_off (a true zero, see :data:`NOISE_FLOOR`); unreached.
+    """
+
+    name: str
+    slot: Slot
+    health: float | None
+    std: float | None
+    max_abs: float | None
+    status: str
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The score of one seed."""
+
+    seed: int
+    intrain: float
+    geometric_capacity: float
+    optimization_resilience: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score and what it was summed from. The three figures are means over the runs."""
+
+    runs: tuple[Run, ...]
+    layers: tuple[LayerScore, ...]
+    parameters: tuple[ParameterScore, ...]
+    counted_layers: int
+    counted_parameters: int
+
+    @property
+    def intrain(self) -> float:
+        """Mean InTrain score over the runs."""
+        return statistics.fmean(r.intrain for r in self.runs)
+
+    @property
+    def geometric_capacity(self) -> float:
+        """Mean over the runs of the sum of log participation ratios, in nats."""
+        return statistics.fmean(r.geometric_capacity for r in self.runs)
+
+    @property
+    def optimization_resilience(self) -> float:
+        """Mean over the runs of the sum of gradient healths."""
+        return statistics.fmean(r.optimization_resilience for r in self.runs)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the score over the runs; None for a single run."""
+        return statistics.stdev(r.intrain for r in self.runs) if len(self.runs) > 1 else None
+
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """Two-sided 95 % confidence interval of the mean score (Student's t); None for a single run."""
+        if self.std is None:
+            return None
+        half = float(stdtrit(len(self.runs) - 1, 0.975)) * self.std / math.sqrt(len(self.runs))
+        return self.intrain - half, self.intrain + half
+
+
+def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
+    """std(g) / (max|g| + eps): how evenly a gradient is spread over its tensor, in [0, 1].
+
+    With the population standard deviation it cannot exceed 1. A constant or a zero gradient has health 0.
+    Unchanged by scaling of the loss where eps is 0. For Gaussian-like gradients of n elements it is about
+    1 / sqrt(2 ln n), so it falls with the size of the tensor. Source: arXiv 2606.18676.
+
+    >>> gradient_health(GradientStatistics(std=0.5, max_abs=2.0))
+    0.25
+    """
+    if gradient.max_abs == 0.0:
+        return 0.0
+    return min(1.0, gradient.std / (gradient.max_abs + eps))
+
+
+def intrain(geometric_capacity: float, optimization_resilience: float, layers: int) -> float:
+    """gamma * (1 + o) / log(L + 1). Source: arXiv 2606.18676.
+
+    Raises:
+        ValueError: there is no layer.
+    """
+    if layers < 1:
+        raise ValueError("a network without layers has no score")
+    return geometric_capacity * (1.0 + optimization_resilience) / math.log(layers + 1)
+
+
+def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Score:
+    """Combine the runs. Which layers and tensors count is decided over all runs together.
+
+    Raises:
+        UnsupportedError: the model has no canonical layer, or none that a gradient reaches.
+    """
+    statuses = {name: _parameter_status(name, slot, layers, traces) for name, slot in layers.slots.items()}
+    layer_scores = tuple(_layer_score(layer, traces, statuses, config) for layer in layers.layers)
+    counted = {s.layer.name for s in layer_scores if s.counted}
+    if not counted:
+        raise UnsupportedError(
+            "no canonical layer (convolution, linear map, recurrence, embedding) carries a gradient",
+            hint="Look at `intrain-onnx inspect`: trees and fixed tables cannot be scored",
+        )
+    weights = {w.name for s in layer_scores if s.counted for w in s.layer.weights}
+    parameters = tuple(
+        _parameter_score(name, slot, traces, statuses[name], config, weights)
+        for name, slot in sorted(layers.slots.items(), key=lambda item: (item[1].depth, item[1].key))
+    )
+    names = [p.name for p in parameters if p.counted]
+    runs = tuple(_run(trace, counted, names, statuses, config) for trace in traces)
+    return Score(runs, layer_scores, parameters, len(counted), len(names))
+
+
+def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[Trace]) -> str:
+    gradients = [t.gradients[name] for t in traces if name in t.gradients]
+    if not gradients:
+        return "unreached"
+    if all(g.max_abs == 0.0 for g in gradients):
+        return "zero_gradient"
+    layer = next((x for x in layers.layers if x.bias == name), None)
+    if slot.role == "bias" and layer is not None:
+        references = [
+            max((t.gradients[w.name].max_abs for w in layer.weights if w.name in t.gradients), default=0.0)
+            for t in traces
+            if name in t.gradients
+        ]
+        if all(g.max_abs < NOISE_FLOOR * r for g, r in zip(gradients, references, strict=True)):
+            return "round_off"
+    return "measured"
+
+
+def _layer_score(
+    layer: Layer, traces: Sequence[Trace], statuses: Mapping[str, str], config: ScoreConfig
+) -> LayerScore:
+    found = [t.layers[layer.name] for t in traces if layer.name in t.layers]
+    measured = [f.participation for f in found if f.participation is not None]
+    ratios = [p.ratio for p in measured if p.ratio is not None]
+    status = _layer_status(layer, bool(found), bool(measured), bool(ratios), statuses)
+    counted = status != "not_run" and (not config.live_layers_only or status not in ("dead", "unreached"))
+    corrected = [p.corrected for p in measured if p.corrected is not None]
+    log_ratio = math.fsum(map(math.log, ratios)) / len(found) if found else None
+    return LayerScore(
+        layer=layer,
+        trace=found[0] if found else None,
+        ratio=math.exp(log_ratio) if ratios and log_ratio is not None else None,
+        corrected=statistics.geometric_mean(corrected) if corrected else None,
+        log_ratio=log_ratio,
+        status=status,
+        counted=counted,
+    )
+
+
+def _layer_status(layer: Layer, run: bool, measured: bool, varies: bool, statuses: Mapping[str, str]) -> str:
+    if not run:
+        return "not_run"
+    weights = {statuses.get(w.name, "unreached") for w in layer.weights}
+    if weights <= {"zero_gradient"}:
+        return "dead"
+    if weights <= {"unreached", "zero_gradient"}:
+        return "unreached"
+    if not measured:
+        return "too_few_rows"
+    return "measured" if varies else "collapsed"
+
+
+def _parameter_score(
+    name: str, slot: Slot, traces: Sequence[Trace], status: str, config: ScoreConfig, weights: set[str]
+) -> ParameterScore:
+    gradients = [t.gradients[name] for t in traces if name in t.gradients]
+    in_scope = config.health_over == "all" or name in weights
+    return ParameterScore(
+        name=name,
+        slot=slot,
+        health=statistics.fmean(_health(g, status, config) for g in gradients) if gradients else None,
+        std=statistics.fmean(g.std for g in gradients) if gradients else None,
+        max_abs=statistics.fmean(g.max_abs for g in gradients) if gradients else None,
+        status=status,
+        counted=in_scope and status != "unreached",
+    )
+
+
+def _health(gradient: GradientStatistics, status: str, config: ScoreConfig) -> float:
+    return 0.0 if status == "round_off" else gradient_health(gradient, config.eps)
+
+
+def _run(
+    trace: Trace, layers: set[str], parameters: Sequence[str], statuses: Mapping[str, str], config: ScoreConfig
+) -> Run:
+    ratios = [
+        t.participation.ratio
+        for name, t in trace.layers.items()
+        if name in layers and t.participation is not None and t.participation.ratio is not None
+    ]
+    capacity = math.fsum(map(math.log, ratios))
+    resilience = math.fsum(
+        _health(trace.gradients[n], statuses[n], config) for n in parameters if n in trace.gradients
+    )
+    return Run(trace.seed, intrain(capacity, resilience, len(layers)), capacity, resilience)

@@ -1,0 +1,257 @@
+"""What a model takes: concrete shapes and kinds of its inputs, from the graph alone. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import SettingsError, UnsupportedError
+from intrain_onnx.graph import VIEW_OPS, constant_array
+
+Kind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
+
+DECLARED = "intrain_onnx.declared"
+"""Key in ``Value.meta`` of a graph input's shape in the file, before concrete sizes were put in."""
+
+_IMAGE_CHANNELS = (1, 2, 3, 4)
+_SAMPLING_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One graph input as it will be fed.
+
+    Attributes:
+        name: of the input.
+        dtype: ONNX element type.
+        shape: concrete, for all samples.
+        declared: the shape in the file, symbols as strings, None where a dimension has no name.
+        kind: ``noise`` N(0, 1); ``ids`` uniform below ``high``; ``ones``; ``positions`` 0, 1, 2 …;
+            ``length`` the full sequence; ``sampling_rate`` 16,000 Hz.
+        high: number of ids, 0 where the kind is another.
+        channels_last: a rank-4 image with its channels in the last axis.
+        batch_axis: axis that holds the samples; None where the input has none.
+    """
+
+    name: str
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    declared: tuple[int | str | None, ...]
+    kind: Kind
+    high: int
+    channels_last: bool
+    batch_axis: int | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """All inputs, and how many samples they hold.
+
+    Attributes:
+        inputs: in graph order.
+        batch: samples in all; a multiple of ``fixed_batch``.
+        fixed_batch: samples that the graph was exported for; None where it leaves their number open.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    batch: int
+    fixed_batch: int | None
+
+
+def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    """Dimensions of a value as the file has them; None for an unknown rank."""
+    shape = value.meta.get(DECLARED, value.shape)
+    if shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else (d.value or None) for d in shape.dims)
+
+
+def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -> Signature:
+    """Choose a concrete shape for every input.
+
+    Args:
+        model: a normalised model.
+        config: gives the batch, the size of free dimensions and the shapes that the user set.
+        batch: samples instead of ``config.batch``.
+
+    Raises:
+        SettingsError: a shape was set for an input that does not exist, or of another rank.
+        UnsupportedError: an input that is no tensor, or of unknown rank.
+    """
+    names = [v.name for v in model.graph.inputs]
+    for name in config.input_shapes:
+        if name not in names:
+            known = ", ".join(repr(n) for n in names)
+            raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
+    shapes = {v: _declared(v, config) for v in model.graph.inputs}
+    first = next((d for d in shapes.values() if len(d) >= 2), next((d for d in shapes.values() if d), (1,)))
+    fixed = first[0] if isinstance(first[0], int) else None
+    symbol = first[0] if isinstance(first[0], str) else None
+    samples = batch or config.batch
+    if fixed is not None:
+        samples = -(-samples // fixed) * fixed
+    bound = {symbol: samples} if symbol is not None else {}
+    inputs = []
+    for value, dims in shapes.items():
+        axis = _batch_axis(dims, symbol, fixed)
+        inputs.append(_spec(value, dims, axis, samples, bound, config))
+    return Signature(tuple(inputs), samples, fixed)
+
+
+def _batch_axis(dims: tuple[int | str | None, ...], symbol: str | None, fixed: int | None) -> int | None:
+    """The axis of an input that holds the samples, if one does."""
+    if symbol is not None and symbol in dims:
+        return dims.index(symbol)
+    return 0 if dims and (not isinstance(dims[0], int) or dims[0] == fixed) else None
+
+
+def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, ...]:
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None:
+        raise UnsupportedError(f"input {value.name!r} is not a tensor")
+    if value.dtype == ir.DataType.STRING:
+        raise UnsupportedError(f"input {value.name!r} holds strings", hint="Cut the text processing off the model")
+    dims = declared_shape(value)
+    chosen = config.input_shapes.get(value.name or "")
+    if dims is None:
+        if chosen is None:
+            raise UnsupportedError(
+                f"input {value.name!r} has an unknown rank", hint=f"Set it: --input-shape {value.name}:1x3x64x64"
+            )
+        return (None, *chosen[1:])
+    dims = tuple(None if isinstance(d, int) and d < 1 else d for d in dims)
+    return dims
+
+
+def _spec(
+    value: ir.Value,
+    dims: tuple[int | str | None, ...],
+    batch_axis: int | None,
+    samples: int,
+    symbols: dict[str, int],
+    config: ScoreConfig,
+) -> InputSpec:
+    assert value.dtype is not None
+    name = value.name or ""
+    chosen = config.input_shapes.get(name)
+    if chosen is not None and len(chosen) != len(dims):
+        raise SettingsError(
+            f"input {name!r} has rank {len(dims)}, --input-shape gives {len(chosen)} dimensions",
+            hint=f"Declared: {_show(dims)}",
+        )
+    channels_last = _channels_last(dims)
+    shape: list[int] = []
+    for axis, dim in enumerate(dims):
+        if axis == batch_axis:
+            shape.append(samples)
+        elif isinstance(dim, int):
+            if chosen is not None and chosen[axis] != dim:
+                raise SettingsError(f"input {name!r} fixes axis {axis} at {dim}", hint=f"Declared: {_show(dims)}")
+            shape.append(dim)
+        elif chosen is not None:
+            shape.append(chosen[axis])
+        elif dim is not None and dim in symbols:
+            shape.append(symbols[dim])
+        else:
+            shape.append(_free(value, dims, axis, channels_last, config))
+        if dim is not None and not isinstance(dim, int):
+            symbols.setdefault(dim, shape[-1])
+    kind, high = _kind(value, name)
+    return InputSpec(name, value.dtype, tuple(shape), dims, kind, high, channels_last, batch_axis)
+
+
+def _show(dims: tuple[int | str | None, ...]) -> str:
+    return "x".join("?" if d is None else str(d) for d in dims)
+
+
+def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
+    return len(dims) == 4 and dims[3] in _IMAGE_CHANNELS and dims[1] not in _IMAGE_CHANNELS
+
+
+def _free(
+    value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
+) -> int:
+    """Size of a dimension that the file and the user leave open."""
+    if axis == len(dims) - 1 and len(dims) <= 3 or (axis == 1 and len(dims) >= 3 and not channels_last):
+        wanted = _consumer_width(value, axis)
+        if wanted is not None:
+            return wanted
+    if len(dims) == 4:
+        return 3 if axis == (3 if channels_last else 1) else config.size
+    if len(dims) == 5:
+        return 3 if axis == 1 else max(config.size // 2, 1)
+    return config.sequence
+
+
+def _consumer_width(value: ir.Value, axis: int) -> int | None:
+    """The width that the first layer on an input asks for, where one takes it directly."""
+    for node in value.consumers():
+        if node.op_type in ("Cast", "Identity"):
+            found = _consumer_width(node.outputs[0], axis)
+            if found is not None:
+                return found
+        weight = node.inputs[1] if len(node.inputs) > 1 else None
+        if weight is None or weight.const_value is None:
+            continue
+        shape = [int(d) for d in weight.const_value.shape.numpy()]
+        if node.op_type == "Conv" and axis == 1:
+            group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+            return shape[1] * group
+        if node.op_type in ("Gemm", "MatMul") and len(shape) == 2 and axis != 1:
+            transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
+            return shape[1 if transposed else 0]
+    return None
+
+
+def _kind(value: ir.Value, name: str) -> tuple[Kind, int]:
+    assert value.dtype is not None
+    if value.dtype.is_floating_point():
+        return ("ones", 0) if "mask" in name.lower() else ("noise", 0)
+    lowered = name.lower()
+    if value.dtype == ir.DataType.BOOL or "mask" in lowered:
+        return "ones", 0
+    ids = _vocabulary(value)
+    if ids is not None:
+        return ("positions", ids) if "position" in lowered else ("ids", ids)
+    if "position" in lowered:
+        return "positions", 2**31 - 1
+    if "len" in lowered:
+        return "length", 0
+    if lowered in ("sr", "sample_rate", "sampling_rate"):
+        return "sampling_rate", 0
+    if value.dtype == ir.DataType.UINT8:
+        return "ids", 256
+    return "ids", 2
+
+
+def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
+    """Ids that the first Gather or OneHot behind an integer input can look up."""
+    for node in value.consumers():
+        if node.op_type == "Gather" and len(node.inputs) > 1 and node.inputs[1] is value:
+            table = node.inputs[0]
+            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+            while table is not None and table.const_value is None and table.producer() is not None:
+                producer = table.producer()
+                assert producer is not None
+                if producer.op_type not in ("Identity", "Cast", "DequantizeLinear"):
+                    break
+                table = producer.inputs[0]
+            if table is not None and table.const_value is not None:
+                return int(table.const_value.shape.numpy()[axis])
+        if node.op_type == "OneHot" and node.inputs[0] is value:
+            count = constant_array(node.inputs[1])
+            if count is not None:
+                return int(count.reshape(-1)[0])
+        if (node.op_type in VIEW_OPS or node.op_type in ("Slice", "Concat", "Expand", "Tile")) and depth < 16:
+            found = _vocabulary(node.outputs[0], depth + 1)
+            if found is not None:
+                return found
+    return None
+
+
+def sampling_rate() -> int:
+    """Samples per second that a speech model is told, in Hz."""
+    return _SAMPLING_RATE
