@@ -174,6 +174,7 @@ class _Builder:
             if value.name in graph.initializers:  # before IR version 4 initializers had to be inputs too
                 continue
             placeholder = target.placeholder(_identifier(value.name or "input"))
+            placeholder.target = placeholder.name  # fx makes it unique and a word that Python takes
             placeholder.meta |= {"onnx_op": "Input", "onnx_name": value.name, "onnx_outputs": [value.name]}
             scope.values[value] = placeholder
         for node in graph:

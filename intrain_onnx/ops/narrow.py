@@ -6,6 +6,8 @@ reshapes and permutations work; ``decode`` and ``encode`` go to a type that torc
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,9 +52,18 @@ def encode(x: Tensor, dtype: torch.dtype, *, saturate: bool = True, round_mode: 
     if dtype == FLOAT8_E8M0:
         return _encode_e8m0(x.float(), saturate, round_mode).view(dtype)
     if dtype in _FLOAT8:
-        wide = x if x.is_floating_point() else x.float()
-        limit = torch.finfo(dtype).max
-        return (wide.clamp(-limit, limit) if saturate else wide).to(dtype)
+        return _encode_float8(x if x.is_floating_point() else x.float(), dtype, saturate)
+    return x.to(dtype)
+
+
+def _encode_float8(x: Tensor, dtype: torch.dtype, saturate: bool) -> Tensor:
+    limit = torch.finfo(dtype).max
+    if saturate:
+        return x.clamp(-limit, limit).to(dtype)
+    if (
+        dtype == torch.float8_e4m3fn
+    ):  # some versions of torch saturate it; from halfway to the next, it is NaN
+        x = torch.where(x.abs() > limit + 16, math.nan, x)
     return x.to(dtype)
 
 
