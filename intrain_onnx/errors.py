@@ -19,13 +19,13 @@ from typing import ClassVar
 
 
 def printable(text: object, limit: int = 200) -> str:
-    """Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
+    r"""Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
 
     Control characters, ANSI escapes, line breaks, bidirectional overrides and lone surrogates are shown as
     Python escapes; letters of any alphabet stay. Text over ``limit`` characters is cut, and says by how much.
 
-    >>> printable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
     >>> printable("abcdef", limit=3)
     'abc… (+3 characters)'
     """
@@ -114,7 +114,9 @@ class MissingOpsError(UnsupportedError):
         counts: number of nodes for each missing operator, such as ``{"com.acme::Magic-1": 3}``.
     """
 
-    def __init__(self, counts: Mapping[str, int], *, path: str | None = None, node: str | None = None) -> None:
+    def __init__(
+        self, counts: Mapping[str, int], *, path: str | None = None, node: str | None = None
+    ) -> None:
         self.counts = dict(sorted(counts.items()))
         listing = ", ".join(f"{name} ({n} node{'s' if n > 1 else ''})" for name, n in self.counts.items())
         super().__init__(

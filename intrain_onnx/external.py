@@ -49,7 +49,9 @@ class ExternalFile:
         fd = _open_inside(self.path.parents[len(_parts(self.location)) - 1], self.location)
         with os.fdopen(fd, "rb") as file:
             if _identity(os.fstat(fd)) != self.identity:
-                raise UnsafeModelError(f"external file '{printable(self.location)}' changed while it was in use")
+                raise UnsafeModelError(
+                    f"external file '{printable(self.location)}' changed while it was in use"
+                )
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -115,7 +117,9 @@ class ExternalFiles:
             os.close(fd)
         self._sum += found.st_size
         if self._sum > self.limits.external_bytes:
-            raise LimitError(f"{self._sum:,} bytes of external data, over external_bytes={self.limits.external_bytes:,}")
+            raise LimitError(
+                f"{self._sum:,} bytes of external data, over external_bytes={self.limits.external_bytes:,}"
+            )
         path = self.folder.joinpath(*_parts(location))
         file = self.files[location] = ExternalFile(location, path, found.st_size, _identity(found))
         return file
@@ -178,7 +182,8 @@ def _open_inside(folder: Path, location: str) -> int:
             fd = os.open(path, _READ)
     except FileNotFoundError:
         raise ModelFileError(
-            f"the external data file '{shown}' is missing", hint=f"It must lie in {printable(folder, _MAX_PATH)}"
+            f"the external data file '{shown}' is missing",
+            hint=f"It must lie in {printable(folder, _MAX_PATH)}",
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -210,7 +215,9 @@ def _require_plain(found: os.stat_result, shown: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise UnsafeModelError(f"external data at '{shown}' is {kind_of(found)}, not a regular file")
     if found.st_nlink > 1:
-        raise UnsafeModelError(f"external data at '{shown}' is a hard link: the file has other names", hint=_COPY)
+        raise UnsafeModelError(
+            f"external data at '{shown}' is a hard link: the file has other names", hint=_COPY
+        )
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:

@@ -20,8 +20,8 @@ class Limits:
     external files."""
 
     external_bytes: int = 2**42
-    """Sum of the external files (4 TiB). They are mapped, not read, so this guards the arithmetic and the time
-    to hash them; the largest open models have 1.5 TB."""
+    """Sum of the external files (4 TiB). They are mapped, not read, so this guards the time to hash
+    them; the largest open models have 1.5 TB."""
 
     tensor_bytes: int = 2**42
     """Sum over all tensors, as if each had its own data: many tensors may name one range of one file."""
@@ -33,11 +33,14 @@ class Limits:
     """Protobuf messages in the file: each takes at least 150 bytes in memory, even when empty."""
 
     nodes: int = 200_000
-    """Nodes as stored, in all graphs and functions. Exports of networks with 100 layers have some 20,000; each
-    takes 1 kB and 20 microseconds as a Python object."""
+    """Nodes as stored, in all graphs and functions. Exports of networks with 100 layers have some 20,000;
+    each takes 1 kB and 20 microseconds as a Python object."""
 
     expanded_nodes: int = 200_000
     """Nodes after every call of a model-local function is replaced by the function's body."""
+
+    function_depth: int = 100
+    """Functions that call each other in a chain. Exports of nested modules have some 10."""
 
     tensors: int = 250_000
     """Initializers and tensor attributes. The mixtures of experts with the most have 50,000."""

@@ -1,7 +1,7 @@
-"""Does the data of each tensor fit its type and shape?
+"""Whether the data of each tensor fits its type and shape.
 
-onnx.load and the checker accept negative dimensions, unknown types and data that is shorter or longer than the
-shape says (CVE-2024-27319 reads past its end); onnx_ir makes zeros of a tensor without data, of any size.
+onnx.load and the checker accept negative dimensions, unknown types and data shorter or longer than the shape
+says (CVE-2024-27319 reads past its end); onnx_ir makes zeros of a tensor without data, of any size.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ class Payloads:
         nbytes = 0 if dtype == ir.DataType.STRING else math.ceil(count * dtype.bitwidth / 8)
         self.nbytes += nbytes
         if self.nbytes > self.limits.tensor_bytes:
-            raise LimitError(f"{self.nbytes:,} bytes of tensors, over the limit tensor_bytes={self.limits.tensor_bytes:,}")
+            raise LimitError(
+                f"{self.nbytes:,} bytes of tensors, over the limit tensor_bytes={self.limits.tensor_bytes:,}"
+            )
         held = [name for name in _FIELDS if len(getattr(tensor, name))]
-        if tensor.HasField("raw_data") and (tensor.raw_data or not held):
+        if tensor.HasField("raw_data"):
             held.append("raw_data")
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             if dtype == ir.DataType.STRING:
@@ -59,9 +61,9 @@ class Payloads:
             if tensor.raw_data or set(held) - {"raw_data"}:
                 raise ModelFileError("data both in the model and in an external file")
             self.external.check(tensor, nbytes)
-        elif tensor.external_data:
-            raise ModelFileError("an external file is named, but the data location is not EXTERNAL")
         else:
+            if tensor.external_data:
+                self.external.notes.add("external-unused", "an external file is named but not used", None)
             _check_inside(tensor, dtype, count, nbytes, held)
 
     def elements(self, dims: list[int]) -> int:
@@ -69,13 +71,15 @@ class Payloads:
 
         Raises:
             ModelFileError: a dimension is negative.
-            LimitError: over ``rank`` or ``elements``; dimensions of 0 count as 1 here, since numpy refuses them too.
+            LimitError: over ``rank`` or ``elements``, where a dimension of 0 counts as 1, as in numpy.
         """
         check_rank(len(dims), self.limits)
         if any(d < 0 for d in dims):
             raise ModelFileError(f"negative dimension in the shape {list(dims)}")
         if math.prod(max(d, 1) for d in dims) > self.limits.elements:
-            raise LimitError(f"a tensor of shape {list(dims)} is over the limit elements={self.limits.elements:,}")
+            raise LimitError(
+                f"a tensor of shape {list(dims)} is over the limit elements={self.limits.elements:,}"
+            )
         return math.prod(dims)
 
 
@@ -89,7 +93,8 @@ def element_type(number: int) -> ir.DataType:
     """The element type of that number; ModelFileError where there is none."""
     if number not in _KNOWN:
         raise ModelFileError(
-            f"unknown element type {number}", hint="The file is damaged, or made by a newer ONNX: upgrade onnx"
+            f"unknown element type {number}",
+            hint="The file is damaged, or made by a newer ONNX: upgrade onnx",
         )
     return ir.DataType(number)
 
@@ -97,7 +102,9 @@ def element_type(number: int) -> ir.DataType:
 _KNOWN = {int(d) for d in ir.DataType} - {int(ir.DataType.UNDEFINED)}
 
 
-def _check_inside(tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbytes: int, held: list[str]) -> None:
+def _check_inside(
+    tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbytes: int, held: list[str]
+) -> None:
     if len(held) > 1:
         raise ModelFileError(f"data in more than one field: {', '.join(held)}")
     if not held:
@@ -107,8 +114,8 @@ def _check_inside(tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbyt
     if held == ["raw_data"] and dtype != ir.DataType.STRING:
         if len(tensor.raw_data) != nbytes:
             raise ModelFileError(
-                f"{len(tensor.raw_data):,} bytes of data for the shape {list(tensor.dims)} of {dtype.name}, which "
-                f"needs {nbytes:,}",
+                f"{len(tensor.raw_data):,} bytes of data for the shape {list(tensor.dims)} of {dtype.name}, "
+                f"which needs {nbytes:,}",
                 hint="The file is damaged: export or download it again",
             )
         return
@@ -118,8 +125,8 @@ def _check_inside(tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbyt
     needed = _stored(dtype, count)
     if len(getattr(tensor, expected)) != needed:
         raise ModelFileError(
-            f"{len(getattr(tensor, expected)):,} numbers for the shape {list(tensor.dims)} of {dtype.name}, which "
-            f"needs {needed:,}"
+            f"{len(getattr(tensor, expected)):,} numbers for the shape {list(tensor.dims)} of {dtype.name}, "
+            f"which needs {needed:,}"
         )
 
 
@@ -127,4 +134,8 @@ def _stored(dtype: ir.DataType, count: int) -> int:
     """How many entries of a typed field hold that many elements."""
     if dtype.name.startswith("COMPLEX"):
         return 2 * count
-    return math.ceil(count * dtype.bitwidth / 8) if dtype.name != "STRING" and dtype.bitwidth in (2, 4) else count
+    return (
+        math.ceil(count * dtype.bitwidth / 8)
+        if dtype.name != "STRING" and dtype.bitwidth in (2, 4)
+        else count
+    )

@@ -68,14 +68,16 @@ def scan(data: bytes, limits: Limits) -> None:
         raise ModelFileError(_TRUNCATED, hint="Copy or download it again") from None
 
 
-def _scan(data: bytes, counter: _Counter) -> None:  # noqa: C901 - one flat loop: it runs for every field of the file
+def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
     message, pos, end = _schema(), 0, len(data)
     outer: list[tuple[_Message, int]] = []
     fields, most = 0, counter.limits.fields
     while True:
         if pos >= end:
             if pos > end:
-                raise ModelFileError(_TRUNCATED if not outer else "not valid protobuf: a field overruns its message")
+                raise ModelFileError(
+                    _TRUNCATED if not outer else "not valid protobuf: a field overruns its message"
+                )
             if not outer:
                 return
             message, end = outer.pop()
@@ -188,6 +190,7 @@ class _Counter:
 _WORDS = {
     "graph_depth": "levels of subgraphs inside each other",
     "expanded_nodes": "nodes once its functions are expanded",
+    "function_depth": "levels of functions that call each other",
     "values": "node inputs and outputs",
     "fields": "protobuf fields",
     "messages": "protobuf messages",
