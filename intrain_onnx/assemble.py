@@ -7,6 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import onnx_ir as ir
@@ -25,13 +26,16 @@ _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxrunti
 class Loaded(Protocol):
     """What is asked of a loaded model; see ``load.LoadedModel``."""
 
-    path: str | None
+    path: Path | None
     sha256: str
     bytes: int
-    producer: str
+    producer_name: str
     producer_version: str
     ir_version: int
     opset_imports: Mapping[str, int]
+
+    def external_sha256(self) -> dict[str, str]:
+        """Digest of each external file."""
 
 
 class Compared(Protocol):
@@ -56,10 +60,11 @@ def version(package: str) -> str | None:
 def describe(loaded: Loaded, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:
     """The ``model`` part of a report, from the static pass alone."""
     return {
-        "path": loaded.path,
+        "path": str(loaded.path) if loaded.path is not None else None,
         "sha256": loaded.sha256,
         "bytes": loaded.bytes,
-        "producer": " ".join(filter(None, (loaded.producer, loaded.producer_version))),
+        "external_sha256": loaded.external_sha256(),
+        "producer": " ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
         "ir_version": loaded.ir_version,
         "opset_imports": {k or "ai.onnx": v for k, v in sorted(loaded.opset_imports.items())},
         "inputs": [_value(v) for v in model.graph.inputs],
@@ -261,7 +266,7 @@ def _fates(
         status = kept.get(layer.name, "cut_off")
         layers[status] += 1 + (layer.output != layer.node_output)
     total = original.nodes + constants
-    unused = original.nodes - len(original.live)
+    unused = original.nodes - len(original.live) - original.fixed
     cut = len(original.live - prepared.live) - len(absorbed)
     fates = {
         "measured": layers["measured"],
@@ -271,7 +276,7 @@ def _fates(
         "not_run": layers["not_run"] + layers["too_few_rows"],
         "absorbed": len(absorbed),
         "cut_off": cut,
-        "constant": constants,
+        "constant": constants + original.fixed,
         "unused": unused,
     }
     return {"total": total, **fates, "structural": total - sum(fates.values())}

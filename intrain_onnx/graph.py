@@ -99,6 +99,7 @@ class LayerMap:
         slots: trainable initializers by name.
         live: the nodes on a path from a graph input to a graph output, by their first outputs' names.
         nodes: number of nodes in the main graph and its subgraphs.
+        fixed: number of those that outputs need, but that no input's data reaches.
         macs: of all products, layers or not, for one sample; None where none is known.
         unknown_macs: nodes with products whose shapes are unknown.
     """
@@ -107,6 +108,7 @@ class LayerMap:
     slots: Mapping[str, Slot]
     live: frozenset[str]
     nodes: int
+    fixed: int
     macs: int | None
     unknown_macs: int
 
@@ -230,10 +232,13 @@ class _Pass:
 
     def run(self) -> LayerMap:
         live: set[str] = set()
+        fixed = 0
         for node in self.graph:
             if node in self.needed and any(v in self.data for v in node.outputs):
                 live.update(node_id(n) for n in (node, *_inner_nodes(node)))
                 self.visit(node)
+            elif node in self.needed:
+                fixed += 1 + sum(1 for _ in _inner_nodes(node))
             self.count_macs(node)
         layers = sorted(self.layers.values(), key=lambda layer: (layer.depth, layer.key))
         return LayerMap(
@@ -241,6 +246,7 @@ class _Pass:
             slots=self.slots,
             live=frozenset(live),
             nodes=sum(1 for _ in self.graph.all_nodes()),
+            fixed=fixed,
             macs=self.macs if self.macs or not self.unknown_macs else None,
             unknown_macs=self.unknown_macs,
         )

@@ -198,7 +198,7 @@ class _Scoring:
         arrays = inputs.as_arrays(drawn, single)
         try:
             reference = parity.run_onnxruntime(
-                loaded.for_onnxruntime(), list(zip(names, arrays, strict=True)), self.device, self.threads
+                _file_or_bytes(loaded), list(zip(names, arrays, strict=True)), self.device, self.threads
             )
         except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, and plain ones
             compared = parity.failed(f"onnxruntime: {str(error).splitlines()[0][:300]}", samples)
@@ -285,6 +285,10 @@ class _Scoring:
             f"the graph mixes samples when it is given more than {size}; {used.batch // size} calls were run in lock step",
         )
         return False
+
+
+def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
+    return str(loaded.path) if loaded.path is not None else ir.to_proto(loaded.fresh()).SerializeToString()
 
 
 def _device_name(device: torch.device) -> str:

@@ -20,6 +20,7 @@ from intrain_onnx.graph import (
     name_of,
     source,
 )
+from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.signature import DECLARED, Signature
 
 LITERAL = "intrain_onnx.literal"
@@ -49,7 +50,7 @@ def normalise(model: ir.Model) -> int:
     """
     for value in model.graph.inputs:
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
-    common.InlinePass()(model)
+    InlineFunctions()(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
         if node.op_type == "Constant" and not node.domain:
