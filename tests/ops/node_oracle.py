@@ -1,0 +1,81 @@
+"""One ONNX node through our converter and through an independent runtime."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import torch
+from onnx import helper
+
+from intrain_onnx import rewrite
+from intrain_onnx.convert import convert
+
+torch.set_num_threads(1)
+
+
+def make_model(nodes, inputs, outputs, *, opset=21, initializers=(), ml_opset=3):
+    """A model in memory; ``inputs`` maps names to arrays whose types and shapes the inputs get."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for name, a in inputs.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [onnx.numpy_helper.from_array(a, name) for name, a in dict(initializers).items()],
+    )
+    imports = [helper.make_opsetid("", opset)]
+    imports += [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", ml_opset)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def single_node(op_type, values, *, n_outputs=1, domain="", opset_version=21, outputs=None, **attributes):
+    """A model of one node; a value of None is an input that is left out."""
+    names = ["" if v is None else f"x{i}" for i, v in enumerate(values)]
+    outputs = outputs or [f"y{i}" for i in range(n_outputs)]
+    node = helper.make_node(op_type, names, outputs, domain=domain, **attributes)
+    inputs = {n: v for n, v in zip(names, values, strict=True) if v is not None}
+    return make_model([node], inputs, [o for o in outputs if o], opset=opset_version), inputs
+
+
+def ours(model, inputs):
+    """What the converted module gives, as a list of tensors."""
+    network = ir.serde.deserialize_model(model)
+    rewrite.normalise(network)
+    result = convert(network)(*(torch.from_numpy(np.array(v)) for v in inputs.values()))
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def onnxruntime_cpu(model, inputs):
+    """What onnxruntime gives on the CPU without rewriting the graph."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, inputs)
+
+
+def check(op_type, values, *, rtol=1e-4, atol=1e-5, steps=0, compare=None, **options):
+    """Assert that a node gives what onnxruntime gives; integers may differ by ``steps``."""
+    model, inputs = single_node(op_type, values, **options)
+    expected = onnxruntime_cpu(model, inputs)
+    actual = ours(model, inputs)
+    assert len(actual) == len(expected)
+    for index in compare if compare is not None else range(len(expected)):
+        assert_close(actual[index], expected[index], rtol=rtol, atol=atol, steps=steps)
+    return actual
+
+
+def assert_close(actual, expected, *, rtol=1e-4, atol=1e-5, steps=0):
+    """Assert equal type and shape, and values within the tolerances."""
+    got = actual.detach().numpy()
+    assert got.shape == expected.shape
+    assert got.dtype == expected.dtype
+    if got.dtype.kind in "iub":
+        assert np.abs(got.astype(np.int64) - expected.astype(np.int64)).max(initial=0) <= steps
+    else:
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
