@@ -1,7 +1,8 @@
 """ONNX's own backend interface over the converter: what runs the official conformance suite.
 
 >>> from onnx import parser
->>> model = parser.parse_model('<ir_version: 8, opset_import: ["": 18]> g (float[2] x) => (float[2] y) { y = Neg(x) }')
+>>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
+>>> model = parser.parse_model(text)
 >>> Backend.run_model(model, [np.array([1, -2], np.float32)])
 (array([-1.,  2.], dtype=float32),)
 """
@@ -23,7 +24,7 @@ from intrain_onnx.convert import convert
 from intrain_onnx.rewrite import normalise
 
 
-class BackendRep(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onnx ships no types
+class BackendRep(onnx.backend.base.BackendRep):
     """A converted model that takes and gives numpy arrays, lists of them, or None."""
 
     def __init__(self, module: fx.GraphModule, device: torch.device) -> None:
@@ -50,7 +51,7 @@ def _to_arrays(value: Any) -> Any:
     return value if value is None else [_to_arrays(item) for item in value]
 
 
-class Backend(onnx.backend.base.Backend):  # type: ignore[misc]  # onnx ships no types
+class Backend(onnx.backend.base.Backend):
     """The entry point that ONNX's tools expect. float16 and bfloat16 are computed as they are."""
 
     @classmethod

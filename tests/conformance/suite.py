@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unittest
 import warnings
+from dataclasses import dataclass
 
 import onnx.backend.test
 import torch
 
 from intrain_onnx.backend import Backend
+
+from .excluded import CASES
 
 CATEGORIES = (
     "OnnxBackendNodeModelTest",
@@ -19,25 +23,40 @@ CATEGORIES = (
 """Every category but the real models, which are downloaded."""
 
 
-def backend_tests() -> onnx.backend.test.BackendTest:
+@dataclass(frozen=True)
+class Case:
+    """One test of the suite, on the CPU."""
+
+    category: str
+    name: str
+    test: type[unittest.TestCase]
+
+    @property
+    def excluded(self) -> str | None:
+        """Why it is left out, or None."""
+        return next((reason for pattern, reason in CASES.items() if re.search(pattern, self.name)), None)
+
+    def run(self) -> Exception | None:
+        """Run it; None where it passes."""
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                getattr(self.test(self.name), self.name)()
+        except Exception as error:  # whatever it is, the test failed
+            return error
+        return None
+
+
+def load_cases() -> list[Case]:
+    """Every case, the excluded ones too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's overflow warnings while onnx makes its data
-        return onnx.backend.test.BackendTest(Backend, __name__)
-
-
-def cases(tests: onnx.backend.test.BackendTest) -> dict[str, type[unittest.TestCase]]:
-    """The categories' test cases by name, CPU tests only (torch computes on CUDA with other rounding)."""
-    tests.exclude("_cuda$")
-    return {name: case for name, case in tests.test_cases.items() if name in CATEGORIES}
-
-
-def run(case: type[unittest.TestCase], name: str) -> BaseException | None:
-    """Run one test; None where it passes."""
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            getattr(case(name), name)()
-    except Exception as error:  # noqa: BLE001  (whatever it is, the test failed)
-        return error
-    return None
+        classes = onnx.backend.test.BackendTest(Backend, __name__).test_cases
+    return [
+        Case(category, name, classes[category])
+        for category in CATEGORIES
+        for name in sorted(dir(classes[category]))
+        if name.startswith("test_") and name.endswith("_cpu")
+    ]

@@ -1,0 +1,47 @@
+"""ONNX's official backend suite, and that the exclude table has no stale line."""
+
+import re
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from intrain_onnx.backend import Backend
+
+from .excluded import CASES
+from .suite import load_cases
+
+ALL = load_cases()
+
+
+@pytest.mark.parametrize("case", [c for c in ALL if not c.excluded], ids=lambda c: c.name)
+def test_case_passes(case):
+    error = case.run()
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("case", [c for c in ALL if c.excluded], ids=lambda c: c.name)
+def test_excluded_case_still_fails(case):
+    assert case.run() is not None, "it passes: take it out of the exclude table"
+
+
+@pytest.mark.parametrize("pattern", CASES)
+def test_pattern_excludes_something(pattern):
+    assert any(re.search(pattern, case.name) for case in ALL)
+
+
+def test_figure_stays():
+    passing = sum(1 for case in ALL if not case.excluded)
+    assert passing >= 1950, "of onnx's 2,024 cases"
+
+
+def test_prepare_leaves_the_model_alone():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[2] x) => (float[2] y)'
+        " { c = Constant <value = float[2] {1, 2}> () y = Add (x, c) }"
+    )
+    before = model.SerializeToString()
+    (y,) = Backend.run_model(model, [np.ones(2, np.float32)])
+    assert model.SerializeToString() == before
+    np.testing.assert_array_equal(y, [2, 3])
