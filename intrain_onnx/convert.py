@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, fx, nn
 from intrain_onnx import ops
 from intrain_onnx.arrays import from_numpy
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
+from intrain_onnx.operators import unsupported
 from intrain_onnx.ops import narrow
 
 _DTYPES = {
@@ -73,15 +73,8 @@ def to_tensor(tensor: ir.TensorProtocol, *, half_as_float: bool = True) -> Tenso
     return value.float() if half_as_float and value.dtype in _HALF else value
 
 
-def missing_ops(model: ir.Model) -> dict[str, int]:
-    """Operators without a handler and how many nodes use each, in subgraphs too."""
-    counts: Counter[str] = Counter()
-    for node in model.graph.all_nodes():
-        opset = model.opset_imports.get(node.domain, 1)
-        if ops.resolve(node.domain, node.op_type, opset) is None:
-            version = ops.since_version(node.domain, node.op_type, opset)
-            counts[f"{node.domain or 'ai.onnx'}::{node.op_type}-{version}"] += 1
-    return dict(counts)
+def _has_handler(domain: str, op_type: str, opset: int) -> bool:
+    return ops.resolve(domain, op_type, opset) is not None
 
 
 def convert(
@@ -101,7 +94,7 @@ def convert(
         MissingOpsError: names every operator that has no handler.
         UnsupportedError: an attribute or an element type that a handler does not take.
     """
-    missing = missing_ops(model)
+    missing = unsupported(model, _has_handler)
     if missing:
         raise MissingOpsError(missing)
     builder = _Builder(model, frozenset(trainable), half_as_float)

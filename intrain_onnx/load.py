@@ -211,7 +211,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except google.protobuf.message.DecodeError as error:
-        raise ModelFileError(f"not valid protobuf: {printable(error)}") from None
+        raise ModelFileError(f"this is not an ONNX model, or a damaged one: {printable(error)}") from None
     return proto
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,11 +57,21 @@ def normalise(model: ir.Model) -> int:
         if node.op_type == "Constant" and not node.domain:
             node.outputs[0].meta[LITERAL] = True
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            _name_literal(value)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     common.RemoveInitializersFromInputsPass()(model)
     common.TopologicalSortPass()(model)
     _fold_weight_makers(model)
     return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _name_literal(value: ir.Value) -> None:
+    """Tensors of Constant nodes have no name, and onnx drops initializers without one."""
+    tensor = value.const_value
+    if LITERAL in value.meta and tensor is not None and tensor.dtype != ir.DataType.STRING:
+        value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
 
 
 def _fold_weight_makers(model: ir.Model) -> None:
@@ -127,17 +138,29 @@ def _dequantised(node: ir.Node) -> np.ndarray | None:
     return (shifted * spread(scale.astype(np.float32))).astype(np.float32)
 
 
-def infer_shapes(model: ir.Model, signature: Signature) -> None:
+def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     """Give every value the shape that it has for the signature's inputs, where onnx can tell.
 
     Shapes that the file declares for inner values are dropped first: exporters leave wrong ones.
+
+    Returns:
+        False where onnx refuses the model and no shape was found.
     """
     for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
         value.shape = ir.Shape(spec.shape)
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    logger = logging.getLogger(common.ShapeInferencePass.__module__)
+    silent = logger.disabled
+    logger.disabled = True  # it logs a traceback where it fails; the return value says the same
+    try:
+        return any(
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(model).modified
+            for data_prop in (True, False)
+        )
+    finally:
+        logger.disabled = silent
 
 
 @dataclass(frozen=True, slots=True)

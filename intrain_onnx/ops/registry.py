@@ -19,11 +19,11 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import onnx.defs
 import torch
+
+from intrain_onnx.operators import since_version
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,15 +84,6 @@ def _describe(function: Callable[..., Any], domain: str, op_type: str, versions:
         returns_tuple="n_outputs" in keywords,
         takes_stream="stream" in keywords,
     )
-
-
-@lru_cache(maxsize=4096)
-def since_version(domain: str, op_type: str, opset: int) -> int:
-    """The version of an operator that an opset has; 1 where onnx knows no schema (contrib domains)."""
-    try:
-        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
-    except onnx.defs.SchemaError:
-        return 1
 
 
 def resolve(domain: str, op_type: str, opset: int) -> Handler | None:

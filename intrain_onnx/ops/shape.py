@@ -141,8 +141,12 @@ def slice_attribute(
 
 
 def _slice_axis(data: Tensor, axis: int, one: slice) -> Tensor:
-    start, stop, step = one.indices(data.shape[axis])
+    size = data.shape[axis]
+    start, stop, step = one.indices(size)
     if step < 0:
+        if size == 0:
+            return data
+        start = max(start, 0)  # Python leaves a start before the first element there, ONNX moves it
         return data.index_select(axis, torch.arange(start, min(stop, start), step, device=data.device))
     index: list[slice] = [slice(None)] * data.dim()
     index[axis] = slice(start, max(start, stop), step)

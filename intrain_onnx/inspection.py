@@ -1,0 +1,132 @@
+"""The static pass alone, as a document. No torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from intrain_onnx import assemble, graph, rewrite, signature
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import IntrainError
+from intrain_onnx.load import load
+from intrain_onnx.operators import unsupported
+
+_BATCH_NORM_NAME = re.compile(r"batch_?norm|(?<![a-z])bn(?![a-z])|_bn\d|bn_", re.IGNORECASE)
+_FOLDED_BY_PYTORCH = re.compile(r"onnx::Conv_\d+")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the graph alone tells. ``data`` holds JSON values: ``model``, ``layers``, ``unsupported_ops``, ``warnings``."""
+
+    data: Mapping[str, Any]
+
+
+def inspect(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None) -> Inspection:
+    """Look at a model without running it and without importing torch.
+
+    Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
+    operations can be counted.
+
+    Raises:
+        ModelFileError, LimitError: the file cannot be read, is not valid, or asks for too much.
+        SettingsError: an input shape that does not fit.
+    """
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    config = config or ScoreConfig.for_protocol()
+    try:
+        loaded = load(source)
+        model = loaded.fresh()
+        rewrite.normalise(model)
+        single = signature.resolve(model, config, batch=1)
+        known = rewrite.infer_shapes(model, single)
+        layers = graph.analyse(model)
+    except IntrainError as error:
+        raise error.at(path=path)
+    warnings = [dict(zip(("code", "message", "node"), row, strict=True)) for row in loaded.warnings]
+    warnings += static_warnings(model, layers, shapes_known=known)
+    data = {
+        "model": assemble.describe(loaded, model, layers, single),
+        "layers": [_layer(layer) for layer in layers.layers],
+        "unsupported_ops": unsupported(model),
+        "warnings": warnings,
+    }
+    return Inspection(data)
+
+
+def static_warnings(model: ir.Model, layers: graph.LayerMap, *, shapes_known: bool = True) -> list[dict[str, Any]]:
+    """What a user should know before reading a score."""
+    rows: list[dict[str, Any]] = []
+    folded = folded_batch_norms(model, layers)
+    if folded:
+        rows.append(
+            _warning(
+                "batch_norm_folded",
+                f"BatchNorm was folded into {folded} of {len(layers.layers)} layers by the exporter; only the "
+                "architecture protocol gives such a graph the score of the network that it came from",
+            )
+        )
+    training = [graph.name_of(n) for n in model.graph.all_nodes() if _trains(n)]
+    if training:
+        rows.append(
+            _warning("training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0])
+        )
+    if not shapes_known:
+        rows.append(_warning("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown"))
+    elif layers.unknown_macs:
+        rows.append(
+            _warning("macs_incomplete", f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out")
+        )
+    if not layers.layers:
+        rows.append(_warning("no_layers", "no convolution, linear map, recurrence or embedding was found"))
+    return rows
+
+
+def _warning(code: str, message: str, node: str | None = None) -> dict[str, Any]:
+    return {"code": code, "message": message, "node": node}
+
+
+def _trains(node: ir.Node) -> bool:
+    mode = node.attributes.get("training_mode")
+    return node.op_type == "BatchNormalization" and mode is not None and mode.as_int() == 1
+
+
+def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
+    """Layers whose names still tell of a BatchNorm that is no longer there.
+
+    Exporters leave traces: tf2onnx names the convolution's output or bias after the BatchNorm, PyTorch gives the
+    folded weights numbers instead of names. A graph without such names cannot be told from one that never had any.
+    """
+    producers = {v.name: n for n in model.graph for v in n.outputs}
+    count = 0
+    for layer in layers.layers:
+        if layer.kind not in ("convolution", "linear") or layer.bias is None:
+            continue
+        followers = [u.node.op_type for v in producers[layer.output].outputs for u in v.uses()]
+        if "BatchNormalization" in followers:
+            continue
+        names = (layer.bias, layer.output, layer.weights[0].name, layer.name)
+        numbered = layer.kind == "convolution" and all(_FOLDED_BY_PYTORCH.fullmatch(n) for n in names[0::2])
+        count += numbered or any(_BATCH_NORM_NAME.search(n.rpartition("/")[2] or n) or "BatchNorm" in n for n in names)
+    return count
+
+
+def _layer(layer: graph.Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "kind": layer.kind,
+        "depth": layer.depth,
+        "weights": [w.name for w in layer.weights],
+        "weight_shapes": [list(w.shape) for w in layer.weights],
+        "bias": layer.bias,
+        "channels": layer.channels,
+        "macs": layer.macs,
+        "key": layer.key,
+    }
