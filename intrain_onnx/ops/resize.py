@@ -214,7 +214,7 @@ def _coordinates(axis: Axis, transform: str) -> Tensor:
     if transform == "align_corners":
         return place * (last / (length - 1)) if length != 1 else place * 0
     if transform == "pytorch_half_pixel" and axis.target == 1:
-        return place - 0.5
+        return place
     if transform == "tf_half_pixel_for_nn":
         return (place + 0.5) / axis.scale
     if transform == "tf_crop_and_resize":
