@@ -196,17 +196,13 @@ def max_unpool(
 def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: Ints, spatial_scale: float = 1.0) -> Tensor:
     """The largest value in each cell of a grid over each region (batch, x1, y1, x2, y2); 0 if it is empty."""
     outputs = []
-    for batch, x1, y1, x2, y2 in rois.tolist():
-        left, top, right, bottom = (int(round_half_up(v * spatial_scale)) for v in (x1, y1, x2, y2))
+    corners = rois[:, 1:] * spatial_scale
+    corners = torch.copysign(torch.floor(corners.abs() + 0.5), corners)  # halves away from zero
+    for batch, (left, top, right, bottom) in zip(rois[:, 0].tolist(), corners.int().tolist(), strict=True):
         rows = _bins(top, bottom, pooled_shape[0], x.shape[2])
         columns = _bins(left, right, pooled_shape[1], x.shape[3])
         outputs.append(_grid_max(x[int(batch)], rows, columns))
     return torch.stack(outputs) if outputs else x.new_zeros(0, x.shape[1], *pooled_shape)
-
-
-def round_half_up(value: float) -> float:
-    """Round halves away from zero, as C's ``round`` does."""
-    return math.copysign(math.floor(abs(value) + 0.5), value)
 
 
 def _bins(first: int, last: int, count: int, size: int) -> list[tuple[int, int]]:
