@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.ops.registry import op
-from intrain_onnx.ops.values import positions
+from intrain_onnx.ops.values import on_int64, positions
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
@@ -51,6 +51,7 @@ def scatter_elements(data: Tensor, indices: Tensor, updates: Tensor, *, axis: in
 
 
 @op("ScatterElements", 16, 18)
+@on_int64
 def scatter_elements_reduced(
     data: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none"
 ) -> Tensor:
@@ -62,6 +63,7 @@ def scatter_elements_reduced(
 
 
 @op("ScatterND", 11, 13)
+@on_int64
 def scatter_nd(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
     """A copy in which each update replaces the slice that the last row of the indices names."""
     slices, places, values = _slices(data, indices, updates)
@@ -69,6 +71,7 @@ def scatter_nd(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
 
 
 @op("ScatterND", 16, 18)
+@on_int64
 def scatter_nd_reduced(data: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
     """ScatterND that replaces, adds, multiplies, or takes the maximum or minimum."""
     if reduction == "none":
@@ -134,4 +137,4 @@ def compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor
 @op("NonZero", 9, 13)
 def non_zero(x: Tensor) -> Tensor:
     """The positions of what is not zero, one column each."""
-    return torch.nonzero(x).T.contiguous()
+    return torch.nonzero(x != 0).T.contiguous()

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.ops.narrow import decode, encode
 from intrain_onnx.ops.registry import op
 from intrain_onnx.ops.values import from_front, ints
 
@@ -22,7 +23,9 @@ def pad(
 ) -> Tensor:
     """Lengthen (or, with negative pads, shorten) axes at both ends."""
     where = list(range(data.dim())) if axes is None else from_front(axes, data.dim())
-    return pad_axes(data, where, ints(pads), mode, 0 if constant_value is None else constant_value.item())
+    return pad_axes(
+        data, where, ints(pads), mode, 0 if constant_value is None else decode(constant_value).item()
+    )
 
 
 @op("Pad", 11, 13)
@@ -44,6 +47,9 @@ def pad_axes(data: Tensor, axes: list[int], pads: list[int], mode: str, value: f
     before = dict(zip(axes, pads[: len(axes)], strict=True))
     after = dict(zip(axes, pads[len(axes) :], strict=True))
     check_elements(n + before.get(i, 0) + after.get(i, 0) for i, n in enumerate(data.shape))
+    wide = decode(data)
+    if wide is not data:
+        return encode(pad_axes(wide, axes, pads, mode, value), data.dtype)
     if mode == "constant":
         amounts = [p for i in reversed(range(data.dim())) for p in (before.get(i, 0), after.get(i, 0))]
         return _pad_constant(data, amounts, value)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.ops.registry import op
-from intrain_onnx.ops.values import from_front, ints
+from intrain_onnx.ops.values import from_front, ints, on_int64
 
 
 @op("Identity", 1, 13, 14, 16, 19, 21, 23, 24, 25)
@@ -192,6 +192,7 @@ def space_to_depth(data: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor
 
 
 @op("Trilu", 14)
+@on_int64
 def trilu(x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
     """The triangle of each matrix on one side of its k-th diagonal, the rest 0."""
     diagonal = 0 if k is None else int(k.item())
