@@ -218,8 +218,8 @@ def _parse(data: bytes) -> onnx.ModelProto:
 def _ask_checker(data: bytes, notes: Notes) -> None:
     """Let onnx's checker look for what is left out here: attributes and arity by schema.
 
-    Its complaint is a warning, since it refuses models that onnxruntime runs. It parses the file once more, so
-    it sees only small ones; none with external data, which it would look for in the current folder; and it
+    Its complaint is a warning, since it refuses models that onnxruntime runs. It parses the file again, so it
+    sees only small ones; none with external data, which it would look for in the current folder; and it
     never infers shapes (full_check), which may take memory without bound.
     """
     if len(data) > _CHECKER_BYTES:

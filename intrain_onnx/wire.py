@@ -76,7 +76,9 @@ def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
         if pos >= end:
             if pos > end:
                 raise ModelFileError(
-                    _TRUNCATED if not outer else "this is not an ONNX model, or a damaged one: a field overruns its message"
+                    _TRUNCATED
+                    if not outer
+                    else "this is not an ONNX model, or a damaged one: a field overruns its message"
                 )
             if not outer:
                 return
@@ -117,7 +119,9 @@ def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
         elif kind in (_FIXED32, _FIXED64):
             pos += 4 if kind == _FIXED32 else 8
         else:
-            raise ModelFileError(f"this is not an ONNX model, or a damaged one: wire type {kind} at byte {pos - 1}")
+            raise ModelFileError(
+                f"this is not an ONNX model, or a damaged one: wire type {kind} at byte {pos - 1}"
+            )
         if number == 0:
             raise ModelFileError(f"this is not an ONNX model, or a damaged one: field number 0 at byte {pos}")
 
@@ -132,7 +136,9 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
             return value, pos
         shift += 7
         if shift > 63:
-            raise ModelFileError(f"this is not an ONNX model, or a damaged one: a number of more than 10 bytes at byte {pos}")
+            raise ModelFileError(
+                f"this is not an ONNX model, or a damaged one: a number of more than 10 bytes at byte {pos}"
+            )
 
 
 class _Counter:
