@@ -47,6 +47,7 @@ class Compared(Protocol):
     max_rel_diff: float | None
     ok: bool | None
     reason: str | None
+    round_off: float | None
 
 
 def version(package: str) -> str | None:
@@ -291,5 +292,6 @@ def _parity(compared: Compared | None) -> dict[str, Any] | None:
         "max_abs_diff": number(compared.max_abs_diff, 6),
         "max_rel_diff": number(compared.max_rel_diff, 6),
         "ok": compared.ok,
+        "round_off": number(compared.round_off, 3),
         "reason": compared.reason,
     }

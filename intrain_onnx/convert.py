@@ -130,6 +130,19 @@ def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name) or "_"
 
 
+def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
+    """The float value that a quantised one was made from, in the same graph."""
+    producer = value.producer() if value is not None else None
+    if (
+        producer is None
+        or producer.domain
+        or producer.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear")
+    ):
+        return None
+    source = producer.inputs[0]
+    return scope.values.get(source) if source is not None else None
+
+
 @dataclass
 class _Names:
     """Attribute paths on a module, unique and free of anything that could break generated code."""
@@ -202,6 +215,8 @@ class _Builder:
         if handler.takes_stream:
             kwargs["stream"] = self.streams
             self.streams += 1
+        if handler.takes_carrier:
+            kwargs["carrier"] = _quantised_from(node.inputs[0], scope)
         call = scope.graph.call_function(handler.function, args, kwargs)
         call.meta |= {
             "onnx_op": node.op_type,

@@ -17,8 +17,8 @@ from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import load
 from intrain_onnx.operators import unsupported
 
-_BATCH_NORM_NAME = re.compile(r"batch_?norm|(?<![a-z])bn(?![a-z])|_bn\d|bn_", re.IGNORECASE)
-_FOLDED_BY_PYTORCH = re.compile(r"onnx::Conv_\d+")
+_BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
+_FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def _trains(node: ir.Node) -> bool:
 def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
     """Layers whose names still tell of a BatchNorm that is no longer there.
 
-    Exporters leave traces: tf2onnx names the convolution's output or bias after the BatchNorm, PyTorch gives the
-    folded weights numbers instead of names. A graph without such names cannot be told from one that never had any.
+    tf2onnx names the bias after the BatchNorm; TorchScript gives folded weights and biases numbers for names;
+    PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be told from
+    one that never had any.
     """
     producers = {v.name: n for n in model.graph for v in n.outputs}
     count = 0
@@ -111,9 +112,9 @@ def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
         followers = [u.node.op_type for v in producers[layer.output].outputs for u in v.uses()]
         if "BatchNormalization" in followers:
             continue
-        names = (layer.bias, layer.output, layer.weights[0].name, layer.name)
-        numbered = layer.kind == "convolution" and all(_FOLDED_BY_PYTORCH.fullmatch(n) for n in names[0::2])
-        count += numbered or any(_BATCH_NORM_NAME.search(n.rpartition("/")[2] or n) or "BatchNorm" in n for n in names)
+        weight = layer.weights[0].name
+        numbered = all(_FOLDED_BY_TORCHSCRIPT.fullmatch(n) for n in (layer.bias, weight))
+        count += numbered or layer.bias == f"{weight}_bias" or _BATCH_NORM_NAME.search(layer.bias) is not None
     return count
 
 

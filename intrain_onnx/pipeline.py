@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -206,7 +207,11 @@ class _Scoring:
             with torch.no_grad():
                 ours = run(module, drawn)
             compared = parity.compare(
-                [parts[0] for parts in ours], reference, [v.name or "" for v in model.graph.outputs], samples
+                [parts[0] for parts in ours],
+                reference,
+                [v.name or "" for v in model.graph.outputs],
+                samples,
+                partial(parity.response_to_round_off, module, drawn),
             )
         if compared.ok is False:
             self.warnings.add("parity", f"differs from onnxruntime: {compared.reason}")

@@ -2,7 +2,7 @@
 
 Forward results are exactly ONNX's: integers are accumulated without rounding (in float64, which holds them
 up to 2**53), and rescaled in float32 with ties to even, as onnxruntime does. Integer tensors carry no
-gradient; ``fake_quantize`` is the pair of QuantizeLinear and DequantizeLinear with a straight-through one.
+gradient: DequantizeLinear passes its own straight to what its input was quantised from.
 """
 
 from __future__ import annotations
@@ -80,63 +80,30 @@ def dequantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
+    carrier: Tensor | None = None,
     output_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """(x - zero point) * scale, by tensor, axis or block."""
+    """(x - zero point) * scale, by tensor, axis or block; the gradient passes to ``carrier``."""
     values = decode(x)
     if x_zero_point is not None and not values.is_floating_point():
         values = values.int() - spread(decode(x_zero_point), x, axis, block_size).int()
     scale = spread(x_scale, x, axis, block_size)
     wide = torch.promote_types(scale.dtype, torch.float32)
-    return (values.to(wide) * scale).to(output_dtype or x_scale.dtype)
+    y = (values.to(wide) * scale).to(output_dtype or x_scale.dtype)
+    return _carry(y, carrier, scale)
 
 
-class _StraightThrough(torch.autograd.Function):
-    """A value with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: object, carrier: Tensor, value: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
+def _carry(y: Tensor, carrier: Tensor | None, step: Tensor) -> Tensor:
+    """``y`` itself, with the gradient of the float that it stands for where that did not saturate."""
+    if carrier is None or not carrier.requires_grad:
+        return y
+    inside = (carrier - y).detach().abs() <= step.detach()
+    return straight_through(torch.where(inside, carrier, 0.0), y)
 
 
 def straight_through(carrier: Tensor, value: Tensor) -> Tensor:
-    """``value`` in the forward pass; in the backward pass the gradient goes to ``carrier`` as it is."""
-    result: Tensor = _StraightThrough.apply(carrier, value)
-    return result
-
-
-@op("FakeQuantize", 1, domain="intrain_onnx")
-def fake_quantize(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: torch.dtype | None = None,
-    precision: torch.dtype | None = None,
-    saturate: int = 1,
-) -> Tensor:
-    """DequantizeLinear of QuantizeLinear; the gradient passes unchanged, but not where it saturates."""
-    with torch.no_grad():
-        q = quantize_linear(
-            x,
-            scale,
-            zero_point,
-            axis=axis,
-            block_size=block_size,
-            output_dtype=output_dtype,
-            precision=precision,
-            saturate=saturate,
-        )
-        y = dequantize_linear(q, scale, zero_point, axis=axis, block_size=block_size).to(x.dtype)
-        step = spread(scale, x, axis, block_size)
-        inside = (x - y).abs() <= step if q.dtype in _RANGES else torch.isfinite(y)
-    return straight_through(torch.where(inside, x, x.detach()), y)
+    """``value`` in the forward pass; in the backward pass its gradient goes to ``carrier`` as well."""
+    return value + (carrier - carrier.detach())
 
 
 @op("DynamicQuantizeLinear", 11)

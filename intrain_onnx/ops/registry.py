@@ -6,6 +6,7 @@ Some keyword-only parameters are filled in by the converter instead of an attrib
 
 - ``n_outputs``: the number of outputs that the node declares. A handler that takes it returns a tuple;
   every other handler returns one value.
+- ``carrier``: the float tensor that the first input was quantised from, or None; for the gradient alone.
 - ``stream``: the ordinal of this node among the random nodes of the graph, to seed its own generator.
 
 A parameter annotated ``torch.dtype`` takes an ONNX element type, one annotated ``torch.Tensor`` a tensor
@@ -40,6 +41,7 @@ class Handler:
     dtype_attributes: frozenset[str]
     returns_tuple: bool
     takes_stream: bool
+    takes_carrier: bool
 
 
 _HANDLERS: dict[tuple[str, str, int], Handler] = {}
@@ -79,10 +81,11 @@ def _describe(function: Callable[..., Any], domain: str, op_type: str, versions:
         op_type=op_type,
         versions=versions,
         function=function,
-        attributes=frozenset(keywords - {"n_outputs", "stream"}),
+        attributes=frozenset(keywords - {"n_outputs", "stream", "carrier"}),
         dtype_attributes=frozenset(dtypes),
         returns_tuple="n_outputs" in keywords,
         takes_stream="stream" in keywords,
+        takes_carrier="carrier" in keywords,
     )
 
 

@@ -1,6 +1,7 @@
 """Resize and Upsample: an index vector or a small dense matrix for each axis is exact in every mode.
 
-Where torch's own interpolation computes exactly the same, it is used, being cheaper.
+Where torch's own interpolation computes exactly the same, it is used, being cheaper. What depends on sizes alone
+is computed with numpy, so that no tensor of one mode or device is kept for another.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
@@ -18,8 +21,12 @@ from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.ops.registry import op
 from intrain_onnx.ops.values import from_front, ints
 
+Array = np.ndarray[Any, Any]
+
 _LINEAR = {"bilinear": "linear", "trilinear": "linear"}
-_TORCH_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+_TORCHArray = np.ndarray[Any, Any]
+
+_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +168,15 @@ def _resample(x: Tensor, axes: dict[int, Axis], sampling: Sampling, extrapolatio
 
 def _resample_axis(y: Tensor, i: int, axis: Axis, sampling: Sampling) -> Tensor:
     if sampling.mode == "nearest":
-        return y.index_select(i, _nearest(axis, sampling).to(y.device))
-    weights = _weights(axis, sampling).to(y.device, y.dtype)
+        return y.index_select(i, torch.from_numpy(_nearest(axis, sampling)).to(y.device))
+    weights = torch.from_numpy(_weights(axis, sampling)).to(y.device, y.dtype)
     return torch.matmul(y.movedim(i, -1), weights.T).movedim(-1, i)
 
 
 def _extrapolate(y: Tensor, axes: dict[int, Axis], value: float) -> Tensor:
     for i, axis in axes.items():
         position = _coordinates(axis, "tf_crop_and_resize")
-        outside = (position < 0) | (position > axis.size - 1)
+        outside = torch.from_numpy((position < 0) | (position > axis.size - 1))
         y = torch.where(outside.to(y.device).reshape([-1] + [1] * (y.dim() - 1 - i)), value, y).to(y.dtype)
     return y
 
@@ -201,13 +208,13 @@ def _repeats(axis: Axis, sampling: Sampling) -> bool:
     """Whether every element is repeated the same number of times."""
     if axis.target % axis.size:
         return False
-    times = torch.arange(axis.size).repeat_interleave(axis.target // axis.size)
-    return torch.equal(_nearest(axis, sampling), times)
+    times = np.repeat(np.arange(axis.size), axis.target // axis.size)
+    return np.array_equal(_nearest(axis, sampling), times)
 
 
-def _coordinates(axis: Axis, transform: str) -> Tensor:
+def _coordinates(axis: Axis, transform: str) -> Array:
     """Where on the old axis each place of the new one lies."""
-    place = torch.arange(axis.target, dtype=torch.float64)
+    place = np.arange(axis.target, dtype=np.float64)
     last, length = axis.size - 1, axis.size * axis.scale
     if transform == "asymmetric":
         return place / axis.scale
@@ -227,39 +234,41 @@ def _coordinates(axis: Axis, transform: str) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _nearest(axis: Axis, sampling: Sampling) -> Tensor:
+def _nearest(axis: Axis, sampling: Sampling) -> Array:
     """(target,) indices of the nearest elements."""
     position = _coordinates(axis, sampling.transform)
     rule = sampling.nearest
     if rule == "simple":  # Resize-10 and Upsample, as onnxruntime reads them
         rule = "ceil" if axis.scale < 1 else "floor"
     if rule.startswith("round"):
-        nearest = torch.ceil(position - 0.5) if rule == "round_prefer_floor" else torch.floor(position + 0.5)
+        nearest = np.ceil(position - 0.5) if rule == "round_prefer_floor" else np.floor(position + 0.5)
     else:
-        nearest = torch.ceil(position) if rule == "ceil" else torch.floor(position)
-    return nearest.to(torch.int64).clamp(0, axis.size - 1)
+        nearest = np.ceil(position) if rule == "ceil" else np.floor(position)
+    return nearest.astype(np.int64).clip(0, axis.size - 1)
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(axis: Axis, sampling: Sampling) -> Tensor:
+def _weights(axis: Axis, sampling: Sampling) -> Array:
     """(target, size) matrix, in float64, whose rows are the weights of the old elements."""
     check_elements([axis.target, axis.size])
-    position = _coordinates(axis, sampling.transform).unsqueeze(1)
+    position = _coordinates(axis, sampling.transform)[:, None]
     stretch = min(axis.scale, 1.0) if sampling.antialias else 1.0
     reach = math.ceil((1 if sampling.mode == "linear" else 2) / stretch) + 1
-    taps = torch.floor(position) + torch.arange(-reach, reach + 2, dtype=torch.float64)
-    distance = ((taps - position) * stretch).abs()
-    kernel = (1 - distance).clamp(min=0) if sampling.mode == "linear" else _cubic(distance, sampling.cubic_a)
+    taps = np.floor(position) + np.arange(-reach, reach + 2)
+    distance = np.abs((taps - position) * stretch)
+    kernel = (1 - distance).clip(0) if sampling.mode == "linear" else _cubic(distance, sampling.cubic_a)
     if sampling.exclude_outside:
-        kernel = torch.where((taps < 0) | (taps > axis.size - 1), 0.0, kernel)
+        kernel = np.where((taps < 0) | (taps > axis.size - 1), 0.0, kernel)
     if sampling.exclude_outside or sampling.antialias:
-        kernel = kernel / kernel.sum(1, keepdim=True)
-    weights = torch.zeros(axis.target, axis.size, dtype=torch.float64)
-    return weights.scatter_add_(1, taps.clamp(0, axis.size - 1).to(torch.int64), kernel)
+        kernel = kernel / kernel.sum(1, keepdims=True)
+    weights = np.zeros((axis.target, axis.size))
+    rows = np.broadcast_to(np.arange(axis.target)[:, None], taps.shape)
+    np.add.at(weights, (rows, taps.clip(0, axis.size - 1).astype(np.int64)), kernel)
+    return weights
 
 
-def _cubic(distance: Tensor, a: float) -> Tensor:
+def _cubic(distance: Array, a: float) -> Array:
     """Keys' cubic convolution kernel."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -26,7 +26,8 @@ def sequence_empty(*, dtype: torch.dtype = torch.float32) -> list[Tensor]:
 @op("SequenceLength", 11)
 def sequence_length(input_sequence: list[Tensor]) -> Tensor:
     """The number of tensors, as an int64 scalar."""
-    return torch.tensor(len(input_sequence), dtype=torch.int64)
+    device = input_sequence[0].device if input_sequence else None
+    return torch.tensor(len(input_sequence), dtype=torch.int64, device=device)
 
 
 @op("SequenceAt", 11)

@@ -1,0 +1,235 @@
+"""Reports and inspections as a person reads them in a terminal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from intrain_onnx.errors import printable
+from intrain_onnx.inspection import Inspection
+from intrain_onnx.report import Report
+
+_WEAKEST = 5
+_LAYERS_SHOWN = 40
+_PLAIN_WIDTH = 110
+
+Step = Callable[[str, float], None]
+
+
+def _console(stream: TextIO) -> Console:
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH
+    )
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
+    """A progress bar where the stream is a terminal; it vanishes when the work is done."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    console = _console(stream)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def begin(name: str) -> Step:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            task = bar.add_task(printable(name, 60), total=1.0)
+            return lambda step, share: bar.update(task, completed=share, description=f"{printable(name, 60)}: {step}")
+
+        yield begin
+
+
+def count(value: int | None) -> str:
+    """A count with a unit: 3.4 M."""
+    if value is None:
+        return "?"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
+
+
+def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
+    """One scored model."""
+    console = _console(stream)
+    data, score = report.data, report.data["score"]
+    console.print(Text(printable(data["model"]["path"] or "model in memory", 300), style="bold"))
+    console.print(
+        f"  {data['model']['producer'] or 'unknown producer'}, opset "
+        f"{_opsets(data['model']['opset_imports'])}, {count(data['model']['parameters'])} parameters, "
+        f"{count(data['model']['macs'])} MACs a sample"
+    )
+    console.print()
+    runs = len(score["runs"])
+    spread = f" ± {score['std']:.3g} (standard deviation over {runs} seeds)" if score["std"] is not None else ""
+    console.print(Text(f"  InTrain {score['intrain']:.4g}{spread}", style="bold"))
+    if score["ci95"] is not None:
+        console.print(f"    95 % interval of the mean    {score['ci95'][0]:.4g} to {score['ci95'][1]:.4g}")
+    console.print(f"    geometric capacity           {score['geometric_capacity']:.4g}  (sum of log participation ratios)")
+    console.print(f"    optimisation resilience      {score['optimization_resilience']:.4g}  (sum of gradient healths)")
+    console.print(f"    counted                      {score['layers']} layers, {score['parameter_tensors']} parameter tensors")
+    console.print(f"    protocol                     {_protocol(data['settings'])}")
+    console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
+    console.print()
+    _weakest(console, data["layers"])
+    missed = _not_measured(data)
+    if missed:
+        console.print(Text("  Not measured", style="bold"))
+        for line in missed:
+            console.print(f"    {line}")
+    _warnings(console, data["warnings"])
+    if saved is not None:
+        console.print(f"  Report: {printable(saved, 300)}")
+
+
+def _opsets(imports: Mapping[str, int]) -> str:
+    return ", ".join(f"{v}" if k == "ai.onnx" else f"{printable(k, 40)} {v}" for k, v in imports.items())
+
+
+def _protocol(settings: Mapping[str, Any]) -> str:
+    shapes = ", ".join("x".join(map(str, i["shape"])) for i in settings["inputs_fed"])
+    way = "" if settings["execution"] == "batched" else ", sample by sample"
+    return f"{settings['protocol']}, input {shapes}{way}"
+
+
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return "not asked for"
+    if parity["ok"] is None:
+        return f"not checked: {printable(parity['reason'] or '', 120)}"
+    figure = parity["max_rel_diff"]
+    text = "ok" if parity["ok"] else "differs"
+    return f"{text} (largest relative difference {figure:.1g})" if figure is not None else text
+
+
+def relative_ratio(layer: Mapping[str, Any]) -> float | None:
+    """Participation ratio over the largest that the rows and channels allow, in (0, 1]."""
+    if layer["participation_ratio"] is None:
+        return None
+    return float(layer["participation_ratio"] / max(min(layer["rows"] - 1, layer["channels"]), 1))
+
+
+def _weakest(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
+    measured = [(relative_ratio(x), x) for x in layers]
+    ranked = sorted(((r, x) for r, x in measured if r is not None and x["channels"] > 1), key=lambda item: item[0])
+    if not ranked:
+        return
+    table = Table(box=box.SIMPLE, title="  Weakest layers", title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("  layer", overflow="fold")
+    for name in ("op", "depth", "participation ratio", "of", "share"):
+        table.add_column(name, justify="left" if name == "op" else "right")
+    for ratio, layer in ranked[:_WEAKEST]:
+        most = max(min(layer["rows"] - 1, layer["channels"]), 1)
+        table.add_row(
+            "  " + printable(layer["name"], 100),
+            layer["op"],
+            str(layer["depth"]),
+            f"{layer['participation_ratio']:.2f}",
+            str(most),
+            f"{ratio:.1%}",
+        )
+    console.print(table)
+
+
+def _not_measured(data: Mapping[str, Any]) -> list[str]:
+    labels = {
+        "collapsed": "output does not vary",
+        "dead": "all-zero gradient",
+        "unreached": "no gradient path",
+        "not_run": "not executed",
+        "too_few_rows": "fewer than two rows",
+    }
+    lines = []
+    for status, label in labels.items():
+        names = [x["name"] for x in data["layers"] if x["status"] == status]
+        if names:
+            shown = ", ".join(printable(n, 60) for n in names[:3]) + (" …" if len(names) > 3 else "")
+            lines.append(f"{len(names)} layers {status} ({label}): {shown}")
+    unreached = sum(p["status"] == "unreached" for p in data["parameters"])
+    if unreached:
+        lines.append(f"{unreached} of {len(data['parameters'])} parameter tensors: no gradient reaches them")
+    for row in data["settings"]["losses"]:
+        if row["loss"] is None:
+            lines.append(f"output {printable(row['output'], 80)}: passes no gradient")
+    return lines
+
+
+def _warnings(console: Console, warnings: Sequence[Mapping[str, Any]]) -> None:
+    if not warnings:
+        return
+    console.print(Text("  Warnings", style="bold yellow"))
+    for row in warnings:
+        node = f" (node {printable(row['node'], 100)})" if row["node"] else ""
+        console.print(f"    {row['code']}: {printable(row['message'], 400)}{node}", soft_wrap=True)
+    console.print()
+
+
+def ranking(reports: Sequence[Report], stream: TextIO) -> None:
+    """Several scored models, best first, beside the two baselines that a score has to beat."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("rank", "model", "InTrain", "±", "capacity", "resilience", "layers", "#Params", "MACs", "warnings"):
+        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
+    ordered = sorted(reports, key=lambda r: (-r.intrain, str(r.data["model"]["path"])))
+    for rank, report in enumerate(ordered, start=1):
+        score, model = report.data["score"], report.data["model"]
+        table.add_row(
+            str(rank),
+            printable(model["path"] or "", 120),
+            f"{score['intrain']:.4g}",
+            f"{score['std']:.2g}" if score["std"] is not None else "",
+            f"{score['geometric_capacity']:.4g}",
+            f"{score['optimization_resilience']:.4g}",
+            str(score["layers"]),
+            count(model["parameters"]),
+            count(model["macs"]),
+            str(len(report.data["warnings"])),
+        )
+    _console(stream).print(table)
+
+
+def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:
+    """What the graph alone tells."""
+    console, data = _console(stream), found.data
+    model = data["model"]
+    console.print(Text(printable(model["path"] or "model in memory", 300), style="bold"))
+    console.print(
+        f"  {printable(model['producer'], 100) or 'unknown producer'}, IR {model['ir_version']}, opset "
+        f"{_opsets(model['opset_imports'])}, {model['nodes']} nodes, {count(model['parameters'])} parameters, "
+        f"{count(model['macs'])} MACs a sample"
+    )
+    for label, values in (("input", model["inputs"]), ("output", model["outputs"])):
+        for value in values:
+            shape = "unknown rank" if value["shape"] is None else "x".join(
+                "?" if d is None else printable(d, 40) for d in value["shape"]
+            )
+            console.print(f"  {label:7} {printable(value['name'], 100)}  {value['dtype']}  {shape or 'scalar'}")
+    layers = data["layers"]
+    table = Table(box=box.SIMPLE, title=f"  {len(layers)} canonical layers", title_justify="left", title_style="bold", pad_edge=False)
+    for name in ("  depth", "layer", "op", "weight", "bias", "MACs"):
+        table.add_column(name, justify="right" if name in ("  depth", "MACs") else "left", overflow="fold")
+    for layer in layers if show_all else layers[:_LAYERS_SHOWN]:
+        table.add_row(
+            str(layer["depth"]),
+            printable(layer["name"], 80),
+            layer["op"],
+            " + ".join("x".join(map(str, s)) for s in layer["weight_shapes"]),
+            "yes" if layer["bias"] else "",
+            count(layer["macs"]),
+        )
+    if layers:
+        console.print(table)
+    if len(layers) > _LAYERS_SHOWN and not show_all:
+        console.print(f"  … {len(layers) - _LAYERS_SHOWN} more: --all")
+    if data["unsupported_ops"]:
+        console.print(Text("  Unsupported operators", style="bold red"))
+        for name, number in data["unsupported_ops"].items():
+            console.print(f"    {printable(name, 100)}  {number} node{'s' if number > 1 else ''}")
+    _warnings(console, data["warnings"])
