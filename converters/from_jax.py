@@ -97,8 +97,8 @@ def build(args: argparse.Namespace) -> tuple[Function, int]:
     """Make the seeded model; return it as a function of its inputs, and its number of parameters."""
     factory = load_factory(args.factory)
     # NNX's metaclass hides the signature of the class.
-    taken = inspect.signature(factory.__init__ if isinstance(factory, type) else factory).parameters
-    seeded = {"rngs": nnx.Rngs(args.seed)} if "rngs" in taken else {}
+    maker = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+    seeded = {"rngs": nnx.Rngs(args.seed)} if "rngs" in inspect.signature(maker).parameters else {}
     module = factory(**args.kwargs, **seeded)
     if isinstance(module, nnx.Module):
         return prepare_nnx(module, args)

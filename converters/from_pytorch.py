@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.6", "onnx>=1.23.2", "onnxscript>=0.5", "onnxruntime>=1.22", "numpy"]
+# dependencies = [
+#     "torch>=2.6", "onnx>=1.23.2", "onnx-ir>=1.1", "onnxscript>=0.5", "onnxruntime>=1.22", "numpy",
+# ]
 # ///
 """Export a PyTorch model to ONNX with PyTorch's own exporters.
 
@@ -33,6 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime as ort
 import torch
 
@@ -121,8 +124,6 @@ def export_dynamo(
     module: torch.nn.Module, example: tuple[torch.Tensor, ...], args: argparse.Namespace
 ) -> onnx.ModelProto:
     """Export through ``torch.export``; drop the stack traces, which name files of this machine."""
-    import onnx_ir
-
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
         module,
@@ -144,7 +145,7 @@ def export_dynamo(
     return onnx_ir.to_proto(model)
 
 
-def _fold_all_but_batch_norm(model: object) -> None:
+def _fold_all_but_batch_norm(model: onnx_ir.Model) -> None:
     """Do what the exporter's optimiser does, but for the rules that fuse BatchNorm into its neighbour."""
     from onnx_ir.passes import common
     from onnxscript import optimizer, rewriter
