@@ -1,7 +1,7 @@
 """Resize and Upsample: an index vector or a small dense matrix for each axis is exact in every mode.
 
-Where torch's own interpolation computes exactly the same, it is used, being cheaper. What depends on sizes alone
-is computed with numpy, so that no tensor of one mode or device is kept for another.
+Where torch's own interpolation computes exactly the same, it is used, being cheaper. What depends on sizes
+alone is computed with numpy, so that no tensor of one mode or device is kept for another.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from intrain_onnx.ops.values import from_front, ints
 Array = np.ndarray[Any, Any]
 
 _LINEAR = {"bilinear": "linear", "trilinear": "linear"}
-_TORCHArray = np.ndarray[Any, Any]
-
-_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+_TORCH_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 @dataclass(frozen=True, slots=True)
