@@ -39,11 +39,16 @@ def single_node(op_type, values, *, n_outputs=1, domain="", opset_version=21, ou
     return make_model([node], inputs, [o for o in outputs if o], opset=opset_version), inputs
 
 
-def ours(model, inputs):
-    """What the converted module gives, as a list of tensors."""
+def converted(model):
+    """The torch module of a model."""
     network = ir.serde.deserialize_model(model)
     rewrite.normalise(network)
-    result = convert(network)(*(torch.from_numpy(np.array(v)) for v in inputs.values()))
+    return convert(network)
+
+
+def ours(model, inputs):
+    """What the converted module gives, as a list of tensors."""
+    result = converted(model)(*(torch.from_numpy(np.array(v)) for v in inputs.values()))
     return list(result) if isinstance(result, tuple) else [result]
 
 
