@@ -16,7 +16,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.report import SCHEMA_VERSION, number
 from intrain_onnx.rewrite import Head
-from intrain_onnx.score import LayerScore, ParameterScore, Score
+from intrain_onnx.scoring import LayerScore, ParameterScore, Score
 from intrain_onnx.signature import Signature, declared_shape
 from intrain_onnx.trace import Trace
 

@@ -15,8 +15,19 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import assemble, convert, graph, initialise, inputs, parity, probe, rewrite, signature
-from intrain_onnx import score as scoring
+from intrain_onnx import (
+    assemble,
+    convert,
+    graph,
+    initialise,
+    inputs,
+    inspection,
+    parity,
+    probe,
+    rewrite,
+    signature,
+)
+from intrain_onnx import scoring
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, MissingOpsError, SettingsError, UnsupportedError
 from intrain_onnx.interpreter import NodeError, Samples, run
@@ -145,10 +156,11 @@ class _Scoring:
             model = loaded.fresh()
             constants = rewrite.normalise(model)
             single = signature.resolve(model, config, batch=1)
-            rewrite.infer_shapes(model, single)
+            known = rewrite.infer_shapes(model, single)
             original = graph.analyse(model)
         for code, message, node in loaded.warnings:
             self.warnings.add(code, message, node)
+        self.warnings.rows += inspection.static_warnings(model, original, shapes_known=known)
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("convert", 0.1):

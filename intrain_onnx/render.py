@@ -178,11 +178,12 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     for name in ("rank", "model", "InTrain", "±", "capacity", "resilience", "layers", "#Params", "MACs", "warnings"):
         table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
     ordered = sorted(reports, key=lambda r: (-r.intrain, str(r.data["model"]["path"])))
-    for rank, report in enumerate(ordered, start=1):
+    labels = _labels([str(r.data["model"]["path"]) for r in ordered])
+    for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
         score, model = report.data["score"], report.data["model"]
         table.add_row(
             str(rank),
-            printable(model["path"] or "", 120),
+            printable(label, 120),
             f"{score['intrain']:.4g}",
             f"{score['std']:.2g}" if score["std"] is not None else "",
             f"{score['geometric_capacity']:.4g}",
@@ -193,6 +194,12 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             str(len(report.data["warnings"])),
         )
     _console(stream).print(table)
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """File names, or whole paths where two files share a name."""
+    names = [Path(p).name for p in paths]
+    return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
 def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:

@@ -49,7 +49,7 @@ def normalise(model: ir.Model) -> int:
         ValueError: the graph has a cycle.
         LimitError: a constant is too large to be made.
     """
-    for value in model.graph.inputs:
+    for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
     InlineFunctions()(model)
     before = sum(1 for _ in model.graph.all_nodes())

@@ -88,7 +88,9 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
             known = ", ".join(repr(n) for n in names)
             raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
     shapes = {v: _declared(v, config) for v in model.graph.inputs}
-    first = next((d for d in shapes.values() if len(d) >= 2), next((d for d in shapes.values() if d), (1,)))
+    # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
+    read = [d for v, d in shapes.items() if v.uses() or v.is_graph_output()]
+    first = next((d for d in read if len(d) >= 2), next((d for d in read if d), (1,)))
     fixed = first[0] if isinstance(first[0], int) else None
     symbol = first[0] if isinstance(first[0], str) else None
     samples = batch or config.batch
