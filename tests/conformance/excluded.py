@@ -2,7 +2,7 @@
 
 _STRINGS = "torch has no strings"
 _IMAGES = "decodes image files, which is no tensor operation"
-_TREES = "ai.onnx.ml: classical models, not networks"
+_TREES = "ai.onnx.ml: decision trees and look-up tables, not networks"
 _TRAINING = "ai.onnx.preview.training: optimisers and gradients as graph nodes"
 _RANDOM = "expects numpy's random numbers; tests/ops/test_random.py tests the distribution"
 _HALF = "expects each step rounded to float16; torch rounds once, which is nearer, and differs by one step"
@@ -11,7 +11,7 @@ _RUNNER = "the suite's comparison fails on a scalar inside a sequence: it takes 
 
 CASES = {
     r"^test_(adagrad|adam|momentum|nesterov_momentum|gradient_of)_": _TRAINING,
-    r"^test_ai_onnx_ml_": _TREES,
+    r"^test_ai_onnx_ml_(label_encoder|tree_ensemble)_": _TREES,
     r"^test_attention_4d_(causal_)?fp16_cpu": _HALF,
     r"^test_attention_4d_causal_fp16_expanded_": _HALF,
     r"^test_bernoulli_": _RANDOM,
