@@ -32,7 +32,7 @@ def causal_conv_with_state(
 
 
 @op("LinearAttention", 27)
-def linear_attention(  # noqa: PLR0917  (ONNX's inputs)
+def linear_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
