@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
+from intrain_onnx.load import LoadedModel
 from intrain_onnx.report import SCHEMA_VERSION, number
 from intrain_onnx.rewrite import Head
 from intrain_onnx.scoring import LayerScore, ParameterScore, Score
-from intrain_onnx.signature import Signature, declared_shape
+from intrain_onnx.signature import InputSpec, Signature, declared_shape
 from intrain_onnx.trace import Trace
 
+if TYPE_CHECKING:
+    from intrain_onnx.parity import Parity
+
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
-
-
-class Loaded(Protocol):
-    """What is asked of a loaded model; see ``load.LoadedModel``."""
-
-    path: Path | None
-    sha256: str
-    bytes: int
-    producer_name: str
-    producer_version: str
-    ir_version: int
-    opset_imports: Mapping[str, int]
-
-    def external_sha256(self) -> dict[str, str]:
-        """Digest of each external file."""
-
-
-class Compared(Protocol):
-    """What is asked of a comparison; see ``parity.Parity``."""
-
-    reference: str
-    samples: int
-    max_abs_diff: float | None
-    max_rel_diff: float | None
-    ok: bool | None
-    reason: str | None
-    round_off: float | None
 
 
 def version(package: str) -> str | None:
@@ -58,7 +34,7 @@ def version(package: str) -> str | None:
         return None
 
 
-def describe(loaded: Loaded, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:
+def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:
     """The ``model`` part of a report, from the static pass alone."""
     return {
         "path": str(loaded.path) if loaded.path is not None else None,
@@ -111,7 +87,7 @@ def report(
     used: Signature,
     batched: bool,
     traces: Sequence[Trace],
-    compared: Compared | None,
+    compared: Parity | None,
     device: str,
     threads: int,
     warnings: Sequence[Mapping[str, str | None]],
@@ -148,7 +124,7 @@ def report(
     }
 
 
-def _fed(spec: Any) -> dict[str, Any]:
+def _fed(spec: InputSpec) -> dict[str, Any]:
     return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "ids": spec.high or None}
 
 
@@ -233,15 +209,15 @@ def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> dict
 def _depth_profile(result: Score) -> list[dict[str, Any]]:
     """Both sums along depth; the last row holds the totals of the score."""
     layers: Counter[int] = Counter()
-    ratios: Counter[int] = Counter()
-    healths: Counter[int] = Counter()
+    ratios: defaultdict[int, float] = defaultdict(float)
+    healths: defaultdict[int, float] = defaultdict(float)
     for s in result.layers:
         if s.counted:
             layers[s.layer.depth] += 1
-            ratios[s.layer.depth] += s.log_ratio or 0.0  # type: ignore[assignment]
+            ratios[s.layer.depth] += s.log_ratio or 0.0
     for p in result.parameters:
         if p.counted:
-            healths[p.slot.depth] += p.health or 0.0  # type: ignore[assignment]
+            healths[p.slot.depth] += p.health or 0.0
     rows, capacity, health = [], [0.0], [0.0]
     for depth in sorted({*layers, *healths}):
         capacity.append(ratios[depth])
@@ -283,7 +259,7 @@ def _fates(
     return {"total": total, **fates, "structural": total - sum(fates.values())}
 
 
-def _parity(compared: Compared | None) -> dict[str, Any] | None:
+def _parity(compared: Parity | None) -> dict[str, Any] | None:
     if compared is None:
         return None
     return {

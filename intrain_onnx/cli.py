@@ -131,7 +131,9 @@ def score(
             with _failures(debug, model) as failed:
                 report = _score_one(model, config, begin(model.name))
                 if target is None:
-                    click.echo(report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1)
+                    click.echo(
+                        report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
+                    )
                 else:
                     report.save(target)
                 reports.append(report)
@@ -151,8 +153,10 @@ def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float]
 
 
 def _quiet_threads() -> None:
-    """Let idle OpenMP threads sleep: where another process has a core, spinning ones make small networks
-    ten times slower. Read by the library when torch is loaded."""
+    """Let idle OpenMP threads sleep, from when torch is loaded.
+
+    Where another process has a core, spinning ones make small networks ten times slower.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -164,7 +168,9 @@ def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
         return [None] * len(models)
     if output is not None and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
         if len(models) > 1:
-            raise SettingsError(f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists")
+            raise SettingsError(
+                f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists"
+            )
         if not Path(output).absolute().parent.is_dir():
             raise SettingsError(f"-o {output}: its folder does not exist", hint="Create it first")
         return [Path(output)]
@@ -193,7 +199,7 @@ def _failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
     except OSError as error:
         _report_error(f"{model}: {error.strerror or error}", debug)
         code[0] = 3
-    except Exception as error:  # noqa: BLE001 - a bug must not lose the other models
+    except Exception as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
         _report_error(f"{model}: internal error: {detail}. Run with --debug and report it", debug)
         code[0] = 1
@@ -224,4 +230,3 @@ def inspect(
         else:
             render.inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])
-

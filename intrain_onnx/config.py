@@ -49,7 +49,7 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """How a model is scored. Make one with :meth:`for_protocol`; the fields then say what the name stands for.
+    """How a model is scored. Make one with :meth:`for_protocol`: its fields say what the name stands for.
 
     Attributes:
         protocol: name of the set of fields below that it was made from.
@@ -101,8 +101,17 @@ class ScoreConfig:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}", hint=f"Use one of {', '.join(allowed)}")
-        for name, least in (("seeds", 1), ("batch", 1), ("size", 1), ("sequence", 1), ("threads", 0), ("seed", 0)):
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)!r}", hint=f"Use one of {', '.join(allowed)}"
+                )
+        for name, least in (
+            ("seeds", 1),
+            ("batch", 1),
+            ("size", 1),
+            ("sequence", 1),
+            ("threads", 0),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is {getattr(self, name)}", hint=f"It must be at least {least}")
         if self.weights == "keep" and (self.calibrate or self.batch_norm == "fold"):
@@ -112,7 +121,9 @@ class ScoreConfig:
             )
         for name, shape in self.input_shapes.items():
             if any(d < 1 for d in shape):
-                raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="Every dimension must be positive")
+                raise SettingsError(
+                    f"input_shapes[{name!r}] is {shape}", hint="Every dimension must be positive"
+                )
 
     @classmethod
     def for_protocol(cls, protocol: str = "architecture", **overrides: Any) -> ScoreConfig:
@@ -126,7 +137,7 @@ class ScoreConfig:
         unknown = set(overrides) - {f.name for f in fields(cls)}
         if unknown:
             raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}")
-        return replace(cls(), protocol=protocol, **{**PROTOCOLS[protocol], **overrides})
+        return replace(cls(), **{"protocol": protocol, **PROTOCOLS[protocol], **overrides})
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -187,7 +187,8 @@ class _Builder:
             try:
                 self._emit(node, scope)
             except UnsupportedError as error:
-                raise error.at(node=node.name, op=node.op_type)
+                error.at(node=node.name, op=node.op_type)
+                raise
         outputs = tuple(self._value(v, scope) for v in graph.outputs)
         target.output(outputs[0] if unwrap and len(outputs) == 1 else outputs)
         return fx.GraphModule(root, target, class_name="OnnxGraph")

@@ -155,7 +155,7 @@ def data_dependent(graph: ir.Graph) -> set[ir.Value]:
     """Values that change with the data of an input, not only with its shape."""
     found: set[ir.Value] = set(graph.inputs)
     for node in graph:
-        inner = [n for n in _inner_nodes(node)]
+        inner = list(_inner_nodes(node))
         reads = [*node.inputs, *(v for n in inner for v in n.inputs)]
         if node.op_type not in _SHAPE_ONLY and any(v in found for v in reads if v is not None):
             found.update(node.outputs)
@@ -195,7 +195,9 @@ def _shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(d) for d in value.const_value.shape.numpy())
 
 
-def _view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
+def _view_steps(
+    shape: tuple[int, ...], nodes: Iterable[ir.Node]
+) -> tuple[tuple[int, ...], list[Step]] | None:
     """Shape after a chain of view nodes on an initializer, and the views as steps."""
     steps: list[Step] = []
     for node in nodes:
@@ -464,7 +466,7 @@ _TRAINABLE: Mapping[str, Mapping[int, str]] = {
     "Add": {0: "offset", 1: "offset"},
     "Sub": {1: "offset"},
     "Mul": {0: "scale", 1: "scale"},
-    "Concat": {i: "table" for i in range(8)},
+    "Concat": dict.fromkeys(range(8), "table"),
     "Expand": {0: "table"},
 }
 
@@ -478,7 +480,9 @@ def trainable_inputs(node: ir.Node) -> list[tuple[int, str]]:
 def _macs(node: ir.Node) -> int | None:
     """Multiply-accumulate operations of one node as its shapes are declared."""
     out = _static(node.outputs[0])
-    operands = [_static(v) or (_shape_of(v) if v is not None and v.is_initializer() else None) for v in node.inputs]
+    operands = [
+        _static(v) or (_shape_of(v) if v is not None and v.is_initializer() else None) for v in node.inputs
+    ]
     if node.op_type in _RECURRENT:
         x, w, r = operands[:3]
         if x is None or w is None or r is None:

@@ -1,4 +1,4 @@
-"""The protocols' work on a converted module: draw its weights anew, calibrate it, put BatchNorm in training mode.
+"""What the protocols do to a converted module: draw weights, calibrate, normalise by the batch.
 
 Everything random comes from a generator keyed by the seed and by the structural position of what it
 fills, drawn in the canonical layout: names, node order and the layout in the file change nothing.
@@ -75,7 +75,9 @@ def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
         for layer in layers.layers:
             for index, weight in enumerate(layer.weights):
                 if weight.name in values and weight.name not in done:
-                    _draw_weight(values[weight.name], layer, weight, generator_for(seed, f"{layer.key}.{index}"))
+                    _draw_weight(
+                        values[weight.name], layer, weight, generator_for(seed, f"{layer.key}.{index}")
+                    )
                     done.add(weight.name)
         for name, parameter in values.items():
             if name not in done:
@@ -119,7 +121,10 @@ def calibrate(
     weight is calibrated where it is used first; a channel that does not vary keeps its scale.
 
     Args:
+        module: the converted module.
         layers: of a graph in which each such layer has a bias of its own (``rewrite.own_biases``).
+        norms: BatchNorm nodes that no layer absorbed.
+        inputs: those that the network will be probed with.
 
     Returns:
         Names of layers with channels that do not vary.

@@ -51,7 +51,7 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
 
 
 def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
-    """Split a batch into calls of ``size`` samples each; inputs without a batch axis go whole into every call."""
+    """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
     parts: list[Tensor | Samples] = []
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         if spec.batch_axis is None:
@@ -83,7 +83,8 @@ def synthetic_loss(
         total = loss if total is None else total + loss
     if total is None:
         raise UnsupportedError(
-            "no output passes a gradient to a parameter", hint="A model without trainable weights has no score"
+            "no output passes a gradient to a parameter",
+            hint="A model without trainable weights has no score",
         )
     return total, terms
 
@@ -111,7 +112,7 @@ def _term(output: Tensor, samples: int, generator: torch.Generator) -> tuple[Ten
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether an output in one part and the same output in several parts hold the same values, to float32 round-off."""
+    """Whether an output in one part holds what it holds in several parts, to float32 round-off."""
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
     if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
         return False

@@ -23,12 +23,17 @@ _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the graph alone tells. ``data`` holds JSON values: ``model``, ``layers``, ``unsupported_ops``, ``warnings``."""
+    """What the graph alone tells.
+
+    ``data`` holds JSON values: ``model``, ``layers``, ``unsupported_ops`` and ``warnings``.
+    """
 
     data: Mapping[str, Any]
 
 
-def inspect(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None) -> Inspection:
+def inspect(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None
+) -> Inspection:
     """Look at a model without running it and without importing torch.
 
     Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
@@ -48,7 +53,8 @@ def inspect(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config:
         known = rewrite.infer_shapes(model, single)
         layers = graph.analyse(model)
     except IntrainError as error:
-        raise error.at(path=path)
+        error.at(path=path)
+        raise
     warnings = [dict(zip(("code", "message", "node"), row, strict=True)) for row in loaded.warnings]
     warnings += static_warnings(model, layers, shapes_known=known)
     data = {
@@ -60,7 +66,9 @@ def inspect(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config:
     return Inspection(data)
 
 
-def static_warnings(model: ir.Model, layers: graph.LayerMap, *, shapes_known: bool = True) -> list[dict[str, Any]]:
+def static_warnings(
+    model: ir.Model, layers: graph.LayerMap, *, shapes_known: bool = True
+) -> list[dict[str, Any]]:
     """What a user should know before reading a score."""
     rows: list[dict[str, Any]] = []
     folded = folded_batch_norms(model, layers)
@@ -68,20 +76,27 @@ def static_warnings(model: ir.Model, layers: graph.LayerMap, *, shapes_known: bo
         rows.append(
             _warning(
                 "batch_norm_folded",
-                f"BatchNorm was folded into {folded} of {len(layers.layers)} layers by the exporter; only the "
-                "architecture protocol gives such a graph the score of the network that it came from",
+                f"BatchNorm was folded into {folded} of {len(layers.layers)} layers by the exporter; only "
+                "the architecture protocol gives such a graph the score of the network that it came from",
             )
         )
     training = [graph.name_of(n) for n in model.graph.all_nodes() if _trains(n)]
     if training:
         rows.append(
-            _warning("training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0])
+            _warning(
+                "training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0]
+            )
         )
     if not shapes_known:
-        rows.append(_warning("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown"))
+        rows.append(
+            _warning("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown")
+        )
     elif layers.unknown_macs:
         rows.append(
-            _warning("macs_incomplete", f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out")
+            _warning(
+                "macs_incomplete",
+                f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out",
+            )
         )
     if not layers.layers:
         rows.append(_warning("no_layers", "no convolution, linear map, recurrence or embedding was found"))
@@ -101,8 +116,8 @@ def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
     """Layers whose names still tell of a BatchNorm that is no longer there.
 
     tf2onnx names the bias after the BatchNorm; TorchScript gives folded weights and biases numbers for names;
-    PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be told from
-    one that never had any.
+    PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be
+    told from one that never had any.
     """
     producers = {v.name: n for n in model.graph for v in n.outputs}
     count = 0

@@ -36,7 +36,8 @@ class ObservedInterpreter(fx.Interpreter):
         try:
             result = super().run_node(n)
         except IntrainError as error:
-            raise error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
+            error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
+            raise
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise self._out_of_memory(n, error) from error
         except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError) as error:

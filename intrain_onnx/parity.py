@@ -1,4 +1,4 @@
-"""Does the converted model compute what onnxruntime computes? The answer goes into the report, never into a score."""
+"""Does the converted model compute what onnxruntime computes? The answer never decides a score."""
 
 from __future__ import annotations
 
@@ -80,9 +80,13 @@ def compare(
     """Compare outputs one by one.
 
     Args:
-        round_off: called where an output differs by more than the tolerance. A model that cancels large numbers,
-            such as a variance from two means, amplifies round-off; a difference up to four times its response
-            to it says nothing about the conversion.
+        ours: outputs of the converted module.
+        reference: outputs of onnxruntime, in the same order.
+        names: of the outputs.
+        samples: number of samples that both were given.
+        round_off: called where an output differs by more than the tolerance. A model that cancels large
+            numbers, such as a variance from two means, amplifies round-off; a difference up to four times
+            its response to it says nothing about the conversion.
     """
     label = f"onnxruntime {onnxruntime.__version__}"
     differences = [
@@ -90,7 +94,10 @@ def compare(
         for name, tensor, array in zip(names, ours, reference, strict=True)
     ]
     problems = [d.problem for d in differences if d.problem]
-    max_abs, max_rel = (max((d.absolute for d in differences), default=0.0)), max((d.relative for d in differences), default=0.0)
+    max_abs, max_rel = (
+        (max((d.absolute for d in differences), default=0.0)),
+        max((d.relative for d in differences), default=0.0),
+    )
     amplified = None
     if problems and round_off is not None and all(d.numeric for d in differences if d.problem):
         amplified = round_off()
@@ -141,7 +148,11 @@ def response_to_round_off(module: fx.GraphModule, inputs: Sequence[Tensor], tria
 
     def disturb(parts: list[Tensor]) -> list[Tensor]:
         return [
-            p * (1 + ROUND_OFF * torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32))
+            p
+            * (
+                1
+                + ROUND_OFF * torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32)
+            )
             if p.dtype == torch.float32
             else p
             for p in parts

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -25,11 +24,11 @@ from intrain_onnx import (
     parity,
     probe,
     rewrite,
+    scoring,
     signature,
 )
-from intrain_onnx import scoring
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, MissingOpsError, SettingsError, UnsupportedError
+from intrain_onnx.errors import IntrainError, MissingOpsError, SettingsError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.report import Report
@@ -69,7 +68,8 @@ def score(source: Source, config: ScoreConfig | None = None, *, progress: Progre
         with _runtime(config) as (device, threads):
             return _Scoring(source, config, device, threads, progress).run()
     except IntrainError as error:
-        raise error.at(path=path)
+        error.at(path=path)
+        raise
 
 
 @contextmanager
@@ -175,7 +175,9 @@ class _Scoring:
                 result=result,
                 original=original,
                 prepared_layers=prepared.layers,
-                parameter_shapes={n: tuple(p.shape) for n, p in initialise.parameters(prepared.module).items()},
+                parameter_shapes={
+                    n: tuple(p.shape) for n, p in initialise.parameters(prepared.module).items()
+                },
                 heads=prepared.heads,
                 absorbed=prepared.absorbed,
                 constants=constants,
@@ -198,7 +200,9 @@ class _Scoring:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
-    def _parity(self, loaded: LoadedModel, model: ir.Model, single: signature.Signature) -> parity.Parity | None:
+    def _parity(
+        self, loaded: LoadedModel, model: ir.Model, single: signature.Signature
+    ) -> parity.Parity | None:
         if not self.config.parity:
             return None
         samples = single.batch
@@ -213,7 +217,7 @@ class _Scoring:
             reference = parity.run_onnxruntime(
                 _file_or_bytes(loaded), list(zip(names, arrays, strict=True)), self.device, self.threads
             )
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, and plain ones
+        except Exception as error:
             compared = parity.failed(f"onnxruntime: {str(error).splitlines()[0][:300]}", samples)
         else:
             with torch.no_grad():
@@ -231,9 +235,7 @@ class _Scoring:
             self.warnings.add("parity_not_checked", compared.reason or "")
         return compared
 
-    def _runs(
-        self, model: ir.Model, prepared: Prepared
-    ) -> tuple[list[Trace], bool, signature.Signature]:
+    def _runs(self, model: ir.Model, prepared: Prepared) -> tuple[list[Trace], bool, signature.Signature]:
         used = signature.resolve(model, self.config)
         module = prepared.module
         if self.config.weights == "reinitialise":
@@ -242,7 +244,8 @@ class _Scoring:
             batched = self._choose_execution(module, used)
         if not batched and self.config.batch_norm == "training" and used.fixed_batch != used.batch:
             self.warnings.add(
-                "batch_statistics", "the graph runs sample by sample; BatchNorm is normalised over all samples at once"
+                "batch_statistics",
+                "the graph runs sample by sample; BatchNorm is normalised over all samples at once",
             )
         traces = []
         for index in range(self.config.seeds):
@@ -255,7 +258,9 @@ class _Scoring:
     ) -> Trace:
         generator = torch.Generator().manual_seed(seed)
         drawn = inputs.draw(used, generator, self.device)
-        fed: Sequence[Tensor | Samples] = drawn if batched else inputs.chunk(drawn, used, used.fixed_batch or 1)
+        fed: Sequence[Tensor | Samples] = (
+            drawn if batched else inputs.chunk(drawn, used, used.fixed_batch or 1)
+        )
         if self.config.weights == "reinitialise":
             with self._step("initialise", start):
                 initialise.reinitialise(prepared.module, prepared.layers, seed)
@@ -274,10 +279,11 @@ class _Scoring:
             )
 
     def _choose_execution(self, module: fx.GraphModule, used: signature.Signature) -> bool:
-        """Whether all samples can go through in one call: the graph leaves the batch open, or keeps samples apart."""
+        """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
         if used.fixed_batch == used.batch:
             return True
         size = used.fixed_batch or 1
+        calls = used.batch // size
         pair = _two_calls(used, size)
         drawn = inputs.draw(pair, torch.Generator().manual_seed(self.config.seed), self.device)
         with torch.no_grad():
@@ -288,7 +294,7 @@ class _Scoring:
                 assert apart
                 self.warnings.add(
                     "sample_by_sample",
-                    f"the graph has a batch of {size} built in; {used.batch // size} calls were run in lock step",
+                    f"the graph has a batch of {size} built in; {calls} calls were run in lock step",
                     error.node,
                 )
                 return False
@@ -299,7 +305,7 @@ class _Scoring:
             return True
         self.warnings.add(
             "sample_by_sample",
-            f"the graph mixes samples when it is given more than {size}; {used.batch // size} calls were run in lock step",
+            f"the graph mixes samples when it is given more than {size}; {calls} calls were run in lock step",
         )
         return False
 
@@ -337,4 +343,5 @@ def to_torch(source: Source) -> fx.GraphModule:
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)
     except IntrainError as error:
-        raise error.at(path=path)
+        error.at(path=path)
+        raise

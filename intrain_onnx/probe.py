@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -57,8 +57,8 @@ def probe(
             outputs = run(module, inputs, observers)
             loss, terms = synthetic_loss(outputs, output_names, samples, generator)
         if not math.isfinite(loss.item()):
-            raise _NotFinite
-    except _NotFinite:
+            raise _NotFiniteError
+    except _NotFiniteError:
         raise _first_non_finite_value(module, inputs) from None
     forward = time.perf_counter() - started
     del outputs
@@ -70,8 +70,8 @@ def probe(
     return Trace(seed, found, gradients, tuple(terms), seconds)
 
 
-class _NotFinite(Exception):
-    pass
+class _NotFiniteError(Exception):
+    """Something measured is not finite; where it began is found afterwards."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class _LayerObserver:
             try:
                 participation = participation_ratio(matrix)
             except ValueError:
-                raise _NotFinite from None
+                raise _NotFiniteError from None
         self.found[self.layer.name] = LayerTrace(shape, rows, channels, participation)
 
 
@@ -151,9 +151,9 @@ class _Finder(ObservedInterpreter):
         else:
             self.finite[n] = all(bool(torch.isfinite(t).all()) for t in tensors)
             # Infinities that the graph holds as constants, such as an attention mask, are no failure.
-            if self.culprit is None and not self.finite[n] and n.op == "call_function":
-                if all(self.finite[source] for source in n.all_input_nodes):
-                    self.culprit = n
+            begins = not self.finite[n] and all(self.finite[source] for source in n.all_input_nodes)
+            if self.culprit is None and begins and n.op == "call_function":
+                self.culprit = n
         return result
 
     def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:

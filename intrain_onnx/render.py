@@ -26,8 +26,10 @@ Step = Callable[[str, float], None]
 
 def _console(stream: TextIO) -> Console:
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(
-        file=stream, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH
+    return (
+        console
+        if console.is_terminal
+        else Console(file=stream, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
     )
 
 
@@ -42,7 +44,9 @@ def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
             for task in bar.task_ids:
                 bar.remove_task(task)
             task = bar.add_task(printable(name, 60), total=1.0)
-            return lambda step, share: bar.update(task, completed=share, description=f"{printable(name, 60)}: {step}")
+            return lambda step, share: bar.update(
+                task, completed=share, description=f"{printable(name, 60)}: {step}"
+            )
 
         yield begin
 
@@ -69,13 +73,21 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     )
     console.print()
     runs = len(score["runs"])
-    spread = f" ± {score['std']:.3g} (standard deviation over {runs} seeds)" if score["std"] is not None else ""
+    spread = (
+        f" ± {score['std']:.3g} (standard deviation over {runs} seeds)" if score["std"] is not None else ""
+    )
     console.print(Text(f"  InTrain {score['intrain']:.4g}{spread}", style="bold"))
     if score["ci95"] is not None:
         console.print(f"    95 % interval of the mean    {score['ci95'][0]:.4g} to {score['ci95'][1]:.4g}")
-    console.print(f"    geometric capacity           {score['geometric_capacity']:.4g}  (sum of log participation ratios)")
-    console.print(f"    optimisation resilience      {score['optimization_resilience']:.4g}  (sum of gradient healths)")
-    console.print(f"    counted                      {score['layers']} layers, {score['parameter_tensors']} parameter tensors")
+    console.print(
+        f"    geometric capacity           {score['geometric_capacity']:.4g}  (sum of log participation ratios)"
+    )
+    console.print(
+        f"    optimisation resilience      {score['optimization_resilience']:.4g}  (sum of gradient healths)"
+    )
+    console.print(
+        f"    counted                      {score['layers']} layers, {score['parameter_tensors']} parameter tensors"
+    )
     console.print(f"    protocol                     {_protocol(data['settings'])}")
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
     console.print()
@@ -119,10 +131,14 @@ def relative_ratio(layer: Mapping[str, Any]) -> float | None:
 
 def _weakest(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
     measured = [(relative_ratio(x), x) for x in layers]
-    ranked = sorted(((r, x) for r, x in measured if r is not None and x["channels"] > 1), key=lambda item: item[0])
+    ranked = sorted(
+        ((r, x) for r, x in measured if r is not None and x["channels"] > 1), key=lambda item: item[0]
+    )
     if not ranked:
         return
-    table = Table(box=box.SIMPLE, title="  Weakest layers", title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE, title="  Weakest layers", title_justify="left", title_style="bold", pad_edge=False
+    )
     table.add_column("  layer", overflow="fold")
     for name in ("op", "depth", "participation ratio", "of", "share"):
         table.add_column(name, justify="left" if name == "op" else "right")
@@ -175,7 +191,18 @@ def _warnings(console: Console, warnings: Sequence[Mapping[str, Any]]) -> None:
 def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     """Several scored models, best first, beside the two baselines that a score has to beat."""
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("rank", "model", "InTrain", "±", "capacity", "resilience", "layers", "#Params", "MACs", "warnings"):
+    for name in (
+        "rank",
+        "model",
+        "InTrain",
+        "±",
+        "capacity",
+        "resilience",
+        "layers",
+        "#Params",
+        "MACs",
+        "warnings",
+    ):
         table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
     ordered = sorted(reports, key=lambda r: (-r.intrain, str(r.data["model"]["path"])))
     labels = _labels([str(r.data["model"]["path"]) for r in ordered])
@@ -214,12 +241,22 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
     )
     for label, values in (("input", model["inputs"]), ("output", model["outputs"])):
         for value in values:
-            shape = "unknown rank" if value["shape"] is None else "x".join(
-                "?" if d is None else printable(d, 40) for d in value["shape"]
+            shape = (
+                "unknown rank"
+                if value["shape"] is None
+                else "x".join("?" if d is None else printable(d, 40) for d in value["shape"])
             )
-            console.print(f"  {label:7} {printable(value['name'], 100)}  {value['dtype']}  {shape or 'scalar'}")
+            console.print(
+                f"  {label:7} {printable(value['name'], 100)}  {value['dtype']}  {shape or 'scalar'}"
+            )
     layers = data["layers"]
-    table = Table(box=box.SIMPLE, title=f"  {len(layers)} canonical layers", title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE,
+        title=f"  {len(layers)} canonical layers",
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for name in ("  depth", "layer", "op", "weight", "bias", "MACs"):
         table.add_column(name, justify="right" if name in ("  depth", "MACs") else "left", overflow="fold")
     for layer in layers if show_all else layers[:_LAYERS_SHOWN]:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,8 +31,29 @@ LITERAL = "intrain_onnx.literal"
 _MAX_FOLDED_ELEMENTS = 2**31
 _ACTIVATIONS_OF_LOGITS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 _NOT_DIFFERENTIABLE = frozenset(
-    "ArgMax ArgMin NonZero NonMaxSuppression Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Xor "
-    "IsNaN IsInf Floor Ceil Round Sign OneHot Unique".split()
+    [
+        "ArgMax",
+        "ArgMin",
+        "NonZero",
+        "NonMaxSuppression",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Not",
+        "Xor",
+        "IsNaN",
+        "IsInf",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
+        "OneHot",
+        "Unique",
+    ]
 )
 
 
@@ -89,7 +111,7 @@ def _fold_weight_makers(model: ir.Model) -> None:
             _replace_by_initializer(model, node, array)
 
 
-def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray) -> None:
+def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray[Any, Any]) -> None:
     old = node.outputs[0]
     new = _new_initializer(model, old.name or name_of(node), array)
     new.meta.update(old.meta)
@@ -97,19 +119,25 @@ def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray) -
     model.graph.remove(node, safe=True)
 
 
-def _new_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+def _new_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     model.graph.register_initializer(value)
     return value
 
 
-def _constant_of_shape(node: ir.Node) -> np.ndarray | None:
+def _constant_of_shape(node: ir.Node) -> np.ndarray[Any, Any] | None:
     shape = constant_array(node.inputs[0])
     if shape is None or not shape.size:
         return None
     dims = [int(d) for d in shape.reshape(-1)]
-    fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
+    fill = (
+        node.attributes["value"].as_tensor().numpy()
+        if "value" in node.attributes
+        else np.zeros(1, np.float32)
+    )
     if fill.dtype.kind != "f" or any(d < 0 for d in dims):
         return None
     if math.prod(dims) > _MAX_FOLDED_ELEMENTS:
@@ -117,7 +145,7 @@ def _constant_of_shape(node: ir.Node) -> np.ndarray | None:
     return np.full(dims, fill.reshape(-1)[0])
 
 
-def _dequantised(node: ir.Node) -> np.ndarray | None:
+def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
     x, scale = constant_array(node.inputs[0]), constant_array(node.inputs[1])
     zero = constant_array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
     if x is None or scale is None or x.size < 2 or scale.dtype.kind not in "f":
@@ -125,7 +153,7 @@ def _dequantised(node: ir.Node) -> np.ndarray | None:
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
     block = node.attributes["block_size"].as_int() if "block_size" in node.attributes else 0
 
-    def spread(values: np.ndarray) -> np.ndarray:
+    def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if values.size == 1:
             return values.reshape(())
         if block:
@@ -135,7 +163,8 @@ def _dequantised(node: ir.Node) -> np.ndarray | None:
     shifted = x.astype(np.float32)
     if zero is not None:
         shifted = shifted - spread(zero.astype(np.float32))
-    return (shifted * spread(scale.astype(np.float32))).astype(np.float32)
+    result: np.ndarray[Any, Any] = (shifted * spread(scale.astype(np.float32))).astype(np.float32)
+    return result
 
 
 def infer_shapes(model: ir.Model, signature: Signature) -> bool:
@@ -156,7 +185,9 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     logger.disabled = True  # it logs a traceback where it fails; the return value says the same
     try:
         return any(
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(model).modified
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(
+                model
+            ).modified
             for data_prop in (True, False)
         )
     finally:
@@ -216,7 +247,7 @@ def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Valu
         assert node.inputs[0] is not None
         return [(node.inputs[0], (*views, node.op_type))]
     if node is not None and (_blocks_gradient(node, behind) or _to_integer(node)):
-        found = []
+        found: list[tuple[ir.Value, tuple[str, ...]]] = []
         for value in node.inputs:
             if value is not None:
                 inner = _differentiable(value, data)
@@ -307,7 +338,9 @@ def own_norms(model: ir.Model) -> list[FreeNorm]:
         shape = tuple(d for d in like.shape.dims if isinstance(d, int)) if like.shape is not None else ()
         dtype = like.dtype.numpy() if like.dtype is not None else np.dtype(np.float32)
         output = node.outputs[0].name or ""
-        for index, (name, fill) in enumerate((("scale", 1), ("bias", 0), ("mean", 0), ("variance", 1)), start=1):
+        for index, (name, fill) in enumerate(
+            (("scale", 1), ("bias", 0), ("mean", 0), ("variance", 1)), start=1
+        ):
             value = _new_initializer(model, f"{output}.{name}", np.full(shape, fill, dtype))
             node.replace_input_with(index, value)
         found.append(FreeNorm(output, f"{output}.scale", f"{output}.bias"))
@@ -384,7 +417,7 @@ def free_batch(model: ir.Model, batch: int) -> int:
     return changed
 
 
-def write_values(model: ir.Model, values: Mapping[str, np.ndarray]) -> None:
+def write_values(model: ir.Model, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Replace the values of initializers by name; shapes must stay."""
     for name, array in values.items():
         value = model.graph.initializers[name]

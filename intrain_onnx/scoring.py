@@ -123,7 +123,7 @@ def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
 
 
 def intrain(geometric_capacity: float, optimization_resilience: float, layers: int) -> float:
-    """gamma * (1 + o) / log(L + 1). Source: arXiv 2606.18676.
+    """Gamma * (1 + o) / log(L + 1). Source: arXiv 2606.18676.
 
     Raises:
         ValueError: there is no layer.
@@ -230,7 +230,11 @@ def _health(gradient: GradientStatistics, status: str, config: ScoreConfig) -> f
 
 
 def _run(
-    trace: Trace, layers: set[str], parameters: Sequence[str], statuses: Mapping[str, str], config: ScoreConfig
+    trace: Trace,
+    layers: set[str],
+    parameters: Sequence[str],
+    statuses: Mapping[str, str],
+    config: ScoreConfig,
 ) -> Run:
     ratios = [
         t.participation.ratio

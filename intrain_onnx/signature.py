@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,17 +114,19 @@ def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, .
     if not isinstance(value.type, ir.TensorType) or value.dtype is None:
         raise UnsupportedError(f"input {value.name!r} is not a tensor")
     if value.dtype == ir.DataType.STRING:
-        raise UnsupportedError(f"input {value.name!r} holds strings", hint="Cut the text processing off the model")
+        raise UnsupportedError(
+            f"input {value.name!r} holds strings", hint="Cut the text processing off the model"
+        )
     dims = declared_shape(value)
     chosen = config.input_shapes.get(value.name or "")
     if dims is None:
         if chosen is None:
             raise UnsupportedError(
-                f"input {value.name!r} has an unknown rank", hint=f"Set it: --input-shape {value.name}:1x3x64x64"
+                f"input {value.name!r} has an unknown rank",
+                hint=f"Set it: --input-shape {value.name}:1x3x64x64",
             )
         return (None, *chosen[1:])
-    dims = tuple(None if isinstance(d, int) and d < 1 else d for d in dims)
-    return dims
+    return tuple(None if isinstance(d, int) and d < 1 else d for d in dims)
 
 
 def _spec(
@@ -151,7 +152,9 @@ def _spec(
             shape.append(samples)
         elif isinstance(dim, int):
             if chosen is not None and chosen[axis] != dim:
-                raise SettingsError(f"input {name!r} fixes axis {axis} at {dim}", hint=f"Declared: {_show(dims)}")
+                raise SettingsError(
+                    f"input {name!r} fixes axis {axis} at {dim}", hint=f"Declared: {_show(dims)}"
+                )
             shape.append(dim)
         elif chosen is not None:
             shape.append(chosen[axis])
@@ -177,7 +180,7 @@ def _free(
     value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
 ) -> int:
     """Size of a dimension that the file and the user leave open."""
-    if axis == len(dims) - 1 and len(dims) <= 3 or (axis == 1 and len(dims) >= 3 and not channels_last):
+    if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
         wanted = _consumer_width(value, axis)
         if wanted is not None:
             return wanted

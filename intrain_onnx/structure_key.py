@@ -78,7 +78,7 @@ def _constant(value: ir.Value) -> Any:
 
 
 def _attributes(node: ir.Node) -> list[Any]:
-    described = []
+    described: list[Any] = []
     for name, attribute in sorted(node.attributes.items()):
         if attribute.type == ir.AttributeType.GRAPH:
             described.append((name, [(n.op_type, _attributes(n)) for n in attribute.as_graph()]))

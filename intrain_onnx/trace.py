@@ -36,7 +36,7 @@ class LayerTrace:
 
 @dataclass(frozen=True, slots=True)
 class GradientStatistics:
-    """Population standard deviation and largest magnitude of one gradient, in units of the loss per weight."""
+    """Population standard deviation and largest magnitude of one gradient, in loss per weight."""
 
     std: float
     max_abs: float

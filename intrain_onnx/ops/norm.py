@@ -94,7 +94,7 @@ def _by_batch_statistics(
 
 
 def batch_normalization_of_batch(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Normalise each channel by the statistics of the batch, whatever the node says: the network in training."""
+    """Normalise each channel by the statistics of the batch, as in training, whatever the node says."""
     return functional.batch_norm(x, None, None, scale.to(x.dtype), bias.to(x.dtype), True, 0.0, epsilon)
 
 
