@@ -69,6 +69,6 @@ def gradient_statistics(gradient: Tensor) -> GradientStatistics:
     largest = torch.maximum(low.abs(), high.abs()).double().item()
     if not math.isfinite(largest):
         return GradientStatistics(math.nan, largest)
-    if 0 < largest < 1e-15:  # squares would underflow in float32
+    if largest and not 1e-15 < largest < 1e15:  # squares would leave the range of float32
         return GradientStatistics((gradient / largest).std(correction=0).double().item() * largest, largest)
     return GradientStatistics(gradient.std(correction=0).double().item(), largest)
