@@ -89,6 +89,7 @@ def convert(
 
     Returns:
         A module whose inputs and outputs are the graph's, in order (one output is not wrapped in a tuple).
+        ``module.meta["parameters"]`` maps each trainable initializer to the path of its parameter.
 
     Raises:
         MissingOpsError: names every operator that has no handler.
@@ -148,22 +149,22 @@ class _Names:
     """Attribute paths on a module, unique and free of anything that could break generated code."""
 
     root: nn.Module
-    used: set[str] = field(default_factory=set)
+    leaves: set[str] = field(default_factory=set)
+    parents: set[str] = field(default_factory=set)
 
     def claim(self, name: str) -> str:
         parts = [re.sub(r"[^A-Za-z0-9_/:\-]", "_", p) or "_" for p in name.split(".")]
         parts = [p + "_" if hasattr(fx.GraphModule, p) or p in self.root.__dict__ else p for p in parts]
         path = ".".join(parts)
-        while self._taken(path):
+        while path in self.leaves or path in self.parents or self.leaves & set(_parents(path)):
             path += "_"
-        self.used.add(path)
+        self.leaves.add(path)
+        self.parents.update(_parents(path))
         return path
 
-    def _taken(self, path: str) -> bool:
-        parents = {path[:i] for i, c in enumerate(path) if c == "."}
-        return (
-            path in self.used or bool(parents & self.used) or any(u.startswith(path + ".") for u in self.used)
-        )
+
+def _parents(path: str) -> list[str]:
+    return [path[:i] for i, c in enumerate(path) if c == "."]
 
 
 class _Builder:
@@ -191,7 +192,9 @@ class _Builder:
                 raise
         outputs = tuple(self._value(v, scope) for v in graph.outputs)
         target.output(outputs[0] if unwrap and len(outputs) == 1 else outputs)
-        return fx.GraphModule(root, target, class_name="OnnxGraph")
+        module = fx.GraphModule(root, target, class_name="OnnxGraph")
+        module.meta["parameters"] = scope.parameters
+        return module
 
     def _value(self, value: ir.Value | None, scope: _Scope) -> fx.Node | None:
         if value is None:
@@ -269,6 +272,7 @@ class _Scope:
     graph: fx.Graph
     names: _Names
     values: dict[ir.Value, fx.Node] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
 
     def hold(self, name: str, tensor: Tensor, *, trainable: bool) -> fx.Node:
         """Keep a tensor on the module under its ONNX name, and return the node that reads it."""
@@ -281,6 +285,7 @@ class _Scope:
             owner = owner.get_submodule(part)
         if trainable:
             owner.register_parameter(leaf, nn.Parameter(tensor))
+            self.parameters[name] = path
         else:
             owner.register_buffer(leaf, tensor)
         node = self.graph.get_attr(path)

@@ -25,20 +25,7 @@ _TABLE_STD = 0.02
 
 def parameters(module: fx.GraphModule) -> dict[str, nn.Parameter]:
     """The module's parameters by ONNX name."""
-    found = {}
-    for node in module.graph.nodes:
-        if node.op == "get_attr" and "onnx_name" in node.meta:
-            value = _get(module, node.target)
-            if isinstance(value, nn.Parameter):
-                found[node.meta["onnx_name"]] = value
-    return found
-
-
-def _get(module: nn.Module, path: str) -> object:
-    value: object = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
+    return {name: module.get_parameter(path) for name, path in module.meta["parameters"].items()}
 
 
 def generator_for(seed: int, key: str) -> torch.Generator:

@@ -33,7 +33,11 @@ class InlineFunctions(inliner.InlinePass):
         self._needed: dict[ir.OperatorIdentifier, list[int]] = {}
 
     def call(self, model: ir.Model) -> inliner.InlinePassResult:
-        """Expand all calls, and remove the functions."""
+        """Expand all calls, and remove the functions.
+
+        Those that are never called are not expanded: nothing limits the size they would have.
+        """
+        _remove_uncalled(model)
         self._needed = {identity: _own_outputs(f) for identity, f in model.functions.items()}
         return super().call(model)
 
@@ -64,6 +68,18 @@ class InlineFunctions(inliner.InlinePass):
                 while value.name in self._used_value_names:
                     value.name += "_"
                 self._used_value_names.add(value.name)
+
+
+def _remove_uncalled(model: ir.Model) -> None:
+    graphs, called = [model.graph], set[ir.OperatorIdentifier]()
+    while graphs:
+        for node in graphs.pop().all_nodes():
+            identity = node.op_identifier()
+            if identity in model.functions and identity not in called:
+                called.add(identity)
+                graphs.append(model.functions[identity].graph)
+    for identity in model.functions.keys() - called:
+        del model.functions[identity]
 
 
 def _own_outputs(function: ir.Function) -> list[int]:

@@ -24,6 +24,7 @@ from intrain_onnx import (
     parity,
     probe,
     rewrite,
+    second_converter,
     scoring,
     signature,
 )
@@ -96,7 +97,8 @@ class Prepared:
     """A model ready to be probed.
 
     Attributes:
-        module: its outputs are those that the loss reads.
+        model: the rewritten graph.
+        module: made from it; its outputs are those that the loss reads.
         layers: the static pass of the graph that the module was made from.
         heads: where the loss attaches.
         norms: BatchNorm nodes that no layer absorbed.
@@ -105,6 +107,7 @@ class Prepared:
         freed: Reshape nodes whose baked batch was replaced.
     """
 
+    model: ir.Model
     module: fx.GraphModule
     layers: graph.LayerMap
     heads: list[rewrite.Head]
@@ -136,7 +139,7 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     module = convert.convert(model, layers.slots)
     if config.batch_norm == "training":
         initialise.use_batch_statistics(module)
-    return Prepared(module, layers, heads, norms, absorbed, single.fixed_batch, freed)
+    return Prepared(model, module, layers, heads, norms, absorbed, single.fixed_batch, freed)
 
 
 @dataclass
@@ -267,9 +270,13 @@ class _Scoring:
         if self.config.calibrate:
             with self._step("calibrate", start):
                 initialise.calibrate(prepared.module, prepared.layers, prepared.norms, fed)
+        module = prepared.module
+        if self.config.converter == "onnx2torch":
+            with self._step("convert", start):
+                module = self._second(prepared)
         with self._step("probe", start + 0.25 / self.config.seeds):
             return probe.probe(
-                prepared.module,
+                module,
                 prepared.layers,
                 fed,
                 [head.output for head in prepared.heads],
@@ -277,6 +284,14 @@ class _Scoring:
                 generator,
                 seed,
             )
+
+    def _second(self, prepared: Prepared) -> fx.GraphModule:
+        """The same network, with the same weights, through onnx2torch."""
+        values = {n: p.detach().cpu().numpy() for n, p in initialise.parameters(prepared.module).items()}
+        rewrite.write_values(prepared.model, values)
+        return second_converter.convert_second(
+            prepared.model, prepared.layers, batch_statistics=self.config.batch_norm == "training"
+        ).to(self.device)
 
     def _choose_execution(self, module: fx.GraphModule, used: signature.Signature) -> bool:
         """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
