@@ -78,12 +78,12 @@ class LoadedModel:
         """
         try:
             model = ir.from_proto(self._proto)
-        except serde.SerdeError as error:
+            for graph in (model.graph, *(function.graph for function in model.functions.values())):
+                _own_tensors(graph, self._folder)
+        except (serde.SerdeError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise ModelFileError(
                 f"onnx_ir cannot read this model: {_root_cause(error)}", path=_text(self.path)
             ) from error
-        for graph in (model.graph, *(function.graph for function in model.functions.values())):
-            _own_tensors(graph, self._folder)
         return model
 
     def external_sha256(self) -> dict[str, str]:

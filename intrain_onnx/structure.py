@@ -23,6 +23,8 @@ from intrain_onnx.payload import Payloads, check_rank, element_type
 from intrain_onnx.wire import too_many
 
 _Attribute = onnx.AttributeProto
+_HELD = {_Attribute.TENSOR: "t", _Attribute.GRAPH: "g", _Attribute.TYPE_PROTO: "tp"}
+"""Fields that an attribute of that type must have; numbers and strings have a default."""
 
 
 def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, notes: Notes) -> None:
@@ -245,6 +247,9 @@ class _Walk:
         shown = printable(attribute.name)
         if attribute.type == _Attribute.UNDEFINED:
             raise ModelFileError(f"the attribute '{shown}' has no type")
+        needed = _HELD.get(attribute.type)
+        if needed and not attribute.ref_attr_name and not attribute.HasField(needed):
+            raise ModelFileError(f"the attribute '{shown}' holds nothing of its type")
         if attribute.ref_attr_name:
             known = [*function.attribute, *(a.name for a in function.attribute_proto)] if function else []
             if attribute.ref_attr_name not in known:

@@ -6,6 +6,7 @@ import functools
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from intrain_onnx.ops.registry import op
 from intrain_onnx.ops.values import UNSIGNED, on_int64
@@ -110,14 +111,18 @@ def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
 @op("Max", 6, 8, 12, 13)
 @on_int64
 def maximum(*data: Tensor) -> Tensor:
-    """The largest of the inputs at each place; NaN wins."""
+    """The largest of the inputs at each place; NaN wins. Beside a constant number as ``clip`` does it."""
+    if len(data) == 2 and data[1].dim() <= data[0].dim() and (low := _constant(data[1])) is not None:
+        return torch.clamp(data[0], min=low)
     return functools.reduce(torch.maximum, data)
 
 
 @op("Min", 6, 8, 12, 13)
 @on_int64
 def minimum(*data: Tensor) -> Tensor:
-    """The smallest of the inputs at each place; NaN wins."""
+    """The smallest of the inputs at each place; NaN wins. Beside a constant number as ``clip`` does it."""
+    if len(data) == 2 and data[1].dim() <= data[0].dim() and (high := _constant(data[1])) is not None:
+        return torch.clamp(data[0], max=high)
     return functools.reduce(torch.minimum, data)
 
 
@@ -138,14 +143,28 @@ def clip_attribute(
     x: Tensor, *, min: float = -3.4028234663852886e38, max: float = 3.4028234663852886e38
 ) -> Tensor:
     """``x`` limited to [min, max], which are attributes."""
-    return torch.clamp(x, min, max)
+    return _clip(x, min, max)
 
 
 @op("Clip", 11, 12, 13)
 @on_int64
 def clip(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
-    """``x`` limited to [min, max]; max where max < min."""
-    return x if min is None and max is None else torch.clamp(x, min, max)
+    """``x`` limited to [min, max]; max where max < min.
+
+    Constant bounds go in as numbers: at a bound the gradient is then 0, as ReLU and ReLU6 have it in every
+    framework; between tensors torch would share it half and half.
+    """
+    low, high = _constant(min), _constant(max)
+    if (low is None) == (min is None) and (high is None) == (max is None):
+        return x if low is None and high is None else torch.clamp(x, low, high)
+    return torch.clamp(x, min, max)
+
+
+def _constant(bound: Tensor | None) -> float | None:
+    """The number that a bound holds, where it is one and not trained."""
+    if bound is None or bound.numel() != 1 or bound.requires_grad:
+        return None
+    return bound.item()
 
 
 @op("Einsum", 12, 28)
