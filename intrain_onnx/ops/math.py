@@ -156,8 +156,16 @@ def clip(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Ten
     """
     low, high = _constant(min), _constant(max)
     if (low is None) == (min is None) and (high is None) == (max is None):
-        return x if low is None and high is None else torch.clamp(x, low, high)
+        return _clip(x, low, high)
     return torch.clamp(x, min, max)
+
+
+def _clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    if low is None and high is None:
+        return x
+    if x.is_floating_point() and low is not None and high is not None and low <= high:
+        return functional.hardtanh(x, low, high)  # several times as fast as clamp on a CPU
+    return torch.clamp(x, low, high)
 
 
 def _constant(bound: Tensor | None) -> float | None:
