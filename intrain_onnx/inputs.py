@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from intrain_onnx.convert import torch_dtype
-from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.interpreter import Samples
+from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.signature import InputSpec, Signature, sampling_rate
 from intrain_onnx.trace import LossTerm
 
@@ -19,7 +20,17 @@ from intrain_onnx.trace import LossTerm
 def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
-    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers."""
+    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+
+    Raises:
+        LimitError: the shape of an input has more elements than the limit.
+    """
+    for spec in signature.inputs:
+        try:
+            check_elements(spec.shape)
+        except LimitError as error:
+            error.message = f"input {spec.name!r}: {error.message}"
+            raise
     return [_draw(spec, generator, half_as_float).to(device) for spec in signature.inputs]
 
 

@@ -24,12 +24,12 @@ from intrain_onnx import (
     parity,
     probe,
     rewrite,
-    second_converter,
     scoring,
+    second_converter,
     signature,
 )
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, MissingOpsError, SettingsError
+from intrain_onnx.errors import IntrainError, LimitError, MissingOpsError, SettingsError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.report import Report
@@ -68,6 +68,10 @@ def score(source: Source, config: ScoreConfig | None = None, *, progress: Progre
     try:
         with _runtime(config) as (device, threads):
             return _Scoring(source, config, device, threads, progress).run()
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise LimitError(
+            "out of memory", path=path, hint="Take a smaller --batch or --input-shape"
+        ) from error
     except IntrainError as error:
         error.at(path=path)
         raise
@@ -216,6 +220,8 @@ class _Scoring:
         drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
         names = [spec.name for spec in single.inputs]
         arrays = inputs.as_arrays(drawn, single)
+        with torch.no_grad():  # before onnxruntime, which keeps no limit on loops and sizes
+            ours = run(module, drawn)
         try:
             reference = parity.run_onnxruntime(
                 _file_or_bytes(loaded), list(zip(names, arrays, strict=True)), self.device, self.threads
@@ -223,8 +229,6 @@ class _Scoring:
         except Exception as error:
             compared = parity.failed(f"onnxruntime: {str(error).splitlines()[0][:300]}", samples)
         else:
-            with torch.no_grad():
-                ours = run(module, drawn)
             compared = parity.compare(
                 [parts[0] for parts in ours],
                 reference,
