@@ -581,6 +581,13 @@ def attribute_refers_to_nothing(folder: Path) -> Path:
     return write(folder, proto)
 
 
+@refused(ModelFileError, "holds nothing of its type")
+def constant_of_nothing(folder: Path) -> Path:
+    proto = model([helper.make_node("Constant", [], ["y"])])
+    proto.graph.node[0].attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+    return write(folder, proto)
+
+
 @refused(UnsupportedError, "'y' is a map")
 def zip_map(folder: Path) -> Path:
     proto = linear()

@@ -177,6 +177,14 @@ def test_functions_expand_in_linear_time():
     assert not model.functions
 
 
+def test_functions_that_nothing_calls_are_dropped():
+    proto = corpus.doubling(29)
+    proto.graph.node[0].op_type, proto.graph.node[0].domain = "Relu", ""
+    model = load(proto).fresh()
+    InlineFunctions()(model)
+    assert not model.functions
+
+
 def test_expanded_functions_compute_the_same():
     def branch(op: str, out: str, domain: str = "") -> onnx.GraphProto:
         return helper.make_graph(
