@@ -135,7 +135,7 @@ def score(
                         report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
                     )
                 else:
-                    report.save(target)
+                    _save(report, target)
                 reports.append(report)
             code = code or failed[0]
     out = sys.stderr if output == "-" else sys.stdout
@@ -150,6 +150,14 @@ def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float]
     from intrain_onnx.pipeline import score as score_file
 
     return score_file(model, config, progress=progress)
+
+
+def _save(report: Report, target: Path) -> None:
+    try:
+        report.save(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
 
 
 def _quiet_threads() -> None:
@@ -196,6 +204,8 @@ def _failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
     except IntrainError as error:
         _report_error(str(error.at(path=str(model)) if model else error), debug)
         code[0] = error.exit_code
+    except BrokenPipeError:  # nobody reads on: for click to end in silence
+        raise
     except OSError as error:
         _report_error(f"{model}: {error.strerror or error}", debug)
         code[0] = 3

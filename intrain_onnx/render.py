@@ -67,7 +67,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     data, score = report.data, report.data["score"]
     console.print(Text(printable(data["model"]["path"] or "model in memory", 300), style="bold"))
     console.print(
-        f"  {data['model']['producer'] or 'unknown producer'}, opset "
+        f"  {printable(data['model']['producer'], 100) or 'unknown producer'}, opset "
         f"{_opsets(data['model']['opset_imports'])}, {count(data['model']['parameters'])} parameters, "
         f"{count(data['model']['macs'])} MACs a sample"
     )
@@ -79,14 +79,12 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     console.print(Text(f"  InTrain {score['intrain']:.4g}{spread}", style="bold"))
     if score["ci95"] is not None:
         console.print(f"    95 % interval of the mean    {score['ci95'][0]:.4g} to {score['ci95'][1]:.4g}")
+    capacity, resilience = score["geometric_capacity"], score["optimization_resilience"]
+    console.print(f"    geometric capacity           {capacity:.4g}  (sum of log participation ratios)")
+    console.print(f"    optimisation resilience      {resilience:.4g}  (sum of gradient healths)")
     console.print(
-        f"    geometric capacity           {score['geometric_capacity']:.4g}  (sum of log participation ratios)"
-    )
-    console.print(
-        f"    optimisation resilience      {score['optimization_resilience']:.4g}  (sum of gradient healths)"
-    )
-    console.print(
-        f"    counted                      {score['layers']} layers, {score['parameter_tensors']} parameter tensors"
+        f"    counted                      {score['layers']} layers, "
+        f"{score['parameter_tensors']} parameter tensors"
     )
     console.print(f"    protocol                     {_protocol(data['settings'])}")
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
@@ -236,8 +234,8 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
     console.print(Text(printable(model["path"] or "model in memory", 300), style="bold"))
     console.print(
         f"  {printable(model['producer'], 100) or 'unknown producer'}, IR {model['ir_version']}, opset "
-        f"{_opsets(model['opset_imports'])}, {model['nodes']} nodes, {count(model['parameters'])} parameters, "
-        f"{count(model['macs'])} MACs a sample"
+        f"{_opsets(model['opset_imports'])}, {model['nodes']} nodes, "
+        f"{count(model['parameters'])} parameters, {count(model['macs'])} MACs a sample"
     )
     for label, values in (("input", model["inputs"]), ("output", model["outputs"])):
         for value in values:

@@ -73,7 +73,13 @@ def schema() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> Path:
-    """Write a text file by way of a temporary file beside it."""
+    """Write a text file by way of a temporary file beside it.
+
+    A device or a pipe is written to as it is: a rename would put a file in its place.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return path
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
