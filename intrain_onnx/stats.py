@@ -9,6 +9,12 @@ from torch import Tensor
 
 from intrain_onnx.trace import GradientStatistics, Participation
 
+_RUN = 4096
+"""Elements that are summed in float32 before float64 takes over: round-off stays below 1e-6."""
+
+_BLOCK = 64
+"""Fewest columns of a block for which a matrix product is still efficient."""
+
 
 def participation_ratio(x: Tensor) -> Participation:
     """Participation ratio of the covariance of the rows of ``x``: (sum of eigenvalues)^2 / sum of squares.
@@ -32,18 +38,21 @@ def participation_ratio(x: Tensor) -> Participation:
     rows, channels = x.shape
     if rows < 2 or channels < 1:
         raise ValueError(f"a covariance needs at least two rows and one channel, got {tuple(x.shape)}")
-    centred = x - x.mean(0)
-    largest = centred.abs().amax().item()
-    if not math.isfinite(largest):
-        raise ValueError("the activations are not all finite")
-    noise = torch.finfo(x.dtype).eps * x.abs().amax().item() * 4
-    if largest <= noise:
-        return Participation(None, None)
-    if not 1e-6 < largest < 1e6:  # the products below would leave the range of float32
-        centred /= largest
+    mean = x.mean(0)
+    centred = x - mean
     trace = _square_sum(centred)
-    product = centred.T @ centred if rows >= channels else centred @ centred.T
-    trace_of_square = _square_sum(product)
+    if not 1e-24 < trace / x.numel() < 1e24:  # the products below would leave the range of float32
+        largest = centred.abs().amax().item()
+        if not math.isfinite(largest):
+            raise ValueError("the activations are not all finite")
+        if largest > 0:
+            centred /= largest
+            mean = mean / largest
+            trace = _square_sum(centred)
+    noise = 4 * torch.finfo(x.dtype).eps * mean.abs().amax().item()
+    if math.sqrt(trace / x.numel()) <= noise or trace == 0.0:
+        return Participation(None, None)
+    trace_of_square = _gram_square_sum(centred if rows >= channels else centred.T)
     ratio = min(max(trace**2 / trace_of_square, 1.0), float(min(rows - 1, channels)))
     return Participation(ratio, _corrected(trace, trace_of_square, rows - 1, channels))
 
@@ -56,8 +65,28 @@ def _corrected(trace: float, trace_of_square: float, freedom: int, channels: int
     return min(max(squared_trace / square, 1.0), float(channels))
 
 
+def _gram_square_sum(x: Tensor) -> float:
+    """||x^T x||_F^2 for a matrix with at least as many rows as columns.
+
+    The product is symmetric, so of its blocks only one triangle is formed.
+    """
+    blocks = x.tensor_split(max(1, min(4, x.shape[1] // _BLOCK)), dim=1)
+    total = 0.0
+    for i, left in enumerate(blocks):
+        total += _square_sum(left.T @ left)
+        if i + 1 < len(blocks):
+            rest = x[:, sum(b.shape[1] for b in blocks[: i + 1]) :]
+            total += 2 * _square_sum(left.T @ rest)
+    return total
+
+
 def _square_sum(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2)
+    """Sum of squares: short runs in the dtype of x, which is fast, and the runs in float64."""
+    flat = x.T.reshape(-1) if x.dim() == 2 and x.stride(0) < x.stride(1) else x.reshape(-1)
+    whole = flat.numel() // _RUN * _RUN
+    runs = torch.linalg.vector_norm(flat[:whole].view(-1, _RUN), dim=1)
+    rest = torch.linalg.vector_norm(flat[whole:])
+    return float((runs.double().square().sum() + rest.double().square()).item())
 
 
 def gradient_statistics(gradient: Tensor) -> GradientStatistics:
@@ -66,9 +95,19 @@ def gradient_statistics(gradient: Tensor) -> GradientStatistics:
     Cost: two passes over the gradient, no copy of it.
     """
     low, high = torch.aminmax(gradient)
-    largest = torch.maximum(low.abs(), high.abs()).double().item()
+    largest = max(abs(low.item()), abs(high.item()))
     if not math.isfinite(largest):
         return GradientStatistics(math.nan, largest)
-    if largest and not 1e-15 < largest < 1e15:  # squares would leave the range of float32
-        return GradientStatistics((gradient / largest).std(correction=0).double().item() * largest, largest)
-    return GradientStatistics(gradient.std(correction=0).double().item(), largest)
+    if not 1e-15 < largest < 1e15:  # squares would leave the range of float32
+        scale = largest or 1.0
+        return GradientStatistics(_std(gradient / scale) * scale, largest)
+    return GradientStatistics(_std(gradient), largest)
+
+
+def _std(x: Tensor) -> float:
+    """Population standard deviation, without a centred copy where the mean is small beside it."""
+    mean = x.mean().item()
+    variance = _square_sum(x) / x.numel() - mean**2
+    if variance < 100 * mean**2:
+        variance = _square_sum(x - x.mean()) / x.numel()
+    return math.sqrt(max(variance, 0.0))
