@@ -37,8 +37,8 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 class Network:
     """Weights by ONNX name, and the activation that each layer's weight gives: ONNX value name and rows.
 
-    An input of a ReLU that lies within float32 round-off of its kink may fall on its other side in float32,
-    and its gradient is then another one. ``sides`` holds the ReLUs' outputs in float32, to take the same side.
+    An input of a ReLU that lies within float32 round-off of its kink may fall on its other side in float32;
+    its gradient is then another one. ``sides`` holds the ReLUs' outputs in float32, to take the same side.
     """
 
     weights: Mapping[str, Tensor]
@@ -47,7 +47,7 @@ class Network:
     crossed: list[float] = field(default_factory=list)
 
     def relu(self, x: Tensor, output: str, top: float = np.inf) -> Tensor:
-        """Clamp to [0, top] on the sides of the kinks that ``sides`` took; note how far x is where they differ."""
+        """Clamp to [0, top] on the sides of the kinks that ``sides`` took; note how far x is if not."""
         if self.sides is None:
             return functional.hardtanh(x, 0.0, top)
         taken = self.sides[output]
