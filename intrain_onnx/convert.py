@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from intrain_onnx import ops
 from intrain_onnx.arrays import from_numpy
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
+from intrain_onnx.graph import name_of
 from intrain_onnx.operators import unsupported
 from intrain_onnx.ops import narrow
 
@@ -225,7 +226,7 @@ class _Builder:
         call.meta |= {
             "onnx_op": node.op_type,
             "onnx_domain": node.domain,
-            "onnx_name": node.name,
+            "onnx_name": name_of(node),
             "onnx_outputs": [v.name for v in outputs],
         }
         if not handler.returns_tuple:
@@ -234,7 +235,7 @@ class _Builder:
         for index, value in enumerate(outputs):
             if value.name:
                 item = scope.graph.call_function(operator.getitem, (call, index))
-                item.meta |= {"onnx_op": "Output", "onnx_name": node.name, "onnx_outputs": [value.name]}
+                item.meta |= {"onnx_op": "Output", "onnx_name": name_of(node), "onnx_outputs": [value.name]}
                 scope.values[value] = item
 
     def _attribute(self, handler: ops.Handler, attribute: ir.Attr, scope: _Scope) -> Any:

@@ -189,7 +189,12 @@ def _first_non_finite_gradient(
     loss.backward()
     for p in module.parameters():
         p.grad = None
-    return _numerical(f"the gradient of {parameter!r} is not finite; it began", finder.culprit)
+    # The gradient of the culprit's output is bad, so it was made by the node that reads it, if that is one.
+    culprit = finder.culprit
+    if culprit is not None and len(culprit.users) == 1:
+        reader = next(iter(culprit.users))
+        culprit = reader if reader.op == "call_function" else culprit
+    return _numerical(f"the gradient of {parameter!r} is not finite; it began", culprit)
 
 
 def _numerical(message: str, node: fx.Node | None) -> NumericalError:
