@@ -24,6 +24,43 @@ def weight(*shape: int, seed: int = 0, scale: float | None = None) -> np.ndarray
     return (values * (fan_in**-0.5 if scale is None else scale)).astype(np.float32)
 
 
+WEIGHT_SOURCES: Mapping[str, tuple[str, Mapping[str, np.ndarray]]] = {
+    "identity": ("w = Identity(v)", {"v": weight(4, 3)}),
+    "cast": ("w = Cast<to = 1>(v)", {"v": weight(4, 3).astype(np.float16)}),
+    "transpose": ("w = Transpose(v)", {"v": weight(3, 4)}),
+    "reshape": ("w = Reshape(v, s)", {"v": weight(2, 2, 3), "s": np.array([4, 3])}),
+    "transpose and reshape": (
+        "u = Transpose<perm = [2, 0, 1]>(v) w = Reshape(u, s)",
+        {"v": weight(3, 4, 1), "s": np.array([4, 3])},
+    ),
+    "unsqueeze and squeeze": (
+        "u = Unsqueeze(v, a) w = Squeeze(u, a)",
+        {"v": weight(4, 3), "a": np.array([1])},
+    ),
+    "constant": (
+        "w = Constant<value = float[4,3] {0.5,1.5,2.5,3.5,4.5,5.5,6.5,7.5,8.5,9.5,10.5,11.5}>()",
+        {},
+    ),
+    "constant of shape": (
+        "w = ConstantOfShape<value = float[1] {0.5}>(s)",
+        {"s": np.array([4, 3])},
+    ),
+    "dequantised": (
+        "w = DequantizeLinear<axis = 1>(q, s, z)",
+        {
+            "q": np.arange(12, dtype=np.int8).reshape(4, 3),
+            "s": np.array([0.1, 0.2, 0.3], np.float32),
+            "z": np.array([1, 2, 3], np.int8),
+        },
+    ),
+    "dequantised, then transposed": (
+        "d = DequantizeLinear(q, s) w = Transpose(d)",
+        {"q": np.arange(12, dtype=np.int8).reshape(3, 4), "s": np.array(0.1, np.float32)},
+    ),
+}
+"""Ways to write a (4, 3) weight called w: nodes, and the initializers that they read."""
+
+
 def model(
     text: str,
     weights: Mapping[str, np.ndarray] | None = None,
@@ -61,20 +98,23 @@ def run_onnxruntime(
     feeds: Mapping[str, np.ndarray],
     outputs: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
-    """Run without graph optimisation; ``outputs`` may name any value of the graph."""
-    proto = ir.to_proto(proto) if isinstance(proto, ir.Model) else proto
-    if outputs is not None:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        del copy.graph.output[:]
-        copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        proto = copy
+    """Run without graph optimisation; ``outputs`` may name any value of the graph.
+
+    Declared shapes are left out: a model in the middle of the pipeline has those of one sample.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(ir.to_proto(proto) if isinstance(proto, ir.Model) else proto)
+    names = [v.name for v in copy.graph.output] if outputs is None else outputs
+    del copy.graph.output[:], copy.graph.value_info[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    for value in copy.graph.input:
+        value.type.tensor_type.ClearField("shape")
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, dict(feeds))
 
