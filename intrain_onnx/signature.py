@@ -181,7 +181,7 @@ def _free(
 ) -> int:
     """Size of a dimension that the file and the user leave open."""
     if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
-        wanted = _consumer_width(value, axis)
+        wanted = _consumer_width(value, axis, last=axis == len(dims) - 1)
         if wanted is not None:
             return wanted
     if len(dims) == 4:
@@ -191,11 +191,11 @@ def _free(
     return config.sequence
 
 
-def _consumer_width(value: ir.Value, axis: int) -> int | None:
+def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
     """The width that the first layer on an input asks for, where one takes it directly."""
     for node in value.consumers():
         if node.op_type in ("Cast", "Identity"):
-            found = _consumer_width(node.outputs[0], axis)
+            found = _consumer_width(node.outputs[0], axis, last=last)
             if found is not None:
                 return found
         weight = node.inputs[1] if len(node.inputs) > 1 else None
@@ -205,7 +205,7 @@ def _consumer_width(value: ir.Value, axis: int) -> int | None:
         if node.op_type == "Conv" and axis == 1:
             group = node.attributes["group"].as_int() if "group" in node.attributes else 1
             return shape[1] * group
-        if node.op_type in ("Gemm", "MatMul") and len(shape) == 2 and axis != 1:
+        if node.op_type in ("Gemm", "MatMul") and len(shape) == 2 and last:
             transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
             return shape[1 if transposed else 0]
     return None
