@@ -12,9 +12,9 @@ import onnx_ir as ir
 def node_keys(graph: ir.Graph) -> dict[ir.Node, str]:
     """A hexadecimal key for each node of the main graph.
 
-    It hashes the operator, its attributes, the shapes and types of initializers, everything before the node
-    and everything after it. Nodes that are interchangeable by a symmetry of the graph are numbered, so
-    that keys are unique.
+    It hashes the operator, its attributes, the shapes and types of initializers, small fixed indices but not
+    the targets of Reshape and Expand, everything before the node and everything after it. Nodes that are
+    interchangeable by a symmetry of the graph are numbered, so that keys are unique.
     """
     nodes = list(graph)
     before = _forward(graph, nodes)
@@ -48,10 +48,19 @@ def _forward(graph: ir.Graph, nodes: list[ir.Node]) -> dict[ir.Node, str]:
 
     for node in nodes:
         captured = [describe(v) for v in _captured(node)]
-        keys[node] = _digest(
-            node.domain, node.op_type, _attributes(node), [describe(v) for v in node.inputs], captured
-        )
+        read = [
+            "target" if index == 1 and _is_target(node) else describe(v)
+            for index, v in enumerate(node.inputs)
+        ]
+        keys[node] = _digest(node.domain, node.op_type, _attributes(node), read, captured)
     return keys
+
+
+def _is_target(node: ir.Node) -> bool:
+    """A fixed shape in which the batch of the export may stand: the network is the same for every batch."""
+    target = node.inputs[1] if len(node.inputs) > 1 else None
+    fixed = target is not None and target.const_value is not None
+    return fixed and node.op_type in ("Reshape", "Expand") and not node.domain
 
 
 def _backward(graph: ir.Graph, nodes: list[ir.Node], before: dict[ir.Node, str]) -> dict[ir.Node, str]:
