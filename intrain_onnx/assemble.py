@@ -107,7 +107,7 @@ def report(
         },
         "environment": {
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
             "device": device,
             "threads": threads,
             "packages": {p: v for p in _PACKAGES if (v := version(p)) is not None},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from intrain_onnx import memory
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError, printable
 
@@ -124,6 +125,7 @@ def score(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     _quiet_threads()
+    memory.cap_process()
     reports: list[Report] = []
     code = 0
     with render.progress(sys.stderr) as begin:

@@ -86,6 +86,10 @@ class LoadedModel:
             ) from error
         return model
 
+    def serialised(self) -> bytes:
+        """The model as it was checked, without external data."""
+        return bytes(self._proto.SerializeToString())
+
     def external_sha256(self) -> dict[str, str]:
         """Digest of each external file by its location in the model. Reads all of them: 1 s for each GB.
 

@@ -21,6 +21,7 @@ from intrain_onnx import (
     initialise,
     inputs,
     inspection,
+    memory,
     parity,
     probe,
     rewrite,
@@ -32,6 +33,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, MissingOpsError, SettingsError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
+from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.report import Report
 from intrain_onnx.trace import Trace
 
@@ -66,7 +68,7 @@ def score(source: Source, config: ScoreConfig | None = None, *, progress: Progre
     config = config or ScoreConfig.for_protocol()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     try:
-        with _runtime(config) as (device, threads):
+        with _runtime(config) as (device, threads), element_limit(memory.elements_of_one_tensor()):
             return _Scoring(source, config, device, threads, progress).run()
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise LimitError(
@@ -160,6 +162,7 @@ class _Scoring:
         config = self.config
         with self._step("load", 0.0):
             loaded = load(self.source)
+            memory.require_for_weights(loaded.tensor_bytes)
             model = loaded.fresh()
             constants = rewrite.normalise(model)
             single = signature.resolve(model, config, batch=1)
@@ -330,7 +333,8 @@ class _Scoring:
 
 
 def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
-    return str(loaded.path) if loaded.path is not None else ir.to_proto(loaded.fresh()).SerializeToString()
+    """The checked bytes; the path only where onnxruntime has to find external data beside it."""
+    return str(loaded.path) if loaded.external else loaded.serialised()
 
 
 def _device_name(device: torch.device) -> str:
@@ -357,7 +361,9 @@ def to_torch(source: Source) -> fx.GraphModule:
     """
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     try:
-        model = load(source).fresh()
+        loaded = load(source)
+        memory.require_for_weights(loaded.tensor_bytes)
+        model = loaded.fresh()
         rewrite.normalise(model)
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)

@@ -1,0 +1,66 @@
+"""How much memory this machine can still give."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from intrain_onnx.errors import LimitError
+
+_COPIES = 3
+"""A weight is held as a parameter, as its gradient, and for a while as the copy it is drawn into."""
+
+
+def available() -> int:
+    """Bytes that can be had without swapping, as the kernel estimates it; elsewhere all physical memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        if hasattr(os, "sysconf"):
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return 2**34
+
+
+def require_for_weights(tensor_bytes: int) -> None:
+    """Refuse a model whose weights do not fit, before they are copied.
+
+    Raises:
+        LimitError: they need more memory than there is.
+    """
+    free = available()
+    if _COPIES * tensor_bytes > free:
+        raise LimitError(
+            f"the tensors of this model take {tensor_bytes / 2**30:.1f} GiB; scoring needs {_COPIES} times that, "
+            f"and {free / 2**30:.1f} GiB are free",
+            hint="Use a machine with more memory",
+        )
+
+
+def cap_process() -> None:
+    """Let this process take no more than the memory that is free now: an allocation then fails, and is reported.
+
+    Without it the kernel would grant the pages one by one and at last kill a process. Left alone where CUDA
+    may be used, which reserves far more addresses than it fills, and where the system has no such limit.
+    """
+    if resource is None or not hasattr(resource, "RLIMIT_DATA") or Path("/dev/nvidiactl").exists():
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = available() + _held()
+    limits = [v for v in (wanted, soft, hard) if v != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
+def _held() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
+
+
+def elements_of_one_tensor() -> int:
+    """Most float32 elements that one operator may make: a quarter of the free memory, at most 2**31."""
+    return min(2**31, available() // 16)
