@@ -24,7 +24,7 @@ from builders import model, weight
 from click.testing import CliRunner, Result
 
 import intrain_onnx.pipeline
-from intrain_onnx import Report, report
+from intrain_onnx import Report, memory, report
 from intrain_onnx.cli import main
 from intrain_onnx.config import PROTOCOLS
 
@@ -38,7 +38,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in an empty folder and in this process."""
+    """Run the command in an empty folder and in this process, which keeps its own limit on memory."""
+    monkeypatch.setattr(memory, "cap_process", lambda: None)
     monkeypatch.chdir(tmp_path)
     for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # so that what is set is unset again

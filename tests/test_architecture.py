@@ -1,0 +1,206 @@
+"""The shape of the package: imports point one way, heavy ones stay where they belong, files stay small.
+
+errors, config <- load, graph, ops … <- convert <- inputs, initialise, probe <- pipeline <- cli
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import intrain_onnx
+from intrain_onnx import operator_table, operators
+
+PACKAGE = Path(intrain_onnx.__file__).parent
+NAME = PACKAGE.name
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = [
+    # Each may import from its own line and those above.
+    {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "operators"},
+    {"config", "memory", "wire", "functions", "external", "inline", "ops.limits"},
+    {"payload", "graph", "ops"},
+    {"structure", "signature", "stats", "scoring", "arrays"},
+    {"load", "rewrite", "convert", "interpreter"},
+    {"assemble", "initialise", "inputs", "parity", "backend", "second_converter", "operator_table"},
+    {"inspection", "probe"},
+    {"pipeline", "render"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+NO_TORCH = {
+    "errors", "config", "cli", "__init__", "__main__",
+    "load", "external", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
+    "wire", "graph", "structure_key", "rewrite", "signature", "operators",
+    "scoring", "trace", "report", "assemble", "inspection", "render",
+}  # fmt: skip
+"""Work without torch: a graph is inspected, and a saved report re-scored and drawn, in milliseconds."""
+
+ONLY = {
+    "click": {"cli"},
+    "rich": {"render"},
+    "onnxruntime": {"parity"},
+    "onnx2torch": {"second_converter"},
+    "scipy": {"scoring"},
+}
+"""Third parties that one room alone knows."""
+
+TORCH_ROOMS = {
+    "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "parity",
+    "pipeline", "probe", "second_converter", "stats",
+}  # fmt: skip
+
+
+def module(file: Path) -> str:
+    """``load`` for load.py, ``ops.math`` for ops/math.py, ``ops`` for ops/__init__.py."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(file): file for file in FILES}
+
+
+def room(name: str) -> str:
+    """The line of the table that a module belongs to: all handlers are one room."""
+    return name if any(name in layer for layer in LAYERS) else name.partition(".")[0]
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def statements(body: list[ast.stmt], *, inside: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements that run: not those for type checkers; inside functions only where asked for."""
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from statements(node.orelse, inside=inside)
+        elif inside or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for part in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, part, []), inside=inside)
+            for handler in getattr(node, "handlers", []):
+                yield from statements(handler.body, inside=inside)
+
+
+@cache
+def imports(name: str, *, inside: bool = True) -> frozenset[str]:
+    """What a module imports: modules of the package by their short name, others by their top-level name."""
+    found = set()
+    for node in statements(tree(name).body, inside=inside):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        else:
+            assert node.level == 0, f"{name}: imports in the package are absolute"
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            targets = [t if t.removeprefix(f"{NAME}.") in MODULES else str(node.module) for t in below]
+        for target in targets:
+            if target == NAME:
+                found.add("__init__")
+            elif target.startswith(f"{NAME}."):
+                found.add(target.removeprefix(f"{NAME}."))
+            else:
+                found.add(target.partition(".")[0])
+    return frozenset(found)
+
+
+def reached(name: str, seen: set[str] | None = None) -> set[str]:
+    """All that importing a module imports, through others too."""
+    seen = set() if seen is None else seen
+    for target in imports(name, inside=False):
+        if target not in seen:
+            seen.add(target)
+            if target in MODULES:
+                package = target.partition(".")[0]
+                if package != target and package not in seen:
+                    seen.add(package)
+                    reached(package, seen)
+                reached(target, seen)
+    return seen
+
+
+def test_every_module_has_its_place():
+    known = set().union(*LAYERS)
+    assert {room(name) for name in MODULES} == known
+    assert sum(map(len, LAYERS)) == len(known)
+    assert {room(name) for name in MODULES} - NO_TORCH == TORCH_ROOMS | {"ops.limits"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_one_way(name: str):
+    level = {n: i for i, layer in enumerate(LAYERS) for n in layer}
+    if name == "__init__":
+        return  # resolves public names, lazily
+    for target in imports(name):
+        if target in MODULES and room(target) != room(name):
+            assert level[room(target)] <= level[room(name)], f"{name} imports {target}"
+
+
+def test_no_module_imports_itself_through_others():
+    for name in MODULES:
+        if room(name) != "ops":
+            assert name not in reached(name), f"{name}: {sorted(reached(name))}"
+
+
+@pytest.mark.parametrize("name", sorted(NO_TORCH))
+def test_these_import_no_torch(name: str):
+    assert "torch" not in reached(name)
+    if name not in ("cli", "__main__"):
+        assert "torch" not in imports(name)
+
+
+@pytest.mark.parametrize("package", ONLY)
+def test_one_room_alone_knows(package: str):
+    assert {room(name) for name in MODULES if package in imports(name)} == ONLY[package]
+
+
+def test_only_the_command_line_prints():
+    for name in MODULES:
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("print", "input", "eval", "exec"), f"{name}:{node.lineno}"
+
+
+def test_nothing_reaches_for_pickles_or_the_network():
+    risky = {"pickle", "shelve", "marshal", "socket", "urllib", "http", "ftplib", "subprocess", "ctypes"}
+    for name in MODULES:
+        assert not imports(name) & risky, name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_files_stay_small(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 520
+
+
+def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield f"{prefix}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{prefix}{node.name}.")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_public_says_what_it_is(name: str):
+    assert ast.get_docstring(tree(name)) or name == "__main__"
+    silent = [n for n, node in public(tree(name).body) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert silent == []
+
+
+def test_the_operator_table_is_that_of_the_handlers():
+    stored = (PACKAGE / "operators.json").read_text(encoding="utf-8")
+    assert stored == operator_table.text(), "run `python -m intrain_onnx.operator_table`"
+    assert operators.table() == json.loads(stored) == operator_table.table()
+
+
+def test_public_names_resolve():
+    for name in intrain_onnx.__all__:
+        assert getattr(intrain_onnx, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        intrain_onnx.nothing  # noqa: B018
