@@ -6,7 +6,6 @@ import math
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -19,19 +18,12 @@ from intrain_onnx.rewrite import Head
 from intrain_onnx.scoring import LayerScore, ParameterScore, Score
 from intrain_onnx.signature import InputSpec, Signature, declared_shape
 from intrain_onnx.trace import Trace
+from intrain_onnx.versions import version
 
 if TYPE_CHECKING:
     from intrain_onnx.parity import Parity
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
-
-
-def version(package: str) -> str | None:
-    """Version of an installed distribution, None where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:

@@ -135,8 +135,9 @@ def calibrate(
 
 def _moments(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, scale to unit variance, and which channels vary, over all other axes of all parts."""
-    whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-    axis %= whole.dim()
+    whole, axis = parts[0], axis % parts[0].dim()
+    if len(parts) > 1:
+        whole, axis = torch.cat([p.movedim(axis, 0).reshape(p.shape[axis], -1) for p in parts], 1), 0
     var, mean = torch.var_mean(whole, [i for i in range(whole.dim()) if i != axis], correction=0)
     noise = (torch.finfo(var.dtype).eps * 8 * mean).square()
     varies = var > noise.clamp(min=torch.finfo(var.dtype).tiny)

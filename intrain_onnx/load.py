@@ -35,6 +35,9 @@ __all__ = ["Limits", "LoadedModel", "ModelWarning", "load"]
 _CHECKER_BYTES = 64 * 2**20
 
 
+_Bytes = bytes  # the class below has a field of that name
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model that passed all checks.
@@ -86,9 +89,9 @@ class LoadedModel:
             ) from error
         return model
 
-    def serialised(self) -> bytes:
+    def serialised(self) -> _Bytes:
         """The model as it was checked, without external data."""
-        return bytes(self._proto.SerializeToString())
+        return _Bytes(self._proto.SerializeToString())
 
     def external_sha256(self) -> dict[str, str]:
         """Digest of each external file by its location in the model. Reads all of them: 1 s for each GB.

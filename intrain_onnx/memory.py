@@ -36,14 +36,14 @@ def require_for_weights(tensor_bytes: int) -> None:
     free = available()
     if _COPIES * tensor_bytes > free:
         raise LimitError(
-            f"the tensors of this model take {tensor_bytes / 2**30:.1f} GiB; scoring needs {_COPIES} times that, "
-            f"and {free / 2**30:.1f} GiB are free",
+            f"the tensors of this model take {tensor_bytes / 2**30:.1f} GiB; scoring needs {_COPIES} times "
+            f"that, and {free / 2**30:.1f} GiB are free",
             hint="Use a machine with more memory",
         )
 
 
 def cap_process() -> None:
-    """Let this process take no more than the memory that is free now: an allocation then fails, and is reported.
+    """Let this process take no more memory than is free now: an allocation then fails, and is reported.
 
     Without it the kernel would grant the pages one by one and at last kill a process. Left alone where CUDA
     may be used, which reserves far more addresses than it fills, and where the system has no such limit.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, fx
 
 from intrain_onnx.arrays import to_numpy
 from intrain_onnx.interpreter import run
+from intrain_onnx.versions import version
 
 RELATIVE_TOLERANCE = 1e-3
 """Largest difference over the largest magnitude of the same output, for float32 arithmetic."""
@@ -49,30 +50,15 @@ class Parity:
     round_off: float | None = None
 
 
-def providers(device: torch.device) -> list[str]:
-    """Execution providers to ask for; CUDA only where it is, since asking for it elsewhere prints errors."""
-    cuda = device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
-
-
-def run_onnxruntime(
-    model: str | bytes, inputs: Sequence[tuple[str, np.ndarray]], device: torch.device, threads: int
-) -> list[np.ndarray]:
-    """Run a model file or serialised model in onnxruntime, quietly and without spinning threads."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model, options, providers=providers(device))
-    wanted = {i.name for i in session.get_inputs()}
-    outputs = session.run(None, {name: array for name, array in inputs if name in wanted})
-    return [np.asarray(o) for o in outputs]
+def label() -> str:
+    """Name and version of the reference."""
+    found = (version(name) for name in ("onnxruntime-gpu", "onnxruntime"))
+    return f"onnxruntime {next(filter(None, found), 'unknown')}"
 
 
 def compare(
     ours: Sequence[Tensor],
-    reference: Sequence[np.ndarray],
+    reference: Sequence[np.ndarray[Any, Any]],
     names: Sequence[str],
     samples: int,
     round_off: Callable[[], float] | None = None,
@@ -88,7 +74,6 @@ def compare(
             numbers, such as a variance from two means, amplifies round-off; a difference up to four times
             its response to it says nothing about the conversion.
     """
-    label = f"onnxruntime {onnxruntime.__version__}"
     differences = [
         _difference(name, tensor.detach().cpu(), array)
         for name, tensor, array in zip(names, ours, reference, strict=True)
@@ -105,7 +90,7 @@ def compare(
             problems = []
     finite = math.isfinite(max_abs) and math.isfinite(max_rel)
     return Parity(
-        label,
+        label(),
         samples,
         max_abs if finite else None,
         max_rel if finite else None,
@@ -123,7 +108,7 @@ class _Difference:
     numeric: bool
 
 
-def _difference(name: str, tensor: Tensor, array: np.ndarray) -> _Difference:
+def _difference(name: str, tensor: Tensor, array: np.ndarray[Any, Any]) -> _Difference:
     mine = to_numpy(tensor)
     if mine.shape != array.shape:
         return _Difference(0.0, 0.0, f"{name}: shape {mine.shape} instead of {array.shape}", False)
@@ -173,4 +158,4 @@ def response_to_round_off(module: fx.GraphModule, inputs: Sequence[Tensor], tria
 
 def failed(reason: str, samples: int) -> Parity:
     """A comparison that could not be made."""
-    return Parity(f"onnxruntime {onnxruntime.__version__}", samples, None, None, None, reason)
+    return Parity(label(), samples, None, None, None, reason)

@@ -24,6 +24,7 @@ from intrain_onnx import (
     memory,
     parity,
     probe,
+    reference,
     rewrite,
     scoring,
     second_converter,
@@ -223,18 +224,23 @@ class _Scoring:
         drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
         names = [spec.name for spec in single.inputs]
         arrays = inputs.as_arrays(drawn, single)
+        started = time.perf_counter()
         with torch.no_grad():  # before onnxruntime, which keeps no limit on loops and sizes
             ours = run(module, drawn)
         try:
-            reference = parity.run_onnxruntime(
-                _file_or_bytes(loaded), list(zip(names, arrays, strict=True)), self.device, self.threads
+            expected = reference.run_reference(
+                _file_or_bytes(loaded),
+                dict(zip(names, arrays, strict=True)),
+                cuda=self.device.type == "cuda",
+                threads=self.threads,
+                timeout=60 + 20 * (time.perf_counter() - started),
             )
-        except Exception as error:
-            compared = parity.failed(f"onnxruntime: {str(error).splitlines()[0][:300]}", samples)
+        except reference.NoReferenceError as error:
+            compared = parity.failed(str(error), samples)
         else:
             compared = parity.compare(
                 [parts[0] for parts in ours],
-                reference,
+                expected,
                 [v.name or "" for v in model.graph.outputs],
                 samples,
                 partial(parity.response_to_round_off, module, drawn),

@@ -97,7 +97,7 @@ def _name_literal(value: ir.Value) -> None:
 
 
 def _fold_weight_makers(model: ir.Model) -> None:
-    """Turn ConstantOfShape and DequantizeLinear of constants into initializers, so that they can be trained."""
+    """Make ConstantOfShape and DequantizeLinear of constants initializers, so that they can be trained."""
     for node in list(model.graph):
         if node.domain or node.outputs[0].is_graph_output():
             continue

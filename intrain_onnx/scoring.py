@@ -137,7 +137,7 @@ def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Sco
     """Combine the runs. Which layers and tensors count is decided over all runs together.
 
     Raises:
-        UnsupportedError: the model has no canonical layer, or none that a gradient reaches.
+        UnsupportedError: the model has no canonical layer, or none that a gradient reaches, or none with two rows.
     """
     statuses = {name: _parameter_status(name, slot, layers, traces) for name, slot in layers.slots.items()}
     layer_scores = tuple(_layer_score(layer, traces, statuses, config) for layer in layers.layers)
@@ -146,6 +146,11 @@ def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Sco
         raise UnsupportedError(
             "no canonical layer (convolution, linear map, recurrence, embedding) carries a gradient",
             hint="Look at `intrain-onnx inspect`: trees and fixed tables cannot be scored",
+        )
+    if all(s.status == "too_few_rows" for s in layer_scores if s.counted):
+        raise UnsupportedError(
+            "no layer gave two rows, which a covariance needs",
+            hint="Take a larger --batch, or a longer sequence with --input-shape",
         )
     weights = {w.name for s in layer_scores if s.counted for w in s.layer.weights}
     parameters = tuple(

@@ -1,7 +1,7 @@
 """The second converter: onnx2torch, as an independent cross-check of the native one.
 
-It runs on the graph as the protocol rewrote it, with the weights that the protocol drew, so the same probe reads
-the same layers; what differs is every line of code between an ONNX node and a number.
+It runs on the graph as the protocol rewrote it, with the weights that the protocol drew, so the same probe
+reads the same layers; what differs is every line of code between an ONNX node and a number.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def convert_second(model: ir.Model, layers: LayerMap, *, batch_statistics: bool)
     proto = ir.to_proto(model)
     _require_converters(proto)
     try:
-        module = onnx2torch.convert(proto, attach_onnx_mapping=True)
-    except Exception as error:  # noqa: BLE001 - it raises many kinds, some of them plain asserts
+        module: fx.GraphModule = onnx2torch.convert(proto, attach_onnx_mapping=True)
+    except Exception as error:  # it raises many kinds, some of them plain asserts
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UnsupportedError(f"onnx2torch cannot convert this model: {reason}", hint=_HINT) from error
     _annotate(module, proto, layers)

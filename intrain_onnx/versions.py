@@ -1,0 +1,13 @@
+"""Versions of installed distributions."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def version(package: str) -> str | None:
+    """Version of an installed distribution, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
