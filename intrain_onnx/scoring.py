@@ -137,7 +137,7 @@ def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Sco
     """Combine the runs. Which layers and tensors count is decided over all runs together.
 
     Raises:
-        UnsupportedError: the model has no canonical layer, or none that a gradient reaches, or none with two rows.
+        UnsupportedError: no canonical layer, none that a gradient reaches, or none with two rows.
     """
     statuses = {name: _parameter_status(name, slot, layers, traces) for name, slot in layers.slots.items()}
     layer_scores = tuple(_layer_score(layer, traces, statuses, config) for layer in layers.layers)
