@@ -189,3 +189,12 @@ def test_an_input_without_a_batch_goes_whole_into_every_call() -> None:
     free = scored(model(text.format(n="N"), weights | {"target": ints(5, -1, 8)}), "checkpoint")
     assert fixed["settings"]["execution"] == "sample_by_sample"
     same(fixed, free)
+
+
+def test_parts_are_joined_along_the_samples_wherever_the_channels_are() -> None:
+    """A weight on the left of a Gemm has its channels in the first axis; calibration must not mix them up."""
+    text = "(float[4,N] x) => (float y) { h = Gemm(w1, x) t = Tanh(h) y = Gemm(w2, t) }"
+    found = scored(model(text, {"w1": weight(3, 4), "w2": weight(5, 3)}), "architecture", batch=8)
+    assert found["settings"]["execution"] == "sample_by_sample"
+    assert [row["channels"] for row in found["layers"]] == [3, 5]
+    assert {row["status"] for row in found["layers"]} == {"measured"}

@@ -166,6 +166,13 @@ def test_a_layer_of_one_row_says_so() -> None:
     assert result.geometric_capacity == pytest.approx(math.log(16))
 
 
+def test_a_network_of_which_no_layer_has_two_rows_has_no_score() -> None:
+    measured = trace(RATIOS, GRADIENTS)
+    short = dict.fromkeys(RATIOS, LayerTrace((1, 8), 1, 8, None))
+    with pytest.raises(UnsupportedError, match="two rows"):
+        score(replace(measured, layers=short))
+
+
 @pytest.mark.parametrize(("share", "status"), [(0.1, "round_off"), (10.0, "measured")])
 def test_a_bias_below_the_noise_of_its_weight_has_no_health(share: float, status: str) -> None:
     """Before a BatchNorm in training mode its true gradient is zero, and what is left is round-off."""
