@@ -188,7 +188,7 @@ def _warnings(console: Console, warnings: Sequence[Mapping[str, Any]]) -> None:
 
 def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     """Several scored models, best first, beside the two baselines that a score has to beat."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in (
         "rank",
         "model",
