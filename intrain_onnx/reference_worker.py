@@ -14,14 +14,14 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-def write_frame(stream: BinaryIO, header: Mapping[str, Any], arrays: Arrays, blob: bytes = b"") -> None:
+def write_frame(stream: IO[bytes], header: Mapping[str, Any], arrays: Arrays, blob: bytes = b"") -> None:
     """Send one message: a header, named arrays and raw bytes."""
     packed = io.BytesIO()
     np.savez(packed, **{f"a{i}": array for i, array in enumerate(arrays.values())})  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ def write_frame(stream: BinaryIO, header: Mapping[str, Any], arrays: Arrays, blo
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]], bytes]:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]], bytes]:
     """Receive one message.
 
     Raises:
@@ -45,7 +45,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[A
     return message["header"], arrays, blob
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: IO[bytes], count: int) -> bytes:
     parts = []
     while count:
         part = stream.read(min(count, 2**24))

@@ -156,7 +156,7 @@ def _slice_axis(data: Tensor, axis: int, one: slice) -> Tensor:
 @op("Expand", 8, 13)
 def expand(data: Tensor, shape: Tensor) -> Tensor:
     """The input broadcast with a shape, both ways."""
-    sizes: torch.Size = torch.broadcast_shapes(data.shape, ints(shape))  # type: ignore[no-untyped-call]
+    sizes: torch.Size = torch.broadcast_shapes(data.shape, ints(shape))
     check_elements(sizes)
     return data.expand(sizes)
 
