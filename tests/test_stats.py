@@ -94,6 +94,14 @@ def test_uniform_scale_changes_nothing_however_large_or_small(x: np.ndarray, exp
     assert ratio(2.3e-200 * x) == pytest.approx(ratio(x), rel=1e-9)
 
 
+@pytest.mark.parametrize("rows", [60_000, 9])
+@pytest.mark.parametrize("exponent", range(-60, 61, 10))
+def test_scale_changes_nothing_with_many_rows(rows: int, exponent: int) -> None:
+    x = np.random.default_rng(0).standard_normal((rows, 12)).astype(np.float32)
+    scaled = x * np.float32(2.0**exponent)
+    assert ratio(scaled, torch.float32) == pytest.approx(ratio(x, torch.float32), rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_shift_costs_float32_no_more_digits_than_it_costs_the_data(dtype: torch.dtype) -> None:
     x = torch.from_numpy(np.random.default_rng(1).standard_normal((500, 20)) + 1000.0).to(dtype)
@@ -221,7 +229,7 @@ def test_statistics_and_health_are_those_of_numpy(g: np.ndarray) -> None:
 
 
 def test_closed_forms() -> None:
-    assert gradient_health(gradient_statistics(torch.tensor([1.0, -1.0]))) == 1.0
+    assert gradient_health(gradient_statistics(torch.tensor([1.0, -1.0]))) == pytest.approx(1.0, rel=1e-7)
     assert gradient_health(gradient_statistics(torch.tensor([[-3.0]]))) == 0.0
     assert gradient_health(gradient_statistics(torch.full((5, 5), 2.5))) == pytest.approx(0.0, abs=1e-6)
     assert gradient_health(gradient_statistics(torch.zeros(3))) == 0.0
