@@ -46,7 +46,7 @@ class ObservedInterpreter(fx.Interpreter):
             raise NodeError(n, error) from error
         for name in n.meta.get("onnx_outputs", ()) if n.op in ("call_function", "call_module") else ():
             observer = self.observers.get(name)
-            if observer is not None and isinstance(result, (Tensor, Samples)):
+            if observer is not None and _is_tensor(result):
                 replaced = observer(result if isinstance(result, Samples) else [result])
                 if replaced is not None:
                     result = Samples(replaced) if isinstance(result, Samples) else replaced[0]
@@ -99,6 +99,11 @@ class NodeError(UnsupportedError):
             op=node.meta.get("onnx_op"),
             hint="Free dimensions may need other sizes: set them with --input-shape",
         )
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor, or one a sample: several outputs are observed one by one."""
+    return isinstance(value[0] if isinstance(value, Samples) else value, Tensor)
 
 
 def _sample_count(value: Any) -> int | None:

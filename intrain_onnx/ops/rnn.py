@@ -57,10 +57,38 @@ def _layer(
         x = x.transpose(0, 1)
         states = [None if s is None else s.transpose(0, 1) for s in states]
     shape = (w.shape[0], x.shape[1], r.shape[2])
+    _check(x, w, r, b, states, shape, len(order))
     state = tuple(x.new_zeros(shape) if s is None else s.contiguous() for s in states)
     if lengths is not None and bool((lengths == x.shape[0]).all()):
         lengths = None
     return _Layer(x, w, r, b, lengths, state, direction, order)
+
+
+def _check(
+    x: Tensor,
+    w: Tensor,
+    r: Tensor,
+    b: Tensor | None,
+    states: Sequence[Tensor | None],
+    state_shape: tuple[int, ...],
+    gates: int,
+) -> None:
+    """Torch's kernels trust these shapes and write out of bounds where they do not fit.
+
+    Raises:
+        ValueError: names the input that does not fit.
+    """
+    directions, _, hidden = state_shape
+    rows = gates * hidden
+    wanted = {
+        "W": (w, (directions, rows, x.shape[2])),
+        "R": (r, (directions, rows, hidden)),
+        "B": (b, (directions, 2 * rows)),
+    }
+    wanted |= {f"initial state {i}": (state, state_shape) for i, state in enumerate(states)}
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {shape}")
 
 
 def _outputs(y: Tensor, state: State, layout: int) -> tuple[Tensor, ...]:

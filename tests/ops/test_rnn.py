@@ -134,3 +134,14 @@ def test_activation_parameters_go_to_the_functions_that_have_them():
     torch.testing.assert_close(tanh(x), torch.tanh(x))
     torch.testing.assert_close(leaky(x), torch.where(x > 0, x, 0.5 * x))
     torch.testing.assert_close(affine(x), 3 * x + 7)
+
+
+@pytest.mark.parametrize(("index", "name"), [(1, "W"), (2, "R"), (3, "B"), (5, "initial state 0")])
+def test_shapes_that_do_not_fit_are_refused(index, name):
+    """Torch's fused kernels would read and write past the end of the tensors."""
+    values = [normal(TIME, BATCH, SIZE), *parameters("LSTM", "forward"), None, *states("LSTM", "forward")]
+    values = [None if v is None else torch.from_numpy(v) for v in values]
+    cut = {1: (..., slice(-1)), 2: (slice(None), slice(-1)), 3: (..., slice(-1)), 5: (slice(None), slice(1))}
+    values[index] = values[index][cut[index]]
+    with pytest.raises(ValueError, match=f"{name} has the shape"):
+        rnn.lstm(*values, n_outputs=3)
