@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
-from intrain_onnx.graph import VIEW_OPS, constant_array
+from intrain_onnx.values import VIEW_OPS, constant_array
 
 Kind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
 
@@ -88,26 +88,50 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
             raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
     shapes = {v: _declared(v, config) for v in model.graph.inputs}
     # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
-    read = [d for v, d in shapes.items() if v.uses() or v.is_graph_output()]
-    first = next((d for d in read if len(d) >= 2), next((d for d in read if d), (1,)))
-    fixed = first[0] if isinstance(first[0], int) else None
-    symbol = first[0] if isinstance(first[0], str) else None
+    read = {v: d for v, d in shapes.items() if d and (v.uses() or v.is_graph_output())}
+    first = next((v for v, d in read.items() if len(d) >= 2), next(iter(read), None))
+    lead = _samples_axis(first, read[first]) if first is not None else 0
+    size = read[first][lead] if first is not None else 1
+    fixed = size if isinstance(size, int) else None
+    symbol = size if isinstance(size, str) else None
     samples = batch or config.batch
     if fixed is not None:
         samples = -(-samples // fixed) * fixed
     bound = {symbol: samples} if symbol is not None else {}
     inputs = []
     for value, dims in shapes.items():
-        axis = _batch_axis(dims, symbol, fixed)
+        axis = _batch_axis(dims, lead, symbol, fixed)
         inputs.append(_spec(value, dims, axis, samples, bound, config))
     return Signature(tuple(inputs), samples, fixed)
 
 
-def _batch_axis(dims: tuple[int | str | None, ...], symbol: str | None, fixed: int | None) -> int | None:
-    """The axis of an input that holds the samples, if one does."""
+def _samples_axis(value: ir.Value, dims: tuple[int | str | None, ...]) -> int:
+    """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
+    named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]
+    return named[0] if named else int(len(dims) == 3 and _feeds_recurrence(value))
+
+
+def _feeds_recurrence(value: ir.Value) -> bool:
+    """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
+    return any(
+        _feeds_recurrence(node.outputs[0])
+        if node.op_type in ("Cast", "Identity")
+        else node.op_type in ("LSTM", "GRU", "RNN") and index == 0 and not _batch_first(node)
+        for node, index in value.uses()
+    )
+
+
+def _batch_first(node: ir.Node) -> bool:
+    return "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+
+
+def _batch_axis(
+    dims: tuple[int | str | None, ...], lead: int, symbol: str | None, fixed: int | None
+) -> int | None:
+    """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
     if symbol is not None and symbol in dims:
         return dims.index(symbol)
-    return 0 if dims and (not isinstance(dims[0], int) or dims[0] == fixed) else None
+    return lead if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed) else None
 
 
 def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, ...]:
