@@ -198,3 +198,16 @@ def test_parts_are_joined_along_the_samples_wherever_the_channels_are() -> None:
     assert found["settings"]["execution"] == "sample_by_sample"
     assert [row["channels"] for row in found["layers"]] == [3, 5]
     assert {row["status"] for row in found["layers"]} == {"measured"}
+
+
+def test_a_recurrence_with_time_first_and_a_batch_of_one() -> None:
+    text = """(float[7,{n},5] x) => (float y) {{
+        s, h = GRU<hidden_size = 6>(x, w, r)
+        q = Squeeze(h, zero)
+        y = MatMul(q, v)
+    }}"""
+    weights = {"w": weight(1, 18, 5), "r": weight(1, 18, 6), "v": weight(6, 3), "zero": ints(0)}
+    for protocol in ("architecture", "checkpoint", "paper"):
+        fixed, free = (scored(model(text.format(n=n), weights), protocol) for n in (1, "N"))
+        assert fixed["settings"]["inputs_fed"][0]["shape"] == [7, SAMPLES, 5]
+        same(fixed, free)

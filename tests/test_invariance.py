@@ -114,6 +114,32 @@ def test_names_and_order_change_nothing(name: str, protocol: str) -> None:
         assert next(ratios) == pytest.approx(next(ratios), rel=1e-5)
 
 
+def random_graph(rng: random.Random) -> onnx.ModelProto:
+    """Layers of one shape, so that nothing but the structure tells them apart; every value is used."""
+    values, body, unused = ["x"], [], {"x"}
+    weights = {"last": weight(4, 3)}
+    for index in range(rng.randint(3, 10)):
+        op = rng.choice(["MatMul", "MatMul", "Add", "Mul", "Tanh"])
+        read = [rng.choice(values) for _ in range(2 if op in ("Add", "Mul") else 1)]
+        unused -= set(read)
+        if op == "MatMul":
+            weights[f"w{index}"] = weight(4, 4, seed=index)
+        operands = ", ".join(read + ([f"w{index}"] if op == "MatMul" else []))
+        body.append(f"v{index} = {op}({operands})")
+        values.append(f"v{index}")
+        unused.add(f"v{index}")
+    body.append(f"s = Sum({', '.join(sorted(unused))}) y = MatMul(s, last)")
+    return model(f"(float[N,4] x) => (float[N,3] y) {{ {' '.join(body)} }}", weights)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_names_and_order_change_nothing_in_random_graphs(seed: int) -> None:
+    proto = random_graph(random.Random(seed))
+    expected, found = scored(proto), scored(renamed(reordered(proto, valid=True, seed=seed), seed=seed))
+    same(found, expected, rel=1e-6)
+    assert keys(found) == keys(expected)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nodes_in_no_valid_order_are_sorted(name: str) -> None:
     """ONNX asks for a topological order; where a file has none, the graph is still one."""

@@ -64,6 +64,30 @@ def test_every_input_with_the_symbol_has_the_samples_wherever_it_stands() -> Non
     assert [spec.batch_axis for spec in found.inputs] == [0, 1, None, 0]
 
 
+@pytest.mark.parametrize(
+    ("declared", "shape", "axis", "fixed"),
+    [
+        ("T,batch,5", (LENGTH, 6, 5), 1, None),
+        ("7,batch_size,5", (7, 6, 5), 1, None),
+        ("T,N,5", (LENGTH, 6, 5), 1, None),
+        ("7,1,5", (7, 6, 5), 1, 1),
+        ("batch,T,5", (6, LENGTH, 5), 0, None),
+    ],
+)
+def test_the_batch_is_second_before_a_recurrence_or_where_it_is_named(
+    declared: str, shape: tuple[int, ...], axis: int, fixed: int | None
+) -> None:
+    text = f"""(float[{declared}] x, float[1,1,6] start) => (float y) {{
+        c = Identity(x)
+        y = GRU<hidden_size = 6>(c, w, r, , , start)
+    }}"""
+    found = resolved(text, {"w": weight(1, 18, 5), "r": weight(1, 18, 6)}, batch=6)
+    assert (found.inputs[0].shape, found.inputs[0].batch_axis) == (shape, axis)
+    assert found.fixed_batch == fixed
+    if fixed == 1:
+        assert (found.inputs[1].shape, found.inputs[1].batch_axis) == ((1, 6, 6), 1)
+
+
 def test_an_input_that_nothing_reads_says_nothing_about_the_batch() -> None:
     """tf2onnx leaves such inputs behind."""
     text = "(float[1,3] left, float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
