@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from intrain_onnx.convert import bind
 from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
+from intrain_onnx.ops.control import if_
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 
 Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
@@ -25,11 +28,18 @@ class ObservedInterpreter(fx.Interpreter):
     Nothing is attached to the module, so there is nothing to remove. An input given as :class:`Samples` makes
     every node that depends on it run once for each sample, in lock step: statistics over all samples
     are then exact, and so are gradients.
+
+    Subgraphs are run by interpreters of the same kind. Their values are observed once for each time that the
+    subgraph runs: in each round of a Loop, and never in the branch of an If that is not taken.
     """
 
     def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
         super().__init__(module)
         self.observers = observers
+
+    def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
+        """The interpreter of a subgraph."""
+        return ObservedInterpreter(module, self.observers)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, then its observer."""
@@ -63,6 +73,11 @@ class ObservedInterpreter(fx.Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function, once for each sample where an argument is one value a sample."""
+        if target is bind:
+            return _Subgraph(self.inside(args[0]), args[1:])
+        if target is if_ and _agree(args[0]):  # all samples take the same branch: they stay in lock step
+            args = (_pick(args[0], 0),)
+            return super().call_function(target, args, kwargs)
         count = _sample_count((args, kwargs))
         if count is None:
             return super().call_function(target, args, kwargs)
@@ -87,6 +102,17 @@ class ObservedInterpreter(fx.Interpreter):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Subgraph:
+    """A subgraph with the outer values that it captures, as a function of its formal inputs."""
+
+    interpreter: ObservedInterpreter
+    captured: tuple[Any, ...]
+
+    def __call__(self, *formal: Any) -> tuple[Any, ...]:
+        return tuple(self.interpreter.run(*formal, *self.captured))
+
+
 class NodeError(UnsupportedError):
     """A node failed on the values that reached it."""
 
@@ -101,6 +127,11 @@ class NodeError(UnsupportedError):
         )
 
 
+def _agree(condition: Any) -> bool:
+    """Whether a condition is the same for all samples."""
+    return not isinstance(condition, Samples) or len({bool(c) for c in condition}) == 1
+
+
 def _is_tensor(value: Any) -> bool:
     """Whether a value is one tensor, or one a sample: several outputs are observed one by one."""
     return isinstance(value[0] if isinstance(value, Samples) else value, Tensor)
@@ -109,6 +140,8 @@ def _is_tensor(value: Any) -> bool:
 def _sample_count(value: Any) -> int | None:
     if isinstance(value, Samples):
         return len(value)
+    if isinstance(value, _Subgraph):
+        value = value.captured
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, (tuple, list)):
@@ -119,6 +152,8 @@ def _sample_count(value: Any) -> int | None:
 def _pick(value: Any, index: int) -> Any:
     if isinstance(value, Samples):
         return value[index]
+    if isinstance(value, _Subgraph):
+        return _Subgraph(value.interpreter, _pick(value.captured, index))
     if isinstance(value, dict):
         return {k: _pick(v, index) for k, v in value.items()}
     if isinstance(value, (tuple, list)):

@@ -143,7 +143,8 @@ def response_to_round_off(module: fx.GraphModule, inputs: Sequence[Tensor], tria
             for p in parts
         ]
 
-    values = [name for n in module.graph.nodes for name in n.meta.get("onnx_outputs", ())]
+    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
+    values = [name for graph in graphs for n in graph.nodes for name in n.meta.get("onnx_outputs", ())]
     with torch.no_grad():
         exact = run(module, inputs)
         largest = 0.0

@@ -50,11 +50,17 @@ def probe(
         UnsupportedError: a node fails, or nothing passes a gradient.
     """
     found: dict[str, LayerTrace] = {}
-    observers = {layer.output: _LayerObserver(layer, found) for layer in layers.layers}
+    main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
+    observers = {
+        layer.output: _LayerObserver(layer, found) if layer.output in main else _BodyObserver(layer, found)
+        for layer in layers.layers
+    }
     started = time.perf_counter()
     try:
         with torch.enable_grad():
             outputs = run(module, inputs, observers)
+            for observer in observers.values():
+                observer.finish()
             loss, terms = synthetic_loss(outputs, output_names, samples, generator)
         if not math.isfinite(loss.item()):
             raise _NotFiniteError
@@ -91,6 +97,28 @@ class _LayerObserver:
             except ValueError:
                 raise _NotFiniteError from None
         self.found[self.layer.name] = LayerTrace(shape, rows, channels, participation)
+
+    def finish(self) -> None:
+        """Nothing is left to do: a layer of the main graph runs once."""
+
+
+class _BodyObserver(_LayerObserver):
+    """Gathers what a layer inside a subgraph gives over all rounds of a Loop, or over samples one by one."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, layer: Layer, found: dict[str, LayerTrace]) -> None:
+        super().__init__(layer, found)
+        self.parts: list[Tensor] = []
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        self.parts += [part.detach() for part in parts]
+
+    def finish(self) -> None:
+        """Measure the rows of all rounds together."""
+        if self.parts:
+            super().__call__(self.parts)
+            self.parts = []
 
 
 def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
@@ -133,11 +161,22 @@ class _Reader:
 class _Finder(ObservedInterpreter):
     """Finds where values, or gradients in backward order, stop being finite. Slow: for diagnosis only."""
 
-    def __init__(self, module: fx.GraphModule, of: Literal["value", "gradient"]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, of: Literal["value", "gradient"], found: list[fx.Node] | None = None
+    ) -> None:
         super().__init__(module, {})
         self.of = of
         self.finite: dict[fx.Node, bool] = {}
-        self.culprit: fx.Node | None = None
+        self.found: list[fx.Node] = [] if found is None else found
+
+    @property
+    def culprit(self) -> fx.Node | None:
+        """The node where it began."""
+        return self.found[0] if self.found else None
+
+    def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
+        """Look inside subgraphs too."""
+        return _Finder(module, self.of, self.found)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and look at what it gives."""
@@ -152,13 +191,13 @@ class _Finder(ObservedInterpreter):
             self.finite[n] = all(bool(torch.isfinite(t).all()) for t in tensors)
             # Infinities that the graph holds as constants, such as an attention mask, are no failure.
             begins = not self.finite[n] and all(self.finite[source] for source in n.all_input_nodes)
-            if self.culprit is None and begins and n.op == "call_function":
-                self.culprit = n
+            if begins and n.op == "call_function":
+                self.found.append(n)
         return result
 
     def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:
-        if self.culprit is None and not bool(torch.isfinite(gradient).all()):
-            self.culprit = node
+        if not self.found and not bool(torch.isfinite(gradient).all()):
+            self.found.append(node)
 
 
 def _first_non_finite_value(module: fx.GraphModule, inputs: Sequence[Tensor | Samples]) -> NumericalError:
