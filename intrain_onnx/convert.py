@@ -19,9 +19,9 @@ from torch import Tensor, fx, nn
 from intrain_onnx import ops
 from intrain_onnx.arrays import from_numpy
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
-from intrain_onnx.graph import name_of
 from intrain_onnx.operators import unsupported
 from intrain_onnx.ops import narrow
+from intrain_onnx.values import name_of
 
 _DTYPES = {
     ir.DataType.FLOAT: torch.float32,

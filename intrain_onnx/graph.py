@@ -6,22 +6,30 @@ It reads a normalised model (see ``rewrite.normalise``) and never changes it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx import structure_key
+from intrain_onnx.roles import trainable_inputs
+from intrain_onnx.values import (
+    CONVOLUTIONS,
+    MATMULS,
+    RECURRENT,
+    Step,
+    has_macs,
+    macs,
+    name_of,
+    node_id,
+    shape_of,
+    source,
+    view_steps,
+)
 
-Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
-
-VIEW_OPS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
-_RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
-_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
-_MATMULS = frozenset({"MatMul", "FusedMatMul"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,40 +125,6 @@ class LayerMap:
         return {layer.output: layer for layer in self.layers}
 
 
-def name_of(node: ir.Node) -> str:
-    """A node's name, or the name of its first output where it has none."""
-    return node.name or node_id(node) or node.op_type
-
-
-def node_id(node: ir.Node) -> str:
-    """The name of a node's first output: unique, unlike the node's own name."""
-    return next((v.name for v in node.outputs if v.name), "")
-
-
-def constant_array(value: ir.Value | None) -> np.ndarray | None:
-    """The value of an initializer, read through casts and identities."""
-    while value is not None and value.const_value is None:
-        node = value.producer()
-        if node is None or node.op_type not in ("Identity", "Cast"):
-            return None
-        value = node.inputs[0]
-    return None if value is None or value.const_value is None else value.const_value.numpy()
-
-
-def source(value: ir.Value | None) -> tuple[ir.Value, list[ir.Node]] | None:
-    """The initializer that a value is a view of, and the view nodes from it to the value."""
-    nodes: list[ir.Node] = []
-    while value is not None:
-        if value.is_initializer():
-            return value, nodes[::-1]
-        node = value.producer()
-        if node is None or node.op_type not in VIEW_OPS or node.domain:
-            return None
-        nodes.append(node)
-        value = node.inputs[0]
-    return None
-
-
 def data_dependent(graph: ir.Graph) -> set[ir.Value]:
     """Values that change with the data of an input, not only with its shape."""
     found: set[ir.Value] = set(graph.inputs)
@@ -182,41 +156,6 @@ def _inner_nodes(node: ir.Node) -> Iterable[ir.Node]:
             yield from attribute.as_graph().all_nodes()
 
 
-def _static(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value where every dimension is known."""
-    if value is None or value.shape is None:
-        return None
-    dims = value.shape.dims
-    return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
-
-
-def _shape_of(value: ir.Value) -> tuple[int, ...]:
-    assert value.const_value is not None
-    return tuple(int(d) for d in value.const_value.shape.numpy())
-
-
-def _view_steps(
-    shape: tuple[int, ...], nodes: Iterable[ir.Node]
-) -> tuple[tuple[int, ...], list[Step]] | None:
-    """Shape after a chain of view nodes on an initializer, and the views as steps."""
-    steps: list[Step] = []
-    for node in nodes:
-        if node.op_type in ("Identity", "Cast"):
-            continue
-        if node.op_type == "Transpose":
-            perm = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else None
-            perm = perm or tuple(reversed(range(len(shape))))
-            shape = tuple(shape[p] for p in perm)
-            steps.append(("transpose", perm))
-            continue
-        new = _static(node.outputs[0])
-        if new is None or math.prod(new) != math.prod(shape):
-            return None
-        shape = new
-        steps.append(("reshape", shape))
-    return shape, steps
-
-
 class _Pass:
     """Working state of one static pass."""
 
@@ -224,12 +163,12 @@ class _Pass:
         self.graph = model.graph
         self.data = data_dependent(model.graph)
         self.needed = needed(model.graph)
-        self.keys = structure_key.node_keys(model.graph)
         self.layers: dict[ir.Node, Layer] = {}
         self.names: set[str] = set()
         self.owner: dict[ir.Value, Layer | None] = {}
         self.depth: dict[ir.Value, int] = {}
         self.slots: dict[str, Slot] = {}
+        self.sizes: dict[str, list[int]] = {}
         self.macs = self.unknown_macs = 0
 
     def run(self) -> LayerMap:
@@ -242,16 +181,30 @@ class _Pass:
             elif node in self.needed:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
             self.count_macs(node)
-        layers = sorted(self.layers.values(), key=lambda layer: (layer.depth, layer.key))
+        layers, slots = self.keyed()
         return LayerMap(
-            layers=tuple(layers),
-            slots=self.slots,
+            layers=layers,
+            slots=slots,
             live=frozenset(live),
             nodes=sum(1 for _ in self.graph.all_nodes()),
             fixed=fixed,
             macs=self.macs if self.macs or not self.unknown_macs else None,
             unknown_macs=self.unknown_macs,
         )
+
+    def keyed(self) -> tuple[tuple[Layer, ...], dict[str, Slot]]:
+        """Layers in canonical order and slots, with their structural keys."""
+        described = {node: _describe(layer, node) for node, layer in self.layers.items()}
+        keys = structure_key.layer_keys(self.graph, described, self.data)
+        layers = [replace(layer, key=keys[node]) for node, layer in self.layers.items()]
+        by_name = {layer.name: layer.key for layer in layers}
+        slots: dict[str, Slot] = {}
+        seen: Counter[str] = Counter()
+        for name, slot in self.slots.items():
+            place = structure_key.digest(by_name.get(slot.layer or ""), slot.role, self.sizes[name])
+            slots[name] = replace(slot, key=structure_key.digest(place, seen[place]))
+            seen[place] += 1
+        return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
 
     def visit(self, node: ir.Node) -> None:
         before = max((v for v in node.inputs if v is not None), key=self._depth, default=None)
@@ -262,13 +215,12 @@ class _Pass:
             depth += 1
         for value in node.outputs:
             self.depth[value], self.owner[value] = depth, owner
-        key = self.keys[node]
-        for number, inner in enumerate((node, *_inner_nodes(node))):
+        for inner in (node, *_inner_nodes(node)):
             for index, role in trainable_inputs(inner):
-                place = Slot(role, owner.name if owner else None, depth, f"{key}.{number}.{index}")
-                self._claim(inner.inputs[index], place)
+                self._claim(inner.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
         if layer is not None and layer.bias is not None:
-            self.slots[layer.bias] = Slot("bias", layer.name, depth, f"{key}.bias")
+            self.slots[layer.bias] = Slot("bias", layer.name, depth, "")
+            self.sizes[layer.bias] = [layer.channels]
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
         found = source(value)
@@ -281,22 +233,23 @@ class _Pass:
             return
         if root.name is not None:  # a tied parameter belongs where it is first used
             self.slots.setdefault(root.name, place)
+            self.sizes[root.name] = [d for d in shape_of(root) if d > 1]
 
     def _depth(self, value: ir.Value | None) -> int:
         return self.depth.get(value, 0) if value is not None else 0
 
     def count_macs(self, node: ir.Node) -> None:
-        if node.op_type in _CONVOLUTIONS | _MATMULS | {"Gemm"} | set(_RECURRENT):
-            macs = _macs(node)
-            self.macs += macs or 0
-            self.unknown_macs += macs is None
+        if has_macs(node):
+            count = macs(node)
+            self.macs += count or 0
+            self.unknown_macs += count is None
 
     def recognise(self, node: ir.Node, depth: int) -> Layer | None:
-        if node.op_type in _CONVOLUTIONS:
+        if node.op_type in CONVOLUTIONS:
             return self._convolution(node, depth)
-        if node.op_type == "Gemm" or node.op_type in _MATMULS:
+        if node.op_type == "Gemm" or node.op_type in MATMULS:
             return self._linear(node, depth)
-        if node.op_type in _RECURRENT and not node.domain:
+        if node.op_type in RECURRENT and not node.domain:
             return self._recurrent(node, depth)
         if node.op_type == "Gather" and not node.domain:
             return self._embedding(node, depth)
@@ -308,7 +261,7 @@ class _Pass:
             return None
         if not found[0].const_value.dtype.is_floating_point():
             return None
-        viewed = _view_steps(_shape_of(found[0]), found[1])
+        viewed = view_steps(shape_of(found[0]), found[1])
         return None if viewed is None else (found[0], *viewed)
 
     def _convolution(self, node: ir.Node, depth: int) -> Layer | None:
@@ -410,14 +363,37 @@ class _Pass:
             depth=depth,
             weights=weights,
             bias=root[0].name if root else None,
-            bias_shape=_shape_of(root[0]) if root else (),
+            bias_shape=shape_of(root[0]) if root else (),
             node_output=node_output.name or "",
             output=output.name or "",
             channel_axes=axes,
             channels=channels,
-            macs=_macs(node),
-            key=self.keys[node],
+            macs=macs(node),
+            key="",
         )
+
+
+def _describe(layer: Layer, node: ir.Node) -> tuple[Any, ...]:
+    """A layer in itself, the same whichever operator wrote it.
+
+    Kernel axes of size one without a stride say nothing, and without them a convolution is a linear map.
+    Padding is left out: exporters put it into the convolution or into a node before it.
+    """
+    shapes = [w.shape for w in layer.weights]
+    if layer.kind != "convolution":
+        return layer.kind, shapes, layer.op if layer.kind == "recurrent" else None
+    kernel = shapes[0][2:]
+    strides = _ints(node, "strides") or (1,) * len(kernel)
+    dilations = _ints(node, "dilations") or (1,) * len(kernel)
+    window = [w for w in zip(kernel, strides, dilations, strict=True) if w[:2] != (1, 1)]
+    groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    if not window and groups == 1 and node.op_type != "ConvTranspose":
+        return "linear", [shapes[0][:2]], None
+    return layer.kind, shapes[0][:2], window, groups, node.op_type == "ConvTranspose"
+
+
+def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
+    return tuple(node.attributes[name].as_ints()) if name in node.attributes else ()
 
 
 def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, ir.Value] | None:
@@ -430,7 +406,7 @@ def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, i
     found = source(other)
     if other is None or found is None:
         return None
-    viewed = _view_steps(_shape_of(found[0]), found[1])
+    viewed = view_steps(shape_of(found[0]), found[1])
     rank = len(value.shape.dims) if value.shape is not None else None
     if viewed is None or (axis >= 0 and rank is None):
         return None
@@ -441,66 +417,6 @@ def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, i
     expected = [1] * len(shape)
     expected[from_end] = channels
     return (other, node.outputs[0]) if list(shape) == expected else None
-
-
-_TRAINABLE: Mapping[str, Mapping[int, str]] = {
-    "Conv": {1: "weight", 2: "bias"},
-    "ConvTranspose": {1: "weight", 2: "bias"},
-    "FusedConv": {1: "weight", 2: "bias"},
-    "DeformConv": {1: "weight", 3: "bias"},
-    "Gemm": {0: "weight", 1: "weight", 2: "bias"},
-    "MatMul": {0: "weight", 1: "weight"},
-    "FusedMatMul": {0: "weight", 1: "weight"},
-    "Einsum": {0: "weight", 1: "weight"},
-    "LSTM": {1: "weight", 2: "weight", 3: "bias", 7: "bias"},
-    "GRU": {1: "weight", 2: "weight", 3: "bias"},
-    "RNN": {1: "weight", 2: "weight", 3: "bias"},
-    "Gather": {0: "table"},
-    "BatchNormalization": {1: "scale", 2: "bias"},
-    "InstanceNormalization": {1: "scale", 2: "bias"},
-    "LayerNormalization": {1: "scale", 2: "bias"},
-    "GroupNormalization": {1: "scale", 2: "bias"},
-    "RMSNormalization": {1: "scale"},
-    "SimplifiedLayerNormalization": {1: "scale"},
-    "PRelu": {1: "slope"},
-    "Add": {0: "offset", 1: "offset"},
-    "Sub": {1: "offset"},
-    "Mul": {0: "scale", 1: "scale"},
-    "Concat": dict.fromkeys(range(8), "table"),
-    "Expand": {0: "table"},
-}
-
-
-def trainable_inputs(node: ir.Node) -> list[tuple[int, str]]:
-    """Inputs of a node that a framework would train, with the role of each."""
-    roles = _TRAINABLE.get(node.op_type, {})
-    return [(i, role) for i, role in roles.items() if i < len(node.inputs) and node.inputs[i] is not None]
-
-
-def _macs(node: ir.Node) -> int | None:
-    """Multiply-accumulate operations of one node as its shapes are declared."""
-    out = _static(node.outputs[0])
-    operands = [
-        _static(v) or (_shape_of(v) if v is not None and v.is_initializer() else None) for v in node.inputs
-    ]
-    if node.op_type in _RECURRENT:
-        x, w, r = operands[:3]
-        if x is None or w is None or r is None:
-            return None
-        return x[0] * x[1] * (math.prod(w) + math.prod(r))
-    if node.op_type in _CONVOLUTIONS:
-        x, w = operands[:2]
-        if w is None or (x if node.op_type == "ConvTranspose" else out) is None:
-            return None
-        spatial = x if node.op_type == "ConvTranspose" else out
-        assert spatial is not None
-        positions = math.prod((spatial[0], *spatial[2:]))
-        return positions * math.prod(w)
-    a = operands[0]
-    if out is None or a is None or len(a) < 1:
-        return None
-    transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
-    return math.prod(out) * a[-2 if transposed and len(a) > 1 else -1]
 
 
 def analyse(model: ir.Model) -> LayerMap:

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx.graph import Layer, LayerMap, Slot, Step, Weight
+from intrain_onnx.graph import Layer, LayerMap, Slot, Weight
 from intrain_onnx.interpreter import Observer, Samples, run
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 from intrain_onnx.rewrite import FreeNorm
+from intrain_onnx.values import Step
 
 _PRELU_SLOPE = 0.25
 _TABLE_STD = 0.02
@@ -188,7 +189,7 @@ def use_batch_statistics(module: fx.GraphModule) -> int:
     Returns:
         The number of nodes changed.
     """
-    changed = 0
+    changed = sum(use_batch_statistics(m) for m in module.children() if isinstance(m, fx.GraphModule))
     for node in list(module.graph.nodes):
         if node.meta.get("onnx_op") != "BatchNormalization" or node.op != "call_function":
             continue

@@ -16,6 +16,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import load
 from intrain_onnx.operators import unsupported
+from intrain_onnx.values import name_of
 
 _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
@@ -80,7 +81,7 @@ def static_warnings(
                 "the architecture protocol gives such a graph the score of the network that it came from",
             )
         )
-    training = [graph.name_of(n) for n in model.graph.all_nodes() if _trains(n)]
+    training = [name_of(n) for n in model.graph.all_nodes() if _trains(n)]
     if training:
         rows.append(
             _warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.errors import LimitError, UnsupportedError
-from intrain_onnx.graph import (
-    VIEW_OPS,
-    Layer,
-    LayerMap,
-    constant_array,
-    data_dependent,
-    name_of,
-    source,
-)
+from intrain_onnx.fold import fold_made_weights
+from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.signature import DECLARED, Signature
+from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source
 
 LITERAL = "intrain_onnx.literal"
 """Key in ``Value.meta`` of an initializer that was a Constant node in the file."""
@@ -61,8 +56,8 @@ def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
     Ensures: no model-local functions, Constant nodes only where a graph output needs one, weights that
-    ConstantOfShape or DequantizeLinear make from constants are initializers, every initializer is in the
-    main graph and none among the inputs, nodes are in topological order.
+    other nodes make from constants are initializers (see ``fold``), every initializer is in the main graph and
+    none among the inputs, no two values of different subgraphs share a name, nodes are in topological order.
 
     Returns:
         The number of nodes that only made constants.
@@ -84,9 +79,26 @@ def normalise(model: ir.Model) -> int:
             _name_literal(value)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     common.RemoveInitializersFromInputsPass()(model)
+    _rename_twins(model)
     common.TopologicalSortPass()(model)
     _fold_weight_makers(model)
+    fold_made_weights(model)
     return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _rename_twins(model: ir.Model) -> None:
+    """Give values of sibling subgraphs names of their own: ONNX lets both branches of an If use the same."""
+    main = model.graph
+    taken = {*main.initializers, *(v.name for v in main.inputs), *(v.name for n in main for v in n.outputs)}
+    numbers: Counter[str] = Counter()
+    for graph in model.graphs():
+        made = () if graph is main else (*graph.inputs, *(v for node in graph for v in node.outputs))
+        for value in made:
+            name = value.name
+            while name and value.name in taken:
+                numbers[name] += 1
+                value.name = f"{name}_{numbers[name]}"
+            taken.add(value.name)
 
 
 def _name_literal(value: ir.Value) -> None:
@@ -98,7 +110,7 @@ def _name_literal(value: ir.Value) -> None:
 
 def _fold_weight_makers(model: ir.Model) -> None:
     """Make ConstantOfShape and DequantizeLinear of constants initializers, so that they can be trained."""
-    for node in list(model.graph):
+    for node in list(model.graph.all_nodes()):
         if node.domain or node.outputs[0].is_graph_output():
             continue
         if node.op_type == "ConstantOfShape":
@@ -116,7 +128,12 @@ def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray[An
     new = _new_initializer(model, old.name or name_of(node), array)
     new.meta.update(old.meta)
     old.replace_all_uses_with(new)
-    model.graph.remove(node, safe=True)
+    _remove(node)
+
+
+def _remove(node: ir.Node) -> None:
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
 
 
 def _new_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
@@ -279,7 +296,7 @@ def absorb_batch_norm(model: ir.Model, layers: LayerMap) -> list[str]:
     """
     outputs = layers.by_output()
     removed = []
-    for node in list(model.graph):
+    for node in list(model.graph.all_nodes()):
         if node.op_type != "BatchNormalization" or node.domain:
             continue
         value, out = node.inputs[0], node.outputs[0]
@@ -291,7 +308,7 @@ def absorb_batch_norm(model: ir.Model, layers: LayerMap) -> list[str]:
         extra = [v for v in node.outputs[1:] if v.uses() or v.is_graph_output()]
         if len(value.uses()) == 1 and on_channels and not extra and not value.is_graph_output():
             out.replace_all_uses_with(value, replace_graph_outputs=True)
-            model.graph.remove(node, safe=True)
+            _remove(node)
             removed.append(name_of(node))
     return removed
 
@@ -302,7 +319,7 @@ def own_biases(model: ir.Model, layers: LayerMap) -> None:
     Exporters drop biases that are all zero and merge equal ones, so whether a layer has one says nothing
     about the architecture; calibration needs one to shift by.
     """
-    nodes = {v.name: node for node in model.graph for v in node.outputs}
+    nodes = {v.name: node for node in model.graph.all_nodes() for v in node.outputs}
     for layer in layers.layers:
         if layer.kind not in ("convolution", "linear"):
             continue
@@ -331,7 +348,7 @@ class FreeNorm:
 def own_norms(model: ir.Model) -> list[FreeNorm]:
     """Give each BatchNormalization an identity transform of its own, to be calibrated."""
     found = []
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         if node.op_type != "BatchNormalization" or node.domain or node.inputs[1] is None:
             continue
         like = node.inputs[1]
@@ -385,7 +402,8 @@ def _add_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
     total = ir.Value(name=f"{old.name}.biased", shape=old.shape, type=old.type)
     old.replace_all_uses_with(total, replace_graph_outputs=True)
     adder = ir.Node("", "Add", [old, bias], outputs=[total], name=f"{name_of(node)}.bias")
-    model.graph.insert_after(node, adder)
+    assert node.graph is not None
+    node.graph.insert_after(node, adder)
 
 
 def _weight_value(model: ir.Model, layer: Layer) -> ir.Value:
@@ -402,7 +420,7 @@ def free_batch(model: ir.Model, batch: int) -> int:
     """
     data = data_dependent(model.graph)
     changed = 0
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         if node.op_type != "Reshape" or node.domain or node.inputs[0] not in data or len(node.inputs) < 2:
             continue
         value, target = node.inputs[0], constant_array(node.inputs[1])

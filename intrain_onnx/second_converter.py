@@ -18,9 +18,10 @@ from onnx2torch.node_converters.registry import get_converter
 from torch import fx, nn
 
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
-from intrain_onnx.graph import LayerMap, name_of
+from intrain_onnx.graph import LayerMap
 from intrain_onnx.operators import versioned_name
 from intrain_onnx.signature import DECLARED
+from intrain_onnx.values import name_of
 
 _HINT = "Use --converter native"
 

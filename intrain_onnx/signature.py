@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
+from intrain_onnx.extent import least_lengths
 from intrain_onnx.values import VIEW_OPS, constant_array
 
 Kind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
@@ -98,10 +99,13 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
     if fixed is not None:
         samples = -(-samples // fixed) * fixed
     bound = {symbol: samples} if symbol is not None else {}
+    least = least_lengths(model.graph)
     inputs = []
     for value, dims in shapes.items():
         axis = _batch_axis(dims, lead, symbol, fixed)
-        inputs.append(_spec(value, dims, axis, samples, bound, config))
+        length = least.get(value, 1) if len(dims) <= 3 else 1
+        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: room for two windows
+        inputs.append(_spec(value, dims, axis, samples, bound, long))
     return Signature(tuple(inputs), samples, fixed)
 
 
@@ -131,7 +135,11 @@ def _batch_axis(
     """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
     if symbol is not None and symbol in dims:
         return dims.index(symbol)
-    return lead if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed) else None
+    if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed):
+        return lead
+    free = [axis for axis, dim in enumerate(dims) if dim is None]
+    # The state of a recurrence, (layers, samples, channels), in a file that names no dimension.
+    return free[0] if len(free) == 1 and symbol is None and fixed is None else None
 
 
 def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, ...]:

@@ -1,101 +1,107 @@
-"""Keys of nodes that depend on the structure of the graph alone, not on names or the order of nodes."""
+"""Keys of layers that depend on the structure of the network alone.
+
+Not on names or the order of nodes, and not on which operators an exporter wrote between the layers:
+activations, normalisations, reshapes and transposes are looked through, so a key says which layers lie
+before and after, in what shapes, and how their outputs meet.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx_ir as ir
 
+_ROUNDS = 2
+_ORDERED = frozenset({"MatMul", "FusedMatMul", "Einsum", "Concat"})
+"""Operators whose operands play different parts, whichever layers they come from."""
 
-def node_keys(graph: ir.Graph) -> dict[ir.Node, str]:
-    """A hexadecimal key for each node of the main graph.
-
-    It hashes the operator, its attributes, the shapes and types of initializers, small fixed indices but not
-    the targets of Reshape and Expand, everything before the node and everything after it. Nodes that are
-    interchangeable by a symmetry of the graph are numbered, so that keys are unique.
-    """
-    nodes = list(graph)
-    before = _forward(graph, nodes)
-    after = _backward(graph, nodes, before)
-    seen: Counter[str] = Counter()
-    keys = {}
-    for node in nodes:
-        key = _digest(before[node], after[node])
-        keys[node] = _digest(key, seen[key])
-        seen[key] += 1
-    return keys
+Atom = tuple[Any, tuple[str, ...]]
+"""A layer (its node) or a graph input (its number), and what its output passed through since."""
 
 
-def _digest(*parts: Any) -> str:
+@dataclass
+class _Network:
+    """Layers as nodes and what leads from one to another as edges."""
+
+    before: dict[ir.Node, set[Atom]] = field(default_factory=dict)
+    after: defaultdict[ir.Node, set[Atom]] = field(default_factory=lambda: defaultdict(set))
+
+    def connect(self, atoms: Iterable[Atom], target: Any) -> None:
+        for source, marks in atoms:
+            if isinstance(source, ir.Node):
+                self.after[source].add((target, marks))
+
+
+def digest(*parts: Any) -> str:
+    """A short hexadecimal hash of the representation of some values."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def _forward(graph: ir.Graph, nodes: list[ir.Node]) -> dict[ir.Node, str]:
-    keys: dict[ir.Node, str] = {}
-    inputs = {value: index for index, value in enumerate(graph.inputs)}
+def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]) -> dict[ir.Node, str]:
+    """A hexadecimal key for each layer.
 
-    def describe(value: ir.Value | None) -> Any:
-        if value is None:
-            return None
-        if value in inputs:
-            return "input", inputs[value]
-        producer = value.producer()
-        if producer is not None:
-            return keys.get(producer, "outer"), value.index()
-        return _constant(value)
+    Args:
+        graph: nodes in topological order.
+        layers: a description of each layer in itself (kind, canonical weight shapes, strides …), by its node.
+        data: the values that depend on the data of an input.
 
-    for node in nodes:
-        captured = [describe(v) for v in _captured(node)]
-        read = [
-            "target" if index == 1 and _is_target(node) else describe(v)
-            for index, v in enumerate(node.inputs)
-        ]
-        keys[node] = _digest(node.domain, node.op_type, _attributes(node), read, captured)
-    return keys
-
-
-def _is_target(node: ir.Node) -> bool:
-    """A fixed shape in which the batch of the export may stand: the network is the same for every batch."""
-    target = node.inputs[1] if len(node.inputs) > 1 else None
-    fixed = target is not None and target.const_value is not None
-    return fixed and node.op_type in ("Reshape", "Expand") and not node.domain
+    Returns:
+        Unique keys: layers that a symmetry of the network exchanges are numbered.
+    """
+    network = _connect(graph, layers, data)
+    order = list(network.before)
+    keys: dict[Any, str] = {node: digest(layers[node]) for node in order}
+    for _ in range(_ROUNDS):
+        for node in order:
+            keys[node] = digest(keys[node], _around(network.before[node], keys))
+        for node in reversed(order):
+            keys[node] = digest(keys[node], _around(network.after[node], keys))
+    seen: Counter[str] = Counter()
+    unique = {}
+    for node in order:
+        unique[node] = digest(keys[node], seen[keys[node]])
+        seen[keys[node]] += 1
+    return unique
 
 
-def _backward(graph: ir.Graph, nodes: list[ir.Node], before: dict[ir.Node, str]) -> dict[ir.Node, str]:
-    keys: dict[ir.Node, str] = {}
-    outputs = defaultdict(list)
+def _around(atoms: Iterable[Atom], keys: Mapping[Any, str]) -> list[tuple[str, tuple[str, ...]]]:
+    return sorted(
+        (keys[place] if isinstance(place, ir.Node) else str(place), marks) for place, marks in atoms
+    )
+
+
+def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]) -> _Network:
+    network = _Network()
+    read = [value for value in graph.inputs if value.uses()]
+    reaching: dict[ir.Value, set[Atom]] = {value: {(f"input {i}", ())} for i, value in enumerate(read)}
+    for node in graph:
+        operands = [v for v in (*node.inputs, *_captured(node)) if v in data and v in reaching]
+        atoms: set[Atom] = set()
+        for position, value in enumerate(operands):
+            ordered = node.op_type in _ORDERED and len(operands) > 1
+            mark = (
+                f"{node.op_type} {position}" if ordered else "Softmax" if node.op_type == "Softmax" else None
+            )
+            atoms |= {_marked(a, mark) for a in reaching[value]} if mark else reaching[value]
+        if node in layers:
+            network.before[node] = atoms
+            network.connect(atoms, node)
+            atoms = {(node, ())}
+        for index, value in enumerate(node.outputs):
+            mark = f"Split {index}" if node.op_type == "Split" else None
+            reaching[value] = {_marked(a, mark) for a in atoms} if mark else atoms
     for index, value in enumerate(graph.outputs):
-        outputs[value].append(index)
-    for node in reversed(nodes):
-        users = sorted(
-            (index, before.get(use.node, "inner"), keys.get(use.node, "inner"), use.idx)
-            for index, value in enumerate(node.outputs)
-            for use in value.uses()
-        )
-        keys[node] = _digest(users, [outputs[value] for value in node.outputs])
-    return keys
+        network.connect(reaching.get(value, ()), f"output {index}")
+    return network
 
 
-def _constant(value: ir.Value) -> Any:
-    tensor = value.const_value
-    if tensor is None:
-        return "unknown"
-    small = not tensor.dtype.is_floating_point() and tensor.size <= 64 and tensor.dtype != ir.DataType.STRING
-    return str(tensor.dtype), str(tensor.shape), tensor.numpy().tolist() if small else None
-
-
-def _attributes(node: ir.Node) -> list[Any]:
-    described: list[Any] = []
-    for name, attribute in sorted(node.attributes.items()):
-        if attribute.type == ir.AttributeType.GRAPH:
-            described.append((name, [(n.op_type, _attributes(n)) for n in attribute.as_graph()]))
-        elif attribute.type == ir.AttributeType.TENSOR:
-            described.append((name, hashlib.blake2b(attribute.as_tensor().tobytes()).hexdigest()))
-        else:
-            described.append((name, repr(attribute.value)))
-    return described
+def _marked(atom: Atom, mark: str) -> Atom:
+    source, marks = atom
+    return source, tuple(sorted({*marks, mark}))
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:

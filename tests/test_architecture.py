@@ -23,11 +23,21 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     # Each may import from its own line and those above.
     {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "operators"},
+    {"values", "roles", "versions", "reference_worker"},
     {"config", "memory", "wire", "functions", "external", "inline", "ops.limits"},
     {"payload", "graph", "ops"},
     {"structure", "signature", "stats", "scoring", "arrays"},
     {"load", "rewrite", "convert", "interpreter"},
-    {"assemble", "initialise", "inputs", "parity", "backend", "second_converter", "operator_table"},
+    {
+        "assemble",
+        "initialise",
+        "inputs",
+        "parity",
+        "reference",
+        "backend",
+        "second_converter",
+        "operator_table",
+    },
     {"inspection", "probe"},
     {"pipeline", "render"},
     {"cli"},
@@ -36,7 +46,8 @@ LAYERS = [
 NO_TORCH = {
     "errors", "config", "cli", "__init__", "__main__",
     "load", "external", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
-    "wire", "graph", "structure_key", "rewrite", "signature", "operators",
+    "wire", "graph", "roles", "structure_key", "values", "versions", "reference", "reference_worker",
+    "rewrite", "signature", "operators",
     "scoring", "trace", "report", "assemble", "inspection", "render",
 }  # fmt: skip
 """Work without torch: a graph is inspected, and a saved report re-scored and drawn, in milliseconds."""
@@ -44,7 +55,7 @@ NO_TORCH = {
 ONLY = {
     "click": {"cli"},
     "rich": {"render"},
-    "onnxruntime": {"parity"},
+    "onnxruntime": {"reference_worker"},
     "onnx2torch": {"second_converter"},
     "scipy": {"scoring"},
 }

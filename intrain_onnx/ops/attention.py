@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from intrain_onnx.ops.activation import softmax
 from intrain_onnx.ops.registry import op
 
 
@@ -50,6 +51,7 @@ def attention(
     k, v = repeat_heads(k, q.shape[1]), repeat_heads(v, q.shape[1])
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     plain = n_outputs < 4 and not softcap and softmax_precision in (None, q.dtype)
+    plain = plain and q.dtype != torch.float16  # torch's kernel rounds once, ONNX's steps each round
     if causal_alone and plain:
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
         return (merge_heads(y) if packed else y), *present
@@ -64,7 +66,7 @@ def attention(
         y = attend(q, k, v, bias, scale)
         return (merge_heads(y) if packed else y), *present
     y, scores = _attend_by_steps(q, k, v, bias, scale, softcap, softmax_precision, qk_matmul_output_mode)
-    return (merge_heads(y) if packed else y), *present, scores
+    return ((merge_heads(y) if packed else y), *present, scores)[: max(n_outputs, 3)]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -144,7 +146,7 @@ def _attend_by_steps(
     mode: int,
 ) -> tuple[Tensor, Tensor]:
     """Attention, and its scores as the product, after the cap, after the bias or after the softmax."""
-    root = math.sqrt(scale)
+    root = torch.tensor(math.sqrt(scale), dtype=q.dtype, device=q.device)
     scores = torch.matmul(q * root, (k * root).transpose(2, 3))
     stages = [scores]
     if softcap:
@@ -154,7 +156,7 @@ def _attend_by_steps(
     if bias is not None:
         opened, blind = _open_blind_rows(bias)
         scores = scores + opened
-    weights = torch.softmax(scores if precision is None else scores.to(precision), -1).to(q.dtype)
+    weights = softmax(scores if precision is None else scores.to(precision)).to(q.dtype)
     weights = weights if blind is None else weights.masked_fill(blind, 0.0)
     stages.append(weights)
     return torch.matmul(weights, v), stages[mode]

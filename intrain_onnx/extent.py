@@ -1,0 +1,58 @@
+"""How long a signal must be for the windows that slide along its last axis. No torch."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from intrain_onnx.values import shape_of
+
+_WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
+_KEEPING = frozenset(
+    ["Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Flatten", "Gelu"]
+    + ["Identity", "InstanceNormalization", "LeakyRelu", "Mul", "PRelu", "Pad", "Pow", "Relu", "Reshape"]
+    + ["Sigmoid", "Slice", "Squeeze", "Sqrt", "Sub", "Tanh", "Unsqueeze"]
+)
+"""Operators that usually leave the length of the last axis, or something of its size."""
+
+
+def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
+    """The least length of the last axis with which every window further on gives an output; 1 is left out.
+
+    Padding by Pad nodes is not counted, so the true bound may be lower. Subgraphs are looked into.
+    """
+    least: dict[ir.Value, int] = {}
+    for node in reversed(list(graph.all_nodes())):  # every reader comes after what it reads
+        if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs:
+            continue
+        wanted = least.get(node.outputs[0], 1)
+        if node.op_type in _WINDOWS:
+            operands, wanted = [node.inputs[0]], _window(node, wanted)
+        elif node.op_type in _KEEPING:
+            operands = [v for v in node.inputs if v is not None]
+        else:
+            continue
+        for value in operands:
+            if wanted > least.get(value, 1) and value.const_value is None:
+                least[value] = wanted
+    return least
+
+
+def _window(node: ir.Node, wanted: int) -> int:
+    """Length of the input that gives ``wanted`` elements of output."""
+    kernel = _last(node, "kernel_shape")
+    if kernel is None and node.op_type == "Conv" and len(node.inputs) > 1:
+        weight = node.inputs[1]
+        if weight is not None and weight.const_value is not None:
+            kernel = shape_of(weight)[-1]
+    if kernel is None or (
+        "auto_pad" in node.attributes and "SAME" in node.attributes["auto_pad"].as_string()
+    ):
+        return wanted
+    pads = tuple(node.attributes["pads"].as_ints()) if "pads" in node.attributes else ()
+    padding = pads[len(pads) // 2 - 1] + pads[-1] if pads else 0
+    span = (_last(node, "dilations") or 1) * (kernel - 1) + 1
+    return max((wanted - 1) * (_last(node, "strides") or 1) + span - padding, 1)
+
+
+def _last(node: ir.Node, name: str) -> int | None:
+    return node.attributes[name].as_ints()[-1] if name in node.attributes else None

@@ -1,0 +1,183 @@
+"""The float network that a quantised one stands for: the same layers, without the rounding. No torch.
+
+A quantised file runs exactly as ONNX says, but its layers compute on integers, which have no gradient. For
+scoring it is rewritten: weights are the floats that their numbers stand for, quantised operators become the
+float operators that they stand for, and nothing is rounded. What has no float form stays as it is, exact but
+without a gradient, and is named in the result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx.float_form.lifting import DEQUANTISED, Kind, Lifting, Scale
+from intrain_onnx.float_form.operators import QLINEAR, REWRITES, argument, integer, scale_at
+from intrain_onnx.float_form.products import integer_product
+from intrain_onnx.values import constant_array, source
+
+__all__ = ["DEQUANTISED", "Quantisation", "to_float"]
+
+_LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
+_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
+_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", *_PRODUCTS})
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """What :func:`to_float` found and did.
+
+    Attributes:
+        layers: number of layers with quantised weights, by kind.
+        activations: what was put back: the node before it, and its operator.
+        left: quantised operators that have no float form, with their counts.
+        removed: by how many nodes the graph became smaller.
+    """
+
+    layers: Mapping[Kind, int]
+    activations: tuple[tuple[str, str], ...]
+    left: Mapping[str, int]
+    removed: int
+
+
+def to_float(model: ir.Model) -> Quantisation | None:
+    """Give a normalised model its float form, in place.
+
+    Ensures: graph inputs and outputs keep their names, types and order; integer outputs are quantised from
+    floats. Shapes of new values are not inferred.
+
+    Returns:
+        None, with nothing changed, where nothing in the model is quantised.
+    """
+    if not any(_is_quantised(node) for node in model.graph.all_nodes()) and not any(
+        DEQUANTISED in value.meta for value in model.graph.initializers.values()
+    ):
+        return None
+    before = sum(1 for _ in model.graph.all_nodes())
+    unused = _removable(model.graph, frozenset())
+    lifting = Lifting(model)
+    _count_dequantised(model, lifting)
+    for node in list(_in_order(model.graph)):
+        _rewrite(lifting, node)
+    for node in list(_in_order(model.graph)):
+        _quantise_again(lifting, node, unused)
+    for node in _removable(model.graph, unused):
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+    left = Counter(n.op_type for n in model.graph.all_nodes() if _is_quantised(n) and _stops_gradient(n))
+    after = sum(1 for _ in model.graph.all_nodes())
+    return Quantisation(dict(lifting.layers), tuple(lifting.activations), dict(left), before - after)
+
+
+def _is_quantised(node: ir.Node) -> bool:
+    return (not node.domain and node.op_type in _QUANTISED) or (node.domain, node.op_type) in REWRITES
+
+
+def _stops_gradient(node: ir.Node) -> bool:
+    """Quantising for an output, and reading an input of integers, are as they should be."""
+    if node.op_type == "QuantizeLinear":
+        return not any(v.is_graph_output() for v in node.outputs)
+    value = argument(node, 0)
+    return node.op_type != "DequantizeLinear" or value is None or not value.is_graph_input()
+
+
+def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Nodes of a graph and its subgraphs; whatever makes a value comes before what reads it."""
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _in_order(attribute.as_graph())
+        yield node
+
+
+def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
+    """Layers of ONNX's own operators whose weights come from integers."""
+    for node in model.graph.all_nodes():
+        if node.domain or node.op_type not in _LAYER_OPS:
+            continue
+        table = node.op_type == "Gather"
+        weights = node.inputs[:1] if table else node.inputs[:3] if node.op_type in ("LSTM", "GRU", "RNN") else node.inputs[:2]
+        if not any(_from_integers(v) for v in weights):
+            continue
+        data = argument(node, 1 if table or _from_integers(argument(node, 0)) else 0)
+        maker = data.producer() if data is not None else None
+        quantised = maker is not None and maker.op_type == "DequantizeLinear"
+        lifting.layers["static QDQ" if quantised else "weight-only"] += 1
+
+
+def _from_integers(value: ir.Value | None) -> bool:
+    found = source(value)
+    if found is not None:
+        return DEQUANTISED in found[0].meta
+    maker = value.producer() if value is not None else None
+    return maker is not None and maker.op_type == "DequantizeLinear" and constant_array(maker.inputs[0]) is not None
+
+
+def _rewrite(lifting: Lifting, node: ir.Node) -> None:
+    if (node.domain, node.op_type) in REWRITES:
+        REWRITES[node.domain, node.op_type](lifting, node)
+    elif node.domain:
+        return
+    elif node.op_type == "QuantizeLinear":
+        scale = scale_at(node, 1)
+        if node.inputs[0] is not None and scale is not None:
+            along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
+            lifting.stand_for(node.outputs[0], node.inputs[0], along, node)
+    elif node.op_type == "DynamicQuantizeLinear":
+        if node.inputs[0] is not None:
+            y, scale_value, zero = node.outputs
+            lifting.stand_for(y, node.inputs[0], Scale(scale_value, zero), node)
+    elif node.op_type == "DequantizeLinear":
+        _dequantize(lifting, node)
+    elif node.op_type in _PRODUCTS:
+        integer_product(lifting, node)
+
+
+def _dequantize(lifting: Lifting, node: ir.Node) -> None:
+    scale = scale_at(node, 1)
+    if scale is None:
+        return
+    along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
+    found = lifting.lift(node.inputs[0], along)
+    if found is not None:
+        lifting.replace(node.outputs[0], found)
+
+
+def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node]) -> None:
+    """Make an integer that is still read from the float form of what made it."""
+    form = QLINEAR.get((node.domain, node.op_type))
+    value = node.outputs[0] if form is not None else None
+    if form is None or value is None or value not in lifting.twins or node in unused:
+        return
+    if not value.uses() and not value.is_graph_output():
+        return
+    scale, zero = argument(node, form.result), argument(node, form.result + 1)
+    if zero is None:
+        return
+    new = lifting.node(node, "QuantizeLinear", [lifting.twins[value].value, scale, zero], dtype=zero.dtype or ir.DataType.UINT8)
+    lifting.replace(value, new)
+
+
+def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> frozenset[ir.Node]:
+    """Nodes that nothing reads, nor anything that is read; those in ``kept`` count as read."""
+    found: set[ir.Node] = set()
+
+    def visit(inside: ir.Graph) -> None:
+        for node in reversed(list(inside)):
+            if node in kept:
+                continue
+            read = any(v.is_graph_output() or any(u.node not in found for u in v.uses()) for v in node.outputs)
+            if not read:
+                found.add(node)
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH:
+                    if not read:
+                        found.update(attribute.as_graph().all_nodes())
+                    else:
+                        visit(attribute.as_graph())
+
+    visit(graph)
+    return frozenset(found)

@@ -1,0 +1,272 @@
+"""Which float a quantised value stands for, and the nodes and initializers that have to be made for it.
+
+A quantised value is read as the float that it was made from (what QuantizeLinear reads, or the output of the
+float operator that takes a quantised one's place), and a constant as the floats that it stands for. Operators
+in between that only move or pick elements are repeated on floats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.float_form.clamps import dropped_activation
+from intrain_onnx.float_form.numbers import dequantise
+from intrain_onnx.signature import DECLARED
+from intrain_onnx.values import constant_array, name_of
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["static QDQ", "QLinear operators", "dynamic", "weight-only"]
+
+DEQUANTISED = "intrain_onnx.dequantised"
+"""Key in ``Value.meta`` of an initializer that was made from quantised numbers."""
+
+_MOVES: Mapping[str, Sequence[int] | None] = {
+    **dict.fromkeys(("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"), (0,)),
+    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "Slice", "Split", "Expand", "Tile"), (0,)),
+    **dict.fromkeys(("MaxPool", "DepthToSpace", "SpaceToDepth", "ReduceMax", "ReduceMin", "Dropout"), (0,)),
+    "Resize": (0,),
+    "Pad": (0, 2),
+    "Where": (1, 2),
+    **dict.fromkeys(("Concat", "Max", "Min"), None),
+}
+"""Operators that give elements of their operands, by which operands: None for all of them."""
+_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How integers stand for floats: the values in the graph, and how they lie along an axis."""
+
+    scale: ir.Value
+    zero: ir.Value | None = None
+    axis: int = 1
+    block: int = 0
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal for scales that mean the same."""
+        scale, zero = _key(self.scale), None if self.zero is None else _key(self.zero)
+        array = constant_array(self.zero)
+        if array is not None and not array.astype(np.float32).any():
+            zero = None
+        single = self.scale.const_value is None or self.scale.const_value.size == 1
+        return scale, zero, *((0, 0) if single else (self.axis, self.block))
+
+    @property
+    def dtype(self) -> ir.DataType:
+        return self.scale.dtype or ir.DataType.FLOAT
+
+
+def _key(value: ir.Value) -> Any:
+    array = constant_array(value)
+    if array is None:
+        return value
+    numbers = array.astype(np.float32)
+    return numbers.reshape(-1).tobytes() if numbers.size == 1 else (numbers.shape, numbers.tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class _Twin:
+    """The float that a quantised value was made from."""
+
+    value: ir.Value
+    key: tuple[Any, ...]
+
+
+@dataclass
+class Lifting:
+    """Working state of one rewrite.
+
+    Attributes:
+        model: is changed in place.
+        twins: quantised values and the floats that they were made from.
+        lifted: what :meth:`lift` found.
+        layers: number of layers met with quantised weights, by kind.
+        activations: what was put back: the node before it, and its operator.
+        names: how often a name was asked for.
+    """
+
+    model: ir.Model
+    twins: dict[ir.Value, _Twin] = field(default_factory=dict)
+    lifted: dict[tuple[Any, ...], ir.Value | None] = field(default_factory=dict)
+    layers: Counter[Kind] = field(default_factory=Counter)
+    activations: list[tuple[str, str]] = field(default_factory=list)
+    names: Counter[str] = field(default_factory=Counter)
+
+    def constant(self, like: str, array: Array, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+        """A new initializer, named after what it was made from."""
+        name = self._name(like)
+        tensor = ir.Tensor(array.astype(dtype.numpy()), dtype=dtype, name=name)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
+        value.meta[DEQUANTISED] = True
+        self.model.graph.register_initializer(value)
+        return value
+
+    def _name(self, like: str) -> str:
+        while True:
+            self.names[like] += 1
+            name = f"{like}.float" if self.names[like] == 1 else f"{like}.float{self.names[like]}"
+            if name not in self.model.graph.initializers:
+                return name
+
+    def node(
+        self,
+        place: ir.Node,
+        op_type: str,
+        inputs: Iterable[ir.Value | None],
+        attributes: Mapping[str, ir.Attr] | None = None,
+        *,
+        dtype: ir.DataType = ir.DataType.FLOAT,
+        name: str | None = None,
+        outputs: int = 1,
+    ) -> ir.Value:
+        """The first output of a new node, put before ``place``."""
+        base = name or name_of(place)
+        values = [ir.Value(name=self._name(f"{base}.{i}"), type=ir.TensorType(dtype)) for i in range(outputs)]
+        copies = [_copy(a) for a in (attributes or {}).values()]
+        node = ir.Node("", op_type, list(inputs), copies, outputs=values, name=base)
+        graph = place.graph
+        assert graph is not None
+        graph.insert_before(place, node)
+        return values[0]
+
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Let all readers of ``old``, the graph's outputs included, read ``new``."""
+        if old.is_graph_output():
+            new = self._as_output(old, new)
+        elif new.shape is None:
+            new.shape = old.shape
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+    def _as_output(self, old: ir.Value, new: ir.Value) -> ir.Value:
+        """``new``, or a copy of it, under the name of the graph output ``old``."""
+        producer, node = new.producer(), old.producer()
+        assert node is not None
+        if producer is None or producer.graph is not node.graph or new.is_graph_output():
+            new = self.node(node, "Identity", [new], dtype=new.dtype or ir.DataType.FLOAT)
+        name, old.name = old.name, f"{old.name}.quantised"
+        new.name, new.shape = name, old.shape
+        if DECLARED in old.meta:
+            new.meta[DECLARED] = old.meta[DECLARED]
+        return new
+
+    def stand_for(self, quantised: ir.Value, value: ir.Value, scale: Scale, place: ir.Node) -> None:
+        """Note the float that a quantised value was made from; put back an activation that the range did."""
+        zero = constant_array(scale.zero)
+        unknown_zero = scale.zero is not None and zero is None
+        bounds = None
+        if not unknown_zero:
+            kind = quantised.dtype or (scale.zero.dtype if scale.zero is not None else ir.DataType.UINT8)
+            bounds = dropped_activation(value, constant_array(scale.scale), zero, kind)
+        if bounds is not None:
+            value = self._activation(value, bounds[1], place)
+        self.twins[quantised] = _Twin(value, scale.key())
+
+    def _activation(self, value: ir.Value, top: float | None, place: ir.Node) -> ir.Value:
+        maker = value.producer()
+        assert maker is not None
+        op = "Relu" if top is None else "Clip"
+        self.activations.append((name_of(maker), op))
+        dtype = value.dtype or ir.DataType.FLOAT
+        name = f"{name_of(maker)}.{op.lower()}"
+        if top is None:
+            return self.node(place, op, [value], dtype=dtype, name=name)
+        if self.model.opset_imports.get("", 1) < 11:
+            bounds = {"min": ir.AttrFloat32("min", 0.0), "max": ir.AttrFloat32("max", top)}
+            return self.node(place, op, [value], bounds, dtype=dtype, name=name)
+        limits = [self.constant(f"{name}.{n}", np.array(v), dtype) for n, v in (("min", 0.0), ("max", top))]
+        return self.node(place, op, [value, *limits], dtype=dtype, name=name)
+
+    def lift(self, value: ir.Value | None, scale: Scale, depth: int = 0) -> ir.Value | None:
+        """The float that a quantised value stands for; None where it cannot be told."""
+        if value is None or depth > _DEPTH:
+            return None
+        key = (value, *scale.key())
+        if key not in self.lifted:
+            self.lifted[key] = None  # cut off where the graph is deeper than it is worth
+            self.lifted[key] = self._lift(value, scale, depth)
+        return self.lifted[key]
+
+    def _lift(self, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
+        array = constant_array(value)
+        if array is not None:
+            return self._constant(value, array, scale)
+        twin = self.twins.get(value)
+        if twin is not None:
+            return twin.value if twin.key == scale.key() else None
+        node = value.producer()
+        if node is None:
+            return None
+        return self._clamped(node, scale, depth) or self._moved(node, value, scale, depth)
+
+    def _constant(self, value: ir.Value, array: Array, scale: Scale) -> ir.Value | None:
+        factors, zero = constant_array(scale.scale), constant_array(scale.zero)
+        if factors is None or (scale.zero is not None and zero is None):
+            return None
+        floats = dequantise(array, factors, zero, scale.axis, scale.block)
+        return None if floats is None else self.constant(value.name or "weight", floats, scale.dtype)
+
+    def _moved(self, node: ir.Node, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
+        """The same operator on floats, where it only moves or picks elements."""
+        if node.domain or node.op_type not in _MOVES or value.index() > 0 and node.op_type != "Split":
+            return None
+        single = scale.scale.const_value is not None and scale.scale.const_value.size == 1
+        if not single and not (scale.scale.const_value is None and node.op_type != "Concat"):
+            return None
+        wanted = _MOVES[node.op_type]
+        inputs = list(node.inputs)
+        for index in range(len(inputs)) if wanted is None else wanted:
+            if index >= len(inputs) or inputs[index] is None:
+                continue
+            inputs[index] = self.lift(inputs[index], scale, depth + 1)
+            if inputs[index] is None:
+                return None
+        if node.op_type == "Pad":
+            inputs = self._padded(node, inputs, scale)
+        new = self.node(
+            node, node.op_type, inputs, node.attributes, dtype=scale.dtype, name=node.name, outputs=len(node.outputs)
+        )
+        maker = new.producer()
+        assert maker is not None
+        for old, made in zip(node.outputs, maker.outputs, strict=True):
+            made.shape = old.shape
+            self.lifted[(old, *scale.key())] = made
+        return maker.outputs[value.index() or 0]
+
+    def _padded(self, node: ir.Node, inputs: list[ir.Value | None], scale: Scale) -> list[ir.Value | None]:
+        """Pad puts the integer 0 where it is given no value."""
+        zero = constant_array(scale.zero)
+        given = len(inputs) > 2 and inputs[2] is not None
+        constant = "mode" not in node.attributes or node.attributes["mode"].as_string() == "constant"
+        if given or not constant or zero is None or not zero.astype(np.float32).any():
+            return inputs
+        factor = constant_array(scale.scale)
+        assert factor is not None
+        fill = -zero.astype(np.float32).reshape(()) * factor.astype(np.float32).reshape(())
+        padding = self.constant(f"{name_of(node)}.value", fill, scale.dtype)
+        return [*inputs, *[None] * (2 - len(inputs)), padding, *inputs[3:]]
+
+    def _clamped(self, node: ir.Node, scale: Scale, depth: int) -> ir.Value | None:
+        """Clip on integers: a Relu where its lower bound is the zero point; otherwise only a narrower type."""
+        if node.domain or node.op_type != "Clip":
+            return None
+        value = self.lift(node.inputs[0], scale, depth + 1)
+        if value is None or len(node.inputs) < 2:
+            return value
+        low, zero = constant_array(node.inputs[1]), constant_array(scale.zero)
+        offset = 0 if scale.zero is None else None if zero is None or zero.size != 1 else int(zero.reshape(-1)[0])
+        if low is None or offset is None or low.size != 1 or int(low.reshape(-1)[0]) != offset:
+            return value
+        producer = value.producer()
+        if producer is not None and producer.op_type in ("Relu", "Clip"):
+            return value
+        return self._activation(value, None, node) if producer is not None else value
+
+
+def _copy(attribute: ir.Attr) -> ir.Attr:
+    return ir.Attr(attribute.name, attribute.type, attribute.value, doc_string=attribute.doc_string)
