@@ -121,7 +121,7 @@ def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
 
 @op("Softmax", 13)
 def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
-    """``exp(x)`` over its sum along an axis; float16 is rounded after each step, as in ONNX's function body."""
+    """``exp(x)`` over its sum along an axis; float16 is rounded after each step, as ONNX has it."""
     if x.dtype != torch.float16:
         return torch.softmax(x, axis)
     weights = torch.exp(x - x.detach().amax(axis, keepdim=True))

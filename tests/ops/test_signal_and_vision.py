@@ -30,6 +30,25 @@ def test_dft_inverse_undoes_it(axis, length):
         torch.testing.assert_close(signal.dft(there, None, torch.tensor(axis), inverse=1), x)
 
 
+@pytest.mark.parametrize("length", [None, 4, 9])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_inverse_dft_against_numpy_in_float64_and_its_gradient(length, parts):
+    x = torch.from_numpy(normal(2, 7, parts).astype(np.float64)).requires_grad_()
+    n = None if length is None else torch.tensor(length)
+    y = signal.dft(x, n, torch.tensor(1), inverse=1)
+    values = x.detach().numpy()
+    expected = np.fft.ifft(values[..., 0] + (1j * values[..., 1] if parts == 2 else 0), length, 1)
+    np.testing.assert_allclose(y.detach().numpy(), np.stack([expected.real, expected.imag], -1), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda v: signal.dft(v, n, torch.tensor(1), inverse=1), x)
+
+
+def test_inverse_dft_in_half_precision():
+    x = torch.from_numpy(normal(1, 6, 2))
+    y = signal.dft(x.half(), inverse=1)
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y.float(), signal.dft(x, inverse=1), atol=2e-3, rtol=1e-2)
+
+
 @pytest.mark.parametrize("size", [6, 7])
 def test_onesided_dft_keeps_half_and_comes_back(size):
     x = torch.from_numpy(normal(2, size, 1))
