@@ -7,11 +7,11 @@ import onnx_ir as ir
 from intrain_onnx.values import shape_of
 
 _WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
-_KEEPING = frozenset(
-    ["Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Flatten", "Gelu"]
-    + ["Identity", "InstanceNormalization", "LeakyRelu", "Mul", "PRelu", "Pad", "Pow", "Relu", "Reshape"]
-    + ["Sigmoid", "Slice", "Squeeze", "Sqrt", "Sub", "Tanh", "Unsqueeze"]
-)
+_ELEMENTWISE = frozenset({"Abs", "Add", "Cast", "Clip", "Div", "Dropout", "Mul", "Pow", "Sqrt", "Sub"})
+_ACTIVATIONS = frozenset({"Elu", "Gelu", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"})
+_NORMS = frozenset({"BatchNormalization", "InstanceNormalization"})
+_VIEWS = frozenset({"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
+_KEEPING = _ELEMENTWISE | _ACTIVATIONS | _NORMS | _VIEWS
 """Operators that usually leave the length of the last axis, or something of its size."""
 
 
