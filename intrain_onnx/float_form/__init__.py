@@ -57,7 +57,7 @@ def to_float(model: ir.Model) -> Quantisation | None:
     ):
         return None
     before = sum(1 for _ in model.graph.all_nodes())
-    unused = _removable(model.graph, frozenset())
+    unused = frozenset(_removable(model.graph, frozenset()))
     lifting = Lifting(model)
     _count_dequantised(model, lifting)
     for node in list(_in_order(model.graph)):
@@ -81,7 +81,12 @@ def _stops_gradient(node: ir.Node) -> bool:
     if node.op_type == "QuantizeLinear":
         return not any(v.is_graph_output() for v in node.outputs)
     value = argument(node, 0)
-    return node.op_type != "DequantizeLinear" or value is None or not value.is_graph_input()
+    while node.op_type == "DequantizeLinear" and value is not None:
+        maker = value.producer()
+        if maker is None:
+            return False
+        value = argument(maker, 0)
+    return True
 
 
 def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
@@ -99,7 +104,13 @@ def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
         if node.domain or node.op_type not in _LAYER_OPS:
             continue
         table = node.op_type == "Gather"
-        weights = node.inputs[:1] if table else node.inputs[:3] if node.op_type in ("LSTM", "GRU", "RNN") else node.inputs[:2]
+        weights = (
+            node.inputs[:1]
+            if table
+            else node.inputs[:3]
+            if node.op_type in ("LSTM", "GRU", "RNN")
+            else node.inputs[:2]
+        )
         if not any(_from_integers(v) for v in weights):
             continue
         data = argument(node, 1 if table or _from_integers(argument(node, 0)) else 0)
@@ -113,7 +124,11 @@ def _from_integers(value: ir.Value | None) -> bool:
     if found is not None:
         return DEQUANTISED in found[0].meta
     maker = value.producer() if value is not None else None
-    return maker is not None and maker.op_type == "DequantizeLinear" and constant_array(maker.inputs[0]) is not None
+    return (
+        maker is not None
+        and maker.op_type == "DequantizeLinear"
+        and constant_array(maker.inputs[0]) is not None
+    )
 
 
 def _rewrite(lifting: Lifting, node: ir.Node) -> None:
@@ -127,7 +142,7 @@ def _rewrite(lifting: Lifting, node: ir.Node) -> None:
             along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
             lifting.stand_for(node.outputs[0], node.inputs[0], along, node)
     elif node.op_type == "DynamicQuantizeLinear":
-        if node.inputs[0] is not None:
+        if node.inputs[0] is not None and len(node.outputs) == 3:
             y, scale_value, zero = node.outputs
             lifting.stand_for(y, node.inputs[0], Scale(scale_value, zero), node)
     elif node.op_type == "DequantizeLinear":
@@ -157,27 +172,56 @@ def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node])
     scale, zero = argument(node, form.result), argument(node, form.result + 1)
     if zero is None:
         return
-    new = lifting.node(node, "QuantizeLinear", [lifting.twins[value].value, scale, zero], dtype=zero.dtype or ir.DataType.UINT8)
+    new = lifting.node(
+        node,
+        "QuantizeLinear",
+        [lifting.twins[value].value, scale, zero],
+        dtype=zero.dtype or ir.DataType.UINT8,
+    )
     lifting.replace(value, new)
 
 
-def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> frozenset[ir.Node]:
-    """Nodes that nothing reads, nor anything that is read; those in ``kept`` count as read."""
-    found: set[ir.Node] = set()
+def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> list[ir.Node]:
+    """Nodes that nothing reads, nor anything that is read, readers first; those in ``kept`` count as read."""
+    found: dict[ir.Node, None] = {}
 
     def visit(inside: ir.Graph) -> None:
         for node in reversed(list(inside)):
-            if node in kept:
-                continue
-            read = any(v.is_graph_output() or any(u.node not in found for u in v.uses()) for v in node.outputs)
-            if not read:
-                found.add(node)
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.GRAPH:
-                    if not read:
-                        found.update(attribute.as_graph().all_nodes())
-                    else:
-                        visit(attribute.as_graph())
+            graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+            for part in graphs:
+                visit(part)
+            uses = (use.node for value in node.outputs for use in value.uses())
+            read = any(v.is_graph_output() for v in node.outputs) or any(user not in found for user in uses)
+            if not read and not graphs and node not in kept:
+                found[node] = None
 
     visit(graph)
-    return frozenset(found)
+    return list(found)
+
+
+def warnings(found: Quantisation | None) -> list[tuple[str, str, str | None]]:
+    """Code, message and node of what a reader of a score should know."""
+    if found is None:
+        return []
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(found.layers.items()) if count)
+    rows: list[tuple[str, str, str | None]] = [
+        (
+            "quantised",
+            f"the model is quantised (layers by kind: {kinds or 'none'}); its float form is scored: weights "
+            "are the floats that the numbers stand for, and nothing is rounded",
+            None,
+        )
+    ]
+    if found.activations:
+        kinds = ", ".join(f"{n} {op}" for op, n in sorted(Counter(op for _, op in found.activations).items()))
+        rows.append(
+            (
+                "activations_restored",
+                f"{kinds} put back where the quantised range does what they did",
+                found.activations[0][0],
+            )
+        )
+    if found.left:
+        names = ", ".join(f"{op}: {count}" for op, count in sorted(found.left.items()))
+        rows.append(("quantised_left", f"without a float form, and so without a gradient: {names}", None))
+    return rows

@@ -8,8 +8,8 @@ in between that only move or pick elements are repeated on floats.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +59,7 @@ class Scale:
 
     @property
     def dtype(self) -> ir.DataType:
+        """The type of the floats."""
         return self.scale.dtype or ir.DataType.FLOAT
 
 
@@ -72,10 +73,10 @@ def _key(value: ir.Value) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Twin:
-    """The float that a quantised value was made from."""
+    """The float that a quantised value was made from, and how."""
 
     value: ir.Value
-    key: tuple[Any, ...]
+    scale: Scale
 
 
 @dataclass
@@ -102,7 +103,9 @@ class Lifting:
         """A new initializer, named after what it was made from."""
         name = self._name(like)
         tensor = ir.Tensor(array.astype(dtype.numpy()), dtype=dtype, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
+        value = ir.Value(
+            name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor
+        )
         value.meta[DEQUANTISED] = True
         self.model.graph.register_initializer(value)
         return value
@@ -161,11 +164,11 @@ class Lifting:
         unknown_zero = scale.zero is not None and zero is None
         bounds = None
         if not unknown_zero:
-            kind = quantised.dtype or (scale.zero.dtype if scale.zero is not None else ir.DataType.UINT8)
+            kind = quantised.dtype if scale.zero is None else scale.zero.dtype
             bounds = dropped_activation(value, constant_array(scale.scale), zero, kind)
         if bounds is not None:
             value = self._activation(value, bounds[1], place)
-        self.twins[quantised] = _Twin(value, scale.key())
+        self.twins[quantised] = _Twin(value, scale)
 
     def _activation(self, value: ir.Value, top: float | None, place: ir.Node) -> ir.Value:
         maker = value.producer()
@@ -192,13 +195,28 @@ class Lifting:
             self.lifted[key] = self._lift(value, scale, depth)
         return self.lifted[key]
 
+    def scale_of(self, value: ir.Value | None, zero: ir.Value | None) -> Scale | None:
+        """The scale that a quantised value was made with, where its zero point is ``zero``."""
+        for _ in range(_DEPTH):
+            if value is None or value in self.twins:
+                break
+            node = value.producer()
+            if node is None or node.domain or _MOVES.get(node.op_type) is None:
+                return None
+            value = node.inputs[0]
+        twin = self.twins.get(value) if value is not None else None
+        if twin is None:
+            return None
+        given = replace(twin.scale, zero=zero)
+        return given if given.key() == twin.scale.key() else None
+
     def _lift(self, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
         array = constant_array(value)
         if array is not None:
             return self._constant(value, array, scale)
         twin = self.twins.get(value)
         if twin is not None:
-            return twin.value if twin.key == scale.key() else None
+            return twin.value if twin.scale.key() == scale.key() else None
         node = value.producer()
         if node is None:
             return None
@@ -213,7 +231,7 @@ class Lifting:
 
     def _moved(self, node: ir.Node, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
         """The same operator on floats, where it only moves or picks elements."""
-        if node.domain or node.op_type not in _MOVES or value.index() > 0 and node.op_type != "Split":
+        if node.domain or node.op_type not in _MOVES or (value.index() and node.op_type != "Split"):
             return None
         single = scale.scale.const_value is not None and scale.scale.const_value.size == 1
         if not single and not (scale.scale.const_value is None and node.op_type != "Concat"):
@@ -229,7 +247,13 @@ class Lifting:
         if node.op_type == "Pad":
             inputs = self._padded(node, inputs, scale)
         new = self.node(
-            node, node.op_type, inputs, node.attributes, dtype=scale.dtype, name=node.name, outputs=len(node.outputs)
+            node,
+            node.op_type,
+            inputs,
+            node.attributes,
+            dtype=scale.dtype,
+            name=node.name,
+            outputs=len(node.outputs),
         )
         maker = new.producer()
         assert maker is not None
@@ -252,14 +276,16 @@ class Lifting:
         return [*inputs, *[None] * (2 - len(inputs)), padding, *inputs[3:]]
 
     def _clamped(self, node: ir.Node, scale: Scale, depth: int) -> ir.Value | None:
-        """Clip on integers: a Relu where its lower bound is the zero point; otherwise only a narrower type."""
+        """Clip on integers: a Relu where its lower bound is the zero point, else a narrower type."""
         if node.domain or node.op_type != "Clip":
             return None
         value = self.lift(node.inputs[0], scale, depth + 1)
         if value is None or len(node.inputs) < 2:
             return value
         low, zero = constant_array(node.inputs[1]), constant_array(scale.zero)
-        offset = 0 if scale.zero is None else None if zero is None or zero.size != 1 else int(zero.reshape(-1)[0])
+        offset = (
+            0 if scale.zero is None else None if zero is None or zero.size != 1 else int(zero.reshape(-1)[0])
+        )
         if low is None or offset is None or low.size != 1 or int(low.reshape(-1)[0]) != offset:
             return value
         producer = value.producer()

@@ -27,11 +27,13 @@ def dequantise(x: Array, scale: Array, zero: Array | None, axis: int = 1, block:
     if scale.dtype.kind in "iub" or (scale.size > 1 and not -x.ndim <= axis < x.ndim):
         return None
     factors = _spread(scale, x, axis, block)
-    shifts = np.float32(0) if zero is None else _spread(zero, x, axis, block)
+    shifts = np.zeros((), np.float32) if zero is None else _spread(zero, x, axis, block)
     if factors is None or shifts is None:
         return None
     exact = np.float64 if x.dtype.itemsize > 2 else np.float32  # biases of 32 bits
-    return ((x.astype(exact) - shifts.astype(exact)).astype(np.float32) * factors).astype(np.float32)
+    shifted: Array = x.astype(exact) - shifts.astype(exact)
+    floats: Array = shifted.astype(np.float32) * factors
+    return floats
 
 
 def _spread(values: Array, x: Array, axis: int, block: int) -> Array | None:
@@ -43,7 +45,9 @@ def _spread(values: Array, x: Array, axis: int, block: int) -> Array | None:
     if block > 0:
         if values.ndim != x.ndim or values.shape[axis] != -(-size // block):
             return None
-        others = [(a, b) for i, (a, b) in enumerate(zip(values.shape, x.shape, strict=True)) if i != axis % x.ndim]
+        others = [
+            (a, b) for i, (a, b) in enumerate(zip(values.shape, x.shape, strict=True)) if i != axis % x.ndim
+        ]
         if any(a != b for a, b in others):
             return None
         return np.take(values, np.arange(size) // block, axis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -72,8 +71,10 @@ def scale_at(node: ir.Node, index: int, axis: int = 1) -> Scale | None:
     return None if scale is None else Scale(scale, argument(node, index + 1), axis)
 
 
-def float_of(lifting: Lifting, value: ir.Value | None, scale: Scale | None, place: ir.Node) -> ir.Value | None:
-    """The float of an operand: what it was made from, or a DequantizeLinear on what is an integer by nature."""
+def float_of(
+    lifting: Lifting, value: ir.Value | None, scale: Scale | None, place: ir.Node
+) -> ir.Value | None:
+    """The float of an operand: what it was made from, or a DequantizeLinear on a true integer."""
     if value is None or scale is None:
         return None
     found = lifting.lift(value, scale)
@@ -141,7 +142,9 @@ def _bias(lifting: Lifting, node: ir.Node, bias: ir.Value) -> ir.Value | None:
     scale = (alpha * x.astype(np.float32).reshape(()) * w.astype(np.float32)).astype(np.float32)
     floats = dequantise(numbers, scale, None, -1)
     dtype = node.inputs[1].dtype if node.inputs[1] is not None else None
-    return None if floats is None else lifting.constant(bias.name or "bias", floats, dtype or ir.DataType.FLOAT)
+    return (
+        None if floats is None else lifting.constant(bias.name or "bias", floats, dtype or ir.DataType.FLOAT)
+    )
 
 
 def _same_softmax(lifting: Lifting, node: ir.Node) -> bool:
@@ -207,7 +210,11 @@ def matmul_integer_to_float(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 def matmul_nbits(lifting: Lifting, node: ir.Node) -> ir.Value | None:
     """MatMulNBits(A, B, scales, zero points, group index, bias): B has N rows of K numbers of a few bits."""
-    x, packed, scales = argument(node, 0), constant_array(argument(node, 1)), constant_array(argument(node, 2))
+    x, packed, scales = (
+        argument(node, 0),
+        constant_array(argument(node, 1)),
+        constant_array(argument(node, 2)),
+    )
     zeros = constant_array(argument(node, 3))
     unknown = argument(node, 3) is not None and zeros is None
     if x is None or packed is None or scales is None or unknown or argument(node, 4) is not None:
@@ -252,12 +259,14 @@ def dynamic_quantize_lstm(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 def _gates(numbers: Array | None, scale: Array | None, zero: Array | None) -> Array | None:
     """Floats in LSTM's own order; scales are by direction, or by direction and gate row."""
-    if numbers is None or scale is None or numbers.ndim != 3 or not 0 < scale.size < math.inf:
+    if numbers is None or scale is None or numbers.ndim != 3:
         return None
     directions, _, gates = numbers.shape
     parts = []
     for d in range(directions):
-        if scale.size not in (directions, directions * gates) or (zero is not None and zero.size != scale.size):
+        if scale.size not in (directions, directions * gates) or (
+            zero is not None and zero.size != scale.size
+        ):
             return None
         own = scale.reshape(directions, -1)[d]
         floats = dequantise(numbers[d], own, None if zero is None else zero.reshape(directions, -1)[d], -1)

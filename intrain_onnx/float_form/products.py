@@ -23,23 +23,18 @@ def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
     """The float form of MatMulInteger or ConvInteger with what scales its result."""
     convolution = node.op_type == "ConvInteger"
     operands = [_Operand.of(lifting, node, i) for i in (0, 1)]
-    wanted = [o.scale for o in operands if o.scale is not None]
-    chain = _Chain(node.outputs[0], wanted)
+    spatial = max(len(operands[1].shape) - 2, 0) if convolution else 0
+    chain = _Chain(node.outputs[0], spatial, [o.scale for o in operands if o.is_scaled_by_the_graph])
     if not chain.follow() or chain.missing:
         return None
-    factor = chain.constant if chain.constant is not None else np.array(1, np.float32)
-    values: list[ir.Value | None] = []
+    factor = chain.constant
     for operand in operands:
-        if operand.scale is not None:
-            values.append(operand.value)
-        elif operand.numbers is not None and (factor.size == 1 or operand.index == 1):
-            axis = 0 if convolution and operand.index == 1 else -1
-            scale = lifting.constant(f"{operand.name}.scale", factor)
-            values.append(lifting.lift(argument(node, operand.index), Scale(scale, argument(node, operand.index + 2), axis)))
-            factor = np.array(1, np.float32)
-        else:
-            return None
-    if any(v is None for v in values) or factor.size != 1 or factor.reshape(()) != 1:
+        factor = factor / operand.constant_scale
+    values = [
+        _float_operand(lifting, node, operand, factor, 0 if convolution else -1) for operand in operands
+    ]
+    unscaled = all(o.value is not None for o in operands) and not np.allclose(factor, 1)
+    if unscaled or any(v is None for v in values):
         return None
     result = chain.value
     bias = _bias_behind(result) if convolution else None
@@ -54,9 +49,22 @@ def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
     return new
 
 
+def _float_operand(
+    lifting: Lifting, node: ir.Node, operand: _Operand, factor: Array, axis: int
+) -> ir.Value | None:
+    """What was quantised, or the numbers times the scale that is left for them."""
+    if operand.value is not None:
+        return operand.value
+    if operand.numbers is None or (operand.index == 0 and factor.size > 1):
+        return None
+    scale = lifting.constant(f"{operand.name}.scale", factor)
+    zero = argument(node, operand.index + 2)
+    return lifting.lift(argument(node, operand.index), Scale(scale, zero, axis))
+
+
 @dataclass(frozen=True, slots=True)
 class _Operand:
-    """One side of a product: made from a float by a scale in the graph, or constant numbers."""
+    """One side of a product: made from a float by a scale, or constant numbers."""
 
     index: int
     name: str
@@ -73,15 +81,35 @@ class _Operand:
         numbers = constant_array(given)
         return cls(index, name, value, scale.scale if scale is not None else None, numbers)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.numbers.shape if self.numbers is not None else ()
+
+    @property
+    def is_scaled_by_the_graph(self) -> bool:
+        return self.scale is not None and constant_array(self.scale) is None
+
+    @property
+    def constant_scale(self) -> Array:
+        array = constant_array(self.scale) if self.value is not None else None
+        return np.ones(1, np.float32) if array is None else array.astype(np.float32).reshape(-1)
+
 
 @dataclass
 class _Chain:
-    """Cast and multiplications behind a product, up to the last that belongs to its scales."""
+    """Cast and multiplications behind a product, up to the last that belongs to its scales.
+
+    Attributes:
+        value: the last result.
+        spatial: axes behind that of the output channels.
+        missing: scales of the graph that are still to come.
+        constant: product of the constant ones, along the output channels.
+    """
 
     value: ir.Value
-    missing: list[ir.Value]
-    constant: Array | None = None
-    seen: list[ir.Value] = field(default_factory=list)
+    spatial: int
+    missing: list[ir.Value | None]
+    constant: Array = field(default_factory=lambda: np.ones(1, np.float32))
 
     def follow(self) -> bool:
         """Go on while the only reader scales; False where the result is not even cast to float."""
@@ -89,23 +117,26 @@ class _Chain:
         if cast is None or not ir.DataType(cast.attributes["to"].as_int()).is_floating_point():
             return False
         self.value = cast.outputs[0]
-        while (node := _only_reader(self.value, "Mul")) is not None:
+        constants = 0
+        while (node := _only_reader(self.value, "Mul")) is not None and (self.missing or not constants):
             other = node.inputs[1] if node.inputs[0] is self.value else node.inputs[0]
-            factors = _factors(other)
-            if factors is None:
+            factors = _factors(other, self.spatial)
+            if factors is None or not self._take(factors):
                 break
-            graph_scales = [f for f in factors if isinstance(f, ir.Value)]
-            if any(not any(s is m for m in self.missing) for s in graph_scales):
-                break
-            if not self.missing and self.constant is not None:
-                break  # both scales are there: this one belongs to the network
-            for found in graph_scales:
-                self.missing.remove(found)
-            for array in factors:
-                if not isinstance(array, ir.Value):
-                    flat = array.astype(np.float32).reshape(-1)
-                    self.constant = flat if self.constant is None else self.constant * flat
+            constants += any(not isinstance(f, ir.Value) for f in factors)
             self.value = node.outputs[0]
+        return True
+
+    def _take(self, factors: list[ir.Value | Array]) -> bool:
+        scales = [f for f in factors if isinstance(f, ir.Value)]
+        arrays = [f for f in factors if not isinstance(f, ir.Value)]
+        along = all(a.size == 1 or a.shape[: a.ndim - self.spatial][-1:] == (a.size,) for a in arrays)
+        if not along or any(scales.count(s) > self.missing.count(s) for s in scales):
+            return False
+        for scale in scales:
+            self.missing.remove(scale)
+        for array in arrays:
+            self.constant = self.constant * array.astype(np.float32).reshape(-1)
         return True
 
 
@@ -117,7 +148,7 @@ def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
     return node if node.op_type == op_type and not node.domain else None
 
 
-def _factors(value: ir.Value | None, depth: int = 0) -> list[ir.Value | Array] | None:
+def _factors(value: ir.Value | None, spatial: int, depth: int = 0) -> list[ir.Value | Array] | None:
     """The constants and the dynamic scales whose product a value is."""
     if value is None or depth > 8:
         return None
@@ -130,10 +161,13 @@ def _factors(value: ir.Value | None, depth: int = 0) -> list[ir.Value | Array] |
     if node.op_type == "DynamicQuantizeLinear":
         return [value]
     if node.op_type in _VIEWS:
-        return _factors(node.inputs[0], depth + 1)
+        array = constant_array(node.inputs[0])
+        if array is not None:  # reshaped to broadcast along the output channels
+            return [array.reshape(array.size, *[1] * spatial)] if array.dtype.kind == "f" else None
+        return _factors(node.inputs[0], spatial, depth + 1)
     if node.op_type != "Mul":
         return None
-    parts = [_factors(v, depth + 1) for v in node.inputs]
+    parts = [_factors(v, spatial, depth + 1) for v in node.inputs]
     return None if parts[0] is None or parts[1] is None else [*parts[0], *parts[1]]
 
 
@@ -150,5 +184,10 @@ def _bias_behind(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
     if len(shape) != 1 or len(found[1]) != 1 or found[1][0].op_type != "Reshape":
         return None
     target = constant_array(found[1][0].inputs[1])
-    along = target is not None and target.size >= 3 and list(target[2:]) == [1] * (target.size - 2) and target[0] == 1
+    along = (
+        target is not None
+        and target.size >= 3
+        and list(target[2:]) == [1] * (target.size - 2)
+        and target[0] == 1
+    )
     return (found[0], node.outputs[0]) if along else None
