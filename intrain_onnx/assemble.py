@@ -75,6 +75,7 @@ def report(
     heads: Sequence[Head],
     absorbed: Sequence[str],
     constants: int,
+    dequantised: int,
     config: ScoreConfig,
     used: Signature,
     batched: bool,
@@ -108,7 +109,7 @@ def report(
         "layers": [_layer(s) for s in result.layers],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
         "depth_profile": _depth_profile(result),
-        "nodes": _fates(original, prepared_layers, result, absorbed, constants),
+        "nodes": _fates(original, prepared_layers, result, absorbed, constants, dequantised),
         "parity": _parity(compared),
         "warnings": [dict(row) for row in warnings],
         "timings_s": {name: round(value, 4) for name, value in seconds.items()}
@@ -226,7 +227,12 @@ def _depth_profile(result: Score) -> list[dict[str, Any]]:
 
 
 def _fates(
-    original: LayerMap, prepared: LayerMap, result: Score, absorbed: Sequence[str], constants: int
+    original: LayerMap,
+    prepared: LayerMap,
+    result: Score,
+    absorbed: Sequence[str],
+    constants: int,
+    dequantised: int,
 ) -> dict[str, int]:
     """Every node of the file has one fate, and they add up to the total."""
     kept = {s.layer.name: s.status for s in result.layers}
@@ -234,7 +240,7 @@ def _fates(
     for layer in original.layers:
         status = kept.get(layer.name, "cut_off")
         layers[status] += 1 + (layer.output != layer.node_output)
-    total = original.nodes + constants
+    total = original.nodes + constants + dequantised
     unused = original.nodes - len(original.live) - original.fixed
     cut = len(original.live - prepared.live) - len(absorbed)
     fates = {
@@ -246,6 +252,7 @@ def _fates(
         "absorbed": len(absorbed),
         "cut_off": cut,
         "constant": constants + original.fixed,
+        "dequantised": dequantised,
         "unused": unused,
     }
     return {"total": total, **fates, "structural": total - sum(fates.values())}

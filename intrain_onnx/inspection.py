@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx import assemble, graph, rewrite, signature
+from intrain_onnx import assemble, float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import load
@@ -52,26 +52,32 @@ def inspect(
         rewrite.normalise(model)
         single = signature.resolve(model, config, batch=1)
         known = rewrite.infer_shapes(model, single)
+        missing = unsupported(model)
+        quantisation = rewrite.use_float_form(model, single)
         layers = graph.analyse(model)
     except IntrainError as error:
         error.at(path=path)
         raise
     warnings = [dict(zip(("code", "message", "node"), row, strict=True)) for row in loaded.warnings]
-    warnings += static_warnings(model, layers, shapes_known=known)
+    warnings += static_warnings(model, layers, quantisation, shapes_known=known)
     data = {
         "model": assemble.describe(loaded, model, layers, single),
         "layers": [_layer(layer) for layer in layers.layers],
-        "unsupported_ops": unsupported(model),
+        "unsupported_ops": missing,
         "warnings": warnings,
     }
     return Inspection(data)
 
 
 def static_warnings(
-    model: ir.Model, layers: graph.LayerMap, *, shapes_known: bool = True
+    model: ir.Model,
+    layers: graph.LayerMap,
+    quantisation: float_form.Quantisation | None = None,
+    *,
+    shapes_known: bool = True,
 ) -> list[dict[str, Any]]:
     """What a user should know before reading a score."""
-    rows: list[dict[str, Any]] = []
+    rows = [_warning(*row) for row in float_form.warnings(quantisation)]
     folded = folded_batch_norms(model, layers)
     if folded:
         rows.append(

@@ -168,15 +168,18 @@ class _Scoring:
             constants = rewrite.normalise(model)
             single = signature.resolve(model, config, batch=1)
             known = rewrite.infer_shapes(model, single)
-            original = graph.analyse(model)
         for code, message, node in loaded.warnings:
             self.warnings.add(code, message, node)
-        self.warnings.rows += inspection.static_warnings(model, original, shapes_known=known)
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("convert", 0.1):
             described = assemble.describe(loaded, model, original, single)
             prepared = prepare(model, config)
+            quantisation = rewrite.use_float_form(model, single)
+            original = graph.analyse(model)
+            self.warnings.rows += inspection.static_warnings(
+                model, original, quantisation, shapes_known=known
+            )
             prepared.module.to(self.device)
         traces, batched, used = self._runs(model, prepared)
         with self._step("score", 0.98):
@@ -194,6 +197,7 @@ class _Scoring:
                 constants=constants,
                 config=config,
                 used=used,
+                dequantised=max(quantisation.removed, 0) if quantisation is not None else 0,
                 batched=batched,
                 traces=traces,
                 compared=compared,

@@ -14,6 +14,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.errors import LimitError, UnsupportedError
+from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
+from intrain_onnx.float_form.numbers import dequantise
 from intrain_onnx.fold import fold_made_weights
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
@@ -48,6 +50,7 @@ _NOT_DIFFERENTIABLE = frozenset(
         "Sign",
         "OneHot",
         "Unique",
+        "QuantizeLinear",
     ]
 )
 
@@ -110,6 +113,7 @@ def _name_literal(value: ir.Value) -> None:
 
 def _fold_weight_makers(model: ir.Model) -> None:
     """Make ConstantOfShape and DequantizeLinear of constants initializers, so that they can be trained."""
+    tied: dict[tuple[Any, ...], ir.Value] = {}
     for node in list(model.graph.all_nodes()):
         if node.domain or node.outputs[0].is_graph_output():
             continue
@@ -120,15 +124,21 @@ def _fold_weight_makers(model: ir.Model) -> None:
         else:
             continue
         if array is not None:
-            _replace_by_initializer(model, node, array)
+            new = _initializer_instead(model, node, array)
+            if node.op_type == "DequantizeLinear":
+                new.meta[DEQUANTISED] = True
+                new = tied.setdefault(
+                    (*node.inputs, *((n, a.value) for n, a in node.attributes.items())), new
+                )
+            node.outputs[0].replace_all_uses_with(new)
+            _remove(node)
 
 
-def _replace_by_initializer(model: ir.Model, node: ir.Node, array: np.ndarray[Any, Any]) -> None:
+def _initializer_instead(model: ir.Model, node: ir.Node, array: np.ndarray[Any, Any]) -> ir.Value:
     old = node.outputs[0]
     new = _new_initializer(model, old.name or name_of(node), array)
     new.meta.update(old.meta)
-    old.replace_all_uses_with(new)
-    _remove(node)
+    return new
 
 
 def _remove(node: ir.Node) -> None:
@@ -164,24 +174,14 @@ def _constant_of_shape(node: ir.Node) -> np.ndarray[Any, Any] | None:
 
 def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
     x, scale = constant_array(node.inputs[0]), constant_array(node.inputs[1])
-    zero = constant_array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    if x is None or scale is None or x.size < 2 or scale.dtype.kind not in "f":
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    zero = constant_array(given)
+    if x is None or scale is None or x.size < 2 or (given is not None and zero is None):
         return None
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
     block = node.attributes["block_size"].as_int() if "block_size" in node.attributes else 0
-
-    def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if values.size == 1:
-            return values.reshape(())
-        if block:
-            return np.take(np.repeat(values, block, axis), np.arange(x.shape[axis]), axis)
-        return values.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-
-    shifted = x.astype(np.float32)
-    if zero is not None:
-        shifted = shifted - spread(zero.astype(np.float32))
-    result: np.ndarray[Any, Any] = (shifted * spread(scale.astype(np.float32))).astype(np.float32)
-    return result
+    floats = dequantise(x, scale, zero, axis, block)
+    return None if floats is None else floats.astype(scale.dtype)
 
 
 def infer_shapes(model: ir.Model, signature: Signature) -> bool:
@@ -209,6 +209,21 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
         )
     finally:
         logger.disabled = silent
+
+
+def use_float_form(model: ir.Model, signature: Signature) -> Quantisation | None:
+    """Give a quantised model its float form, with shapes inferred anew; None where nothing is quantised.
+
+    Requires: a normalised model with shapes inferred.
+
+    Raises:
+        LimitError: the floats do not fit into memory.
+    """
+    found = to_float(model)
+    if found is not None:
+        fold_made_weights(model)
+        infer_shapes(model, signature)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ LAYERS = [
     {"values", "roles", "versions", "reference_worker"},
     {"config", "memory", "wire", "functions", "external", "inline", "ops.limits"},
     {"payload", "graph", "ops"},
-    {"structure", "signature", "stats", "scoring", "arrays"},
+    {"structure", "signature", "float_form", "stats", "scoring", "arrays"},
     {"load", "rewrite", "convert", "interpreter"},
     {
         "assemble",
@@ -45,7 +45,7 @@ LAYERS = [
 ]
 NO_TORCH = {
     "errors", "config", "cli", "__init__", "__main__",
-    "load", "external", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
+    "load", "external", "float_form", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
     "wire", "graph", "roles", "structure_key", "values", "versions", "reference", "reference_worker",
     "rewrite", "signature", "operators",
     "scoring", "trace", "report", "assemble", "inspection", "render",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.float_form.lifting import DEQUANTISED, Kind, Lifting, Scale
 from intrain_onnx.float_form.operators import QLINEAR, REWRITES, argument, integer, scale_at
 from intrain_onnx.float_form.products import integer_product
@@ -51,11 +52,15 @@ def to_float(model: ir.Model) -> Quantisation | None:
 
     Returns:
         None, with nothing changed, where nothing in the model is quantised.
+
+    Raises:
+        LimitError: the floats do not fit into memory.
     """
     if not any(_is_quantised(node) for node in model.graph.all_nodes()) and not any(
         DEQUANTISED in value.meta for value in model.graph.initializers.values()
     ):
         return None
+    memory.require_for_weights(_float_bytes(model))
     before = sum(1 for _ in model.graph.all_nodes())
     unused = frozenset(_removable(model.graph, frozenset()))
     lifting = Lifting(model)
@@ -70,6 +75,16 @@ def to_float(model: ir.Model) -> Quantisation | None:
     left = Counter(n.op_type for n in model.graph.all_nodes() if _is_quantised(n) and _stops_gradient(n))
     after = sum(1 for _ in model.graph.all_nodes())
     return Quantisation(dict(lifting.layers), tuple(lifting.activations), dict(left), before - after)
+
+
+def _float_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers as float32; packed bytes count as the numbers in them."""
+    packed: dict[ir.Value | None, int] = {}
+    for node in model.graph.all_nodes():
+        if node.op_type == "MatMulNBits":
+            packed[argument(node, 1)] = max(8 // max(integer(node, "bits", 4), 1), 1)
+    tensors = ((v, v.const_value) for v in model.graph.initializers.values())
+    return sum(4 * t.size * packed.get(v, 1) for v, t in tensors if t is not None)
 
 
 def _is_quantised(node: ir.Node) -> bool:

@@ -23,16 +23,17 @@ from intrain_onnx.values import VIEW_OPS, constant_array
 
 _CLIP_TOPS = (6.0, 1.0)
 _MAKERS = frozenset(
-    "Conv ConvTranspose Gemm MatMul Add Sub Mul Div Sum BatchNormalization InstanceNormalization "
-    "LayerNormalization GroupNormalization".split()
+    ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Sum"]
+    + ["BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"]
 )
 _NEVER_NEGATIVE = frozenset(
-    "Relu Sigmoid HardSigmoid Softmax Softplus Abs Exp Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split()
+    ["Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"]
+    + ["ReduceL1", "ReduceL2", "ReduceSumSquare"]
 )
 _IF_OPERANDS_ARE = VIEW_OPS | frozenset(
-    "MaxPool AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceMin ReduceSum Add Mul Div "
-    "Sum Min Mean Concat Dropout Where Gather Slice Split Expand Tile DepthToSpace SpaceToDepth Conv MatMul "
-    "Gemm".split()
+    ["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceMin"]
+    + ["ReduceSum", "Add", "Mul", "Div", "Sum", "Min", "Mean", "Concat", "Dropout", "Where", "Gather"]
+    + ["Slice", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Conv", "MatMul", "Gemm"]
 )
 """Sums and products of numbers of which none is negative, and what picks or moves elements."""
 
