@@ -196,6 +196,12 @@ def test_batch_norm_kept_or_folded_by_the_exporter_gives_one_architecture_score(
     assert keys(kept) == keys(folded)
 
 
+@pytest.mark.parametrize("network", ["pytorch_resnet", "pytorch_encoder"])
+def test_both_exporters_of_pytorch_give_one_architecture_score(network: str) -> None:
+    a, b = (scored(sample(f"{network}_{exporter}")) for exporter in ("torchscript", "dynamo"))
+    same(a, b, rel=1e-5)
+
+
 def test_under_checkpoint_the_two_exports_compute_the_same_activations() -> None:
     """The norm stands between, so the layers differ by its scale for each channel, and PR with it."""
     kept, folded = (scored(sample(f"pytorch_resnet_{name}"), "checkpoint") for name in ("training", "dynamo"))

@@ -214,9 +214,7 @@ NETWORKS: dict[str, Callable[[Network, Tensor], Tensor]] = {
     "jax_mixer": mixer,
     "pytorch_encoder_dynamo": encoder,
 }
-CASES = [(name, protocol, 0) for protocol in ("checkpoint", "architecture") for name in NETWORKS]
-# With this seed an input of a ReLU crosses its kink in float32 under `architecture` too.
-CASES.append(("pytorch_resnet_torchscript", "architecture", 2))
+CASES = [(name, protocol) for protocol in ("checkpoint", "architecture") for name in NETWORKS]
 RELUS = ("Relu", "Clip")
 
 
@@ -265,9 +263,9 @@ class Case:
         return {n for n, g in largest.items() if g < 1e-12 * max(largest.values())}
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    name, protocol, seed = request.param
+    name, protocol = request.param
     path = SAMPLES / f"{name}.onnx"
     proto = onnx.load(path)
     caught: list[tuple[tuple[Any, ...], torch.Generator]] = []
@@ -276,7 +274,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         caught.append((arguments, copied(arguments[5])))
         return probe.probe(*arguments)
 
-    config = ScoreConfig.for_protocol(protocol, seed=seed, seeds=1, threads=1, device="cpu", parity=False)
+    config = ScoreConfig.for_protocol(protocol, seeds=1, threads=1, device="cpu", parity=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "probe", SimpleNamespace(probe=spy))
         report = pipeline.score(path, config)
@@ -327,7 +325,10 @@ def test_every_parameter_has_the_health_of_float64(case: Case) -> None:
 
 
 def test_float32_takes_the_other_side_of_a_kink_only_within_round_off(case: Case) -> None:
-    """A handful of some 500,000 inputs of ReLUs, and those hardly off the kink."""
+    """A handful of some 500,000 inputs of ReLUs, and those hardly off the kink.
+
+    One does in the Keras sample under `checkpoint`: it moves the health of a tensor by up to 1e-3.
+    """
     assert len(case.same_side.crossed) <= 5
     assert all(abs(x) < 1e-5 for x in case.same_side.crossed)
 
