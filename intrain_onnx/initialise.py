@@ -6,7 +6,6 @@ fills, drawn in the canonical layout: names, node order and the layout in the fi
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from intrain_onnx.graph import Layer, LayerMap, Slot, Weight
 from intrain_onnx.interpreter import Observer, Samples, run
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 from intrain_onnx.rewrite import FreeNorm
+from intrain_onnx.rng import generator_for
 from intrain_onnx.values import Step
 
 _PRELU_SLOPE = 0.25
@@ -27,12 +27,6 @@ _TABLE_STD = 0.02
 def parameters(module: fx.GraphModule) -> dict[str, nn.Parameter]:
     """The module's parameters by ONNX name."""
     return {name: module.get_parameter(path) for name, path in module.meta["parameters"].items()}
-
-
-def generator_for(seed: int, key: str) -> torch.Generator:
-    """The generator of one tensor: the same for the same seed and structural position."""
-    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[Step]) -> Tensor:

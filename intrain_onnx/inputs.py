@@ -13,6 +13,7 @@ from intrain_onnx.convert import torch_dtype
 from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.interpreter import Samples
 from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.rng import generator_for
 from intrain_onnx.signature import InputSpec, Signature, sampling_rate
 from intrain_onnx.trace import LossTerm
 
@@ -21,6 +22,9 @@ def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
     """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+
+    Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
+    layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
 
     Raises:
         LimitError: the shape of an input has more elements than the limit.
@@ -31,18 +35,23 @@ def draw(
         except LimitError as error:
             error.message = f"input {spec.name!r}: {error.message}"
             raise
-    return [_draw(spec, generator, half_as_float).to(device) for spec in signature.inputs]
+    seed = generator.initial_seed()
+    return [
+        _draw(spec, generator_for(seed, f"input {spec.number}"), half_as_float).to(device)
+        for spec in signature.inputs
+    ]
 
 
 def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
     dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
-    if spec.kind == "noise":
-        if spec.channels_last:  # the same noise as the same network in NCHW gets
-            n, h, w, c = spec.shape
-            return torch.randn(n, c, h, w, generator=generator).permute(0, 2, 3, 1).contiguous().to(dtype)
-        return torch.randn(spec.shape, generator=generator).to(dtype)
-    if spec.kind == "ids":
-        return torch.randint(0, max(spec.high, 1), spec.shape, generator=generator).to(dtype)
+    if spec.kind in ("noise", "ids"):
+        order = _canonical_axes(spec)
+        shape = [spec.shape[axis] for axis in order]
+        if spec.kind == "noise":
+            drawn = torch.randn(shape, generator=generator)
+        else:
+            drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
+        return drawn.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous().to(dtype)
     if spec.kind == "positions":
         steps = torch.arange(spec.shape[-1] if spec.shape else 1) % max(spec.high, 1)
         return steps.expand(spec.shape).to(dtype).contiguous()
@@ -51,6 +60,14 @@ def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> T
 
 def _constant(spec: InputSpec) -> int:
     return sampling_rate() if spec.kind == "sampling_rate" else 1
+
+
+def _canonical_axes(spec: InputSpec) -> list[int]:
+    """The input's axes as the canonical layout has them: samples, channels, space."""
+    if spec.channels_last:
+        return [0, 3, 1, 2]
+    first = spec.batch_axis or 0
+    return [first, *(axis for axis in range(len(spec.shape)) if axis != first)] if spec.shape else []
 
 
 def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]:
@@ -73,23 +90,31 @@ def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Ten
 
 
 def synthetic_loss(
-    outputs: Sequence[list[Tensor]], names: Sequence[str], samples: int, generator: torch.Generator
+    outputs: Sequence[list[Tensor]],
+    names: Sequence[str],
+    samples: int,
+    generator: torch.Generator,
+    *,
+    channels_last: bool = False,
 ) -> tuple[Tensor, list[LossTerm]]:
     """Sum over the outputs of cross-entropy with random labels, or of mean squared error to noise.
 
     An output of shape (samples, classes), trailing axes of size one aside, is taken for logits; every
-    other one is compared with N(0, 1) noise of its shape. Both are means over their elements.
+    other one is compared with N(0, 1) noise of its shape, drawn channels first also where the graph has
+    images channels last. Both are means over their elements. Each output has a generator of its own, from
+    the seed of the one given.
 
     Raises:
         UnsupportedError: no output passes a gradient.
     """
     total: Tensor | None = None
     terms = []
-    for name, parts in zip(names, outputs, strict=True):
+    for index, (name, parts) in enumerate(zip(names, outputs, strict=True)):
         joined = _join(parts)
         if joined is None or not joined.requires_grad or not joined.numel():
             continue
-        loss, kind = _term(joined, samples, generator)
+        own = generator_for(generator.initial_seed(), f"target {index}")
+        loss, kind = _term(joined, samples, own, channels_last)
         terms.append(LossTerm(name, kind, tuple(joined.shape), loss.detach().item()))
         total = loss if total is None else total + loss
     if total is None:
@@ -112,13 +137,19 @@ def _join(parts: list[Tensor]) -> Tensor | None:
     return torch.cat(parts)
 
 
-def _term(output: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, str]:
+def _term(
+    output: Tensor, samples: int, generator: torch.Generator, channels_last: bool
+) -> tuple[Tensor, str]:
     shape = output.shape
     if len(shape) >= 2 and shape[0] == samples and shape[1] > 1 and output.numel() == samples * shape[1]:
         logits = output.reshape(samples, shape[1])
         labels = torch.randint(0, shape[1], (samples,), generator=generator)
         return functional.cross_entropy(logits, labels.to(output.device)), "cross_entropy"
-    target = torch.randn(shape, generator=generator).to(output)
+    if channels_last and len(shape) == 4:
+        n, h, w, c = shape
+        target = torch.randn(n, c, h, w, generator=generator).permute(0, 2, 3, 1).to(output)
+    else:
+        target = torch.randn(shape, generator=generator).to(output)
     return functional.mse_loss(output, target), "mean_squared_error"
 
 

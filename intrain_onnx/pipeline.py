@@ -16,7 +16,9 @@ from torch import Tensor, fx
 
 from intrain_onnx import (
     assemble,
+    canonical,
     convert,
+    float_form,
     graph,
     initialise,
     inputs,
@@ -137,6 +139,7 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     norms: list[rewrite.FreeNorm] = []
     if config.batch_norm == "fold":
         absorbed = rewrite.absorb_batch_norm(model, graph.analyse(model))
+        absorbed += canonical.absorb_affine_chains(model, graph.analyse(model))
     if config.calibrate:
         rewrite.own_biases(model, graph.analyse(model))
         norms = rewrite.own_norms(model)
@@ -173,13 +176,13 @@ class _Scoring:
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("convert", 0.1):
-            described = assemble.describe(loaded, model, original, single)
-            prepared = prepare(model, config)
             quantisation = rewrite.use_float_form(model, single)
             original = graph.analyse(model)
             self.warnings.rows += inspection.static_warnings(
                 model, original, quantisation, shapes_known=known
             )
+            described = assemble.describe(loaded, model, original, single)
+            prepared = prepare(model, config)
             prepared.module.to(self.device)
         traces, batched, used = self._runs(model, prepared)
         with self._step("score", 0.98):
@@ -195,9 +198,9 @@ class _Scoring:
                 heads=prepared.heads,
                 absorbed=prepared.absorbed,
                 constants=constants,
+                dequantised=max(quantisation.removed, 0) if quantisation is not None else 0,
                 config=config,
                 used=used,
-                dequantised=max(quantisation.removed, 0) if quantisation is not None else 0,
                 batched=batched,
                 traces=traces,
                 compared=compared,
@@ -248,6 +251,7 @@ class _Scoring:
                 [v.name or "" for v in model.graph.outputs],
                 samples,
                 partial(parity.response_to_round_off, module, drawn),
+                float_form.output_steps(model),
             )
         if compared.ok is False:
             self.warnings.add("parity", f"differs from onnxruntime: {compared.reason}")
@@ -300,6 +304,7 @@ class _Scoring:
                 used.batch,
                 generator,
                 seed,
+                channels_last=any(spec.channels_last for spec in used.inputs),
             )
 
     def _second(self, prepared: Prepared) -> fx.GraphModule:

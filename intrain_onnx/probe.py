@@ -30,6 +30,8 @@ def probe(
     samples: int,
     generator: torch.Generator,
     seed: int = 0,
+    *,
+    channels_last: bool = False,
 ) -> Trace:
     """Run the module forward and backward once and measure on the way.
 
@@ -44,6 +46,7 @@ def probe(
         samples: number of samples in ``inputs``.
         generator: draws labels and targets.
         seed: of the run, for the record.
+        channels_last: the graph has its images channels last.
 
     Raises:
         NumericalError: an activation, the loss or a gradient is not finite; names where it began.
@@ -61,7 +64,9 @@ def probe(
             outputs = run(module, inputs, observers)
             for observer in observers.values():
                 observer.finish()
-            loss, terms = synthetic_loss(outputs, output_names, samples, generator)
+            loss, terms = synthetic_loss(
+                outputs, output_names, samples, generator, channels_last=channels_last
+            )
         if not math.isfinite(loss.item()):
             raise _NotFiniteError
     except _NotFiniteError:

@@ -125,11 +125,10 @@ def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
 def intrain(geometric_capacity: float, optimization_resilience: float, layers: int) -> float:
     """Gamma * (1 + o) / log(L + 1). Source: arXiv 2606.18676.
 
-    Raises:
-        ValueError: there is no layer.
+    Without a layer there is nothing that could be trained, and the score is 0, as its first factor is.
     """
     if layers < 1:
-        raise ValueError("a network without layers has no score")
+        return 0.0
     return geometric_capacity * (1.0 + optimization_resilience) / math.log(layers + 1)
 
 
@@ -137,17 +136,18 @@ def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Sco
     """Combine the runs. Which layers and tensors count is decided over all runs together.
 
     Raises:
-        UnsupportedError: no canonical layer, none that a gradient reaches, or none with two rows.
+        UnsupportedError: no canonical layer, none with a path to the loss, or none with two rows. A network
+            whose layers have a path but are all dead scores 0.
     """
     statuses = {name: _parameter_status(name, slot, layers, traces) for name, slot in layers.slots.items()}
     layer_scores = tuple(_layer_score(layer, traces, statuses, config) for layer in layers.layers)
     counted = {s.layer.name for s in layer_scores if s.counted}
-    if not counted:
+    if all(s.status in ("unreached", "not_run") for s in layer_scores):
         raise UnsupportedError(
-            "no canonical layer (convolution, linear map, recurrence, embedding) carries a gradient",
+            "no canonical layer (convolution, linear map, recurrence, embedding) has a path to the loss",
             hint="Look at `intrain-onnx inspect`: trees and fixed tables cannot be scored",
         )
-    if all(s.status == "too_few_rows" for s in layer_scores if s.counted):
+    if counted and all(s.status == "too_few_rows" for s in layer_scores if s.counted):
         raise UnsupportedError(
             "no layer gave two rows, which a covariance needs",
             hint="Take a larger --batch, or a longer sequence with --input-shape",

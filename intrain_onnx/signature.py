@@ -35,6 +35,7 @@ class InputSpec:
         high: number of ids, 0 where the kind is another.
         channels_last: a rank-4 image with its channels in the last axis.
         batch_axis: axis that holds the samples; None where the input has none.
+        number: ordinal among the inputs that a node reads; -1 where none does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class InputSpec:
     high: int
     channels_last: bool
     batch_axis: int | None
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
         samples = -(-samples // fixed) * fixed
     bound = {symbol: samples} if symbol is not None else {}
     least = least_lengths(model.graph)
-    inputs = []
+    inputs: list[InputSpec] = []
     for value, dims in shapes.items():
         axis = _batch_axis(dims, lead, symbol, fixed)
         length = least.get(value, 1) if len(dims) <= 3 else 1
         long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: room for two windows
-        inputs.append(_spec(value, dims, axis, samples, bound, long))
+        number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
+        inputs.append(replace(_spec(value, dims, axis, samples, bound, long), number=number))
     return Signature(tuple(inputs), samples, fixed)
 
 

@@ -22,12 +22,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     # Each may import from its own line and those above.
-    {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "operators"},
-    {"values", "roles", "versions", "reference_worker"},
+    {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "plugins", "operators"},
+    {"values", "roles", "versions", "reference_worker", "support"},
     {"config", "memory", "wire", "functions", "external", "inline", "ops.limits"},
     {"payload", "graph", "ops"},
     {"structure", "signature", "float_form", "stats", "scoring", "arrays"},
-    {"load", "rewrite", "convert", "interpreter"},
+    {"load", "rewrite", "canonical", "convert", "interpreter"},
     {
         "assemble",
         "initialise",
@@ -46,8 +46,8 @@ LAYERS = [
 NO_TORCH = {
     "errors", "config", "cli", "__init__", "__main__",
     "load", "external", "float_form", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
-    "wire", "graph", "roles", "structure_key", "values", "versions", "reference", "reference_worker",
-    "rewrite", "signature", "operators",
+    "wire", "canonical", "graph", "roles", "structure_key", "values", "versions", "reference", "reference_worker",
+    "rewrite", "signature", "operators", "plugins", "support",
     "scoring", "trace", "report", "assemble", "inspection", "render",
 }  # fmt: skip
 """Work without torch: a graph is inspected, and a saved report re-scored and drawn, in milliseconds."""
