@@ -4,7 +4,7 @@
 >>> report = intrain_onnx.score("samples/keras_mobile.onnx")  # doctest: +SKIP
 >>> report.intrain  # doctest: +SKIP
 
-Importing this package imports no torch; the first call of ``score`` or ``to_torch`` does.
+Importing this package imports no torch; ``score``, ``to_torch`` and ``register_op`` do.
 """
 
 from __future__ import annotations
@@ -18,13 +18,24 @@ from intrain_onnx.report import Report
 
 if TYPE_CHECKING:
     from intrain_onnx.inspection import Inspection, inspect
+    from intrain_onnx.ops import register_op
     from intrain_onnx.pipeline import score, to_torch
 
-__all__ = ["Inspection", "IntrainError", "Report", "ScoreConfig", "inspect", "score", "to_torch"]
+__all__ = [
+    "Inspection",
+    "IntrainError",
+    "Report",
+    "ScoreConfig",
+    "inspect",
+    "register_op",
+    "score",
+    "to_torch",
+]
 
 _HOMES = {
     "Inspection": "intrain_onnx.inspection",
     "inspect": "intrain_onnx.inspection",
+    "register_op": "intrain_onnx.ops",
     "score": "intrain_onnx.pipeline",
     "to_torch": "intrain_onnx.pipeline",
 }

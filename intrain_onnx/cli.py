@@ -242,3 +242,18 @@ def inspect(
         else:
             render.inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])
+
+
+@main.command()
+@click.option("--missing", is_flag=True, help="List only what lacks a handler, with the reason.")
+@click.option("--markdown", is_flag=True, help="Print docs/operators.md instead.")
+def ops(missing: bool, markdown: bool) -> None:
+    """Show which versions of which operators have a handler, and why the others have none."""
+    from intrain_onnx import render, support
+
+    if markdown and missing:
+        raise click.UsageError("--missing and --markdown exclude each other")
+    if markdown:
+        click.echo(support.markdown(), nl=False)
+        return
+    render.operators(support.rows(), sys.stdout, missing=missing)

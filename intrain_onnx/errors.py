@@ -123,7 +123,7 @@ class MissingOpsError(UnsupportedError):
             f"unsupported operators: {listing}",
             path=path,
             node=node,
-            hint="Export with another opset or exporter, or add a handler (see CONTRIBUTING.md)",
+            hint="Export with another opset or exporter, or add a handler (see docs/add-an-operator.md)",
         )
 
 

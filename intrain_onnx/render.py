@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from intrain_onnx import support
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
 from intrain_onnx.report import Report
@@ -275,3 +276,20 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
         for name, number in data["unsupported_ops"].items():
             console.print(f"    {printable(name, 100)}  {number} node{'s' if number > 1 else ''}")
     _warnings(console, data["warnings"])
+
+
+def operators(rows: Sequence[support.Row], stream: TextIO, *, missing: bool = False) -> None:
+    """The support table, or what lacks a handler in it."""
+    console = _console(stream)
+    shown = [row for row in rows if row.missing] if missing else rows
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("domain", "operator", *(("no handler",) if missing else ("handler", "in ONNX")), ""):
+        table.add_column(name, overflow="fold")
+    for row in shown:
+        versions = (row.missing,) if missing else (row.handled, row.known)
+        table.add_row(
+            row.domain, row.op_type, *(support.numbers(v) or "-" for v in versions), printable(row.note, 200)
+        )
+    if shown:
+        console.print(table)
+    console.print(support.totals(rows))

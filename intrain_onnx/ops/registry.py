@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
-from intrain_onnx.operators import since_version
+from intrain_onnx import operators, plugins
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ class Handler:
     takes_carrier: bool
 
 
-_HANDLERS: dict[tuple[str, str, int], Handler] = {}
+_HANDLERS: defaultdict[tuple[str, str], dict[int, Handler]] = defaultdict(dict)
 
 
 def op(op_type: str, *versions: int, domain: str = "") -> Callable[[Function], Function]:
@@ -58,11 +59,11 @@ def op(op_type: str, *versions: int, domain: str = "") -> Callable[[Function], F
 
     def register(function: Function) -> Function:
         handler = _describe(function, domain, op_type, versions)
+        known = _HANDLERS[domain, op_type]
         for version in versions:
-            key = (domain, op_type, version)
-            if key in _HANDLERS:
+            if version in known:
                 raise ValueError(f"{domain or 'ai.onnx'}::{op_type}-{version} has two handlers")
-            _HANDLERS[key] = handler
+        known.update(dict.fromkeys(versions, handler))
         return function
 
     return register
@@ -89,12 +90,70 @@ def _describe(function: Callable[..., Any], domain: str, op_type: str, versions:
     )
 
 
+def register_op(op_type: str, *versions: int, domain: str = "") -> Callable[[Function], Function]:
+    """Let a function compute an ONNX operator that has no handler yet: a decorator.
+
+    The function takes ONNX's inputs as positional parameters and its attributes as keyword-only ones, and
+    must be differentiable by torch. See docs/add-an-operator.md.
+
+    Args:
+        op_type: the operator's name.
+        versions: the since-versions with these semantics; 1 where the domain is not ONNX's and none is given.
+        domain: the operator's domain; empty for ONNX's own.
+
+    Raises:
+        TypeError: used without parentheses, or on something that is not a function.
+        ValueError: ONNX has no such version, or one has a handler already.
+
+    >>> @register_op("Twice", domain="com.example")
+    ... def twice(x):
+    ...     return 2 * x
+    """
+    if not isinstance(op_type, str):
+        raise TypeError("register_op takes the operator's name: @register_op('Magic', domain='com.acme')")
+    domain = "" if domain == "ai.onnx" else domain
+    name = f"{domain or 'ai.onnx'}::{op_type}"
+    exist = sorted(operators.known_versions(domain, op_type))
+    versions = versions or (() if exist or not domain else (1,))
+    if not versions or not all(type(v) is int and v > 0 for v in versions):
+        raise ValueError(f"{name}: name the since_versions that the function has, from {exist or 'ONNX'}")
+    unknown = sorted(set(versions) - set(exist))
+    if exist and unknown:
+        raise ValueError(f"{name} has the since_versions {exist}, not {unknown}")
+    taken = sorted(set(versions) & _HANDLERS[domain, op_type].keys())
+    if taken:
+        raise ValueError(f"{name} has a handler for {taken} already")
+
+    def register(function: Function) -> Function:
+        if not callable(function) or not str(getattr(function, "__name__", "")).isidentifier():
+            raise TypeError(f"the handler of {name} is no function with a name: {function!r}")
+        op(op_type, *versions, domain=domain)(function)
+        operators.registered.setdefault((domain, op_type), set()).update(versions)
+        return function
+
+    return register
+
+
 def resolve(domain: str, op_type: str, opset: int) -> Handler | None:
-    """The handler of exactly the version that the opset has, or None."""
-    return _HANDLERS.get((domain, op_type, since_version(domain, op_type, opset)))
+    """The handler of exactly the version that the opset has, or None; a plugin that has it is imported."""
+    handler = _find(domain, op_type, opset)
+    if handler is None and plugins.load(domain, op_type):
+        handler = _find(domain, op_type, opset)
+    return handler
+
+
+def _find(domain: str, op_type: str, opset: int) -> Handler | None:
+    known = _HANDLERS.get((domain, op_type), {})
+    version = operators.handled_version(domain, op_type, opset, known)
+    return None if version is None else known[version]
 
 
 def supported() -> list[Handler]:
-    """Every handler once, ordered by domain and operator."""
-    unique = {id(h): h for h in _HANDLERS.values()}
+    """Every handler of this package once, ordered by domain and operator."""
+    unique = {id(h): h for known in _HANDLERS.values() for h in known.values() if not _is_added(h)}
     return sorted(unique.values(), key=lambda h: (h.domain, h.op_type, h.versions))
+
+
+def _is_added(handler: Handler) -> bool:
+    added = operators.registered.get((handler.domain, handler.op_type), set())
+    return not added.isdisjoint(handler.versions)
