@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ def compare(
     names: Sequence[str],
     samples: int,
     round_off: Callable[[], float] | None = None,
+    steps: Mapping[str, float] | None = None,
 ) -> Parity:
     """Compare outputs one by one.
 
@@ -73,9 +74,11 @@ def compare(
         round_off: called where an output differs by more than the tolerance. A model that cancels large
             numbers, such as a variance from two means, amplifies round-off; a difference up to four times
             its response to it says nothing about the conversion.
+        steps: size of a quantisation step by output, for those that come straight from quantised values.
+            What lies half-way between two steps goes to either by round-off, so one step is no difference.
     """
     differences = [
-        _difference(name, tensor.detach().cpu(), array)
+        _difference(name, tensor.detach().cpu(), array, (steps or {}).get(name, 0.0))
         for name, tensor, array in zip(names, ours, reference, strict=True)
     ]
     problems = [d.problem for d in differences if d.problem]
@@ -108,12 +111,13 @@ class _Difference:
     numeric: bool
 
 
-def _difference(name: str, tensor: Tensor, array: np.ndarray[Any, Any]) -> _Difference:
+def _difference(name: str, tensor: Tensor, array: np.ndarray[Any, Any], step: float) -> _Difference:
     mine = to_numpy(tensor)
     if mine.shape != array.shape:
         return _Difference(0.0, 0.0, f"{name}: shape {mine.shape} instead of {array.shape}", False)
     if not tensor.is_floating_point():
-        different = int((mine != array).sum())
+        off = np.abs(mine.astype(np.float64) - array.astype(np.float64)) > step if step else mine != array
+        different = int(off.sum())
         problem = f"{name}: {different} of {array.size} integers differ" if different else None
         return _Difference(0.0, 0.0, problem, False)
     a, b = mine.astype(np.float64), array.astype(np.float64)
@@ -122,7 +126,7 @@ def _difference(name: str, tensor: Tensor, array: np.ndarray[Any, Any]) -> _Diff
         absolute = float(np.where(same, 0.0, np.abs(a - b)).max(initial=0.0))
     scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     relative = absolute / scale if scale else absolute
-    within = absolute <= RELATIVE_TOLERANCE * scale + ABSOLUTE_TOLERANCE
+    within = absolute <= RELATIVE_TOLERANCE * max(scale, step) + ABSOLUTE_TOLERANCE + step
     problem = None if within else f"{name}: relative difference {relative:.2g}"
     return _Difference(absolute, relative, problem, math.isfinite(absolute))
 

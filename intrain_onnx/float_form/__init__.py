@@ -18,9 +18,9 @@ from intrain_onnx import memory
 from intrain_onnx.float_form.lifting import DEQUANTISED, Kind, Lifting, Scale
 from intrain_onnx.float_form.operators import QLINEAR, REWRITES, argument, integer, scale_at
 from intrain_onnx.float_form.products import integer_product
-from intrain_onnx.values import constant_array, source
+from intrain_onnx.values import VIEW_OPS, constant_array, source
 
-__all__ = ["DEQUANTISED", "Quantisation", "to_float"]
+__all__ = ["DEQUANTISED", "Quantisation", "output_steps", "to_float", "warnings"]
 
 _LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
 _PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
@@ -139,11 +139,13 @@ def _from_integers(value: ir.Value | None) -> bool:
     if found is not None:
         return DEQUANTISED in found[0].meta
     maker = value.producer() if value is not None else None
-    return (
-        maker is not None
-        and maker.op_type == "DequantizeLinear"
-        and constant_array(maker.inputs[0]) is not None
-    )
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return False
+    numbers = argument(maker, 0)
+    quantiser = numbers.producer() if numbers is not None else None
+    if quantiser is not None and quantiser.op_type == "QuantizeLinear":  # of a float weight, in the graph
+        numbers = argument(quantiser, 0)
+    return constant_array(numbers) is not None
 
 
 def _rewrite(lifting: Lifting, node: ir.Node) -> None:
@@ -212,6 +214,24 @@ def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> list[ir.Node]:
 
     visit(graph)
     return list(found)
+
+
+def output_steps(model: ir.Model) -> dict[str, float]:
+    """The size of a quantisation step in each graph output that comes straight from quantised values."""
+    steps = {}
+    for output in model.graph.outputs:
+        node = output.producer()
+        while node is not None and node.op_type in VIEW_OPS and node.inputs[0] is not None:
+            node = node.inputs[0].producer()
+        if node is None:
+            continue
+        if node.op_type == "DequantizeLinear":
+            scale = constant_array(argument(node, 1))
+            if scale is not None and scale.size:
+                steps[output.name or ""] = float(scale.max())
+        elif node.op_type == "QuantizeLinear" or (node.domain, node.op_type) in QLINEAR:
+            steps[output.name or ""] = 1.0
+    return steps
 
 
 def warnings(found: Quantisation | None) -> list[tuple[str, str, str | None]]:

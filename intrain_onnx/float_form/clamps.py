@@ -22,27 +22,23 @@ import onnx_ir as ir
 from intrain_onnx.values import VIEW_OPS, constant_array
 
 _CLIP_TOPS = (6.0, 1.0)
-_MAKERS = frozenset(
-    ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Sum"]
-    + ["BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"]
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_SUMS = frozenset({"Add", "Mul", "Div", "Sum", "Mean", "Min", "Concat"})
+_NORMS = frozenset(
+    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
 )
-_NEVER_NEGATIVE = frozenset(
-    ["Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"]
-    + ["ReduceL1", "ReduceL2", "ReduceSumSquare"]
-)
-_IF_OPERANDS_ARE = VIEW_OPS | frozenset(
-    ["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceMin"]
-    + ["ReduceSum", "Add", "Mul", "Div", "Sum", "Min", "Mean", "Concat", "Dropout", "Where", "Gather"]
-    + ["Slice", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Conv", "MatMul", "Gemm"]
-)
+_MAKERS = _PRODUCTS | _NORMS | {"Add", "Sub", "Mul", "Div", "Sum"}
+
+_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"})
+_NORMS_OF_ROWS = frozenset({"ReduceL1", "ReduceL2", "ReduceSumSquare"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"})
+_PICKS = frozenset({"Gather", "Slice", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Dropout"})
+_ALL_OPERANDS = _PRODUCTS | _SUMS
+_IF_OPERANDS_ARE = VIEW_OPS | _POOLS | _REDUCTIONS | _PICKS | _ALL_OPERANDS | {"Where"}
 """Sums and products of numbers of which none is negative, and what picks or moves elements."""
 
-_READ_AS_DATA = {
-    **dict.fromkeys(
-        ("Add", "Mul", "Div", "Sum", "Min", "Mean", "Concat", "Conv", "MatMul", "Gemm"), slice(None)
-    ),
-    "Where": slice(1, 3),
-}
+_READ_AS_DATA = {**dict.fromkeys(_ALL_OPERANDS, slice(None)), "Where": slice(1, 3)}
 _DEPTH = 64
 
 
@@ -104,7 +100,7 @@ def _tells(value: ir.Value, depth: int, known: dict[ir.Value, bool]) -> bool:
     if node is None or node.domain:
         return False
     op, inputs = node.op_type, node.inputs
-    if op in _NEVER_NEGATIVE or (op == "Mul" and inputs[0] is inputs[1]):
+    if op in _NEVER_NEGATIVE | _NORMS_OF_ROWS or (op == "Mul" and inputs[0] is inputs[1]):
         return True
     if op == "Clip":
         low = constant_array(inputs[1]) if len(inputs) > 1 else None

@@ -244,6 +244,8 @@ class Lifting:
             inputs[index] = self.lift(inputs[index], scale, depth + 1)
             if inputs[index] is None:
                 return None
+        if node.op_type == "Gather" and constant_array(node.inputs[0]) is not None:
+            self.layers["weight-only"] += 1
         if node.op_type == "Pad":
             inputs = self._padded(node, inputs, scale)
         new = self.node(
