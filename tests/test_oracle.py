@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -270,13 +269,15 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     proto = onnx.load(path)
     caught: list[tuple[tuple[Any, ...], torch.Generator]] = []
 
-    def spy(*arguments: Any) -> Trace:
+    original = probe.probe
+
+    def spy(*arguments: Any, **options: Any) -> Trace:
         caught.append((arguments, copied(arguments[5])))
-        return probe.probe(*arguments)
+        return original(*arguments, **options)
 
     config = ScoreConfig.for_protocol(protocol, seeds=1, threads=1, device="cpu", parity=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "probe", SimpleNamespace(probe=spy))
+        patch.setattr(probe, "probe", spy)
         report = pipeline.score(path, config)
     (arguments, labels) = caught[0]
     module, _, (fed,), *_ = arguments
