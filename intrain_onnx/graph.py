@@ -14,6 +14,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from intrain_onnx import structure_key
+from intrain_onnx.bodies import bodies, entering
 from intrain_onnx.roles import trainable_inputs
 from intrain_onnx.values import (
     CONVOLUTIONS,
@@ -126,34 +127,41 @@ class LayerMap:
 
 
 def data_dependent(graph: ir.Graph) -> set[ir.Value]:
-    """Values that change with the data of an input, not only with its shape."""
+    """Values, also of subgraphs, that change with the data of an input, not only with its shape."""
     found: set[ir.Value] = set(graph.inputs)
-    for node in graph:
-        inner = list(_inner_nodes(node))
-        reads = [*node.inputs, *(v for n in inner for v in n.inputs)]
-        if node.op_type not in _SHAPE_ONLY and any(v in found for v in reads if v is not None):
-            found.update(node.outputs)
+    _spread(graph, found)
     return found
 
 
+def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
+    for node in graph:
+        reads = list(node.inputs)
+        for _, body in bodies(node):
+            if any(v in found for n in (node, *body.all_nodes()) for v in n.inputs if v is not None):
+                found.update(body.inputs)  # what a Loop carries depends on all that its body reads
+            _spread(body, found)
+            reads.extend(body.outputs)
+        if node.op_type not in _SHAPE_ONLY and any(v in found for v in reads if v is not None):
+            found.update(node.outputs)
+
+
 def needed(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes of the main graph that a graph output depends on."""
+    """Nodes, also of subgraphs, that a graph output depends on."""
     stack = [v.producer() for v in graph.outputs]
     found: set[ir.Node] = set()
     while stack:
         node = stack.pop()
         if node is None or node in found:
             continue
-        if node.graph is graph:
-            found.add(node)
-        stack.extend(v.producer() for n in (node, *_inner_nodes(node)) for v in n.inputs if v is not None)
+        found.add(node)
+        reads = (*node.inputs, *(v for _, body in bodies(node) for v in body.outputs))
+        stack.extend(v.producer() for v in reads if v is not None)
     return found
 
 
 def _inner_nodes(node: ir.Node) -> Iterable[ir.Node]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from attribute.as_graph().all_nodes()
+    for _, body in bodies(node):
+        yield from body.all_nodes()
 
 
 class _Pass:
@@ -175,12 +183,14 @@ class _Pass:
         live: set[str] = set()
         fixed = 0
         for node in self.graph:
-            if node in self.needed and any(v in self.data for v in node.outputs):
+            if self.is_live(node):
                 live.update(node_id(n) for n in (node, *_inner_nodes(node)))
                 self.visit(node)
             elif node in self.needed:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
-            self.count_macs(node)
+            count, unknown = _products(node)
+            self.macs += count
+            self.unknown_macs += unknown
         layers, slots = self.keyed()
         return LayerMap(
             layers=layers,
@@ -206,8 +216,19 @@ class _Pass:
             seen[place] += 1
         return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
 
+    def is_live(self, node: ir.Node) -> bool:
+        return node in self.needed and any(v in self.data for v in node.outputs)
+
     def visit(self, node: ir.Node) -> None:
-        before = max((v for v in node.inputs if v is not None), key=self._depth, default=None)
+        reads = list(node.inputs)
+        for _, body in bodies(node):
+            for formal, outer in entering(node, body):
+                self.depth[formal] = self._depth(outer)
+                self.owner[formal] = self.owner.get(outer) if outer is not None else None
+            for inner in filter(self.is_live, body):
+                self.visit(inner)
+            reads.extend(body.outputs)
+        before = max((v for v in reads if v is not None), key=self._depth, default=None)
         depth, owner = (self._depth(before), self.owner.get(before)) if before is not None else (0, None)
         layer = self.recognise(node, depth + 1)
         if layer is not None:
@@ -215,9 +236,8 @@ class _Pass:
             depth += 1
         for value in node.outputs:
             self.depth[value], self.owner[value] = depth, owner
-        for inner in (node, *_inner_nodes(node)):
-            for index, role in trainable_inputs(inner):
-                self._claim(inner.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
+        for index, role in trainable_inputs(node):
+            self._claim(node.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
         if layer is not None and layer.bias is not None:
             self.slots[layer.bias] = Slot("bias", layer.name, depth, "")
             self.sizes[layer.bias] = [layer.channels]
@@ -237,12 +257,6 @@ class _Pass:
 
     def _depth(self, value: ir.Value | None) -> int:
         return self.depth.get(value, 0) if value is not None else 0
-
-    def count_macs(self, node: ir.Node) -> None:
-        if has_macs(node):
-            count = macs(node)
-            self.macs += count or 0
-            self.unknown_macs += count is None
 
     def recognise(self, node: ir.Node, depth: int) -> Layer | None:
         if node.op_type in CONVOLUTIONS:
@@ -371,6 +385,23 @@ class _Pass:
             macs=macs(node),
             key="",
         )
+
+
+def _products(node: ir.Node) -> tuple[int, int]:
+    """Multiply-accumulate operations of a node, and its products of unknown size.
+
+    Of an If only the larger branch counts. How often other subgraphs run is unknown.
+    """
+    if has_macs(node):
+        count = macs(node)
+        return count or 0, int(count is None)
+    inside = []
+    for _, body in bodies(node):
+        parts = [_products(n) for n in body]
+        inside.append((sum(p[0] for p in parts), sum(p[1] for p in parts)))
+    if node.op_type == "If":
+        return max(inside)
+    return 0, sum(unknown + (count > 0) for count, unknown in inside)
 
 
 def _describe(layer: Layer, node: ir.Node) -> tuple[Any, ...]:

@@ -126,7 +126,7 @@ def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
     PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be
     told from one that never had any.
     """
-    producers = {v.name: n for n in model.graph for v in n.outputs}
+    producers = {v.name: n for n in model.graph.all_nodes() for v in n.outputs}
     count = 0
     for layer in layers.layers:
         if layer.kind not in ("convolution", "linear") or layer.bias is None:

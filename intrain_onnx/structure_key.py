@@ -15,6 +15,11 @@ from typing import Any
 
 import onnx_ir as ir
 
+from intrain_onnx.bodies import bodies, entering
+
+ONLY = "intrain_onnx.only"
+"""Key in ``Value.meta`` of a value that holds the output of one layer alone, although more lead to it."""
+
 _ROUNDS = 2
 _ORDERED = frozenset({"MatMul", "FusedMatMul", "Einsum", "Concat"})
 """Operators whose operands play different parts, whichever layers they come from."""
@@ -78,8 +83,22 @@ def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]
     network = _Network()
     read = [value for value in graph.inputs if value.uses()]
     reaching: dict[ir.Value, set[Atom]] = {value: {(f"input {i}", ())} for i, value in enumerate(read)}
+    _flow(graph, layers, data, network, reaching)
+    for index, value in enumerate(graph.outputs):
+        network.connect(reaching.get(value, ()), f"output {index}")
+    return network
+
+
+def _flow(
+    graph: ir.Graph,
+    layers: Mapping[ir.Node, Any],
+    data: set[ir.Value],
+    network: _Network,
+    reaching: dict[ir.Value, set[Atom]],
+) -> None:
+    """Follow one graph, and the subgraphs of its nodes as if they stood before these nodes."""
     for node in graph:
-        operands = [v for v in (*node.inputs, *_captured(node)) if v in data and v in reaching]
+        operands = [v for v in node.inputs if v in data and v in reaching]
         atoms: set[Atom] = set()
         for position, value in enumerate(operands):
             ordered = node.op_type in _ORDERED and len(operands) > 1
@@ -87,6 +106,10 @@ def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]
                 f"{node.op_type} {position}" if ordered else "Softmax" if node.op_type == "Softmax" else None
             )
             atoms |= {_marked(a, mark) for a in reaching[value]} if mark else reaching[value]
+        for name, body in bodies(node):
+            reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
+            _flow(body, layers, data, network, reaching)
+            atoms |= {_marked(a, name) for v in body.outputs for a in reaching.get(v, ())}
         if node in layers:
             network.before[node] = atoms
             network.connect(atoms, node)
@@ -94,22 +117,10 @@ def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]
         for index, value in enumerate(node.outputs):
             mark = f"Split {index}" if node.op_type == "Split" else None
             reaching[value] = {_marked(a, mark) for a in atoms} if mark else atoms
-    for index, value in enumerate(graph.outputs):
-        network.connect(reaching.get(value, ()), f"output {index}")
-    return network
+            if ONLY in value.meta:
+                reaching[value] = {(value.meta[ONLY], ())}
 
 
 def _marked(atom: Atom, mark: str) -> Atom:
     source, marks = atom
     return source, tuple(sorted({*marks, mark}))
-
-
-def _captured(node: ir.Node) -> list[ir.Value]:
-    inner = [
-        n
-        for attribute in node.attributes.values()
-        if attribute.type == ir.AttributeType.GRAPH
-        for n in attribute.as_graph().all_nodes()
-    ]
-    made = {value for n in inner for value in n.outputs}
-    return [v for n in inner for v in n.inputs if v is not None and v not in made]

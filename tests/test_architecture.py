@@ -22,11 +22,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     # Each may import from its own line and those above.
-    {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "plugins", "operators"},
+    {"errors", "limits", "trace", "magic", "notes", "structure_key", "report", "plugins", "operators", "bodies"},
     {"values", "roles", "versions", "reference_worker", "support"},
     {"config", "memory", "wire", "functions", "external", "inline", "ops.limits"},
     {"payload", "graph", "ops"},
-    {"structure", "signature", "float_form", "stats", "scoring", "arrays"},
+    {"structure", "extent", "fold", "signature", "float_form", "stats", "scoring", "arrays"},
     {"load", "rewrite", "canonical", "convert", "interpreter"},
     {
         "assemble",
@@ -45,7 +45,7 @@ LAYERS = [
 ]
 NO_TORCH = {
     "errors", "config", "cli", "__init__", "__main__",
-    "load", "external", "float_form", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
+    "bodies", "extent", "fold", "load", "external", "float_form", "functions", "inline", "limits", "magic", "memory", "notes", "payload", "structure",
     "wire", "canonical", "graph", "roles", "structure_key", "values", "versions", "reference", "reference_worker",
     "rewrite", "signature", "operators", "plugins", "support",
     "scoring", "trace", "report", "assemble", "inspection", "render",

@@ -420,15 +420,49 @@ def test_layers_inside_local_functions_are_seen() -> None:
     assert layers.nodes == 4
 
 
-def test_parameters_inside_a_subgraph_are_slots() -> None:
-    """The layers of a branch are none of the main graph's, but its weights are trained."""
+def test_layers_of_subgraphs_are_layers() -> None:
+    """Both branches of an If, one of which never runs, and what comes after it lies deeper."""
     branches = """then_branch = b1 () => (float[N,3] t) { t = MatMul(x, u) },
-        else_branch = b2 () => (float[N,3] e) { e = MatMul(x, v) }"""
+        else_branch = b2 () => (float[N,3] e) { g = MatMul(x, v) e = MatMul(g, z) }"""
     text = f"(float[N,4] x, bool c) => (float[N,3] y) {{ h = If<{branches}>(c) y = MatMul(h, w) }}"
-    layers = analysed(model(text, {"u": weight(4, 3), "v": weight(4, 3, seed=1), "w": weight(3, 3)}))
-    assert set(by_weight(layers)) == {"w"}
-    assert set(layers.slots) == {"u", "v", "w"}
-    assert layers.nodes == 4
+    weights = {"u": weight(4, 3), "v": weight(4, 3, seed=1), "w": weight(3, 3), "z": weight(3, 3, seed=2)}
+    layers = analysed(model(text, weights))
+    assert {name: layer.depth for name, layer in by_weight(layers).items()} == {
+        "u": 1,
+        "v": 1,
+        "z": 2,
+        "w": 3,
+    }
+    assert set(layers.slots) == {"u", "v", "w", "z"}
+    assert len({layer.key for layer in layers.layers}) == 4
+    assert layers.nodes == 5
+    assert layers.macs == (4 * 3 + 3 * 3) + 3 * 3  # of the larger branch, and behind it
+
+
+def test_layers_of_a_loop_follow_what_enters_it() -> None:
+    """The carried state has been through a layer; the constant that starts the other has not."""
+    text = """(float[N,4] x) => (float[N,4] y) {
+        h = MatMul(x, u)
+        y, k = Loop<body = b (int64 i, bool c, float[N,4] s, float[4] r)
+                => (bool d, float[N,4] t, float[4] q) {
+            d = Identity(c) g = MatMul(s, v) t = Add(g, r) q = Identity(r)
+        }>(m, , h, z) }"""
+    layers = analysed(
+        model(
+            text,
+            {"u": weight(4, 4), "v": weight(4, 4, seed=1), "m": np.array(3), "z": np.zeros(4, np.float32)},
+        )
+    )
+    assert {name: layer.depth for name, layer in by_weight(layers).items()} == {"u": 1, "v": 2}
+    assert (layers.macs, layers.unknown_macs) == (16, 1)  # nobody knows how often a loop runs
+
+
+def test_names_of_sibling_subgraphs_are_told_apart() -> None:
+    branches = """then_branch = b1 () => (float[N,3] t) { t = MatMul(x, u) },
+        else_branch = b2 () => (float[N,3] t) { t = MatMul(x, v) }"""
+    text = f"(float[N,4] x, bool c) => (float[N,3] y) {{ y = If<{branches}>(c) }}"
+    layers = analysed(model(text, {"u": weight(4, 3), "v": weight(4, 3, seed=1)}))
+    assert len(layers.by_output()) == 2
 
 
 def test_nodes_of_one_name_are_told_apart() -> None:
