@@ -200,17 +200,19 @@ def test_a_shared_weight_counts_once() -> None:
     assert result.optimization_resilience == 0.5
 
 
-@pytest.mark.parametrize("gradients", [{}, dict.fromkeys(GRADIENTS, ZERO)])
-def test_a_network_without_a_live_layer_has_no_score(gradients: dict[str, GradientStatistics]) -> None:
-    with pytest.raises(UnsupportedError, match="no canonical layer"):
-        score(trace(RATIOS, gradients))
-
-
-def test_a_network_without_layers_has_no_score() -> None:
-    with pytest.raises(UnsupportedError, match="no canonical layer"):
+def test_a_network_without_a_path_to_the_loss_has_no_score() -> None:
+    with pytest.raises(UnsupportedError, match="path to the loss"):
+        score(trace(RATIOS, {}))
+    with pytest.raises(UnsupportedError, match="path to the loss"):
         score(trace({}, {}), layers=layer_map())
-    with pytest.raises(ValueError, match="without layers"):
-        scoring.intrain(1.0, 1.0, 0)
+
+
+def test_a_network_of_dead_layers_scores_nothing() -> None:
+    """So that a ranking can place it: last."""
+    result = score(trace(RATIOS, dict.fromkeys(GRADIENTS, ZERO)))
+    assert {s.status for s in result.layers} == {"dead"}
+    assert (result.intrain, result.geometric_capacity, result.counted_layers) == (0.0, 0.0, 0)
+    assert scoring.intrain(0.0, 0.0, 0) == 0.0
 
 
 def test_the_interval_is_that_of_scipy() -> None:
