@@ -70,12 +70,13 @@ def report(
     described: Mapping[str, Any],
     result: Score,
     original: LayerMap,
-    prepared_layers: LayerMap,
+    kept: frozenset[str],
+    split: Mapping[str, Sequence[str]],
     parameter_shapes: Mapping[str, tuple[int, ...]],
     heads: Sequence[Head],
     absorbed: Sequence[str],
     constants: int,
-    dequantised: int,
+    dequantised: tuple[int, int],
     config: ScoreConfig,
     used: Signature,
     batched: bool,
@@ -109,7 +110,7 @@ def report(
         "layers": [_layer(s) for s in result.layers],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
         "depth_profile": _depth_profile(result),
-        "nodes": _fates(original, prepared_layers, result, absorbed, constants, dequantised),
+        "nodes": _fates(original, kept, split, result, absorbed, constants, dequantised),
         "parity": _parity(compared),
         "warnings": [dict(row) for row in warnings],
         "timings_s": {name: round(value, 4) for name, value in seconds.items()}
@@ -228,21 +229,26 @@ def _depth_profile(result: Score) -> list[dict[str, Any]]:
 
 def _fates(
     original: LayerMap,
-    prepared: LayerMap,
+    kept: frozenset[str],
+    split: Mapping[str, Sequence[str]],
     result: Score,
     absorbed: Sequence[str],
     constants: int,
-    dequantised: int,
+    dequantised: tuple[int, int],
 ) -> dict[str, int]:
-    """Every node of the file has one fate, and they add up to the total."""
-    kept = {s.layer.name: s.status for s in result.layers}
+    """Every node of the file has one fate, and they add up to the total.
+
+    ``dequantised`` is how many nodes the float form of a quantised model does without, and how many it adds.
+    """
+    removed, added = dequantised
+    statuses = {s.layer.name: s.status for s in result.layers}
     layers: Counter[str] = Counter()
     for layer in original.layers:
-        status = kept.get(layer.name, "cut_off")
+        status = statuses.get(split.get(layer.name, [layer.name])[0], "cut_off")
         layers[status] += 1 + (layer.output != layer.node_output)
-    total = original.nodes + constants + dequantised
+    total = original.nodes - added + constants + removed
     unused = original.nodes - len(original.live) - original.fixed
-    cut = len(original.live - prepared.live) - len(absorbed)
+    cut = len(original.live - kept)
     fates = {
         "measured": layers["measured"],
         "collapsed": layers["collapsed"],
@@ -252,7 +258,7 @@ def _fates(
         "absorbed": len(absorbed),
         "cut_off": cut,
         "constant": constants + original.fixed,
-        "dequantised": dequantised,
+        "dequantised": removed,
         "unused": unused,
     }
     return {"total": total, **fates, "structural": total - sum(fates.values())}

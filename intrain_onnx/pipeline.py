@@ -19,6 +19,7 @@ from intrain_onnx import (
     canonical,
     convert,
     float_form,
+    fused,
     graph,
     initialise,
     inputs,
@@ -111,7 +112,9 @@ class Prepared:
         layers: the static pass of the graph that the module was made from.
         heads: where the loss attaches.
         norms: BatchNorm nodes that no layer absorbed.
-        absorbed: names of those that one did.
+        kept: nodes of the file that are live up to the heads, by their first outputs.
+        absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
+        split: layers that stand for one of the file, by its name.
         fixed_batch: the graph was exported for this number of samples.
         freed: Reshape nodes whose baked batch was replaced.
     """
@@ -121,7 +124,9 @@ class Prepared:
     layers: graph.LayerMap
     heads: list[rewrite.Head]
     norms: list[rewrite.FreeNorm]
+    kept: frozenset[str]
     absorbed: list[str]
+    split: dict[str, list[str]]
     fixed_batch: int | None
     freed: int
 
@@ -135,11 +140,16 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     single = signature.resolve(model, config, batch=1)
     rewrite.infer_shapes(model, single)
     heads = rewrite.cut_heads(model)
+    layers = graph.analyse(model)
+    kept = layers.live
     absorbed: list[str] = []
     norms: list[rewrite.FreeNorm] = []
+    split: dict[str, list[str]] = {}
     if config.batch_norm == "fold":
-        absorbed = rewrite.absorb_batch_norm(model, graph.analyse(model))
+        absorbed = rewrite.absorb_batch_norm(model, layers)
         absorbed += canonical.absorb_affine_chains(model, graph.analyse(model))
+    if config.weights == "reinitialise" and config.calibrate:
+        split = fused.split_fused(model, graph.analyse(model))
     if config.calibrate:
         rewrite.own_biases(model, graph.analyse(model))
         norms = rewrite.own_norms(model)
@@ -149,7 +159,7 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     module = convert.convert(model, layers.slots)
     if config.batch_norm == "training":
         initialise.use_batch_statistics(module)
-    return Prepared(model, module, layers, heads, norms, absorbed, single.fixed_batch, freed)
+    return Prepared(model, module, layers, heads, norms, kept, absorbed, split, single.fixed_batch, freed)
 
 
 @dataclass
@@ -191,14 +201,15 @@ class _Scoring:
                 described=described,
                 result=result,
                 original=original,
-                prepared_layers=prepared.layers,
+                kept=prepared.kept,
+                split=prepared.split,
                 parameter_shapes={
                     n: tuple(p.shape) for n, p in initialise.parameters(prepared.module).items()
                 },
                 heads=prepared.heads,
                 absorbed=prepared.absorbed,
                 constants=constants,
-                dequantised=max(quantisation.removed, 0) if quantisation is not None else 0,
+                dequantised=(quantisation.removed, len(quantisation.activations)) if quantisation else (0, 0),
                 config=config,
                 used=used,
                 batched=batched,

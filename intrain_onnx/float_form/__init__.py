@@ -35,7 +35,7 @@ class Quantisation:
         layers: number of layers with quantised weights, by kind.
         activations: what was put back: the node before it, and its operator.
         left: quantised operators that have no float form, with their counts.
-        removed: by how many nodes the graph became smaller.
+        removed: nodes of the file that have no counterpart.
     """
 
     layers: Mapping[Kind, int]
@@ -74,7 +74,12 @@ def to_float(model: ir.Model) -> Quantisation | None:
         node.graph.remove(node, safe=True)
     left = Counter(n.op_type for n in model.graph.all_nodes() if _is_quantised(n) and _stops_gradient(n))
     after = sum(1 for _ in model.graph.all_nodes())
-    return Quantisation(dict(lifting.layers), tuple(lifting.activations), dict(left), before - after)
+    return Quantisation(
+        dict(lifting.layers),
+        tuple(lifting.activations),
+        dict(left),
+        max(before - after + len(lifting.activations), 0),
+    )
 
 
 def _float_bytes(model: ir.Model) -> int:

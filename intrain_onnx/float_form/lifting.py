@@ -130,6 +130,9 @@ class Lifting:
     ) -> ir.Value:
         """The first output of a new node, put before ``place``."""
         base = name or name_of(place)
+        self.names[f"node {base}"] += 1
+        if self.names[f"node {base}"] > 1:
+            base = f"{base}.{op_type}{self.names[f'node {base}']}"
         values = [ir.Value(name=self._name(f"{base}.{i}"), type=ir.TensorType(dtype)) for i in range(outputs)]
         copies = [_copy(a) for a in (attributes or {}).values()]
         node = ir.Node("", op_type, list(inputs), copies, outputs=values, name=base)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from intrain_onnx.float_form.lifting import Array, Lifting, Scale
 from intrain_onnx.float_form.numbers import block_weight, dequantise
-from intrain_onnx.values import constant_array, static_shape
+from intrain_onnx.values import constant_array, name_of, static_shape
 
 Rewrite = Callable[[Lifting, ir.Node], ir.Value | None]
 """Makes the float form before a node; None, with nothing changed, where it has none."""
@@ -168,9 +168,10 @@ def _channels_last(
     rank = len(kernel.as_ints()) + 2 if kernel is not None else len(shape or ())
     first = ir.AttrInt64s("perm", [0, rank - 1, *range(1, rank - 1)])
     last = ir.AttrInt64s("perm", [0, *range(2, rank), 1])
-    moved = lifting.node(node, "Transpose", inputs, {"perm": first}, dtype=dtype)
+    name = name_of(node)
+    moved = lifting.node(node, "Transpose", inputs, {"perm": first}, dtype=dtype, name=f"{name}.first")
     made = lifting.node(node, op, [moved], attributes, dtype=dtype)
-    return lifting.node(node, "Transpose", [made], {"perm": last}, dtype=dtype)
+    return lifting.node(node, "Transpose", [made], {"perm": last}, dtype=dtype, name=f"{name}.last")
 
 
 def _product(
