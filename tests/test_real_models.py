@@ -12,6 +12,7 @@ from models import names, require
 from intrain_onnx import ScoreConfig, report, score
 
 FEW = {"opennsfw": 2, "nudenet": 2, "rapidocr_det": 2, "rapidocr_rec": 2, "rapidocr_cls": 4}
+FEW |= {"ddddocr": 2, "ddddocr_det": 2, "ddddocr_old": 2}
 """Samples where the inputs are large; the others take all 16."""
 
 ROUND_OFF = {
@@ -19,6 +20,13 @@ ROUND_OFF = {
     "rapidocr_det",  # noise has no text in it: the output is 6e-5 and differs by 1e-7
 }
 """Differ from onnxruntime by more than 1e-3 of the output, by round-off that the report explains."""
+
+
+NOT_RUN = {"silero_vad": 9, "silero_vad_16k_op15": 1, "silero_vad_half": 1, "silero_vad_op18_ifless": 8}
+"""Layers in the branch of an If for another sampling rate, or for inputs without a batch."""
+
+LEFT_QUANTISED = {"ddddocr_old"}
+"""Most layers have no float form; the report says so."""
 
 
 def samples(name: str) -> int:
@@ -40,13 +48,21 @@ def test_real_model_is_scored_whole(name: str):
         assert parity["max_rel_diff"] < 1e-3
     elif parity["max_abs_diff"] > 1e-6:
         assert parity["max_rel_diff"] <= 4 * parity["round_off"] < 0.05
-    assert {layer["name"]: layer["status"] for layer in data["layers"] if layer["status"] != "measured"} == {}
-    assert len(data["layers"]) == data["model"]["canonical_layers"] >= 3
-    assert all(math.log(x["participation_ratio"]) <= math.log(x["channels"]) + 1e-6 for x in data["layers"])
+    measured = [layer for layer in data["layers"] if layer["status"] != "not_run"]
+    assert {x["name"]: x["status"] for x in measured if x["status"] != "measured"} == {}
+    assert len(data["layers"]) == len(measured) + NOT_RUN.get(name, 0)
+    assert all(math.log(x["participation_ratio"]) <= math.log(x["channels"]) + 1e-6 for x in measured)
+    if name not in LEFT_QUANTISED:
+        assert len(data["layers"]) == data["model"]["canonical_layers"]
+        assert len(measured) >= 3
+    else:
+        assert "quantised_left" in {warning["code"] for warning in data["warnings"]}
     fates = dict(data["nodes"])
     assert fates.pop("total") == sum(fates.values())
     assert fates["structural"] >= 0
-    assert data["score"]["layers"] == len(data["layers"])
+    assert data["score"]["layers"] == len(measured)
+    used = {name for layer in measured for name in layer["weights"]}
+    assert all(p["status"] == "measured" for p in data["parameters"] if p["name"] in used)
     last = data["depth_profile"][-1]
     assert last["cumulative_log_participation_ratio"] == pytest.approx(data["score"]["geometric_capacity"])
     assert last["cumulative_health"] == pytest.approx(data["score"]["optimization_resilience"])

