@@ -78,6 +78,8 @@ def _follow(value: ir.Value, indices: _Indices, parts: _Parts) -> None:
         parts.found.setdefault(tuple(held.tolist()), []).append(value)
         return
     for use in value.uses():
+        if use.node.op_type in ("Shape", "Size"):
+            continue
         made = _select(use.node, use.idx, indices) if not parts.whole else None
         if made is None:
             parts.whole = True

@@ -34,7 +34,7 @@ from intrain_onnx import (
     signature,
 )
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, LimitError, MissingOpsError, SettingsError
+from intrain_onnx.errors import IntrainError, LimitError, MissingOpsError, SettingsError, UnsupportedError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
@@ -185,6 +185,9 @@ class _Scoring:
             self.warnings.add(code, message, node)
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
+        with self._step("shapes", 0.09):
+            if rewrite.lacks_shapes(model):
+                rewrite.remember_shapes(model, self._seen_shapes(model, single))
         with self._step("convert", 0.1):
             quantisation = rewrite.use_float_form(model, single)
             original = graph.analyse(model)
@@ -228,6 +231,19 @@ class _Scoring:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _seen_shapes(self, model: ir.Model, single: signature.Signature) -> dict[str, tuple[int, ...]]:
+        """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        try:
+            module = convert.convert(model).to(self.device)
+            names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
+            drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
+            with torch.no_grad():
+                run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+        except UnsupportedError:
+            return {}
+        return shapes
 
     def _parity(
         self, loaded: LoadedModel, model: ir.Model, single: signature.Signature
@@ -361,6 +377,10 @@ class _Scoring:
 def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
     """The checked bytes; the path only where onnxruntime has to find external data beside it."""
     return str(loaded.path) if loaded.external else loaded.serialised()
+
+
+def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:
+    shapes[name] = tuple(parts[0].shape)
 
 
 def _device_name(device: torch.device) -> str:

@@ -18,10 +18,12 @@ from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
 from intrain_onnx.float_form.numbers import dequantise
 from intrain_onnx.fold import fold_made_weights
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
+from intrain_onnx.expand import expand_missing
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.signature import DECLARED, Signature
-from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source
+from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source, static_shape
 
+_SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
 """Key in ``Value.meta`` of an initializer that was a Constant node in the file."""
 
@@ -58,7 +60,7 @@ _NOT_DIFFERENTIABLE = frozenset(
 def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
-    Ensures: no model-local functions, Constant nodes only where a graph output needs one, weights that
+    Ensures: no model-local functions, no operator without a handler that ONNX defines by others, Constant nodes only where a graph output needs one, weights that
     other nodes make from constants are initializers (see ``fold``), every initializer is in the main graph and
     none among the inputs, no two values of different subgraphs share a name, nodes are in topological order.
 
@@ -72,6 +74,7 @@ def normalise(model: ir.Model) -> int:
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
     InlineFunctions()(model)
+    expand_missing(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
         if node.op_type == "Constant" and not node.domain:
@@ -187,7 +190,8 @@ def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
 def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     """Give every value the shape that it has for the signature's inputs, where onnx can tell.
 
-    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones.
+    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
+    cannot tell is taken from a run, where one was made (:func:`remember_shapes`).
 
     Returns:
         False where onnx refuses the model and no shape was found.
@@ -201,7 +205,7 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     silent = logger.disabled
     logger.disabled = True  # it logs a traceback where it fails; the return value says the same
     try:
-        return any(
+        found = any(
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(
                 model
             ).modified
@@ -209,6 +213,28 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
         )
     finally:
         logger.disabled = silent
+    seen = model.graph.meta.get(_SEEN, {})
+    for node in model.graph.all_nodes() if seen else ():
+        for value in node.outputs:
+            name = value.name or ""
+            if name in seen and static_shape(value) is None:
+                value.shape = ir.Shape(seen[name])
+    return found
+
+
+def remember_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Keep the shapes that values had in a run of one sample, and give them to those that have none."""
+    model.graph.meta[_SEEN] = dict(shapes)
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            name = value.name or ""
+            if name in shapes and static_shape(value) is None:
+                value.shape = ir.Shape(shapes[name])
+
+
+def lacks_shapes(model: ir.Model) -> bool:
+    """Whether a node of the main graph makes a value whose shape is not known."""
+    return any(static_shape(v) is None for node in model.graph for v in node.outputs if v.uses())
 
 
 def use_float_form(model: ir.Model, signature: Signature) -> Quantisation | None:
