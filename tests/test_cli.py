@@ -411,7 +411,7 @@ FAILURES: list[tuple[Callable[[Path], Path], tuple[str, ...], int, str, str]] = 
         (),
         4,
         "unsupported operators: acme::Magic-1 (3 nodes), other::Trick-1 (1 node)",
-        "Export with another opset or exporter, or add a handler (see CONTRIBUTING.md)",
+        "Export with another opset or exporter, or add a handler",
     ),
     (no_weights, (), 4, "no output passes a gradient", "A model without trainable weights has no score"),
     (corpus.string_tensors, (), 4, "input 'x' holds strings", "Cut the text processing off the model"),
