@@ -14,11 +14,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.errors import LimitError, UnsupportedError
+from intrain_onnx.expand import expand_missing
 from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
 from intrain_onnx.float_form.numbers import dequantise
 from intrain_onnx.fold import fold_made_weights
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
-from intrain_onnx.expand import expand_missing
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.signature import DECLARED, Signature
 from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source, static_shape
@@ -60,9 +60,10 @@ _NOT_DIFFERENTIABLE = frozenset(
 def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
-    Ensures: no model-local functions, no operator without a handler that ONNX defines by others, Constant nodes only where a graph output needs one, weights that
-    other nodes make from constants are initializers (see ``fold``), every initializer is in the main graph and
-    none among the inputs, no two values of different subgraphs share a name, nodes are in topological order.
+    Ensures: no model-local functions, no operator that lacks a handler but has a body (see ``expand``),
+    Constant nodes only where a graph output needs one, weights that other nodes make from constants are
+    initializers (see ``fold``), every initializer is in the main graph and none among the inputs, no two
+    values of different subgraphs share a name, nodes are in topological order.
 
     Returns:
         The number of nodes that only made constants.
