@@ -335,7 +335,7 @@ def test_every_parameter_has_the_health_of_float64(case: Case) -> None:
 def test_float32_takes_the_other_side_of_a_kink_only_within_round_off(case: Case) -> None:
     """A handful of some 500,000 inputs of ReLUs, and those hardly off the kink.
 
-    One does in the Keras sample under `checkpoint`: it moves the health of a tensor by up to 1e-3.
+    One is enough to move the health of a tensor by up to 1e-2: scores vary between machines.
     """
     assert len(case.same_side.crossed) <= 5
     assert all(abs(x) < 1e-5 for x in case.same_side.crossed)
