@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from intrain_onnx import reach
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.load import LoadedModel
@@ -70,6 +71,7 @@ def report(
     described: Mapping[str, Any],
     result: Score,
     original: LayerMap,
+    reached: reach.Reach,
     kept: frozenset[str],
     split: Mapping[str, Sequence[str]],
     parameter_shapes: Mapping[str, tuple[int, ...]],
@@ -109,6 +111,7 @@ def report(
         "score": _score(result),
         "layers": [_layer(s) for s in result.layers],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
+        "gradient_reach": _gradient_reach(reached, original, result, split),
         "depth_profile": _depth_profile(result),
         "nodes": _fates(original, kept, split, result, absorbed, constants, dequantised),
         "parity": _parity(compared),
@@ -200,6 +203,16 @@ def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> dict
     }
 
 
+def _gradient_reach(
+    reached: reach.Reach, original: LayerMap, result: Score, split: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    lost = {s.layer.name for s in result.layers if s.status in ("unreached", "not_run")}
+    lost |= {layer for layer, parts in split.items() if lost.issuperset(parts)}
+    measured = {p.name: p.status for p in result.parameters}
+    found = reach.summary(reached, original.slots, measured, lost)
+    return found | {"share": number(found["share"])}
+
+
 def _depth_profile(result: Score) -> list[dict[str, Any]]:
     """Both sums along depth; the last row holds the totals of the score."""
     layers: Counter[int] = Counter()
@@ -229,6 +242,7 @@ def _depth_profile(result: Score) -> list[dict[str, Any]]:
 
 def _fates(
     original: LayerMap,
+    reached: reach.Reach,
     kept: frozenset[str],
     split: Mapping[str, Sequence[str]],
     result: Score,

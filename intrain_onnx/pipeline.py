@@ -27,6 +27,7 @@ from intrain_onnx import (
     memory,
     parity,
     probe,
+    reach,
     reference,
     rewrite,
     scoring,
@@ -103,13 +104,12 @@ def _runtime(config: ScoreConfig) -> Iterator[tuple[torch.device, int]]:
 
 
 @dataclass
-class Prepared:
-    """A model ready to be probed.
+class Rewritten:
+    """A graph in the form that a protocol probes.
 
     Attributes:
-        model: the rewritten graph.
-        module: made from it; its outputs are those that the loss reads.
-        layers: the static pass of the graph that the module was made from.
+        model: the graph; its outputs are those that the loss reads.
+        layers: the static pass of it.
         heads: where the loss attaches.
         norms: BatchNorm nodes that no layer absorbed.
         kept: nodes of the file that are live up to the heads, by their first outputs.
@@ -120,7 +120,6 @@ class Prepared:
     """
 
     model: ir.Model
-    module: fx.GraphModule
     layers: graph.LayerMap
     heads: list[rewrite.Head]
     norms: list[rewrite.FreeNorm]
@@ -131,11 +130,34 @@ class Prepared:
     freed: int
 
 
-def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
-    """Rewrite a normalised model for a protocol, in place, and convert it.
+@dataclass
+class Prepared:
+    """A rewritten graph and the module made from it, ready to be probed."""
+
+    rewritten: Rewritten
+    module: fx.GraphModule
+
+    @property
+    def layers(self) -> graph.LayerMap:
+        """The static pass of the graph that the module was made from."""
+        return self.rewritten.layers
+
+    @property
+    def heads(self) -> list[rewrite.Head]:
+        """Where the loss attaches."""
+        return self.rewritten.heads
+
+    @property
+    def norms(self) -> list[rewrite.FreeNorm]:
+        """BatchNorm nodes to be calibrated."""
+        return self.rewritten.norms
+
+
+def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
+    """Rewrite a normalised model for a protocol, in place.
 
     Raises:
-        MissingOpsError, UnsupportedError: see ``convert`` and ``rewrite.cut_heads``.
+        UnsupportedError: see ``rewrite.cut_heads``.
     """
     single = signature.resolve(model, config, batch=1)
     rewrite.infer_shapes(model, single)
@@ -156,10 +178,20 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
         rewrite.infer_shapes(model, single)
     freed = rewrite.free_batch(model, single.fixed_batch) if single.fixed_batch is not None else 0
     layers = graph.analyse(model)
-    module = convert.convert(model, layers.slots)
+    return Rewritten(model, layers, heads, norms, kept, absorbed, split, single.fixed_batch, freed)
+
+
+def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
+    """Rewrite a normalised model for a protocol, in place, and convert it.
+
+    Raises:
+        MissingOpsError, UnsupportedError: see ``convert`` and ``rewrite.cut_heads``.
+    """
+    rewritten = rewrite_for(model, config)
+    module = convert.convert(model, rewritten.layers.slots)
     if config.batch_norm == "training":
         initialise.use_batch_statistics(module)
-    return Prepared(model, module, layers, heads, norms, kept, absorbed, split, single.fixed_batch, freed)
+    return Prepared(rewritten, module)
 
 
 @dataclass
@@ -187,10 +219,11 @@ class _Scoring:
             compared = self._parity(loaded, model, single)
         with self._step("shapes", 0.09):
             if rewrite.lacks_shapes(model):
-                rewrite.remember_shapes(model, self._seen_shapes(model, single))
+                rewrite.remember_shapes(model, seen_shapes(model, single, self.device))
         with self._step("convert", 0.1):
             quantisation = rewrite.use_float_form(model, single)
             original = graph.analyse(model)
+            reached = reach.trace(model.graph, rewrite.find_heads(model))
             self.warnings.rows += inspection.static_warnings(
                 model, original, quantisation, shapes_known=known
             )
@@ -204,13 +237,14 @@ class _Scoring:
                 described=described,
                 result=result,
                 original=original,
-                kept=prepared.kept,
-                split=prepared.split,
+                reached=reached,
+                kept=prepared.rewritten.kept,
+                split=prepared.rewritten.split,
                 parameter_shapes={
                     n: tuple(p.shape) for n, p in initialise.parameters(prepared.module).items()
                 },
                 heads=prepared.heads,
-                absorbed=prepared.absorbed,
+                absorbed=prepared.rewritten.absorbed,
                 constants=constants,
                 dequantised=(quantisation.removed, len(quantisation.activations)) if quantisation else (0, 0),
                 config=config,
@@ -231,19 +265,6 @@ class _Scoring:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def _seen_shapes(self, model: ir.Model, single: signature.Signature) -> dict[str, tuple[int, ...]]:
-        """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        try:
-            module = convert.convert(model).to(self.device)
-            names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
-            drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
-            with torch.no_grad():
-                run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
-        except UnsupportedError:
-            return {}
-        return shapes
 
     def _parity(
         self, loaded: LoadedModel, model: ir.Model, single: signature.Signature
@@ -337,9 +358,9 @@ class _Scoring:
     def _second(self, prepared: Prepared) -> fx.GraphModule:
         """The same network, with the same weights, through onnx2torch."""
         values = {n: p.detach().cpu().numpy() for n, p in initialise.parameters(prepared.module).items()}
-        rewrite.write_values(prepared.model, values)
+        rewrite.write_values(prepared.rewritten.model, values)
         return second_converter.convert_second(
-            prepared.model, prepared.layers, batch_statistics=self.config.batch_norm == "training"
+            prepared.rewritten.model, prepared.layers, batch_statistics=self.config.batch_norm == "training"
         ).to(self.device)
 
     def _choose_execution(self, module: fx.GraphModule, used: signature.Signature) -> bool:
@@ -379,6 +400,22 @@ def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
     return str(loaded.path) if loaded.external else loaded.serialised()
 
 
+def seen_shapes(
+    model: ir.Model, single: signature.Signature, device: torch.device
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    try:
+        module = convert.convert(model).to(device)
+        names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
+        drawn = inputs.draw(single, torch.Generator().manual_seed(0), device)
+        with torch.no_grad():
+            run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+    except UnsupportedError:
+        return {}
+    return shapes
+
+
 def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:
     shapes[name] = tuple(parts[0].shape)
 
@@ -413,6 +450,31 @@ def to_torch(source: Source) -> fx.GraphModule:
         rewrite.normalise(model)
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)
+    except IntrainError as error:
+        error.at(path=path)
+        raise
+
+
+def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:
+    """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
+
+    Raises:
+        IntrainError: one of its kinds.
+    """
+    config = config or ScoreConfig.for_protocol()
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    try:
+        with _runtime(config) as (device, _), element_limit(memory.elements_of_one_tensor()):
+            loaded = load(source)
+            memory.require_for_weights(loaded.tensor_bytes)
+            model = loaded.fresh()
+            rewrite.normalise(model)
+            single = signature.resolve(model, config, batch=1)
+            rewrite.infer_shapes(model, single)
+            if rewrite.lacks_shapes(model):
+                rewrite.remember_shapes(model, seen_shapes(model, single, device))
+            rewrite.use_float_form(model, single)
+            return rewrite_for(model, config).layers
     except IntrainError as error:
         error.at(path=path)
         raise

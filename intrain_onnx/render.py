@@ -14,11 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from intrain_onnx import support
+from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
 from intrain_onnx.report import Report
 
 _WEAKEST = 5
+_STOPS_SHOWN = 3
+_AROUND = 3
 _LAYERS_SHOWN = 40
 _PLAIN_WIDTH = 110
 
@@ -168,12 +171,24 @@ def _not_measured(data: Mapping[str, Any]) -> list[str]:
         if names:
             shown = ", ".join(printable(n, 60) for n in names[:3]) + (" …" if len(names) > 3 else "")
             lines.append(f"{len(names)} layers {status} ({label}): {shown}")
-    unreached = sum(p["status"] == "unreached" for p in data["parameters"])
-    if unreached:
-        lines.append(f"{unreached} of {len(data['parameters'])} parameter tensors: no gradient reaches them")
+    lines += _gradient_reach(data["gradient_reach"])
     for row in data["settings"]["losses"]:
         if row["loss"] is None:
             lines.append(f"output {printable(row['output'], 80)}: passes no gradient")
+    return lines
+
+
+def _gradient_reach(found: Mapping[str, Any]) -> list[str]:
+    if found["share"] == 1:
+        return []
+    line = f"no gradient reaches {count(found['elements'] - found['reached_elements'])} of "
+    lines = [f"{line}{count(found['elements'])} trainable elements ({1 - found['share']:.1%})"]
+    for row in found["stopped_by"][:_STOPS_SHOWN]:
+        tensors = f"{row['parameters']} tensor{'s' if row['parameters'] > 1 else ''}"
+        where = "an unknown node" if row["node"] is None else f"{row['op']} {printable(row['node'], 80)}"
+        lines.append(f"  stopped by {where}: {tensors}, {count(row['elements'])} elements")
+    if len(found["stopped_by"]) > _STOPS_SHOWN:
+        lines.append(f"  … {len(found['stopped_by']) - _STOPS_SHOWN} more nodes")
     return lines
 
 
@@ -293,3 +308,46 @@ def operators(rows: Sequence[support.Row], stream: TextIO, *, missing: bool = Fa
     if shown:
         console.print(table)
     console.print(support.totals(rows))
+
+
+def comparison(
+    found: Comparison, paths: tuple[Path, Path], stream: TextIO, *, show_all: bool = False
+) -> None:
+    """Two networks side by side, around the first difference."""
+    console = _console(stream)
+    counts = [sum(pair[side] is not None for pair in found.rows) for side in (0, 1)]
+    verdict = "the same architecture" if found.same else "different architectures"
+    style = "bold green" if found.same else "bold red"
+    console.print(Text(f"{verdict}: {counts[0]} and {counts[1]} canonical layers", style=style))
+    for name, (a, b, relative) in found.scores.items():
+        console.print(f"  {name:24} {a:.6g}  {b:.6g}  (relative difference {relative:.2g})")
+    first = found.first_difference
+    around = range(len(found.rows)) if show_all else range(0)
+    if first is not None and not show_all:
+        around = range(max(first - _AROUND, 0), min(first + _AROUND + 1, len(found.rows)))
+    if not around:
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("")
+    for path in paths:
+        table.add_column(printable(path.name, 60), overflow="fold")
+    for index in around:
+        pair = found.rows[index]
+        table.add_row(">" if index == first else "", *(_layer_cell(row) for row in pair))
+    console.print(table)
+    if first is not None:
+        console.print(f"  first difference: {_difference(*found.rows[first])}")
+
+
+def _layer_cell(row: LayerRow | None) -> str:
+    if row is None:
+        return "—"
+    return f"{row.depth}  {row.kind} {'x'.join(map(str, row.shape))}  {printable(row.name, 60)}"
+
+
+def _difference(a: LayerRow | None, b: LayerRow | None) -> str:
+    if a is None or b is None:
+        return "a layer that the other model lacks"
+    if a.kind != b.kind or a.shape != b.shape:
+        return "kind or weight shape"
+    return "depth" if a.depth != b.depth else "stride, groups, or the layers before and after"

@@ -20,6 +20,7 @@ from intrain_onnx.float_form.numbers import dequantise
 from intrain_onnx.fold import fold_made_weights
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
+from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.signature import DECLARED, Signature
 from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source, static_shape
 
@@ -29,32 +30,6 @@ LITERAL = "intrain_onnx.literal"
 
 _MAX_FOLDED_ELEMENTS = 2**31
 _ACTIVATIONS_OF_LOGITS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
-_NOT_DIFFERENTIABLE = frozenset(
-    [
-        "ArgMax",
-        "ArgMin",
-        "NonZero",
-        "NonMaxSuppression",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Not",
-        "Xor",
-        "IsNaN",
-        "IsInf",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "OneHot",
-        "Unique",
-        "QuantizeLinear",
-    ]
-)
 
 
 def normalise(model: ir.Model) -> int:
@@ -268,6 +243,16 @@ class Head:
     through: tuple[str, ...]
 
 
+def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
+    """The values that a loss can read, with what lies between them and the outputs."""
+    data = data_dependent(model.graph)
+    heads: dict[ir.Value, Head] = {}
+    for output in model.graph.outputs:
+        for value, through in _differentiable(output, data):
+            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+    return heads
+
+
 def cut_heads(model: ir.Model) -> list[Head]:
     """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
 
@@ -277,11 +262,7 @@ def cut_heads(model: ir.Model) -> list[Head]:
     Raises:
         UnsupportedError: nothing is left.
     """
-    data = data_dependent(model.graph)
-    heads: dict[ir.Value, Head] = {}
-    for output in model.graph.outputs:
-        for value, through in _differentiable(output, data):
-            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+    heads = find_heads(model)
     if not heads:
         raise UnsupportedError(
             "no output depends on the inputs through differentiable operators",
@@ -297,7 +278,7 @@ def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Valu
     if output not in data or output.producer() is None:
         return []
     behind, views = output, []
-    while (node := behind.producer()) is not None and node.op_type in VIEW_OPS and not _to_integer(node):
+    while (node := behind.producer()) is not None and node.op_type in VIEW_OPS and not to_integer(node):
         views.append(node.op_type)
         if node.inputs[0] is None:
             break
@@ -305,26 +286,14 @@ def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Valu
     if node is not None and node.op_type in _ACTIVATIONS_OF_LOGITS and node.inputs[0] in data:
         assert node.inputs[0] is not None
         return [(node.inputs[0], (*views, node.op_type))]
-    if node is not None and (_blocks_gradient(node, behind) or _to_integer(node)):
+    if node is not None and (blocks_gradient(node, behind) or to_integer(node)):
         found: list[tuple[ir.Value, tuple[str, ...]]] = []
         for value in node.inputs:
             if value is not None:
                 inner = _differentiable(value, data)
                 found.extend((v, (*views, node.op_type, *t)) for v, t in inner)
         return found
-    return [(output, ())] if not _is_integer(output) else []
-
-
-def _blocks_gradient(node: ir.Node, value: ir.Value) -> bool:
-    return node.op_type in _NOT_DIFFERENTIABLE or (node.op_type == "TopK" and value.index() == 1)
-
-
-def _to_integer(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and not ir.DataType(node.attributes["to"].as_int()).is_floating_point()
-
-
-def _is_integer(value: ir.Value) -> bool:
-    return value.dtype is not None and not value.dtype.is_floating_point()
+    return [(output, ())] if not is_integer(output) else []
 
 
 def absorb_batch_norm(model: ir.Model, layers: LayerMap) -> list[str]:
