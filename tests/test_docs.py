@@ -110,8 +110,8 @@ def test_every_option_and_exit_code_is_in_the_readme():
         for option in command.params:
             if isinstance(option, click.Option):
                 assert any(f"`{name}" in README for name in option.opts), f"{command.name} {option.opts}"
-    for code in range(7):
-        assert re.search(rf"\b{code} \w", README.split("Exit codes:")[1].split("##")[0])
+    for code in range(8):
+        assert re.search(rf"\b{code} [\w`]", README.split("Exit codes:")[1].split("##")[0])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
