@@ -41,9 +41,31 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import tf2onnx
+import tf2onnx.handler
 
 WARM_UP_BATCH = 16
 FREE_SIZE = 32  # for a free dimension other than the batch
+
+
+@tf2onnx.handler.tf_op("Erfc")
+class Erfc:
+    """What tf2onnx lacks: the exact GELU of Keras is written with 1 - erf."""
+
+    @classmethod
+    def version_9(cls, ctx: Any, node: Any, **kwargs: Any) -> None:
+        """Write Erfc as 1 - Erf."""
+        shape, dtype = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
+        ctx.remove_node(node.name)
+        one = ctx.make_const(f"{node.name}_one", np.ones((), np.float32))
+        erf = ctx.make_node("Erf", node.input, name=f"{node.name}_erf", shapes=[shape], dtypes=[dtype])
+        ctx.make_node(
+            "Sub",
+            [one.output[0], erf.output[0]],
+            outputs=node.output,
+            name=node.name,
+            shapes=[shape],
+            dtypes=[dtype],
+        )
 
 
 def load_factory(reference: str) -> Callable[..., keras.Model]:

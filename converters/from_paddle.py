@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "paddlepaddle>=3.0", "paddle2onnx>=2.0", "onnx>=1.17", "onnxruntime>=1.22", "numpy", "setuptools",
+# ]
+# ///
+"""Export a PaddlePaddle model to ONNX with paddle2onnx.
+
+The model is a saved inference model (``model.json`` or ``model.pdmodel``, and ``model.pdiparams`` beside it),
+or what a factory returns, a ``paddle.nn.Layer``:
+
+    from_paddle.py inference/model.json --input x=1x3x48x320 -o recognition.onnx
+    from_paddle.py --factory paddle.vision.models:resnet18 --input 1x3x64x64 -o resnet18.onnx
+
+An input is ``[NAME=]SHAPE`` for float32 noise, or ``[NAME=]SHAPE:N`` for int64 ids below N; give ``--input``
+once for each argument. The first dimension is the batch; for a factory it is free in the exported file
+unless ``--fixed-batch`` is given, a saved model keeps what it has. BatchNorm stays. The ONNX file is compared
+with the model on random inputs (onnxruntime, CPU).
+
+Safe by default: an inference model holds a program of Paddle's operators and tensors. Weights of a factory
+(``.pdparams``) are a pickle, which can run code: they are refused unless ``--allow-pickle`` is given. The
+factory is code that you name, and it runs.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("GLOG_minloglevel", "3")
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import paddle
+import paddle2onnx
+
+WARM_UP_BATCH = 16
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One argument of ``forward``: float32 noise, or int64 ids below ``high``."""
+
+    name: str
+    shape: tuple[int, ...]
+    high: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "InputSpec":
+        """Read ``[NAME=]SHAPE[:HIGH]``; a missing name becomes "" and is filled in later."""
+        match = re.fullmatch(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\d+))?", text)
+        if not match:
+            raise argparse.ArgumentTypeError(f"{text!r} is not [NAME=]1x3x64x64 or [NAME=]1x16:1000")
+        name, shape, high = match.groups()
+        return cls(name or "", tuple(int(d) for d in shape.split("x")), int(high) if high else None)
+
+    def sample(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw an input of ``batch`` samples."""
+        shape = (batch, *self.shape[1:])
+        if self.high is None:
+            return rng.standard_normal(shape, dtype=np.float32)
+        return rng.integers(self.high, size=shape, dtype=np.int64)
+
+    def declare(self, *, fixed: bool) -> paddle.static.InputSpec:
+        """Describe the input to Paddle."""
+        shape = [self.shape[0] if fixed else None, *self.shape[1:]]
+        return paddle.static.InputSpec(shape, "float32" if self.high is None else "int64", self.name)
+
+
+def load_factory(reference: str) -> Callable[..., paddle.nn.Layer]:
+    """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
+    source, _, attribute = reference.rpartition(":")
+    if not source:
+        raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
+    if not source.endswith(".py"):
+        return getattr(importlib.import_module(source), attribute)
+    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return getattr(module, attribute)
+
+
+def build(args: argparse.Namespace, folder: str) -> tuple[paddle.nn.Layer, Path]:
+    """Make or load the model; return it in evaluation mode, and its saved program."""
+    if args.model:
+        program = Path(args.model)
+        if program.suffix not in (".json", ".pdmodel") or not program.is_file():
+            raise SystemExit(f"{args.model}: not the .json or .pdmodel of a saved inference model")
+        return paddle.jit.load(str(program.with_suffix(""))), program
+    if args.weights and not args.allow_pickle:
+        raise SystemExit(f"{args.weights}: a pickle, which can run code\nIf you trust it: --allow-pickle.")
+    paddle.seed(args.seed)
+    layer = load_factory(args.factory)(**args.kwargs)
+    if args.weights:
+        layer.set_state_dict(paddle.load(args.weights))
+    rng = np.random.default_rng(args.seed)
+    layer.train()
+    with paddle.no_grad():
+        for _ in range(args.warm_up):
+            layer(*(paddle.to_tensor(spec.sample(WARM_UP_BATCH, rng)) for spec in args.input))
+    layer.eval()
+    prefix = os.path.join(folder, "model")
+    specs = [spec.declare(fixed=args.fixed_batch) for spec in args.input]
+    paddle.jit.save(layer, prefix, input_spec=specs)
+    return layer, next(
+        Path(f"{prefix}{end}") for end in (".json", ".pdmodel") if Path(f"{prefix}{end}").exists()
+    )
+
+
+def leaves(output: Any) -> list[np.ndarray]:
+    """Return a model's output as a flat list of arrays."""
+    if isinstance(output, paddle.Tensor):
+        return [output.numpy()]
+    return [array for part in output for array in leaves(part)]
+
+
+def largest_difference(
+    layer: paddle.nn.Layer, path: str, specs: Sequence[InputSpec], batches: Sequence[int], seed: int
+) -> tuple[float, float]:
+    """Return the largest difference on random inputs, absolute and relative to the largest output."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    rng = np.random.default_rng(seed + 1)
+    absolute = relative = 0.0
+    for batch in batches:
+        inputs = [spec.sample(batch, rng) for spec in specs]
+        with paddle.no_grad():
+            expected = leaves(layer(*(paddle.to_tensor(x) for x in inputs)))
+        for reference, have in zip(
+            expected, session.run(None, dict(zip(names, inputs, strict=True))), strict=True
+        ):
+            difference = float(np.abs(reference - have).max())
+            absolute = max(absolute, difference)
+            relative = max(relative, difference / max(float(np.abs(reference).max()), 1e-12))
+    return absolute, relative
+
+
+def convert(args: argparse.Namespace) -> str:
+    """Export, check and only then put the file in its place; return the line to print."""
+    part = f"{args.output}.part"
+    first = args.input[0].shape[0]
+    with tempfile.TemporaryDirectory() as folder:
+        layer, program = build(args, folder)
+        try:
+            paddle2onnx.export(
+                str(program),
+                str(program.with_suffix(".pdiparams")),
+                part,
+                opset_version=args.opset,
+                optimize_tool="None",  # it folds constants with Polygraphy otherwise
+            )
+            if not os.path.exists(part):
+                raise SystemExit(f"{args.output}: not written, paddle2onnx failed; it says why above")
+            model = onnx.load(part)
+            onnx.checker.check_model(model)
+            free = not model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+            batches = [first, first + 1] if free else [first]
+            absolute, relative = largest_difference(layer, part, args.input, batches, args.seed)
+            if not relative <= args.tolerance:
+                raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
+            os.replace(part, args.output)
+        finally:
+            Path(part).unlink(missing_ok=True)
+        parameters = sum(int(np.prod(p.shape)) for p in layer.parameters())
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    return (
+        f"{args.output}: {args.factory or args.model} by paddle2onnx {paddle2onnx.__version__} (paddle "
+        f"{paddle.__version__}), opset {opset}, {parameters:,} parameters, "
+        f"{Path(args.output).stat().st_size:,} bytes, batch {'free' if free else first}, "
+        f"max |difference| to Paddle {absolute:.2e} (relative {relative:.2e})"
+    )
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", nargs="?", help="model.json or model.pdmodel of a saved inference model")
+    source.add_argument("--factory", metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the layer")
+    add = parser.add_argument
+    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
+    add("-o", "--output", required=True, metavar="FILE.onnx")
+    add("--opset", type=int, default=17, help="default: 17")
+    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
+    add("--seed", type=int, default=0)
+    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for BatchNorm's statistics")
+    add("--weights", metavar="FILE.pdparams", help="of the factory's layer")
+    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    args = parser.parse_args(argv)
+    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
+    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
+    return args
+
+
+if __name__ == "__main__":
+    print(convert(parse_arguments()))
