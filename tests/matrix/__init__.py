@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from .make import EXPORTERS, NETWORKS, OPTIMISERS, SAMPLES, UNREACHED, MissingModel, path
+from .make import ESTIMATORS, EXPORTERS, NETWORKS, OPTIMISERS, SAMPLES, UNREACHED, MissingModel, path
 
-__all__ = ["EXPORTERS", "NETWORKS", "OPTIMISERS", "SAMPLES", "UNREACHED", "path", "require"]
+__all__ = ["ESTIMATORS", "EXPORTERS", "NETWORKS", "OPTIMISERS", "SAMPLES", "UNREACHED", "path", "require"]
 
 
 def require(name: str, maker: str) -> Path:

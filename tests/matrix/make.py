@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Make the matrix: each network written in each framework, by each exporter; and the samples, optimised.
+"""Make the matrix: each network written in each framework, by each exporter.
+
+Also the samples as optimisers leave them, and estimators of scikit-learn.
 
     python tests/matrix/make.py                  # all that is missing, some minutes
     python tests/matrix/make.py keras paddle     # of some exporters or optimisers
@@ -68,6 +70,16 @@ OPTIMISER_PINS = (
 )
 
 
+SKLEARN_PINS = (
+    "scikit-learn==1.9.1",
+    "skl2onnx==1.20.0",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "numpy==2.4.6",
+    "protobuf==7.36.2",
+)
+
+
 @dataclass(frozen=True)
 class Maker:
     """A script that makes files."""
@@ -85,8 +97,8 @@ class Maker:
         if self.script == "tests/matrix/saved_model.py":
             return [name]
         factory = ["--factory", f"tests/matrix/{self.nets}.py:{name}", "--seed", "0"]
-        if self.script == "converters/from_keras.py":
-            return [*factory, "--high", "128"]
+        if self.script in ("converters/from_keras.py", "converters/from_sklearn.py"):
+            return [*factory, *self.options]
         image = "1x32x32x3" if self.channels_last else "1x3x32x32"
         given = {"mlp": "features=1x64", "lstm": "ids=1x16:128"}.get(name, f"image={image}")
         return [*factory, "--input", given, *self.options]
@@ -111,7 +123,7 @@ EXPORTERS = {
     "torchscript": pytorch("torchscript"),
     "torchscript_training": pytorch("torchscript", "--training-preserving"),
     "dynamo": pytorch("dynamo"),
-    "keras": Maker("converters/from_keras.py", (), "nets_keras", KERAS_PINS),
+    "keras": Maker("converters/from_keras.py", ("--high", "128"), "nets_keras", KERAS_PINS),
     "tensorflow": Maker("tests/matrix/saved_model.py", (), "nets_keras", KERAS_PINS),
     "jax": Maker("converters/from_jax.py", (), "nets_jax", JAX_PINS, channels_last=True),
     "paddle": Maker("converters/from_paddle.py", ("--warm-up", "2"), "nets_paddle", PADDLE_PINS),
@@ -120,16 +132,20 @@ OPTIMISERS = {
     tool: Maker("tests/matrix/optimise.py", (tool,), pins=OPTIMISER_PINS) for tool in ("onnxsim", "onnxslim")
 }
 SAMPLES = tuple(sorted(path.stem for path in (ROOT / "samples").glob("*.onnx")))
-MAKERS = EXPORTERS | OPTIMISERS
+ESTIMATORS = ("classifier", "binary", "regressor", "pipeline")
+SKLEARN = Maker("converters/from_sklearn.py", (), "nets_sklearn", SKLEARN_PINS)
+MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN}
 
 UNREACHED: dict[tuple[str, str], str] = {}
 """Cells that no file can be made for, with the reason."""
 
 
 def cells(maker: str) -> tuple[str, ...]:
-    """Return the networks, or the samples, that a maker makes."""
+    """Return the networks, samples or estimators that a maker makes."""
     if maker in OPTIMISERS:
         return SAMPLES
+    if maker == "sklearn":
+        return ESTIMATORS
     return tuple(name for name in NETWORKS if (name, maker) not in UNREACHED)
 
 

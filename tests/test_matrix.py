@@ -1,0 +1,62 @@
+"""The same network gets the same score, whichever framework wrote it and whichever exporter ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+from matrix import ESTIMATORS, EXPORTERS, NETWORKS, UNREACHED, require
+
+from intrain_onnx import ScoreConfig, score
+
+REFERENCE = "torchscript"
+TOLERANCE = 1e-5
+FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
+CELLS = [
+    pytest.param(name, exporter, id=f"{name}-{exporter}")
+    for name in NETWORKS
+    for exporter in EXPORTERS
+    if exporter != REFERENCE and (name, exporter) not in UNREACHED
+]
+
+
+@cache
+def scored(name: str, exporter: str) -> dict[str, Any]:
+    return score(
+        require(name, exporter), ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
+    ).data
+
+
+def keys(data: dict[str, Any]) -> Counter[str]:
+    return Counter(layer["key"] for layer in data["layers"])
+
+
+@pytest.mark.parametrize(("name", "exporter"), CELLS)
+def test_a_cell_agrees_with_the_reference(name: str, exporter: str):
+    reference, data = scored(name, REFERENCE), scored(name, exporter)
+    assert len(data["layers"]) == len(reference["layers"])
+    assert keys(data) == keys(reference)
+    depths = [sorted((layer["key"], layer["depth"]) for layer in d["layers"]) for d in (data, reference)]
+    assert depths[0] == depths[1]
+    for figure in FIGURES:
+        assert data["score"][figure] == pytest.approx(reference["score"][figure], rel=TOLERANCE), figure
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_other_network_has_the_same_keys(name: str):
+    """Keys that never differed would make the cells above agree as well."""
+    here = keys(scored(name, REFERENCE))
+    assert all(keys(scored(other, REFERENCE)) != here for other in NETWORKS if other != name)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_estimator_is_scored(name: str):
+    data = score(require(name, "sklearn"), ScoreConfig.for_protocol(seeds=1, threads=1, device="cpu")).data
+    assert data["parity"]["ok"] is True
+    assert [layer["weight_shape"][:2] for layer in data["layers"]] == [
+        [32, 12],
+        [16, 32],
+        [{"classifier": 4, "pipeline": 4}.get(name, 1), 16],
+    ]
