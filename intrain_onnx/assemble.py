@@ -242,7 +242,6 @@ def _depth_profile(result: Score) -> list[dict[str, Any]]:
 
 def _fates(
     original: LayerMap,
-    reached: reach.Reach,
     kept: frozenset[str],
     split: Mapping[str, Sequence[str]],
     result: Score,

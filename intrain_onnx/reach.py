@@ -56,6 +56,9 @@ class Stop:
 
 UNKNOWN = Stop(None, None)
 
+_LEFT_TO_THE_GRAPH = ("zero_gradient", "replaced")
+"""Statuses that do not tell: torch gives Round a gradient of zeros, and so does a ReLU that is never on."""
+
 
 @dataclass
 class Reach:
@@ -171,8 +174,10 @@ def summary(
     reached = 0
     for name, slot in slots.items():
         size, stop = found.elements.get(name, 0), found.stops.get(name, UNKNOWN)
-        status = measured.get(name, "unreached" if slot.layer in lost else "zero_gradient")
-        if status not in ("unreached", "zero_gradient") or (status == "zero_gradient" and stop is None):
+        status = measured.get(name, "unreached" if slot.layer in lost else "replaced")
+        if status not in ("unreached", *_LEFT_TO_THE_GRAPH) or (
+            status in _LEFT_TO_THE_GRAPH and stop is None
+        ):
             reached += size
             continue
         count = counts.setdefault(stop or found.inside.get(name, UNKNOWN), [0, 0])
