@@ -218,10 +218,10 @@ class _Scoring:
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("shapes", 0.09):
+            quantisation = rewrite.use_float_form(model, single)
             if rewrite.lacks_shapes(model):
                 rewrite.remember_shapes(model, seen_shapes(model, single, self.device))
         with self._step("convert", 0.1):
-            quantisation = rewrite.use_float_form(model, single)
             original = graph.analyse(model)
             reached = reach.trace(model.graph, rewrite.find_heads(model))
             self.warnings.rows += inspection.static_warnings(
@@ -471,9 +471,9 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph
             rewrite.normalise(model)
             single = signature.resolve(model, config, batch=1)
             rewrite.infer_shapes(model, single)
+            rewrite.use_float_form(model, single)
             if rewrite.lacks_shapes(model):
                 rewrite.remember_shapes(model, seen_shapes(model, single, device))
-            rewrite.use_float_form(model, single)
             return rewrite_for(model, config).layers
     except IntrainError as error:
         error.at(path=path)
