@@ -185,11 +185,17 @@ def _gradient_reach(found: Mapping[str, Any]) -> list[str]:
     lines = [f"{line}{count(found['elements'])} trainable elements ({1 - found['share']:.1%})"]
     for row in found["stopped_by"][:_STOPS_SHOWN]:
         tensors = f"{row['parameters']} tensor{'s' if row['parameters'] > 1 else ''}"
-        where = "an unknown node" if row["node"] is None else f"{row['op']} {printable(row['node'], 80)}"
-        lines.append(f"  stopped by {where}: {tensors}, {count(row['elements'])} elements")
+        lines.append(f"  {_stop(row)}: {tensors}, {count(row['elements'])} elements")
     if len(found["stopped_by"]) > _STOPS_SHOWN:
         lines.append(f"  … {len(found['stopped_by']) - _STOPS_SHOWN} more nodes")
     return lines
+
+
+def _stop(row: Mapping[str, Any]) -> str:
+    if row["node"] is None:
+        return "stopped by an unknown node"
+    node = f"{row['op']} {printable(row['node'], 80)}"
+    return f"not run by {node}" if row["op"] in ("If", "Loop", "Scan") else f"stopped by {node}"
 
 
 def _warnings(console: Console, warnings: Sequence[Mapping[str, Any]]) -> None:

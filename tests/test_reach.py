@@ -224,3 +224,10 @@ def test_summary_says_it_under_not_measured():
     render.summary(score(proto), stream)
     assert "no gradient reaches 20 of 35 trainable elements (57.1%)" in stream.getvalue()
     assert "stopped by Round r: 1 tensor, 20 elements" in stream.getvalue()
+
+
+def test_summary_tells_what_did_not_run_from_what_is_stopped():
+    weights = W | {"u": weight(4, 4), "z": weight(4, 5, seed=2)}
+    stream = io.StringIO()
+    render.summary(score(model(IF.format("q = MatMul(m, z)"), weights)), stream)
+    assert "not run by If h: 1 tensor, 20 elements" in stream.getvalue()
