@@ -20,6 +20,7 @@ from intrain_onnx.values import (
     CONVOLUTIONS,
     MATMULS,
     RECURRENT,
+    VIEW_OPS,
     Step,
     has_macs,
     macs,
@@ -243,7 +244,7 @@ class _Pass:
             self.sizes[layer.bias] = [layer.channels]
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
-        found = source(value)
+        found = source(value, VIEW_OPS | {"Expand", "Tile"})  # a class token is spread over the batch first
         if found is None:
             return
         root = found[0]
@@ -330,8 +331,8 @@ class _Pass:
         assert found[1] is not None
         directions, _, hidden = found[1][1]
         batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
-        sequence = next(iter(node.outputs), None)
-        if sequence is not None and sequence.name and (sequence.uses() or sequence.is_graph_output()):
+        sequence = node.outputs[0]
+        if sequence.name:  # all steps, also where only the last state is read: it is the same network
             axes = (2, 3) if batch_first else (1, 3)
         else:
             sequence, axes = node.outputs[1], (1, 2) if batch_first else (0, 2)

@@ -22,7 +22,7 @@ from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.signature import DECLARED, Signature
-from intrain_onnx.values import VIEW_OPS, constant_array, name_of, source, static_shape
+from intrain_onnx.values import RECURRENT, VIEW_OPS, constant_array, name_of, node_id, source, static_shape
 
 _SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
@@ -257,7 +257,8 @@ def cut_heads(model: ir.Model) -> list[Head]:
     """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
 
     A final Softmax, LogSoftmax or Sigmoid is cut off, and so is what passes no gradient (ArgMax, casts to
-    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped.
+    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
+    recurrence puts out all of its steps, so that it can be measured there whichever output the network reads.
 
     Raises:
         UnsupportedError: nothing is left.
@@ -271,7 +272,15 @@ def cut_heads(model: ir.Model) -> list[Head]:
     model.graph.outputs.clear()
     model.graph.outputs.extend(heads)
     common.RemoveUnusedNodesPass()(model)
+    _name_sequences(model)
     return list(heads.values())
+
+
+def _name_sequences(model: ir.Model) -> None:
+    """Have every recurrence put out all steps, to be measured, whichever of its outputs the network reads."""
+    for node in model.graph.all_nodes():
+        if node.op_type in RECURRENT and not node.domain and not node.outputs[0].name:
+            node.outputs[0].name = f"{node_id(node)}.sequence"
 
 
 def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:

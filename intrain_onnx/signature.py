@@ -19,6 +19,7 @@ DECLARED = "intrain_onnx.declared"
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
+_MOVES = frozenset({"Slice", "Concat", "Expand", "Tile"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +286,17 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
-        if (node.op_type in VIEW_OPS or node.op_type in ("Slice", "Concat", "Expand", "Tile")) and depth < 16:
+        if depth < 16 and (node.op_type in VIEW_OPS | _MOVES or _wraps(node)):
             found = _vocabulary(node.outputs[0], depth + 1)
             if found is not None:
                 return found
     return None
+
+
+def _wraps(node: ir.Node) -> bool:
+    """Whether ids may pass a node unchanged: ``where(id < 0, id + size, id)`` stands before many a table."""
+    mixes = node.op_type in ("Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
+    return mixes or node.op_type == "Where"
 
 
 def sampling_rate() -> int:

@@ -38,14 +38,16 @@ def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
-def source(value: ir.Value | None) -> tuple[ir.Value, list[ir.Node]] | None:
+def source(
+    value: ir.Value | None, through: frozenset[str] = VIEW_OPS
+) -> tuple[ir.Value, list[ir.Node]] | None:
     """The initializer that a value is a view of, and the view nodes from it to the value."""
     nodes: list[ir.Node] = []
     while value is not None:
         if value.is_initializer():
             return value, nodes[::-1]
         node = value.producer()
-        if node is None or node.op_type not in VIEW_OPS or node.domain:
+        if node is None or node.op_type not in through or node.domain:
             return None
         nodes.append(node)
         value = node.inputs[0]

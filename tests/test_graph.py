@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from intrain_onnx import graph
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap
+from intrain_onnx.pipeline import rewrite_for
 
 
 def depths(layers: LayerMap) -> dict[str, int]:
@@ -271,13 +272,29 @@ def test_recurrences() -> None:
             assert (layer.channels, layer.channel_axes, layer.output) == (directions * 6, (1, 3), "s")
 
 
-def test_a_recurrence_whose_last_state_is_used_is_measured_there() -> None:
+@pytest.mark.parametrize("sequence", ["s", ""])
+def test_a_recurrence_whose_last_state_is_used_is_measured_at_all_steps(sequence: str) -> None:
     text = """(float[T,N,5] x) => (float y) {
-        s, h = GRU<hidden_size = 6>(x, w, r)
+        SEQUENCE, h = GRU<hidden_size = 6>(x, w, r)
         y = Relu(h)
     }"""
-    (layer,) = analysed(model(text, {"w": weight(1, 18, 5), "r": weight(1, 18, 6)})).layers
-    assert (layer.output, layer.channel_axes) == ("h", (0, 2))
+    proto = model(text.replace("SEQUENCE", sequence or '""'), {"w": weight(1, 18, 5), "r": weight(1, 18, 6)})
+    (layer,) = rewrite_for(normalised(proto), ScoreConfig.for_protocol()).layers.layers
+    assert (layer.output, layer.channel_axes) == ("h.sequence", (1, 3))
+
+
+def test_a_token_spread_over_the_batch_is_trainable() -> None:
+    text = """(float[N,3,4] x) => (float y) {
+        all = Shape(x)
+        n = Gather(all, zero)
+        shape = Concat<axis = 0>(n, rest)
+        tokens = Expand(token, shape)
+        both = Concat<axis = 1>(tokens, x)
+        y = MatMul(both, w)
+    }"""
+    values = {"token": weight(1, 1, 4), "w": weight(4, 2), "zero": np.array([0]), "rest": np.array([1, 4])}
+    slots = analysed(model(text, values)).slots
+    assert {name: slot.role for name, slot in slots.items()} == {"token": "table", "w": "weight"}
 
 
 # Where weights come from

@@ -183,12 +183,16 @@ def test_floats_are_noise() -> None:
         "s = Slice(x, zero, two, one) u = Unsqueeze(s, one) y = Gather(table, u)",
         "t = Identity(table) y = Gather(t, x)",
         "y = Gather<axis = 1>(turned, x)",
+        "n = Less(x, none) a = Add(x, size) w = Where(n, a, x) y = Gather(table, w)",
+        "n = Less(x, none) p = Not(n) a = Add(x, size) i = CastLike(n, x) j = CastLike(p, x) "
+        "k = Mul(a, i) l = Mul(x, j) w = Add(l, k) y = Gather(table, w)",
     ],
 )
 @pytest.mark.parametrize("dtype", ["int64", "int32"])
 def test_the_first_gather_tells_the_vocabulary(body: str, dtype: str) -> None:
     weights = {"table": weight(11, 4), "turned": weight(4, 11)}
     weights |= {n: np.array([i]) for i, n in enumerate(("zero", "one", "two"))}
+    weights |= {"none": np.array(0, dtype), "size": np.array(11, dtype)}
     assert kinds(f"({dtype}[N,5] x) => (float y) {{ {body} }}", weights) == {"x": ("ids", 11)}
 
 
