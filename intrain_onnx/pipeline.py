@@ -18,24 +18,23 @@ from intrain_onnx import (
     assemble,
     canonical,
     convert,
-    float_form,
     fused,
     graph,
     initialise,
     inputs,
     inspection,
     memory,
+    oracle,
     parity,
     probe,
     reach,
-    reference,
     rewrite,
     scoring,
     second_converter,
     signature,
 )
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, LimitError, MissingOpsError, SettingsError, UnsupportedError
+from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
@@ -271,36 +270,7 @@ class _Scoring:
     ) -> parity.Parity | None:
         if not self.config.parity:
             return None
-        samples = single.batch
-        try:
-            module = convert.convert(model).to(self.device)
-        except MissingOpsError as error:  # what is behind the loss may lack a handler
-            return parity.failed(str(error), samples)
-        drawn = inputs.draw(single, torch.Generator().manual_seed(self.config.seed), self.device)
-        names = [spec.name for spec in single.inputs]
-        arrays = inputs.as_arrays(drawn, single)
-        started = time.perf_counter()
-        with torch.no_grad():  # before onnxruntime, which keeps no limit on loops and sizes
-            ours = run(module, drawn)
-        try:
-            expected = reference.run_reference(
-                _file_or_bytes(loaded),
-                dict(zip(names, arrays, strict=True)),
-                cuda=self.device.type == "cuda",
-                threads=self.threads,
-                timeout=60 + 20 * (time.perf_counter() - started),
-            )
-        except reference.NoReferenceError as error:
-            compared = parity.failed(str(error), samples)
-        else:
-            compared = parity.compare(
-                [parts[0] for parts in ours],
-                expected,
-                [v.name or "" for v in model.graph.outputs],
-                samples,
-                partial(parity.response_to_round_off, module, drawn),
-                float_form.output_steps(model),
-            )
+        compared = oracle.check(loaded, model, single, self.device, self.threads, self.config.seed)
         if compared.ok is False:
             self.warnings.add("parity", f"differs from onnxruntime: {compared.reason}")
         elif compared.ok is None:
@@ -393,11 +363,6 @@ class _Scoring:
             f"the graph mixes samples when it is given more than {size}; {calls} calls were run in lock step",
         )
         return False
-
-
-def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
-    """The checked bytes; the path only where onnxruntime has to find external data beside it."""
-    return str(loaded.path) if loaded.external else loaded.serialised()
 
 
 def seen_shapes(

@@ -41,8 +41,8 @@ IMPORTED_BY = {
 """Rooms that few may enter, and third parties that one room alone knows."""
 
 TORCH_ROOMS = {
-    "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "parity",
-    "pipeline", "probe", "rng", "second_converter", "stats",
+    "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "oracle",
+    "parity", "pipeline", "probe", "rng", "second_converter", "stats",
 }  # fmt: skip
 """All others work without torch: a graph is inspected and a saved report drawn in milliseconds."""
 
