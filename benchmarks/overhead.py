@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py [--batch 16] [--size 64] [--pairs 7] [--threads 2]
 
-Time: both run in turn in one process, and the ratio is taken pair by pair. Memory: each runs in a process of its
-own, and the peak resident size above what the process had before is compared. Needs torchvision.
+Time: both run in turn in one process, and the ratio is taken pair by pair. Memory: each runs in a process
+of its own, and the peak resident size above what the process had before is compared. Needs torchvision.
 """
 
 from __future__ import annotations

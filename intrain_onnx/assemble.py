@@ -152,6 +152,7 @@ def _score(result: Score) -> dict[str, Any]:
         "layers": result.counted_layers,
         "parameter_tensors": result.counted_parameters,
         "std": number(result.std),
+        "standard_error": number(result.standard_error),
         "ci95": None if ci95 is None else [number(v) for v in ci95],
         "runs": [
             {

@@ -82,7 +82,9 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     )
     console.print(Text(f"  InTrain {score['intrain']:.4g}{spread}", style="bold"))
     if score["ci95"] is not None:
-        console.print(f"    95 % interval of the mean    {score['ci95'][0]:.4g} to {score['ci95'][1]:.4g}")
+        error = score["standard_error"] / score["intrain"] if score["intrain"] else 0.0
+        low, high = score["ci95"]
+        console.print(f"    95 % interval of the mean    {low:.4g} to {high:.4g}  (error {error:.1%})")
     capacity, resilience = score["geometric_capacity"], score["optimization_resilience"]
     console.print(f"    geometric capacity           {capacity:.4g}  (sum of log participation ratios)")
     console.print(f"    optimisation resilience      {resilience:.4g}  (sum of gradient healths)")

@@ -99,11 +99,16 @@ class Score:
         return statistics.stdev(r.intrain for r in self.runs) if len(self.runs) > 1 else None
 
     @property
+    def standard_error(self) -> float | None:
+        """Standard error of the mean score; None for a single run."""
+        return None if self.std is None else self.std / math.sqrt(len(self.runs))
+
+    @property
     def ci95(self) -> tuple[float, float] | None:
         """Two-sided 95 % confidence interval of the mean score (Student's t); None for a single run."""
-        if self.std is None:
+        if self.standard_error is None:
             return None
-        half = float(stdtrit(len(self.runs) - 1, 0.975)) * self.std / math.sqrt(len(self.runs))
+        half = float(stdtrit(len(self.runs) - 1, 0.975)) * self.standard_error
         return self.intrain - half, self.intrain + half
 
 
