@@ -126,7 +126,8 @@ def measure(architecture: str) -> dict[str, float]:
         report = score(build(architecture, fold=fold), config)
         found[name] = report.intrain
         if protocol == "architecture":
-            found["layer count"] = report.data["score"]["layers"]
+            found["live layer count"] = report.data["score"]["layers"]
+            found["layer count"] = report.data["model"]["canonical_layers"]
         else:
             found["#Params"] = report.data["model"]["parameters"]
     return found
