@@ -24,6 +24,9 @@ _ROUNDS = 2
 _ORDERED = frozenset({"MatMul", "FusedMatMul", "Einsum", "Concat"})
 """Operators whose operands play different parts, whichever layers they come from."""
 
+_ATTENTION = {0: ("MatMul 0", "Softmax"), 1: ("MatMul 0", "MatMul 1", "Softmax"), 2: ("MatMul 1",)}
+"""What query, key and value pass through where one operator stands for softmax(q k) v."""
+
 Atom = tuple[Any, tuple[str, ...]]
 """A layer (its node) or a graph input (its number), and what its output passed through since."""
 
@@ -101,11 +104,8 @@ def _flow(
         operands = [v for v in node.inputs if v in data and v in reaching]
         atoms: set[Atom] = set()
         for position, value in enumerate(operands):
-            ordered = node.op_type in _ORDERED and len(operands) > 1
-            mark = (
-                f"{node.op_type} {position}" if ordered else "Softmax" if node.op_type == "Softmax" else None
-            )
-            atoms |= {_marked(a, mark) for a in reaching[value]} if mark else reaching[value]
+            marks = _marks(node, position, len(operands))
+            atoms |= {_marked(a, *marks) for a in reaching[value]} if marks else reaching[value]
         for name, body in bodies(node):
             reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
             _flow(body, layers, data, network, reaching)
@@ -121,6 +121,15 @@ def _flow(
                 reaching[value] = {(value.meta[ONLY], ())}
 
 
-def _marked(atom: Atom, mark: str) -> Atom:
+def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:
+    """What an operand passes through in a node."""
+    if node.op_type in _ORDERED and operands > 1:
+        return (f"{node.op_type} {position}",)
+    if node.op_type == "Attention" and not node.domain:
+        return _ATTENTION.get(position, ())
+    return ("Softmax",) if node.op_type == "Softmax" else ()
+
+
+def _marked(atom: Atom, *more: str) -> Atom:
     source, marks = atom
-    return source, tuple(sorted({*marks, mark}))
+    return source, tuple(sorted({*marks, *more}))

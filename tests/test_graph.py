@@ -497,3 +497,20 @@ def test_nodes_of_one_name_are_told_apart() -> None:
     layers = analysed(proto)
     assert len({layer.name for layer in layers.layers}) == 2
     assert math.isclose(layers.macs or 0, 32)
+
+
+def test_attention_as_one_operator_gives_the_keys_of_its_products() -> None:
+    """From opset 23 PyTorch's exporter writes Attention where it wrote MatMul, Softmax, MatMul."""
+    heads = "q = MatMul(x, u) k = MatMul(x, v) a = MatMul(x, w)"
+    products = "t = Transpose<perm = [0, 2, 1]>(k) s = MatMul(q, t) p = Softmax(s) h = MatMul(p, a)"
+    one = "h = Attention<q_num_heads = 1, kv_num_heads = 1>(q, k, a)"
+    weights = {name: weight(4, 4, seed=i) for i, name in enumerate("uvwz")}
+    keys = [
+        {name: layer.key for name, layer in by_weight(analysed(model(text, weights, opset=23))).items()}
+        for text in (
+            f"(float[N,3,4] x) => (y) {{ {heads} {attention} y = MatMul(h, z) }}"
+            for attention in (products, one)
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys[0].values())) == 4
