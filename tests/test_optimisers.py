@@ -14,7 +14,7 @@ from matrix import OPTIMISERS, SAMPLES, require
 from intrain_onnx import ScoreConfig, score
 
 FOLDER = Path(__file__).parents[1] / "samples"
-TOLERANCE = 1e-5
+TOLERANCE = 1e-3
 FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
 
 

@@ -38,7 +38,7 @@ class Net(nn.Module):
 
 def cnn() -> nn.Module:
     def body(x: jax.Array) -> jax.Array:
-        x = nn.max_pool(nn.relu(conv_bn(x, 16, 3)), (2, 2), (2, 2))
+        x = nn.max_pool(nn.relu(conv_bn(x, 16, 3)), window_shape=(2, 2), strides=(2, 2))
         x = nn.relu(conv_bn(x, 32, 3, 2))
         return nn.relu(conv_bn(x, 64, 3, 2))
 
@@ -123,7 +123,8 @@ def densenet() -> nn.Module:
         x = conv(x, 16, 3)
         for _ in range(3):
             x = dense_layer(x, 12)
-        x = nn.avg_pool(conv(nn.relu(Norm()(x)), x.shape[-1] // 2, 1), (2, 2), (2, 2))
+        x = conv(nn.relu(Norm()(x)), x.shape[-1] // 2, 1)
+        x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
         for _ in range(2):
             x = dense_layer(x, 12)
         return nn.relu(Norm()(x))
@@ -182,10 +183,3 @@ def vit_mean() -> nn.Module:
 
 def vit_token() -> nn.Module:
     return Vit(token=True)
-
-
-def lstm() -> nn.Module:
-    def body(ids: jax.Array) -> jax.Array:
-        return nn.RNN(nn.OptimizedLSTMCell(48))(nn.Embed(128, 32)(ids))[:, -1]
-
-    return Net(body, 5)
