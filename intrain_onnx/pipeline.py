@@ -161,18 +161,18 @@ def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
     single = signature.resolve(model, config, batch=1)
     rewrite.infer_shapes(model, single)
     heads = rewrite.cut_heads(model)
-    layers = graph.analyse(model)
+    layers = graph.analyse(model, keys=False)
     kept = layers.live
     absorbed: list[str] = []
     norms: list[rewrite.FreeNorm] = []
     split: dict[str, list[str]] = {}
     if config.batch_norm == "fold":
         absorbed = rewrite.absorb_batch_norm(model, layers)
-        absorbed += canonical.absorb_affine_chains(model, graph.analyse(model))
+        absorbed += canonical.absorb_affine_chains(model, graph.analyse(model, keys=False))
     if config.weights == "reinitialise" and config.calibrate:
-        split = fused.split_fused(model, graph.analyse(model))
+        split = fused.split_fused(model, graph.analyse(model, keys=False))
     if config.calibrate:
-        rewrite.own_biases(model, graph.analyse(model))
+        rewrite.own_biases(model, graph.analyse(model, keys=False))
         norms = rewrite.own_norms(model)
         rewrite.infer_shapes(model, single)
     freed = rewrite.free_batch(model, single.fixed_batch) if single.fixed_batch is not None else 0
@@ -221,7 +221,7 @@ class _Scoring:
             if rewrite.lacks_shapes(model):
                 rewrite.remember_shapes(model, seen_shapes(model, single, self.device))
         with self._step("convert", 0.1):
-            original = graph.analyse(model)
+            original = graph.analyse(model, keys=False)
             reached = reach.trace(model.graph, rewrite.find_heads(model))
             self.warnings.rows += inspection.static_warnings(
                 model, original, quantisation, shapes_known=known
