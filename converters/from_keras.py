@@ -13,6 +13,9 @@ The model is a saved file, a name in ``keras.applications``, or what a factory r
     from_keras.py --application MobileNetV2 --kwargs '{"input_shape": [64, 64, 3]}' --seed 0 -o mobilenet.onnx
     from_keras.py --factory my_nets.py:tiny --seed 0 -o tiny.onnx
 
+A network with fresh weights sees some noise in training mode first: a BatchNorm of fresh statistics shifts by
+0, TensorFlow folds that away, and nothing in the file says that a BatchNorm was there.
+
 The batch dimension stays free. The ONNX file is compared with the model on random inputs (onnxruntime, CPU).
 
 Safe by default: a file with Lambda layers or other stored code is refused unless ``--allow-code`` is given. A
@@ -144,7 +147,8 @@ def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
     model = build(args)
     rng = np.random.default_rng(args.seed)
-    for _ in range(args.warm_up):
+    fresh = not args.model and args.weights == "none"
+    for _ in range((2 if fresh else 0) if args.warm_up is None else args.warm_up):
         call(model, random_inputs(model, WARM_UP_BATCH, args.high, rng), training=True)
     call(model, random_inputs(model, 1, args.high, rng))  # Keras exports only a model that was called
     part = f"{args.output}.part"
@@ -185,7 +189,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("-o", "--output", required=True, metavar="FILE.onnx")
     add("--opset", type=int, help="default: Keras's own")
     add("--seed", type=int, default=0)
-    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for BatchNorm's statistics")
+    add(
+        "--warm-up",
+        type=int,
+        metavar="N",
+        help="batches of noise for BatchNorm (default: 2 if weights are fresh)",
+    )
     add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
     add("--allow-code", action="store_true", help="load Lambda layers, which are code stored in the file")
     add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")

@@ -123,7 +123,7 @@ EXPORTERS = {
     "torchscript": pytorch("torchscript"),
     "torchscript_training": pytorch("torchscript", "--training-preserving"),
     "dynamo": pytorch("dynamo"),
-    "keras": Maker("converters/from_keras.py", ("--high", "128", "--warm-up", "2"), "nets_keras", KERAS_PINS),
+    "keras": Maker("converters/from_keras.py", ("--high", "128"), "nets_keras", KERAS_PINS),
     "tensorflow": Maker("tests/matrix/saved_model.py", (), "nets_keras", KERAS_PINS),
     "jax": Maker("converters/from_jax.py", (), "nets_jax", JAX_PINS, channels_last=True),
     "paddle": Maker("converters/from_paddle.py", ("--warm-up", "2"), "nets_paddle", PADDLE_PINS),

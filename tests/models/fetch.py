@@ -318,13 +318,19 @@ def fetch_packaged(name: str, model: Packaged, folder: Path) -> Path:
     return file
 
 
-def environment_python(pins: tuple[str, ...]) -> Path:
-    """Return the Python of a virtual environment with these packages, made on first use."""
+def environment_python(pins: tuple[str, ...], *, make: bool = True) -> Path:
+    """Return the Python of a virtual environment with these packages, made on first use.
+
+    Raises:
+        MissingModel: it is not there and was not to be made, or could not be.
+    """
     folder = cache() / f"env-{hashlib.sha256(repr((pins, sys.version_info[:2])).encode()).hexdigest()[:10]}"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     ready = folder / "ready"
     with locked(folder.name):
         if not ready.exists():
+            if not make:
+                raise MissingModel(f"no environment with {pins[0]}: run `python tests/matrix/make.py`")
             venv.EnvBuilder(with_pip=True, clear=True).create(folder)
             run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins)
             ready.touch()
