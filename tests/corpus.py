@@ -1031,7 +1031,7 @@ def caged(
     cap: int = 2**30,
     cpu: int = 60,
     wall: float = 120,
-    preload: tuple[str, ...] = ("intrain_onnx.load",),
+    preload: tuple[str, ...] = ("intrain_onnx.pipeline",),
 ) -> Outcome:
     """Run a module-level function in a child process with limits on memory, CPU time and wall time.
 

@@ -197,9 +197,15 @@ def encoder(net: Network, ids: Tensor) -> Tensor:
             output = f"linear_{4 * layer + index}".removesuffix("_0")
             return net.linear(x, f"val_{weight}", bias, output, product=f"val_{product}")
 
+        def parts(x: Tensor, qkv: int = qkv, product: int = qkv_product, layer: int = layer) -> list[Tensor]:
+            """Query, key and value: one layer in the file, three where its weights are drawn anew."""
+            if f"val_{qkv}" in w:
+                return list(dense(x, qkv, "layers.0.self_attn.in_proj_bias", 0, product).chunk(3, -1))
+            names = [f"linear_{4 * layer}".removesuffix("_0") + f".part{i}" for i in range(3)]
+            return [net.linear(x, f"{n}.weight", None, f"{n}.biased", product=n) for n in names]
+
         # Time comes first from here to the split, as in torch's attention.
-        y = dense(norm(x).transpose(0, 1), qkv, "layers.0.self_attn.in_proj_bias", 0, qkv_product)
-        q, k, v = (split(part) for part in y.transpose(0, 1).chunk(3, -1))
+        q, k, v = (split(part.transpose(0, 1)) for part in parts(norm(x).transpose(0, 1)))
         y = ((q @ k.mT / 4.0).softmax(-1) @ v).transpose(1, 2).flatten(2)
         output = f"linear_{4 * layer + 1}"
         y = net.linear(y.transpose(0, 1), f"{path}.self_attn.out_proj.weight", None, output, transposed=True)
