@@ -533,7 +533,7 @@ def test_escapes_in_names_do_not_reach_the_terminal(cli: Run, tmp_path: Path, op
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
 def test_a_terminal_gets_colours_of_ours_alone(tmp_path: Path):
-    import pty  # noqa: PLC0415 - not on Windows
+    import pty
 
     master, slave = pty.openpty()
     done = subprocess.Popen(

@@ -163,9 +163,9 @@ def make(name: str) -> str:
 
 def write_half(source: Path, destination: Path, dtype: str) -> None:
     """Convert every float32 weight, constant, input and output, and casts to float32, to a narrower type."""
-    import ml_dtypes  # noqa: PLC0415 - the list of cells needs the standard library alone
-    import numpy as np  # noqa: PLC0415
-    import onnx_ir as ir  # noqa: PLC0415
+    import ml_dtypes
+    import numpy as np
+    import onnx_ir as ir
 
     wanted = ir.DataType.FLOAT16 if dtype == "float16" else ir.DataType.BFLOAT16
     narrow = np.dtype(np.float16 if dtype == "float16" else ml_dtypes.bfloat16)

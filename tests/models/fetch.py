@@ -275,7 +275,7 @@ def models() -> dict[str, Path]:
 def locked(name: str) -> Iterator[None]:
     """Let one process at a time do what is named; without fcntl (Windows) the renames alone must do."""
     try:
-        import fcntl  # noqa: PLC0415 - not on Windows
+        import fcntl
     except ImportError:
         yield
         return
