@@ -9,10 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import LayerMap, data_dependent
 from intrain_onnx.values import VIEW_OPS, node_id, shape_of, source, static_shape
+
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
+_NO_ACCIDENT = 1024
+"""Fewest equal elements that are taken for a tie."""
 
 _SCALING = frozenset({"Mul", "Div"})
 _SHIFTING = frozenset({"Add", "Sub"})
@@ -58,6 +63,63 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
             gone += [node_id(n) for n in chain]
             _replace_by_batch_norm(model, chain, begin)
     return gone
+
+
+def tie_heads(model: ir.Model, layers: LayerMap) -> list[str]:
+    """Give a last layer that holds the very numbers of an embedding the embedding's weight again.
+
+    Constant folding writes a tied weight twice, once transposed; equal numbers in thousands of places are no
+    accident.
+
+    Returns:
+        Names of the layers that were tied.
+    """
+    nodes = {v.name: node for node in model.graph for v in node.outputs}
+    tables = {x.weights[0].name: x for x in layers.layers if x.kind == "embedding"}
+    tied = []
+    for layer in layers.layers:
+        node = nodes.get(layer.node_output)
+        if (
+            layer.kind != "linear"
+            or node is None
+            or layer.channel_axes != (-1,)
+            or node.op_type not in _PRODUCTS
+        ):
+            continue
+        weight = node.inputs[1]
+        if weight is None or not weight.is_initializer() or weight.name in tables:
+            continue
+        for name in tables:
+            table = model.graph.initializers[name]
+            if _same_numbers(table, layer.weights[0].shape, weight):
+                _use_table(model, node, table, transposed=_flag(node, "transB"))
+                tied.append(layer.name)
+                break
+    return tied
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and node.attributes[name].as_int() == 1
+
+
+def _same_numbers(table: ir.Value, canonical: tuple[int, ...], weight: ir.Value) -> bool:
+    if shape_of(table) != canonical or math.prod(canonical) < _NO_ACCIDENT:
+        return False
+    assert table.const_value is not None
+    assert weight.const_value is not None
+    a, b = table.const_value.numpy(), weight.const_value.numpy()
+    b = b if b.shape == a.shape and (a.shape[0] != a.shape[1] or np.array_equal(a, b)) else b.T
+    return a.dtype == b.dtype and bool((a != a.flat[0]).any()) and np.array_equal(a, b)
+
+
+def _use_table(model: ir.Model, node: ir.Node, table: ir.Value, *, transposed: bool) -> None:
+    value = table
+    if not transposed:
+        value = ir.Value(name=f"{node_id(node)}.tied", type=table.type, shape=ir.Shape(shape_of(table)[::-1]))
+        turn = ir.Node("", "Transpose", [table], attributes=[ir.AttrInt64s("perm", [1, 0])], outputs=[value])
+        turn.name = value.name
+        model.graph.insert_before(node, turn)
+    node.replace_input_with(1, value)
 
 
 def _is_affine(node: ir.Node, data: set[ir.Value]) -> bool:

@@ -23,6 +23,7 @@ from intrain_onnx.values import (
     VIEW_OPS,
     Step,
     has_macs,
+    is_mask,
     macs,
     name_of,
     node_id,
@@ -189,6 +190,10 @@ class _Pass:
                 self.visit(node)
             elif node in self.needed:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
+                if (
+                    node.op_type == "Gather" and not node.domain
+                ):  # positions, looked up by the sequence's length
+                    self._claim(node.inputs[0], Slot("table", None, 0, ""))
             count, unknown = _products(node)
             self.macs += count
             self.unknown_macs += unknown
@@ -253,6 +258,8 @@ class _Pass:
         assert root.const_value is not None
         elementwise = place.role in ("scale", "offset")
         if not root.const_value.dtype.is_floating_point() or (elementwise and root.const_value.size < 2):
+            return
+        if place.role == "offset" and is_mask(root):
             return
         if root.name is not None:  # a tied parameter belongs where it is first used
             self.slots.setdefault(root.name, place)

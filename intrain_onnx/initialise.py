@@ -48,18 +48,19 @@ def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
     """Draw every parameter anew, in place.
 
     Weights of layers are Kaiming normal by fan-in; recurrent ones N(0, 1/fan-in), since their gates
-    saturate; embeddings N(0, 1). Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of
+    saturate; embeddings N(0, 1), or N(0, 1/dimension) where a linear layer shares the weight, whose outputs
+    then have unit variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of
     offsets N(0, 0.02^2). A tied parameter is drawn where it is used first.
     """
     values = parameters(module)
     done: set[str] = set()
+    shared = {w.name for layer in layers.layers if layer.kind == "linear" for w in layer.weights}
     with torch.no_grad():
         for layer in layers.layers:
             for index, weight in enumerate(layer.weights):
                 if weight.name in values and weight.name not in done:
-                    _draw_weight(
-                        values[weight.name], layer, weight, generator_for(seed, f"{layer.key}.{index}")
-                    )
+                    generator = generator_for(seed, f"{layer.key}.{index}")
+                    _draw_weight(values[weight.name], layer, weight, generator, weight.name in shared)
                     done.add(weight.name)
         for name, parameter in values.items():
             if name not in done:
@@ -67,9 +68,12 @@ def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
                 _draw_slot(parameter, slot, generator_for(seed, slot.key))
 
 
-def _draw_weight(parameter: nn.Parameter, layer: Layer, weight: Weight, generator: torch.Generator) -> None:
+def _draw_weight(
+    parameter: nn.Parameter, layer: Layer, weight: Weight, generator: torch.Generator, shared: bool
+) -> None:
     gain = {"embedding": 1.0, "recurrent": 1.0}.get(layer.kind, math.sqrt(2.0))
-    canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(weight.fan_in))
+    fan_in = weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
+    canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(fan_in))
     parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), weight.steps))
 
 
@@ -99,8 +103,9 @@ def calibrate(
     One forward pass; each layer is calibrated on what the calibrated layers before it give. This is what
     BatchNorm does to a network at initialisation, so a graph whose BatchNorm was folded away behaves
     as the network that it came from. Free BatchNorm nodes get their transform from the same pass.
-    Recurrences and embeddings are left as they were drawn: a gate's scale is part of its meaning. A tied
-    weight is calibrated where it is used first; a channel that does not vary keeps its scale.
+    Recurrences and embeddings are left as they were drawn, and so is a layer that shares an embedding's
+    weight: a gate's scale is part of its meaning. Another tied weight is calibrated where it is used first; a
+    channel that does not vary keeps its scale.
 
     Args:
         module: the converted module.
@@ -113,7 +118,8 @@ def calibrate(
     """
     values = parameters(module)
     flat: list[str] = []
-    done: set[str] = set()
+    kept = (layer for layer in layers.layers if layer.kind in ("embedding", "recurrent"))
+    done = {weight.name for layer in kept for weight in layer.weights}
     observers: dict[str, Observer] = {}
     for layer in layers.layers:
         weight = layer.weights[0]

@@ -170,7 +170,10 @@ def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
         absorbed = rewrite.absorb_batch_norm(model, layers)
         absorbed += canonical.absorb_affine_chains(model, graph.analyse(model, keys=False))
     if config.weights == "reinitialise" and config.calibrate:
-        split = fused.split_fused(model, graph.analyse(model, keys=False))
+        layers = graph.analyse(model, keys=False)
+        if canonical.tie_heads(model, layers):
+            layers = graph.analyse(model, keys=False)
+        split = fused.split_fused(model, layers)
     if config.calibrate:
         rewrite.own_biases(model, graph.analyse(model, keys=False))
         norms = rewrite.own_norms(model)

@@ -15,6 +15,9 @@ Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 VIEW_OPS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
+_MASKED = -50.0
+"""exp of it is nothing beside 1 in float32: no learned offset goes so far, masks go from -100 to -inf."""
+
 MATMULS = frozenset({"MatMul", "FusedMatMul"})
 
 
@@ -86,6 +89,16 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
         shape = new
         steps.append(("reshape", shape))
     return shape, steps
+
+
+def is_mask(value: ir.Value) -> bool:
+    """Whether a float constant only says where to look: two values, the lower one far below any score."""
+    assert value.const_value is not None
+    if len(shape_of(value)) < 2:
+        return False
+    array = np.asarray(value.const_value.numpy(), np.float64)
+    low, high = array.min(initial=0.0), array.max(initial=0.0)
+    return bool(low <= _MASKED and np.isin(array, (low, high)).all())
 
 
 def has_macs(node: ir.Node) -> bool:

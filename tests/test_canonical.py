@@ -213,6 +213,16 @@ PATTERNS: Mapping[str, tuple[Way, Way]] = {
             },
         ),
     ),
+    "embedding and head tied, or written twice": (
+        Way(
+            "(int64[N,6] x) => (float[N,6,40] y) { e = Gather(t, x) h = MatMul(e, w) r = Relu(h) u = Transpose(t) y = MatMul(r, u) }",
+            {"t": weight(40, 32), "w": weight(32, 32)},
+        ),
+        Way(
+            "(int64[N,6] x) => (float[N,6,40] y) { e = Gather(t, x) h = MatMul(e, w) r = Relu(h) y = MatMul(r, v) }",
+            {"t": weight(40, 32), "w": weight(32, 32), "v": weight(40, 32).T.copy()},
+        ),
+    ),
     "fused and split QKV, by Split": (
         Way(f"{TOKENS} {{ {PROJECTIONS} {ATTENTION} }}", {**SPLIT, **AXIS}),
         Way(
@@ -249,6 +259,15 @@ def test_two_ways_are_one_network(name: str):
     assert keys(first) == keys(second)
     for figure in ("intrain", "geometric_capacity", "optimization_resilience"):
         assert getattr(second, figure) == pytest.approx(getattr(first, figure), rel=1e-4)
+
+
+def test_a_mask_is_kept_and_a_table_is_drawn():
+    text = "(float[N,6,8] x) => (float[N,6,8] y) { h = MatMul(x, w) a = Add(h, m) y = MatMul(a, v) }"
+    mask = np.triu(np.full((6, 8), -100.0, np.float32), 1)
+    weights = {"w": weight(8, 8), "v": weight(8, 8, seed=1)}
+    kept, drawn = (score(model(text, weights | {"m": m}), CONFIG) for m in (mask, weight(6, 8, seed=2)))
+    assert [p["role"] for p in kept.data["parameters"] if p["name"] == "m"] == []
+    assert [p["role"] for p in drawn.data["parameters"] if p["name"] == "m"] == ["offset"]
 
 
 def test_other_networks_have_other_keys():

@@ -444,14 +444,14 @@ FAILURES: list[tuple[Callable[[Path], Path], tuple[str, ...], int, str, str]] = 
         "4000000000000 elements (at ConstantOfShape node 'big')",
         "",
     ),
-    (corpus.expand_to_terabytes, (), 6, "4000000000000 elements", "Raise the limit if you trust the file"),
-    (corpus.input_of_terabytes, (), 6, "input 'x'", "Raise the limit if you trust the file"),
+    (corpus.expand_to_terabytes, (), 6, "4000000000000 elements", "If you trust the file, raise it with"),
+    (corpus.input_of_terabytes, (), 6, "input 'x'", "If you trust the file, raise it with"),
     (
         corpus.loop_of_a_quadrillion_trips,
         (),
         6,
         "(at Loop node 'y')",
-        "Raise the limit if you trust the file",
+        "If you trust the file, raise it with",
     ),
 ]
 

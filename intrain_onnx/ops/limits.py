@@ -36,7 +36,7 @@ def check_elements(shape: Iterable[int]) -> None:
     if count > _limit.get():
         raise LimitError(
             f"a tensor of shape {sizes} has {count} elements, over the limit of {_limit.get()}",
-            hint="Raise the limit if you trust the file",
+            hint="If you trust the file, raise it with intrain_onnx.ops.limits",
         )
 
 
@@ -65,5 +65,5 @@ def check_iterations(count: int) -> None:
     if count > _iterations.get():
         raise LimitError(
             f"a loop asks for iteration {count}, over the limit of {_iterations.get()}",
-            hint="Raise the limit if you trust the file",
+            hint="If you trust the file, raise it with intrain_onnx.ops.limits",
         )
