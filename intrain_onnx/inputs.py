@@ -143,7 +143,7 @@ def _term(
     shape = output.shape
     if len(shape) >= 2 and shape[0] == samples and shape[1] > 1 and output.numel() == samples * shape[1]:
         logits = output.reshape(samples, shape[1])
-        labels = torch.randint(0, shape[1], (samples,), generator=generator)
+        labels = balanced_labels(samples, shape[1], generator)
         return functional.cross_entropy(logits, labels.to(output.device)), "cross_entropy"
     if channels_last and len(shape) == 4:
         n, h, w, c = shape
@@ -151,6 +151,16 @@ def _term(
     else:
         target = torch.randn(shape, generator=generator).to(output)
     return functional.mse_loss(output, target), "mean_squared_error"
+
+
+def balanced_labels(samples: int, classes: int, generator: torch.Generator) -> Tensor:
+    """Random labels of which no class has two more than another.
+
+    Independent labels of few samples leave some classes out by chance, which adds to the spread over seeds
+    and says nothing about the network.
+    """
+    order = torch.randperm(classes, generator=generator)
+    return order[torch.arange(samples) % classes][torch.randperm(samples, generator=generator)]
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
