@@ -164,13 +164,21 @@ def balanced_labels(samples: int, classes: int, generator: torch.Generator) -> T
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether an output in one part holds what it holds in several parts, to float32 round-off."""
+    """Whether an output in one part holds what it holds in several parts, to float32 round-off.
+
+    The samples may lie along any axis: time often comes before them.
+    """
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
-    if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
-        return False
-    joined = torch.cat(parts)
-    if whole.shape != joined.shape:
-        return False
+    return any(
+        whole.shape == (*shape[:axis], sum(p.shape[axis] for p in parts), *shape[axis + 1 :])
+        and all(p.shape[:axis] == shape[:axis] and p.shape[axis + 1 :] == shape[axis + 1 :] for p in parts)
+        and _close(whole, torch.cat(parts, axis))
+        for shape in (parts[0].shape,)
+        for axis in range(len(shape))
+    )
+
+
+def _close(whole: Tensor, joined: Tensor) -> bool:
     if not whole.is_floating_point():
         return torch.equal(whole, joined)
     if not bool(torch.isfinite(joined).all()):

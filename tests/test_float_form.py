@@ -233,6 +233,15 @@ ROUNDED: dict[str, tuple[str, str, dict[str, np.ndarray], dict[str, int]]] = {
         | {"ws": np.array([0.5], np.float32), "b": weight(3), "shape": np.array([1, -1, 1, 1])},
         {"Conv": 1},
     ),
+    "ConvInteger with a bias that is rounded to integers": (
+        "(float[N,2,5,5] x) => (float[N,3,3,3] y)",
+        "q, s, z = DynamicQuantizeLinear(x) t = Mul(s, ws) d = Div(b, t) w = Floor(d) i = Cast<to = 6>(w) "
+        "r = Reshape(i, shape) p = ConvInteger<kernel_shape = [3, 3]>(q, qw, z, nou) a = Add(p, r) "
+        "f = Cast<to = 1>(a) y = Mul(f, t)",
+        q("qw", 3, 2, 3, 3, low=0, dtype=np.uint8)
+        | {"ws": np.array([0.5], np.float32), "b": weight(3), "shape": np.array([1, -1, 1, 1])},
+        {"Conv": 1},
+    ),
     "DynamicQuantizeMatMul": (
         "(float[N,4] x) => (float[N,3] y)",
         "y = com.microsoft.DynamicQuantizeMatMul(x, qw, ws, wz, b)",

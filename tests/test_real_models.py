@@ -25,9 +25,6 @@ ROUND_OFF = {
 NOT_RUN = {"silero_vad": 9, "silero_vad_16k_op15": 1, "silero_vad_half": 1, "silero_vad_op18_ifless": 8}
 """Layers in the branch of an If for another sampling rate, or for inputs without a batch."""
 
-LEFT_QUANTISED = {"ddddocr_old"}
-"""Most layers have no float form; the report says so."""
-
 
 def samples(name: str) -> int:
     return FEW.get(name, 2 if name.startswith("light_") else 16)
@@ -52,11 +49,8 @@ def test_real_model_is_scored_whole(name: str):
     assert {x["name"]: x["status"] for x in measured if x["status"] != "measured"} == {}
     assert len(data["layers"]) == len(measured) + NOT_RUN.get(name, 0)
     assert all(math.log(x["participation_ratio"]) <= math.log(x["channels"]) + 1e-6 for x in measured)
-    if name not in LEFT_QUANTISED:
-        assert len(data["layers"]) >= data["model"]["canonical_layers"]  # fused ones are split
-        assert len(measured) >= 3
-    else:
-        assert "quantised_left" in {warning["code"] for warning in data["warnings"]}
+    assert len(data["layers"]) >= data["model"]["canonical_layers"]  # fused ones are split
+    assert len(measured) >= 3
     fates = dict(data["nodes"])
     assert fates.pop("total") == sum(fates.values())
     assert fates["structural"] >= 0

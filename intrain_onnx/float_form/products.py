@@ -1,7 +1,8 @@
 """Products of integers and the nodes that scale them to floats.
 
 Quantisers write ``Mul(Cast(MatMulInteger(q, w, ...)), Mul(scale of q, scale of w))``, and for a convolution
-``Add(that, Reshape(bias))`` behind it. Scales may be multiplied in any order, in one Mul or in two.
+``Add(that, Reshape(bias))`` behind it. Scales may be multiplied in any order, in one Mul or in two. Older
+ones add the bias as an integer before the Cast: ``Reshape(Cast(Floor(Div(bias, scale of the product))))``.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
     if unscaled or any(v is None for v in values):
         return None
     result = chain.value
-    bias = _bias_behind(result) if convolution else None
+    bias = _bias_behind(result) if convolution and chain.bias is None else None
     if bias is not None:
-        values.append(bias[0])
         result = bias[1]
+    vector = bias[0] if bias is not None else chain.bias
+    if vector is not None:
+        values.append(vector)
     place = result.producer()
     assert place is not None
     new = lifting.node(place, _FLOAT_OP[node.op_type], values, node.attributes, name=node.name or None)
@@ -104,15 +107,23 @@ class _Chain:
         spatial: axes behind that of the output channels.
         missing: scales of the graph that are still to come.
         constant: product of the constant ones, along the output channels.
+        bias: the float vector that is added in integers; None without one.
     """
 
     value: ir.Value
     spatial: int
     missing: list[ir.Value | None]
     constant: Array = field(default_factory=lambda: np.ones(1, np.float32))
+    bias: ir.Value | None = None
 
     def follow(self) -> bool:
         """Go on while the only reader scales; False where the result is not even cast to float."""
+        adder = _only_reader(self.value, "Add") if self.spatial else None
+        if adder is not None:
+            self.bias = _rounded_bias(adder.inputs[1] if adder.inputs[0] is self.value else adder.inputs[0])
+            if self.bias is None:
+                return False
+            self.value = adder.outputs[0]
         cast = _only_reader(self.value, "Cast")
         if cast is None or not ir.DataType(cast.attributes["to"].as_int()).is_floating_point():
             return False
@@ -138,6 +149,22 @@ class _Chain:
         for array in arrays:
             self.constant = self.constant * array.astype(np.float32).reshape(-1)
         return True
+
+
+def _rounded_bias(value: ir.Value | None) -> ir.Value | None:
+    """The float vector whose quotient by a scale of the graph was rounded to this integer bias."""
+    for kinds in (_VIEWS, {"Cast"}, {"Floor", "Round"}):
+        node = value.producer() if value is not None else None
+        if node is not None and node.op_type in kinds and not node.domain:
+            value = node.inputs[0]
+        elif kinds is not _VIEWS:
+            return None
+    division = value.producer() if value is not None else None
+    if division is None or division.op_type != "Div" or _factors(division.inputs[1], 0) is None:
+        return None
+    vector = division.inputs[0]
+    array = constant_array(vector)
+    return vector if array is not None and array.dtype.kind == "f" and array.ndim == 1 else None
 
 
 def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
