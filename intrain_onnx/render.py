@@ -84,7 +84,8 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     if score["ci95"] is not None:
         error = score["standard_error"] / score["intrain"] if score["intrain"] else 0.0
         low, high = score["ci95"]
-        console.print(f"    95 % interval of the mean    {low:.4g} to {high:.4g}  (error {error:.1%})")
+        span = f"{low:.4g} to {high:.4g}"
+        console.print(f"    95 % interval of the mean    {span}  (standard error {error:.1%})")
     capacity, resilience = score["geometric_capacity"], score["optimization_resilience"]
     console.print(f"    geometric capacity           {capacity:.4g}  (sum of log participation ratios)")
     console.print(f"    optimisation resilience      {resilience:.4g}  (sum of gradient healths)")
