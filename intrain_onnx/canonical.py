@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import LayerMap, data_dependent
-from intrain_onnx.values import VIEW_OPS, node_id, shape_of, source, static_shape
+from intrain_onnx.values import VIEW_OPS, add_initializer, node_id, shape_of, source, static_shape
 
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 _NO_ACCIDENT = 1024
@@ -213,15 +213,9 @@ def _replace_by_batch_norm(model: ir.Model, chain: list[ir.Node], begin: ir.Valu
     assert found is not None
     root = found[0]
     assert root.const_value is not None
-    length = math.prod(shape_of(root))
-    like = ir.tensor(root.const_value.numpy().reshape(length))
-    inputs = []
-    for role in ("scale", "bias", "mean", "variance"):
-        name = f"{last.name}.written_out.{role}"
-        value = ir.Value(name=name, shape=ir.Shape((length,)), type=ir.TensorType(like.dtype))
-        value.const_value = ir.Tensor(like.numpy(), name=name)
-        model.graph.register_initializer(value)
-        inputs.append(value)
+    array = root.const_value.numpy().reshape(-1)
+    roles = ("scale", "bias", "mean", "variance")
+    inputs = [add_initializer(model, f"{last.name}.written_out.{role}", array) for role in roles]
     out = ir.Value(name=f"{last.name}.normalised", shape=last.shape, type=last.type)
     norm = ir.Node(
         "", "BatchNormalization", [begin, *inputs], outputs=[out], name=f"{node_id(chain[-1])}.written_out"

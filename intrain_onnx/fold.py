@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from intrain_onnx.roles import trainable_inputs
-from intrain_onnx.values import VIEW_OPS, source
+from intrain_onnx.values import VIEW_OPS, add_initializer, source
 
 _REARRANGING = VIEW_OPS | {"Concat", "Gather", "Slice", "Split"}
 _MAX_NODES = 256
@@ -36,14 +36,7 @@ def fold_made_weights(model: ir.Model) -> int:
         name = value.name or f"made_weight_{made}"
         old = value.producer()
         assert old is not None
-        tensor = ir.tensor(array, name=f"{name}.made")
-        weight = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        model.graph.register_initializer(weight)
+        weight = add_initializer(model, f"{name}.made", array)
         value.replace_all_uses_with(weight)
         _remove_unused(old)
         made += 1

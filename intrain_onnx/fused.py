@@ -14,7 +14,15 @@ import onnx_ir as ir
 
 from intrain_onnx.graph import Layer, LayerMap
 from intrain_onnx.structure_key import ONLY
-from intrain_onnx.values import VIEW_OPS, constant_array, name_of, shape_of, source, static_shape
+from intrain_onnx.values import (
+    VIEW_OPS,
+    add_initializer,
+    constant_array,
+    name_of,
+    shape_of,
+    source,
+    static_shape,
+)
 
 _MAX_ELEMENTS = 2**24
 _Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -182,23 +190,14 @@ def _part_weight(
     shape = list(shape_of(weight) if weight.is_initializer() else static_shape(weight) or ())
     shape[axis] = len(channels)
     dtype = found[0].const_value.dtype if found[0].const_value is not None else ir.DataType.FLOAT
-    return _initializer(model, name, np.zeros(shape, dtype.numpy()))
+    return add_initializer(model, name, np.zeros(shape, dtype.numpy()))
 
 
 def _reorder(model: ir.Model, join: ir.Node, joined: ir.Value, order: _Indices) -> ir.Value:
-    indices = _initializer(model, f"{joined.name}.order", order.astype(np.int64))
+    indices = add_initializer(model, f"{joined.name}.order", order.astype(np.int64))
     out = ir.Value(name=f"{joined.name}.ordered", shape=joined.shape, type=joined.type)
     node = ir.Node(
         "", "Gather", [joined, indices], attributes=[ir.AttrInt64("axis", -1)], outputs=[out], name=out.name
     )
     model.graph.insert_after(join, node)
     return out
-
-
-def _initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    model.graph.register_initializer(value)
-    return value

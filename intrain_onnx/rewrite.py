@@ -22,7 +22,16 @@ from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.signature import DECLARED, Signature
-from intrain_onnx.values import RECURRENT, VIEW_OPS, constant_array, name_of, node_id, source, static_shape
+from intrain_onnx.values import (
+    RECURRENT,
+    VIEW_OPS,
+    add_initializer,
+    constant_array,
+    name_of,
+    node_id,
+    source,
+    static_shape,
+)
 
 _SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
@@ -115,7 +124,7 @@ def _fold_weight_makers(model: ir.Model) -> None:
 
 def _initializer_instead(model: ir.Model, node: ir.Node, array: np.ndarray[Any, Any]) -> ir.Value:
     old = node.outputs[0]
-    new = _new_initializer(model, old.name or name_of(node), array)
+    new = add_initializer(model, old.name or name_of(node), array)
     new.meta.update(old.meta)
     return new
 
@@ -123,15 +132,6 @@ def _initializer_instead(model: ir.Model, node: ir.Node, array: np.ndarray[Any, 
 def _remove(node: ir.Node) -> None:
     assert node.graph is not None
     node.graph.remove(node, safe=True)
-
-
-def _new_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    model.graph.register_initializer(value)
-    return value
 
 
 def _constant_of_shape(node: ir.Node) -> np.ndarray[Any, Any] | None:
@@ -378,7 +378,7 @@ def own_norms(model: ir.Model) -> list[FreeNorm]:
         for index, (name, fill) in enumerate(
             (("scale", 1), ("bias", 0), ("mean", 0), ("variance", 1)), start=1
         ):
-            value = _new_initializer(model, f"{output}.{name}", np.full(shape, fill, dtype))
+            value = add_initializer(model, f"{output}.{name}", np.full(shape, fill, dtype))
             node.replace_input_with(index, value)
         found.append(FreeNorm(output, f"{output}.scale", f"{output}.bias"))
     return found
@@ -391,7 +391,7 @@ def bias_name(layer: Layer) -> str:
 
 def _zeros(model: ir.Model, layer: Layer, shape: tuple[int, ...], like: ir.Value | None) -> ir.Value:
     dtype = like.dtype.numpy() if like is not None and like.dtype is not None else np.dtype(np.float32)
-    return _new_initializer(model, bias_name(layer), np.zeros(shape, dtype))
+    return add_initializer(model, bias_name(layer), np.zeros(shape, dtype))
 
 
 def _own_input_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
@@ -450,7 +450,7 @@ def free_batch(model: ir.Model, batch: int) -> int:
         if value.shape.dims[:1] != (batch,) or target[0] != batch or literal:
             continue
         new = np.array([0, *target[1:]], np.int64)
-        node.replace_input_with(1, _new_initializer(model, f"{node.outputs[0].name}.shape", new))
+        node.replace_input_with(1, add_initializer(model, f"{node.outputs[0].name}.shape", new))
         changed += 1
     return changed
 

@@ -91,6 +91,16 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
     return shape, steps
 
 
+def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """A new initializer of the main graph; its data is shared with the array."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.graph.register_initializer(value)
+    return value
+
+
 def is_mask(value: ir.Value) -> bool:
     """Whether a float constant only says where to look: two values, the lower one far below any score."""
     assert value.const_value is not None

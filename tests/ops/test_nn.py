@@ -117,7 +117,7 @@ def test_max_roi_pool():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "alpha", "c"), itertools.product([0, 1], [0, 1], [1.0, 0.5], [None, 0, 1, 2])
+    ("a", "b", "alpha", "c"), list(itertools.product([0, 1], [0, 1], [1.0, 0.5], [None, 0, 1, 2]))
 )
 def test_gemm(a, b, alpha, c):
     bias = None if c is None else normal(*[(), (5,), (3, 1)][c])
