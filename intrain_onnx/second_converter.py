@@ -21,7 +21,6 @@ from intrain_onnx.errors import MissingOpsError, UnsupportedError
 from intrain_onnx.graph import LayerMap
 from intrain_onnx.operators import versioned_name
 from intrain_onnx.signature import DECLARED
-from intrain_onnx.values import name_of
 
 _HINT = "Use --converter native"
 
@@ -80,7 +79,7 @@ def _annotate(module: fx.GraphModule, proto: onnx.ModelProto, layers: LayerMap) 
             origin = by_output[next(name for name in mapping.outputs if name)]
             node.meta |= {
                 "onnx_op": origin.op_type,
-                "onnx_name": name_of(origin),
+                "onnx_name": origin.name or next(iter(origin.output), origin.op_type),
                 "onnx_outputs": list(mapping.outputs) if len(mapping.outputs) == 1 else [],
             }
             ties.adopt_module(node.target, origin)
