@@ -114,8 +114,6 @@ class Rewritten:
         kept: nodes of the file that are live up to the heads, by their first outputs.
         absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
         split: layers that stand for one of the file, by its name.
-        fixed_batch: the graph was exported for this number of samples.
-        freed: Reshape nodes whose baked batch was replaced.
     """
 
     model: ir.Model
@@ -125,8 +123,6 @@ class Rewritten:
     kept: frozenset[str]
     absorbed: list[str]
     split: dict[str, list[str]]
-    fixed_batch: int | None
-    freed: int
 
 
 @dataclass
@@ -178,9 +174,10 @@ def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
         rewrite.own_biases(model, graph.analyse(model, keys=False))
         norms = rewrite.own_norms(model)
         rewrite.infer_shapes(model, single)
-    freed = rewrite.free_batch(model, single.fixed_batch) if single.fixed_batch is not None else 0
+    if single.fixed_batch is not None:
+        rewrite.free_batch(model, single.fixed_batch)
     layers = graph.analyse(model)
-    return Rewritten(model, layers, heads, norms, kept, absorbed, split, single.fixed_batch, freed)
+    return Rewritten(model, layers, heads, norms, kept, absorbed, split)
 
 
 def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
