@@ -29,9 +29,10 @@ ALONE = {"errors", "limits", "trace"}
 
 IMPORTED_BY = {
     "cli": {"__main__"},
-    "pipeline": {"cli", "__init__"},
-    "render": {"cli"},
-    "click": {"cli"},
+    "commands": {"cli"},
+    "pipeline": {"commands", "__init__"},
+    "render": {"commands"},
+    "click": {"cli", "commands"},
     "rich": {"render"},
     "onnxruntime": {"reference_worker"},
     "onnx2torch": {"second_converter"},

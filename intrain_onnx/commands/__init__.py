@@ -1,0 +1,1 @@
+"""One file a command. Each parses, calls and prints; heavy imports wait inside it."""

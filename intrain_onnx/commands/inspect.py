@@ -1,0 +1,33 @@
+"""``intrain-onnx inspect``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from intrain_onnx.commands.shared import EXIT_CODES, failures, shared
+from intrain_onnx.config import ScoreConfig
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--all", "show_all", is_flag=True, help="List every layer, however many there are.")
+@shared
+def inspect(
+    model: Path, as_json: bool, show_all: bool, debug: bool, input_shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
+    from intrain_onnx import render
+    from intrain_onnx.inspection import inspect as inspect_file
+
+    with failures(debug, model) as failed:
+        found = inspect_file(model, ScoreConfig.for_protocol(input_shapes=input_shapes))
+        if as_json:
+            click.echo(json.dumps(found.data, indent=2, allow_nan=False, ensure_ascii=False))
+        else:
+            render.inspection(found, sys.stdout, show_all=show_all)
+    sys.exit(failed[0])

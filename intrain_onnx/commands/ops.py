@@ -1,0 +1,22 @@
+"""``intrain-onnx ops``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--missing", is_flag=True, help="List only what lacks a handler, with the reason.")
+@click.option("--markdown", is_flag=True, help="Print docs/operators.md instead.")
+def ops(missing: bool, markdown: bool) -> None:
+    """Show which versions of which operators have a handler, and why the others have none."""
+    from intrain_onnx import render, support
+
+    if markdown and missing:
+        raise click.UsageError("--missing and --markdown exclude each other")
+    if markdown:
+        click.echo(support.markdown(), nl=False)
+        return
+    render.operators(support.rows(), sys.stdout, missing=missing)

@@ -1,0 +1,140 @@
+"""``intrain-onnx score``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from intrain_onnx import memory
+from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
+from intrain_onnx.config import PROTOCOLS, ScoreConfig
+from intrain_onnx.errors import SettingsError
+
+if TYPE_CHECKING:
+    from intrain_onnx.report import Report
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|DIR|-",
+    help="Where the JSON report goes; - is standard output.  [default: <stem>.intrain.json here]",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(list(PROTOCOLS)),
+    default="architecture",
+    show_default=True,
+    help="architecture: re-initialised and calibrated. checkpoint: as exported. paper: as published.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first run.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of runs.")
+@click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16; paper: 64]")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes CUDA where there is one.",
+)
+@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads.  [default: all cores]")
+@click.option(
+    "--converter",
+    type=click.Choice(["native", "onnx2torch"]),
+    default="native",
+    show_default=True,
+    help="onnx2torch is an independent cross-check.",
+)
+@click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
+@shared
+def score(
+    models: tuple[Path, ...],
+    output: str | None,
+    protocol: str,
+    batch: int | None,
+    no_parity: bool,
+    debug: bool,
+    **settings: Any,
+) -> None:
+    """Score models, print a summary and write a JSON report for each.
+
+    Several models end in a table in rank order. One bad model does not stop the others.
+    """
+    from intrain_onnx import render
+
+    if batch is not None:
+        settings["batch"] = batch
+    try:
+        config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
+        targets = _targets(models, output)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    quiet_threads()
+    memory.cap_process()
+    reports: list[Report] = []
+    code = 0
+    with render.progress(sys.stderr) as begin:
+        for model, target in zip(models, targets, strict=True):
+            with failures(debug, model) as failed:
+                report = _score_one(model, config, begin(model.name))
+                if target is None:
+                    click.echo(
+                        report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
+                    )
+                else:
+                    _save(report, target)
+                reports.append(report)
+            code = code or failed[0]
+    out = sys.stderr if output == "-" else sys.stdout
+    if len(models) == 1 and reports:
+        render.summary(reports[0], out, saved=targets[0])
+    elif reports:
+        render.ranking(reports, out)
+    sys.exit(code)
+
+
+def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float], None]) -> Report:
+    from intrain_onnx.pipeline import score as score_file
+
+    return score_file(model, config, progress=progress)
+
+
+def _save(report: Report, target: Path) -> None:
+    try:
+        report.save(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
+
+
+def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
+    """Where each report goes; None is standard output."""
+    if output == "-":
+        return [None] * len(models)
+    if output is not None and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
+        if len(models) > 1:
+            raise SettingsError(
+                f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists"
+            )
+        if not Path(output).absolute().parent.is_dir():
+            raise SettingsError(f"-o {output}: its folder does not exist", hint="Create it first")
+        return [Path(output)]
+    folder = Path(output or ".")
+    if not folder.is_dir():
+        raise SettingsError(f"-o {output}: no such folder", hint="Create it first")
+    used: dict[str, int] = {}
+    targets: list[Path | None] = []
+    for model in models:
+        stem = model.stem
+        used[stem] = used.get(stem, 0) + 1
+        suffix = f"-{used[stem]}" if used[stem] > 1 else ""
+        targets.append(folder / f"{stem}{suffix}.intrain.json")
+    return targets

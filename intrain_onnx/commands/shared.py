@@ -1,0 +1,89 @@
+"""What commands share: options, exit codes, and errors as one line."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from intrain_onnx.errors import IntrainError, printable
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0  done                          4  unsupported model or operator
+  1  an error inside intrain-onnx  5  not finite: says where it began
+  2  wrong usage or setting        6  a limit was exceeded
+  3  not a valid or safe model     7  compare: not the same architecture
+With several models it is the code of the first that failed.
+"""
+
+
+def _parse_shapes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """NAME:1x3x64x64, the name itself possibly with colons."""
+    shapes = {}
+    for value in values:
+        name, _, dims = value.rpartition(":")
+        try:
+            shapes[name] = tuple(int(d) for d in dims.lower().split("x"))
+        except ValueError:
+            name = ""
+        if not name:
+            raise click.BadParameter(f"{value!r} is not NAME:1x3x64x64")
+    return shapes
+
+
+def shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that reads a model."""
+    shape = click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME:1x3x64x64",
+        callback=_parse_shapes,
+        help="Sizes of an input that the graph leaves open; the first gives way to --batch.",
+    )
+    debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    return shape(debug(command))
+
+
+def quiet_threads() -> None:
+    """Let idle OpenMP threads sleep, from when torch is loaded.
+
+    Where another process has a core, spinning ones make small networks ten times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+
+@contextmanager
+def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
+    """Turn an error into one line and an exit code, which is left in the list."""
+    code = [0]
+    try:
+        yield code
+    except IntrainError as error:
+        _report_error(str(error.at(path=str(model)) if model else error), debug)
+        code[0] = error.exit_code
+    except BrokenPipeError:  # nobody reads on: for click to end in silence
+        raise
+    except OSError as error:
+        _report_error(f"{model}: {error.strerror or error}", debug)
+        code[0] = 3
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        _report_error(f"{model}: internal error: {detail}. Run with --debug and report it", debug)
+        code[0] = 1
+
+
+def _report_error(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"error: {printable(message, 2000)}", err=True)
