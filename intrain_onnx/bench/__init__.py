@@ -1,0 +1,1 @@
+"""Measuring how well scores rank the architectures of published search spaces."""

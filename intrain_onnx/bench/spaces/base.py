@@ -1,0 +1,60 @@
+"""What a search space is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from intrain_onnx.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A set of architectures, each with a description that its network is written from.
+
+    Attributes:
+        name: short, for commands.
+        title: as its authors call it.
+        source: where it was published.
+        describe: the canonical description of the architecture in a row of a table; raises SettingsError.
+        build: ``build(description, *, fold, size=None, classes=None)`` writes the network, with BatchNorm
+            folded away or kept, for images and classes of this space or others; raises SettingsError.
+        accuracies: the column of the test accuracy for each data set.
+        sample: draws the description of a random architecture.
+        size: side of the images that it is scored on.
+        batch: samples that it is scored with.
+        classes: outputs of the network.
+    """
+
+    name: str
+    title: str
+    source: str
+    describe: Callable[[Mapping[str, str]], str]
+    build: Callable[..., onnx.ModelProto]
+    accuracies: Mapping[str, str]
+    sample: Callable[[random.Random], str]
+    size: int
+    batch: int
+    classes: int
+
+
+def column(row: Mapping[str, str], name: str) -> str:
+    """A cell of a table, without blanks around it.
+
+    Raises:
+        SettingsError: the table has no such column, or the row no value in it.
+    """
+    value = (row.get(name) or "").strip()
+    if not value:
+        raise SettingsError(
+            f"no value in column {name!r}", hint=f"The table needs a column {name!r} in each row"
+        )
+    return value
+
+
+def bad(description: str, space: str, why: str) -> SettingsError:
+    """The error for a description that names no architecture of a space."""
+    return SettingsError(f"{description!r} is no architecture of {space}: {why}")

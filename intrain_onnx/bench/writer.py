@@ -1,0 +1,168 @@
+"""Writes networks as ONNX graphs, node by node, as exporters write them.
+
+No torch and no tracing: a network takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+OPSET = 17
+IR_VERSION = 9
+
+
+@dataclass
+class Writer:
+    """Collects nodes and initializers; each method adds nodes and returns the name of their output.
+
+    All weights are zero: whoever scores the network draws them anew.
+
+    Attributes:
+        fold: take a BatchNorm into the convolution before it, as exporters of inference graphs do.
+    """
+
+    fold: bool
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Any node with one output."""
+        name = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def weight(self, *shape: int) -> str:
+        """A weight of a layer."""
+        name = f"weight_{len(self.weights)}"
+        zeros = np.zeros(shape, np.float32).tobytes()
+        self.weights.append(helper.make_tensor(name, TensorProto.FLOAT, shape, zeros, raw=True))
+        return name
+
+    def number(self, value: float) -> str:
+        """A number that is no weight."""
+        return self.node("Constant", value=helper.make_tensor("value", TensorProto.FLOAT, [], [value]))
+
+    def integers(self, *values: int) -> str:
+        """A vector of integers, such as a shape."""
+        return self.node(
+            "Constant", value=helper.make_tensor("value", TensorProto.INT64, [len(values)], values)
+        )
+
+    def convolution(
+        self,
+        x: str,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        padding: int | None = None,
+        bias: bool = False,
+    ) -> str:
+        """A square convolution; padding by half the kernel keeps the size at stride 1."""
+        pad = kernel // 2 if padding is None else padding
+        operands = [x, self.weight(outputs, inputs // groups, kernel, kernel)]
+        if bias:
+            operands.append(self.weight(outputs))
+        sizes = {"kernel_shape": [kernel] * 2, "pads": [pad] * 4, "strides": [stride] * 2}
+        return self.node("Conv", *operands, group=groups, **sizes)
+
+    def norm(self, x: str, channels: int) -> str:
+        """A BatchNorm, or only its bias in the convolution that makes x, where it is folded."""
+        last = self.nodes[-1]
+        if self.fold and last.op_type == "Conv" and last.output[0] == x:
+            last.input.append(self.weight(channels))
+            return x
+        return self.node("BatchNormalization", x, *(self.weight(channels) for _ in range(4)))
+
+    def convolution_norm(
+        self, x: str, inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1
+    ) -> str:
+        """A convolution without bias, and its BatchNorm."""
+        return self.norm(self.convolution(x, inputs, outputs, kernel, stride, groups=groups), outputs)
+
+    def classifier(self, x: str, inputs: int, classes: int) -> str:
+        """A linear layer on the mean of a feature map over its positions."""
+        flat = self.node("Flatten", self.node("GlobalAveragePool", x))
+        return self.linear(flat, inputs, classes, tokens=False)
+
+    def linear(self, x: str, inputs: int, outputs: int, *, tokens: bool = True) -> str:
+        """A linear layer: MatMul and Add on tokens, Gemm on a matrix."""
+        if tokens:
+            return self.node(
+                "Add", self.node("MatMul", x, self.weight(inputs, outputs)), self.weight(outputs)
+            )
+        return self.node("Gemm", x, self.weight(outputs, inputs), self.weight(outputs), transB=1)
+
+    def layer_norm(self, x: str, width: int, epsilon: float = 1e-6) -> str:
+        """A LayerNorm over the last axis."""
+        return self.node(
+            "LayerNormalization", x, self.weight(width), self.weight(width), axis=-1, epsilon=epsilon
+        )
+
+    def gelu(self, x: str) -> str:
+        """The exact GELU, written out as at opsets before 20."""
+        bend = self.node("Erf", self.node("Div", x, self.number(2**0.5)))
+        shifted = self.node("Add", bend, self.number(1.0))
+        return self.node("Mul", self.node("Mul", x, shifted), self.number(0.5))
+
+    def attention(self, x: str, width: int, heads: int, dimension: int) -> str:
+        """Self-attention with one linear map for queries, keys and values.
+
+        Args:
+            x: tokens, (batch, tokens, width).
+            width: channels of a token.
+            heads: number of heads.
+            dimension: channels of one head.
+        """
+        fused = self.linear(x, width, 3 * heads * dimension)
+        split = self.node("Reshape", fused, self.integers(0, 0, 3, heads, dimension))
+        parts = self.node("Transpose", split, perm=[2, 0, 3, 1, 4])
+        queries, keys, values = (self.node("Gather", parts, self._index(i), axis=0) for i in range(3))
+        products = self.node("MatMul", queries, self.node("Transpose", keys, perm=[0, 1, 3, 2]))
+        attended = self.node("Softmax", self.node("Mul", products, self.number(dimension**-0.5)), axis=-1)
+        joined = self.node("Transpose", self.node("MatMul", attended, values), perm=[0, 2, 1, 3])
+        flat = self.node("Reshape", joined, self.integers(0, 0, heads * dimension))
+        return self.linear(flat, heads * dimension, width)
+
+    def _index(self, value: int) -> str:
+        return self.node("Constant", value=helper.make_tensor("value", TensorProto.INT64, [], [value]))
+
+    def encoder(self, x: str, width: int, heads: int, dimension: int, hidden: int) -> str:
+        """A pre-norm transformer block: attention, then two linear layers, each beside its input."""
+        x = self.node("Add", x, self.attention(self.layer_norm(x, width), width, heads, dimension))
+        inner = self.gelu(self.linear(self.layer_norm(x, width), width, hidden))
+        return self.node("Add", x, self.linear(inner, hidden, width))
+
+    def tokens(self, x: str, width: int) -> str:
+        """A feature map of (batch, width, height, width) as tokens of (batch, positions, width)."""
+        return self.node("Transpose", self.node("Reshape", x, self.integers(0, width, -1)), perm=[0, 2, 1])
+
+    def class_token(self, x: str, width: int) -> str:
+        """A learned token, once for each sample of x."""
+        batch = self.node("Shape", x, start=0, end=1)
+        shape = self.node("Concat", batch, self.integers(1, width), axis=0)
+        return self.node("Expand", self.weight(1, 1, width), shape)
+
+    def first_token(self, x: str) -> str:
+        """The class token as a matrix of (batch, width)."""
+        return self.node("Gather", x, self._index(0), axis=1)
+
+    def model(self, logits: str, *, name: str, size: int, classes: int) -> onnx.ModelProto:
+        """The network from images of 3 x size x size, called "image", to logits; checked."""
+        values = [
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size]),
+            helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", classes]),
+        ]
+        graph = helper.make_graph(self.nodes, name, values[:1], values[1:], self.weights)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        onnx.checker.check_model(model)
+        return model
