@@ -18,6 +18,7 @@ from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
 from intrain_onnx.report import Report
+from intrain_onnx.wording import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3
@@ -53,16 +54,6 @@ def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
             )
 
         yield begin
-
-
-def count(value: int | None) -> str:
-    """A count with a unit: 3.4 M."""
-    if value is None:
-        return "?"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return str(value)
 
 
 def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
@@ -127,13 +118,6 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     return f"{text} (largest relative difference {figure:.1g})" if figure is not None else text
 
 
-def relative_ratio(layer: Mapping[str, Any]) -> float | None:
-    """Participation ratio over the largest that the rows and channels allow, in (0, 1]."""
-    if layer["participation_ratio"] is None:
-        return None
-    return float(layer["participation_ratio"] / max(min(layer["rows"] - 1, layer["channels"]), 1))
-
-
 def _weakest(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
     measured = [(relative_ratio(x), x) for x in layers]
     ranked = sorted(
@@ -148,28 +132,20 @@ def _weakest(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
     for name in ("op", "depth", "participation ratio", "of", "share"):
         table.add_column(name, justify="left" if name == "op" else "right")
     for ratio, layer in ranked[:_WEAKEST]:
-        most = max(min(layer["rows"] - 1, layer["channels"]), 1)
         table.add_row(
             "  " + printable(layer["name"], 100),
             layer["op"],
             str(layer["depth"]),
             f"{layer['participation_ratio']:.2f}",
-            str(most),
+            str(largest_ratio(layer)),
             f"{ratio:.1%}",
         )
     console.print(table)
 
 
 def _not_measured(data: Mapping[str, Any]) -> list[str]:
-    labels = {
-        "collapsed": "output does not vary",
-        "dead": "all-zero gradient",
-        "unreached": "no gradient path",
-        "not_run": "not executed",
-        "too_few_rows": "fewer than two rows",
-    }
     lines = []
-    for status, label in labels.items():
+    for status, label in NOT_MEASURED.items():
         names = [x["name"] for x in data["layers"] if x["status"] == status]
         if names:
             shown = ", ".join(printable(n, 60) for n in names[:3]) + (" …" if len(names) > 3 else "")
@@ -228,7 +204,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     ):
         table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
     ordered = sorted(reports, key=lambda r: (-r.intrain, str(r.data["model"]["path"])))
-    labels = _labels([str(r.data["model"]["path"]) for r in ordered])
+    labels = file_labels([str(r.data["model"]["path"]) for r in ordered])
     for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
         score, model = report.data["score"], report.data["model"]
         table.add_row(
@@ -244,12 +220,6 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             str(len(report.data["warnings"])),
         )
     _console(stream).print(table)
-
-
-def _labels(paths: Sequence[str]) -> list[str]:
-    """File names, or whole paths where two files share a name."""
-    names = [Path(p).name for p in paths]
-    return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
 def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:

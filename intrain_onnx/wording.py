@@ -1,0 +1,49 @@
+"""What every view of a report says in the same way, in a terminal or on a page. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+NOT_MEASURED = {
+    "collapsed": "output does not vary",
+    "dead": "all-zero gradient",
+    "unreached": "no gradient path",
+    "not_run": "not executed",
+    "too_few_rows": "fewer than two rows",
+}
+"""What each status of a layer means, ``measured`` aside."""
+
+
+def count(value: int | None) -> str:
+    """A count with a unit.
+
+    >>> count(3_400_000), count(None)
+    ('3.4 M', '?')
+    """
+    if value is None:
+        return "?"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
+
+
+def file_labels(paths: Sequence[str]) -> list[str]:
+    """File names, or whole paths where two files share a name."""
+    names = [Path(p).name for p in paths]
+    return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
+
+
+def largest_ratio(layer: Mapping[str, Any]) -> int:
+    """The largest participation ratio that the rows and channels of a layer of a report allow."""
+    channels = int(layer["channels"])
+    return max(channels if layer["rows"] is None else min(layer["rows"] - 1, channels), 1)
+
+
+def relative_ratio(layer: Mapping[str, Any]) -> float | None:
+    """Participation ratio over the largest that the rows and channels allow, in (0, 1]."""
+    if layer["participation_ratio"] is None:
+        return None
+    return float(layer["participation_ratio"] / largest_ratio(layer))
