@@ -69,7 +69,7 @@ def parse(description: str) -> Cell:
 
 
 def vertex_channels(cell: Cell, inputs: int, outputs: int) -> list[int]:
-    """Channels of each vertex: those joined in the output share its, others have the most of their targets."""
+    """Channels of each vertex: those that the output joins share its, others have their targets' most."""
     last = len(cell.operations) - 1
     channels = [inputs, *[0] * (last - 1), outputs]
     joined = [vertex for vertex in range(1, last) if cell.edges[vertex][last]]

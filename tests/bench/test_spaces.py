@@ -1,0 +1,176 @@
+"""Every search space: its networks are those of the papers, folded or not, and all its descriptions build."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import intrain_onnx
+from intrain_onnx import ScoreConfig
+from intrain_onnx.bench.spaces import SPACES, Space
+from intrain_onnx.errors import SettingsError
+
+from .twins import TWINS, load, randomise
+
+DEGENERATE = {
+    "nasbench201": [
+        "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+        "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+        "|none~0|+|none~0|nor_conv_3x3~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|",
+    ],
+    "nasbench101": [
+        "0100 input,output",
+        "011001000 input,maxpool3x3,output",
+        # Three vertices share the channels unevenly, and wider ones feed narrower ones.
+        "0110100000100100001000000010000000100000010000000 "
+        "input,conv1x1-bn-relu,maxpool3x3,conv3x3-bn-relu,conv1x1-bn-relu,maxpool3x3,output",
+    ],
+    "nats_size": ["8:8:8:8:8", "64:8:64:8:64"],
+    "macro": ["00000000", "02000010"],
+}
+SIZES = {"nasbench201": 16, "nasbench101": 8, "nats_size": 16, "macro": 16}
+"""Images small enough for a test; the networks take any."""
+BAD = {
+    "nasbench201": ["", "|conv~0|+|none~0|none~1|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|"],
+    "nasbench101": [
+        "",
+        "0100",
+        "0100 input,maxpool3x3",
+        "0110 input,output",
+        "0000 input,output",
+        "011001000 input,conv9x9,output",
+    ],
+    "nats_size": ["", "8:8:8:8", "8:8:8:8:9", "8:8:8:8:72"],
+    "macro": ["", "0120120", "01201203"],
+}
+ROWS = {
+    "nasbench201": "arch_str\n|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+    "nasbench101": 'adjacency,ops\n011001000,"input,maxpool3x3,output"',
+    "nats_size": "channels\n8:16:24:32:40",
+    "macro": "arch\n01201201",
+}
+EACH = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+
+
+def architectures(space: Space, count: int) -> list[str]:
+    generator = random.Random(5)
+    return [*DEGENERATE[space.name], *(space.sample(generator) for _ in range(count))]
+
+
+def parameters(model: onnx.ModelProto) -> int:
+    """Numbers that training changes: all but the running statistics."""
+    fixed = {n for node in model.graph.node if node.op_type == "BatchNormalization" for n in node.input[3:]}
+    return sum(int(np.prod(w.dims)) for w in model.graph.initializer if w.name not in fixed)
+
+
+@pytest.mark.parametrize("fold", [False, True], ids=["kept", "folded"])
+@EACH
+def test_networks_are_those_of_the_papers(space: Space, fold: bool):
+    for index, description in enumerate(architectures(space, 4)):
+        torch.manual_seed(index)
+        size, classes = SIZES[space.name], 7
+        twin = TWINS[space.name](description, size, classes).eval()
+        randomise(twin)
+        images = torch.randn(3, 3, size, size)
+        model = space.build(description, fold=fold, size=size, classes=classes)
+        if not fold:
+            assert parameters(model) == sum(p.numel() for p in twin.parameters())
+        with torch.no_grad():
+            load(model, twin, images, fold=fold)
+            expected = twin(images).numpy()
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"image": images.numpy()})
+        assert np.ptp(expected, 0).max() > 0 or "none" in description
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@EACH
+def test_every_sample_builds_and_its_description_is_canonical(space: Space):
+    for description in architectures(space, 12):
+        for fold in (False, True):
+            model = space.build(description, fold=fold)
+            onnx.checker.check_model(model)
+            assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:] == [
+                3,
+                space.size,
+                space.size,
+            ]
+            assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == space.classes
+
+
+@EACH
+def test_samples_repeat_and_differ(space: Space):
+    first, second = random.Random(1), random.Random(1)
+    drawn = [space.sample(first) for _ in range(20)]
+    assert drawn == [space.sample(second) for _ in range(20)]
+    assert len(set(drawn)) > 10
+
+
+@EACH
+def test_folding_leaves_the_layers(space: Space):
+    """What is left of BatchNorm follows a sum, as the last one of NAS-Bench-201 does."""
+    for description in architectures(space, 2):
+        kept, folded = (space.build(description, fold=fold) for fold in (False, True))
+        layers = [
+            [n.op_type for n in m.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
+            for m in (kept, folded)
+        ]
+        assert layers[0] == layers[1]
+        makers = {n.output[0]: n.op_type for n in folded.graph.node}
+        left = [makers[n.input[0]] for n in folded.graph.node if n.op_type == "BatchNormalization"]
+        assert left in ([], ["Add"])
+
+
+@EACH
+def test_a_row_of_a_table_is_described(space: Space):
+    table = ROWS[space.name] + "\n"
+    (row,) = csv.DictReader(io.StringIO(table))
+    description = space.describe(row)
+    space.build(description, fold=True)
+    name = next(iter(row))
+    with pytest.raises(SettingsError, match=name):
+        space.describe({"something": "else"})
+    with pytest.raises(SettingsError):
+        space.describe({**row, name: "nonsense"})
+
+
+@EACH
+def test_bad_descriptions_are_refused(space: Space):
+    for description in BAD[space.name]:
+        with pytest.raises(SettingsError, match="is no architecture of"):
+            space.build(description, fold=False)
+
+
+@EACH
+def test_the_protocols_score_it(space: Space):
+    """With weights of a twin, since all-zero ones would agree in any case."""
+    description = architectures(space, 1)[-1]
+    size = SIZES[space.name]
+    layers = set()
+    for protocol, fold in (("paper", False), ("architecture", False), ("architecture", True)):
+        model = space.build(description, fold=fold, size=size)
+        twin = TWINS[space.name](description, size, space.classes).eval()
+        with torch.no_grad():
+            load(model, twin, torch.randn(2, 3, size, size), fold=fold)
+        config = ScoreConfig.for_protocol(
+            protocol, seeds=1, batch=2, threads=1, parity=True, size=size, device="cpu"
+        )
+        data = intrain_onnx.score(model, config).data
+        assert data["parity"]["ok"]
+        assert data["score"]["intrain"] > 0
+        layers.add((data["score"]["layers"], data["model"]["canonical_layers"]))
+    assert len(layers) == 1
+
+
+def test_no_space_needs_torch():
+    code = "import sys, intrain_onnx.bench.spaces; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

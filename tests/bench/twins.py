@@ -1,0 +1,254 @@
+"""The networks of the search spaces in torch, written from the papers and not from the generators.
+
+Modules run in the order in which the graph has its nodes, so weights are matched by that order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Zero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.0
+
+
+def edge_201(name: str, inputs: int, outputs: int) -> nn.Module:
+    if name == "none":
+        return Zero()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    if name == "skip_connect":
+        return nn.Identity() if inputs == outputs else conv_bn(inputs, outputs, 1)
+    return nn.Sequential(nn.ReLU(), conv_bn(inputs, outputs, int(name[-1])))
+
+
+class Cell201(nn.Module):
+    def __init__(self, text: str, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict()
+        for target, node in enumerate(text.split("+"), 1):
+            for edge in node.strip("|").split("|"):
+                name, source = edge.split("~")
+                before = outputs if int(source) else inputs
+                self.edges[f"{source}{target}"] = edge_201(name, before, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for target in (1, 2, 3):
+            parts = [self.edges[f"{source}{target}"](nodes[source]) for source in range(target)]
+            nodes.append(torch.stack(parts).sum(0))
+        return nodes[3]
+
+
+class Reduction201(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ReLU(), conv_bn(inputs, outputs, 3, 2), nn.ReLU(), conv_bn(outputs, outputs, 3)
+        )
+        self.short = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x) + self.short(x)
+
+
+def head(width: int, classes: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+
+
+def nasbench201(text: str, size: int, classes: int) -> nn.Module:
+    blocks: list[nn.Module] = [conv_bn(3, 16, 3)]
+    for width in (16, 32, 64):
+        blocks += [Reduction201(width // 2, width)] * (width > 16)
+        blocks += [Cell201(text, width, width) for _ in range(5)]
+    return nn.Sequential(*blocks, nn.BatchNorm2d(64), nn.ReLU(), *head(64, classes))
+
+
+def nats_size(text: str, size: int, classes: int) -> nn.Module:
+    cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    a, b, c, d, e = map(int, text.split(":"))
+    return nn.Sequential(
+        conv_bn(3, a, 3),
+        Cell201(cell, a, a),
+        Reduction201(a, b),
+        Cell201(cell, b, c),
+        Reduction201(c, d),
+        Cell201(cell, d, e),
+        nn.BatchNorm2d(e),
+        nn.ReLU(),
+        *head(e, classes),
+    )
+
+
+class Cell101(nn.Module):
+    """Widths by the paper's section 2.2: the concatenated vertices split the output, others follow."""
+
+    def __init__(self, matrix: np.ndarray, names: Sequence[str], inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix, self.last = matrix, len(names) - 1
+        self.widths = self.split(outputs)
+        self.operations, self.projections = nn.ModuleDict(), nn.ModuleDict()
+        for v in range(1, len(names)):
+            if matrix[0, v]:
+                width = outputs if v == self.last else self.widths[v]
+                self.projections[str(v)] = nn.Sequential(conv_bn(inputs, width, 1), nn.ReLU())
+        for v in range(1, self.last):
+            kernel = names[v][4:7]
+            self.operations[str(v)] = (
+                nn.MaxPool2d(3, 1, 1)
+                if names[v] == "maxpool3x3"
+                else nn.Sequential(conv_bn(self.widths[v], self.widths[v], int(kernel[0])), nn.ReLU())
+            )
+
+    def split(self, outputs: int) -> dict[int, int]:
+        ends = [v for v in range(1, self.last) if self.matrix[v, self.last]]
+        widths = {
+            v: len(part)
+            for v, part in zip(ends, np.array_split(range(outputs), max(len(ends), 1)), strict=False)
+        }
+        for v in reversed(range(1, self.last)):
+            widths.setdefault(v, max([widths[t] for t in widths if self.matrix[v, t]], default=0))
+        return widths
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: dict[int, Tensor] = {}
+        for v in range(1, self.last):
+            total = sum(values[s][:, : self.widths[v]] for s in range(1, v) if self.matrix[s, v])
+            if self.matrix[0, v]:
+                total = total + self.projections[str(v)](x)
+            values[v] = self.operations[str(v)](total)
+        ends = [values[v] for v in range(1, self.last) if self.matrix[v, self.last]]
+        out = torch.cat(ends, 1) if ends else torch.zeros(())
+        return out + self.projections[str(self.last)](x) if self.matrix[0, self.last] else out
+
+
+def nasbench101(text: str, size: int, classes: int) -> nn.Module:
+    digits, names = text.split(" ")
+    matrix = np.array(list(digits), int).reshape([math.isqrt(len(digits))] * 2)
+    blocks: list[nn.Module] = [conv_bn(3, 128, 3), nn.ReLU()]
+    width = 128
+    for target in (128, 256, 512):
+        blocks += [nn.MaxPool2d(2, 2)] * (target > 128)
+        for _ in range(3):
+            blocks.append(Cell101(matrix, names.split(","), width, target))
+            width = target
+    return nn.Sequential(*blocks, *head(512, classes))
+
+
+class Inverted(nn.Module):
+    """Wide, depthwise, narrow; beside the input where the shape stays."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        expansion: int,
+        stride: int,
+        act: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        wide = [conv_bn(inputs, hidden, 1), act()] if expansion > 1 else []
+        deep = [conv_bn(hidden, hidden, kernel, stride, groups=hidden), act()]
+        self.body = nn.Sequential(*wide, *deep, conv_bn(hidden, outputs, 1))
+        self.residual = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + x if self.residual else self.body(x)
+
+
+def macro(text: str, size: int, classes: int) -> nn.Module:
+    strides = (2, 1, 2, 1, 1, 2, 1, 1)
+    width = 32
+    blocks: list[nn.Module] = [conv_bn(3, width, 3), nn.ReLU()]
+    for digit, stride in zip(text, strides, strict=True):
+        before, width = width, width * stride
+        if digit == "0":
+            blocks.append(conv_bn(before, width, 1, 2) if stride == 2 else nn.Identity())
+        else:
+            kernel, expansion = (3, 3) if digit == "1" else (5, 6)
+            blocks.append(Inverted(before, width, kernel, expansion, stride, nn.ReLU))
+    return nn.Sequential(*blocks, conv_bn(width, 1280, 1), nn.ReLU(), *head(1280, classes))
+
+
+TWINS: dict[str, Callable[[str, int, int], nn.Module]] = {
+    "nasbench201": nasbench201,
+    "nasbench101": nasbench101,
+    "nats_size": nats_size,
+    "macro": macro,
+}
+
+
+def randomise(twin: nn.Module) -> None:
+    """Statistics and affine parameters that an error in the order of layers would show in."""
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+
+
+Call = tuple[nn.Module, Tensor, Tensor]
+
+
+def calls(twin: nn.Module, x: Tensor) -> list[Call]:
+    """Modules with parameters in the order in which they run, each with its input and its output."""
+    made: list[Call] = []
+    hooks = [
+        module.register_forward_hook(lambda m, inputs, out: made.append((m, inputs[0], out)))
+        for module in twin.modules()
+        if list(module.parameters(recurse=False))
+    ]
+    twin(x)
+    for hook in hooks:
+        hook.remove()
+    return made
+
+
+def tensors(made: Sequence[Call], *, fold: bool) -> Iterator[Tensor]:
+    """Weights in that order, with or without a BatchNorm that directly follows a convolution."""
+    for index, (module, x, out) in enumerate(made):
+        after = made[index + 1] if index + 1 < len(made) else None
+        before = made[index - 1] if index else None
+        if fold and isinstance(module, nn.BatchNorm2d) and before is not None and before[2] is x:
+            continue
+        if fold and isinstance(module, nn.Conv2d) and after is not None and after[1] is out:
+            norm = after[0]
+            assert isinstance(norm, nn.BatchNorm2d)
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            yield module.weight * scale[:, None, None, None]
+            yield norm.bias - norm.running_mean * scale
+            continue
+        yield from module.parameters(recurse=False)
+        if isinstance(module, nn.BatchNorm2d):
+            yield from (module.running_mean, module.running_var)
+
+
+def load(model: onnx.ModelProto, twin: nn.Module, x: Tensor, *, fold: bool) -> None:
+    """Put the twin's weights into the initializers, in the order in which nodes use them."""
+    weights = {w.name: w for w in model.graph.initializer}
+    users = {name: node.op_type for node in reversed(model.graph.node) for name in node.input}
+    used = dict.fromkeys(name for node in model.graph.node for name in node.input if name in weights)
+    for name, value in zip(used, tensors(calls(twin, x), fold=fold), strict=True):
+        array = value.detach().numpy()
+        array = array.T if users[name] == "MatMul" else array
+        assert list(array.shape) == list(weights[name].dims), name
+        weights[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
