@@ -14,6 +14,7 @@ from intrain_onnx import reach
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.load import LoadedModel
+from intrain_onnx.proxies import PROXIES
 from intrain_onnx.report import SCHEMA_VERSION, number
 from intrain_onnx.rewrite import Head
 from intrain_onnx.scoring import LayerScore, ParameterScore, Score
@@ -23,6 +24,7 @@ from intrain_onnx.versions import version
 
 if TYPE_CHECKING:
     from intrain_onnx.parity import Parity
+    from intrain_onnx.proxies.measure import Measured
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
 
@@ -84,6 +86,7 @@ def report(
     batched: bool,
     traces: Sequence[Trace],
     compared: Parity | None,
+    peers: Mapping[str, Measured],
     device: str,
     threads: int,
     warnings: Sequence[Mapping[str, str | None]],
@@ -109,6 +112,14 @@ def report(
             "packages": {p: v for p in _PACKAGES if (v := version(p)) is not None},
         },
         "score": _score(result),
+        "proxies": {
+            name: {
+                "values": {part: number(value, 9) for part, value in m.values.items()},
+                "direction": PROXIES[name].direction,
+                "error": m.error,
+            }
+            for name, m in peers.items()
+        },
         "layers": [_layer(s) for s in result.layers],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
         "gradient_reach": _gradient_reach(reached, original, result, split),

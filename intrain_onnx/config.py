@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
+from intrain_onnx import proxies
 from intrain_onnx.errors import SettingsError
 
 Protocol = Literal["architecture", "checkpoint", "paper"]
@@ -70,6 +71,7 @@ class ScoreConfig:
         threads: CPU threads; 0 takes all cores that this process may use.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
         parity: compare the converted model with onnxruntime.
+        proxies: names of the peers' proxies that are measured beside the score (``intrain_onnx.proxies``).
     """
 
     protocol: Protocol = "architecture"
@@ -89,6 +91,7 @@ class ScoreConfig:
     threads: int = 0
     converter: Converter = "native"
     parity: bool = True
+    proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choices = {
@@ -119,6 +122,8 @@ class ScoreConfig:
                 "kept weights can be neither calibrated nor folded",
                 hint="Set calibrate=False and batch_norm='inference'",
             )
+        if self.proxies:
+            proxies.names(",".join(self.proxies))
         for name, shape in self.input_shapes.items():
             if any(d < 1 for d in shape):
                 raise SettingsError(
@@ -142,5 +147,6 @@ class ScoreConfig:
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         values = asdict(self)
+        values["proxies"] = list(self.proxies)
         values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
         return values

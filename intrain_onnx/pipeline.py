@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -38,6 +39,8 @@ from intrain_onnx.errors import IntrainError, LimitError, SettingsError, Unsuppo
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.proxies.measure import Measured, measure
+from intrain_onnx.proxies.network import Network
 from intrain_onnx.report import Report
 from intrain_onnx.trace import Trace
 
@@ -230,6 +233,7 @@ class _Scoring:
             prepared = prepare(model, config)
             prepared.module.to(self.device)
         traces, batched, used = self._runs(model, prepared)
+        peers = self._proxies(prepared, used, batched, described)
         with self._step("score", 0.98):
             result = scoring.score(prepared.layers, traces, config)
             data = assemble.report(
@@ -251,6 +255,7 @@ class _Scoring:
                 batched=batched,
                 traces=traces,
                 compared=compared,
+                peers=peers,
                 device=_device_name(self.device),
                 threads=self.threads,
                 warnings=self.warnings.rows,
@@ -294,6 +299,27 @@ class _Scoring:
             start = 0.15 + 0.8 * index / self.config.seeds
             traces.append(self._one_run(prepared, used, batched, self.config.seed + index, start))
         return traces, batched, used
+
+    def _proxies(
+        self, prepared: Prepared, used: signature.Signature, batched: bool, described: Mapping[str, Any]
+    ) -> dict[str, Measured]:
+        """The peers' proxies that were asked for, on the weights and inputs of the first run."""
+        network = Network(
+            prepared.module,
+            prepared.layers,
+            prepared.norms,
+            [head.output for head in prepared.heads],
+            used,
+            batched,
+            self.config,
+            self.device,
+            described["parameters"],
+            described["macs"],
+        )
+        self.progress("proxies", 0.95)
+        found = measure(self.config.proxies, network) if self.config.proxies else {}
+        self.seconds.update({f"proxy_{name}": m.seconds for name, m in found.items()})
+        return found
 
     def _one_run(
         self, prepared: Prepared, used: signature.Signature, batched: bool, seed: int, start: float

@@ -88,6 +88,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
     console.print()
     _weakest(console, data["layers"])
+    _proxies(console, data["proxies"])
     missed = _not_measured(data)
     if missed:
         console.print(Text("  Not measured", style="bold"))
@@ -116,6 +117,22 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     figure = parity["max_rel_diff"]
     text = "ok" if parity["ok"] else "differs"
     return f"{text} (largest relative difference {figure:.1g})" if figure is not None else text
+
+
+def _proxies(console: Console, proxies: Mapping[str, Any]) -> None:
+    if not proxies:
+        return
+    table = Table(
+        box=box.SIMPLE, title="  Peers' proxies", title_justify="left", title_style="bold", pad_edge=False
+    )
+    table.add_column("  proxy")
+    table.add_column("value", justify="right")
+    table.add_column("", overflow="fold")
+    for found in proxies.values():
+        for part, value in found["values"].items():
+            shown = "-" if value is None else f"{value:.6g}"
+            table.add_row(f"  {part}", shown, printable(found["error"] or "", 120) if value is None else "")
+    console.print(table)
 
 
 def _weakest(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:

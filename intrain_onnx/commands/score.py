@@ -15,6 +15,7 @@ from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.proxies import names
 
 if TYPE_CHECKING:
     from intrain_onnx.report import Report
@@ -53,6 +54,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="onnx2torch is an independent cross-check.",
 )
+@click.option(
+    "--proxies",
+    default="",
+    metavar="all|NAME,NAME",
+    help="Measure peers' zero-cost proxies beside the score.",
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @shared
 def score(
@@ -60,6 +67,7 @@ def score(
     output: str | None,
     protocol: str,
     batch: int | None,
+    proxies: str,
     no_parity: bool,
     debug: bool,
     **settings: Any,
@@ -73,6 +81,7 @@ def score(
     if batch is not None:
         settings["batch"] = batch
     try:
+        settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
     except SettingsError as error:

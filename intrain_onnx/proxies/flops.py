@@ -1,0 +1,17 @@
+"""FLOPs: multiply-accumulate operations for one sample.
+
+One multiplication with its addition counts once, as in most papers that say FLOPs. All products count,
+those of attention included; additions of biases, normalisation, activation and pooling do not.
+"""
+
+from __future__ import annotations
+
+from intrain_onnx.proxies.errors import NoValueError
+from intrain_onnx.proxies.network import Network
+
+
+def compute(network: Network) -> dict[str, float]:
+    """Count the products."""
+    if network.macs is None:
+        raise NoValueError("no shape of a product is known")
+    return {"flops": float(network.macs)}

@@ -1,0 +1,15 @@
+"""Layer count: the number of layers with weights.
+
+Tybl and Neumann (VKDNW, CVPR 2025) show that it ranks NAS-Bench-201 better than most proxies do. A layer is
+a canonical one on a path from an input to an output: a convolution, a linear map, a recurrence, an
+embedding. Normalisations do not count, since exporters fold them away.
+"""
+
+from __future__ import annotations
+
+from intrain_onnx.proxies.network import Network
+
+
+def compute(network: Network) -> dict[str, float]:
+    """Count the layers."""
+    return {"layers": float(len(network.layers.layers))}

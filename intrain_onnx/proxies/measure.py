@@ -1,0 +1,65 @@
+"""Measures proxies of a network, one by one: the failure of one loses none of the others."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from intrain_onnx.errors import IntrainError
+from intrain_onnx.proxies import PROXIES
+from intrain_onnx.proxies.errors import NoValueError
+from intrain_onnx.proxies.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one proxy gave.
+
+    Attributes:
+        values: by part; None where there is none.
+        seconds: that it took.
+        error: why a value is missing; None where none is.
+    """
+
+    values: Mapping[str, float | None]
+    seconds: float
+    error: str | None
+
+
+def measure(names: Sequence[str], network: Network) -> dict[str, Measured]:
+    """Measure proxies, each on the same fresh weights and inputs; the module is left as it was found.
+
+    What several proxies read, such as a backward pass, is computed once and counts for the first of them.
+    """
+    with network.borrowed(), torch.enable_grad():
+        return {name: _measure_one(name, network) for name in names}
+
+
+def _measure_one(name: str, network: Network) -> Measured:
+    started = time.perf_counter()
+    found: Mapping[str, float] = {}
+    error: str | None = None
+    try:
+        found = importlib.import_module(f"intrain_onnx.proxies.{name}").compute(network)
+    except NoValueError as reason:
+        error = str(reason)
+    except IntrainError as reason:
+        error = f"{reason.message} (node {reason.node!r})" if reason.node else reason.message
+    except (MemoryError, torch.OutOfMemoryError):
+        error = "out of memory"
+    except (RuntimeError, ValueError, ArithmeticError) as reason:
+        error = f"{type(reason).__name__}: {reason}".splitlines()[0][:200]
+    values = {part: _finite(found.get(part)) for part in PROXIES[name].parts}
+    if error is None:
+        bad = {part: found[part] for part, value in values.items() if value is None}
+        error = ", ".join(f"{part} is {value}" for part, value in bad.items()) or None
+    return Measured(values, time.perf_counter() - started, error)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,13 @@
+"""#Params: the number of trainable elements of the network as it stands in the file.
+
+A tied weight counts once. What an exporter folded away, such as the scale of a BatchNorm, is not counted.
+"""
+
+from __future__ import annotations
+
+from intrain_onnx.proxies.network import Network
+
+
+def compute(network: Network) -> dict[str, float]:
+    """Count the elements."""
+    return {"params": float(network.parameter_count)}
