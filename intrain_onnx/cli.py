@@ -7,6 +7,7 @@ import click
 from intrain_onnx.commands.compare import compare
 from intrain_onnx.commands.inspect import inspect
 from intrain_onnx.commands.ops import ops
+from intrain_onnx.commands.report import report
 from intrain_onnx.commands.score import score
 
 
@@ -16,5 +17,5 @@ def main() -> None:
     """Score how trainable a neural network is from its ONNX file alone, without training it."""
 
 
-for _command in (score, inspect, compare, ops):
+for _command in (score, inspect, compare, ops, report):
     main.add_command(_command)

@@ -1,0 +1,51 @@
+"""``intrain-onnx report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from intrain_onnx.commands.shared import EXIT_CODES, failures
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("reports", nargs=-1, required=True, metavar="REPORT.json...", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|-",
+    default="report.html",
+    show_default=True,
+    help="Where the page goes; - is standard output.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
+    """Make one HTML page of saved JSON reports; several are ranked.
+
+    The page holds all that it needs: it opens from disk and asks the network for nothing.
+    """
+    from intrain_onnx.html import page
+    from intrain_onnx.report import Report, write_atomically
+
+    loaded = []
+    for path in reports:
+        with failures(debug, path) as failed:
+            loaded.append(Report.load(path))
+        if failed[0]:
+            sys.exit(failed[0])
+        if Path(output).exists() and Path(output).samefile(path):
+            raise click.UsageError(f"-o {output} is one of the reports")
+    with failures(debug) as failed:
+        text = page(loaded)
+    if failed[0]:
+        sys.exit(failed[0])
+    if output == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        write_atomically(Path(output), text)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {output}: {error.strerror or error}") from None
+    click.echo(f"Page: {output}")

@@ -1,0 +1,11 @@
+"""Saved reports as one HTML page that needs no network. No torch.
+
+analysis   what stands out along depth: pure functions over a report's layers and parameters
+charts     numbers as the geometry of a plot
+view       a report as the template shows it: text made safe, numbers made words
+document   the template, the style and the script in one file
+"""
+
+from intrain_onnx.html.document import page
+
+__all__ = ["page"]

@@ -1,0 +1,232 @@
+"""Numbers as the geometry of plots; the template turns it into SVG. Nothing here writes markup."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+WIDTH, HEIGHT = 440, 230
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 36
+
+Point = tuple[float, float]
+Scale = Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One path: its class says how it looks. Points are strokes of no length with round ends."""
+
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A column that shows text when it is pointed at."""
+
+    x: float
+    width: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot against depth.
+
+    Attributes:
+        title: what is drawn.
+        description: what it shows, in words, for those who do not see it.
+        x_ticks, y_ticks: positions and labels.
+        legend: classes of marks and what they are.
+    """
+
+    title: str
+    description: str
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    marks: Sequence[Mark]
+    hits: Sequence[Hit]
+    legend: Sequence[tuple[str, str]] = field(default=())
+
+
+def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers between two others, their steps 1, 2 or 5 times a power of ten.
+
+    >>> nice_ticks(0, 17)
+    [0.0, 5.0, 10.0, 15.0]
+    """
+    span = high - low
+    if span <= 0:
+        return [low]
+    step = 10.0 ** math.floor(math.log10(span / most))
+    step *= next(m for m in (1, 2, 5, 10) if span / (m * step) <= most)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _linear(low: float, high: float, start: float, end: float) -> Scale:
+    span = (high - low) or 1.0
+    return lambda value: round(start + (value - low) / span * (end - start), 1)
+
+
+def _horizontal(depths: Sequence[int]) -> tuple[Scale, list[tuple[float, str]], float]:
+    low, high = min(depths, default=0), max(depths, default=1)
+    scale = _linear(low - 0.5, high + 0.5, LEFT, WIDTH - RIGHT)
+    ticks = [(scale(t), f"{t:g}") for t in nice_ticks(low, high, 8) if t == int(t)]
+    return scale, ticks, (WIDTH - RIGHT - LEFT) / (high - low + 1)
+
+
+def _dots(points: Sequence[Point]) -> str:
+    return "".join(f"M{x:g} {y:g}h0" for x, y in points)
+
+
+def _dashes(points: Sequence[Point], half: float) -> str:
+    return "".join(f"M{x - half:g} {y:g}h{2 * half:g}" for x, y in points)
+
+
+def _line(points: Sequence[Point]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
+
+
+def _hits(texts: Mapping[int, Sequence[str]], scale: Scale, width: float, most: int = 6) -> list[Hit]:
+    hits = []
+    for depth, lines in sorted(texts.items()):
+        shown = [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
+        hits.append(
+            Hit(round(scale(depth) - width / 2, 1), round(width, 1), "\n".join((f"depth {depth}", *shown)))
+        )
+    return hits
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A measurement: where, how much, and what to call it. ``limit`` is the largest that it could be."""
+
+    depth: int
+    value: float
+    text: str
+    limit: float | None = None
+
+
+def scatter(
+    title: str,
+    description: str,
+    samples: Sequence[Sample],
+    *,
+    log: bool = False,
+    top: float | None = None,
+    line: Sequence[tuple[float, float]] = (),
+    legend: Sequence[tuple[str, str]] = (),
+) -> Chart | None:
+    """Measurements against depth, each a point; None where there are none.
+
+    Args:
+        title: see ``Chart``.
+        description: see ``Chart``.
+        samples: what is drawn; their limits as dashes.
+        log: decades instead of equal steps.
+        top: upper end of a linear axis.
+        line: depths and values of a line through the points.
+        legend: see ``Chart``.
+    """
+    if not samples:
+        return None
+    values = [s.value for s in samples] + [s.limit for s in samples if s.limit is not None]
+    values += [v for _, v in line]
+    x, x_ticks, width = _horizontal([s.depth for s in samples])
+    y, y_ticks = _decades(values) if log else _vertical(top or max(values))
+    half = min(max(width * 0.35, 1.5), 7.0)
+    limits = [(x(s.depth), y(s.limit)) for s in samples if s.limit is not None]
+    texts: defaultdict[int, list[str]] = defaultdict(list)
+    for s in samples:
+        texts[s.depth].append(s.text)
+    marks = [
+        Mark("limit", _dashes(limits, half)),
+        Mark("trend", _line([(x(d), y(v)) for d, v in line])),
+        Mark("dot", _dots([(x(s.depth), y(s.value)) for s in samples])),
+    ]
+    hits = _hits(texts, x, width)
+    return Chart(title, description, x_ticks, y_ticks, [m for m in marks if m.path], hits, legend)
+
+
+def _vertical(high: float) -> tuple[Scale, list[tuple[float, str]]]:
+    high = high or 1.0
+    scale = _linear(0.0, high * 1.02, HEIGHT - BOTTOM, TOP)
+    return scale, [(scale(t), f"{t:g}") for t in nice_ticks(0.0, high)]
+
+
+def _decades(values: Sequence[float]) -> tuple[Scale, list[tuple[float, str]]]:
+    positive = [math.log10(v) for v in values if v > 0]
+    low, high = min(positive), max(positive)
+    margin = max(0.05 * (high - low), 0.05)
+    linear = _linear(low - margin, high + margin, HEIGHT - BOTTOM, TOP)
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    every = max(1, math.ceil((high - low) / 6))
+    ticks = [
+        (linear(math.log10(m * 10.0**e)), _power(m, e))
+        for e in range(math.floor(low), math.ceil(high) + 1)
+        for m in steps
+        if e % every == 0 and low - margin <= math.log10(m * 10.0**e) <= high + margin
+    ]
+    return lambda value: linear(math.log10(value)), ticks
+
+
+def _power(factor: int, exponent: int) -> str:
+    return f"{factor * 10.0**exponent:g}" if -3 < exponent < 5 else f"{factor}e{exponent}"
+
+
+def curves(
+    title: str,
+    description: str,
+    depths: Sequence[int],
+    series: Sequence[tuple[str, str, Sequence[float]]],
+) -> Chart | None:
+    """Cumulative sums against depth, each in per cent of its end, so that they share an axis.
+
+    Args:
+        title: see ``Chart``.
+        description: see ``Chart``.
+        depths: where the sums were taken.
+        series: class of the mark, name, and sums.
+    """
+    if not depths:
+        return None
+    x, x_ticks, width = _horizontal(depths)
+    y, y_ticks = _vertical(100.0)
+    texts: dict[int, list[str]] = {d: [] for d in depths}
+    marks = []
+    for kind, name, sums in series:
+        total = sums[-1]
+        shares = [100.0 * s / total if total else 0.0 for s in sums]
+        marks.append(Mark(kind, _line([(x(d), y(s)) for d, s in zip(depths, shares, strict=True)])))
+        for d, s, share in zip(depths, sums, shares, strict=True):
+            texts[d].append(f"{name} {s:.4g} ({share:.0f} %)")
+    legend = [(kind, f"{name}, {sums[-1]:.4g} in all") for kind, name, sums in series]
+    ticks = [(position, f"{label} %") for position, label in y_ticks]
+    return Chart(title, description, x_ticks, ticks, marks, _hits(texts, x, width), legend)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, its interval and the runs it came from, on a shared axis: positions from 0 to ``width``."""
+
+    width: int
+    low: float
+    high: float
+    mean: float
+    runs: Sequence[float]
+
+
+def intervals(
+    rows: Sequence[tuple[float, tuple[float, float] | None, Sequence[float]]], width: int = 160
+) -> list[Interval]:
+    """Means with their intervals and runs, drawn on one axis."""
+    ends = [v for mean, ci, runs in rows for v in (mean, *(ci or ()), *runs)]
+    scale = _linear(min(ends, default=0.0), max(ends, default=1.0), 6, width - 6)
+    made = []
+    for mean, ci, runs in rows:
+        low, high = ci or (mean, mean)
+        made.append(Interval(width, scale(low), scale(high), scale(mean), [scale(r) for r in runs]))
+    return made
