@@ -100,11 +100,9 @@ class Writer:
             )
         return self.node("Gemm", x, self.weight(outputs, inputs), self.weight(outputs), transB=1)
 
-    def layer_norm(self, x: str, width: int, epsilon: float = 1e-6) -> str:
+    def layer_norm(self, x: str, width: int) -> str:
         """A LayerNorm over the last axis."""
-        return self.node(
-            "LayerNormalization", x, self.weight(width), self.weight(width), axis=-1, epsilon=epsilon
-        )
+        return self.node("LayerNormalization", x, self.weight(width), self.weight(width), axis=-1)
 
     def gelu(self, x: str) -> str:
         """The exact GELU, written out as at opsets before 20."""
@@ -124,15 +122,17 @@ class Writer:
         fused = self.linear(x, width, 3 * heads * dimension)
         split = self.node("Reshape", fused, self.integers(0, 0, 3, heads, dimension))
         parts = self.node("Transpose", split, perm=[2, 0, 3, 1, 4])
-        queries, keys, values = (self.node("Gather", parts, self._index(i), axis=0) for i in range(3))
+        queries, keys, values = (self.pick(parts, i, axis=0) for i in range(3))
         products = self.node("MatMul", queries, self.node("Transpose", keys, perm=[0, 1, 3, 2]))
         attended = self.node("Softmax", self.node("Mul", products, self.number(dimension**-0.5)), axis=-1)
         joined = self.node("Transpose", self.node("MatMul", attended, values), perm=[0, 2, 1, 3])
         flat = self.node("Reshape", joined, self.integers(0, 0, heads * dimension))
         return self.linear(flat, heads * dimension, width)
 
-    def _index(self, value: int) -> str:
-        return self.node("Constant", value=helper.make_tensor("value", TensorProto.INT64, [], [value]))
+    def pick(self, x: str, index: int, *, axis: int) -> str:
+        """One entry of x along an axis, which is then gone."""
+        tensor = helper.make_tensor("value", TensorProto.INT64, [], [index])
+        return self.node("Gather", x, self.node("Constant", value=tensor), axis=axis)
 
     def encoder(self, x: str, width: int, heads: int, dimension: int, hidden: int) -> str:
         """A pre-norm transformer block: attention, then two linear layers, each beside its input."""
@@ -150,9 +150,9 @@ class Writer:
         shape = self.node("Concat", batch, self.integers(1, width), axis=0)
         return self.node("Expand", self.weight(1, 1, width), shape)
 
-    def first_token(self, x: str) -> str:
-        """The class token as a matrix of (batch, width)."""
-        return self.node("Gather", x, self._index(0), axis=1)
+    def part(self, x: str, start: int, end: int, axis: int) -> str:
+        """A range of x along one axis."""
+        return self.node("Slice", x, *(self.integers(value) for value in (start, end, axis)))
 
     def model(self, logits: str, *, name: str, size: int, classes: int) -> onnx.ModelProto:
         """The network from images of 3 x size x size, called "image", to logits; checked."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from intrain_onnx.bench.spaces import macro, nasbench101, nasbench201, nats_size
+from intrain_onnx.bench.spaces import (
+    autoformer,
+    macro,
+    mobilenet_v2,
+    nasbench101,
+    nasbench201,
+    nats_size,
+    pit,
+)
 from intrain_onnx.bench.spaces.base import Space
 
 __all__ = ["SPACES", "Space"]
@@ -16,6 +24,9 @@ SPACES: Mapping[str, Space] = {
         nasbench101.SPACE,
         nats_size.SPACE,
         macro.SPACE,
+        mobilenet_v2.SPACE,
+        autoformer.SPACE,
+        pit.SPACE,
     )
 }
 """Every space by its name."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 
@@ -58,3 +60,40 @@ def column(row: Mapping[str, str], name: str) -> str:
 def bad(description: str, space: str, why: str) -> SettingsError:
     """The error for a description that names no architecture of a space."""
     return SettingsError(f"{description!r} is no architecture of {space}: {why}")
+
+
+def fields(description: str, space: str) -> dict[str, Any]:
+    """The keys and values of a description that is a JSON object.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        values = json.loads(description)
+    except ValueError as error:
+        raise bad(description, space, f"not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise bad(description, space, "not a JSON object")
+    return values
+
+
+def compact(values: Mapping[str, object]) -> str:
+    """A description in JSON without blanks."""
+    return json.dumps(values, separators=(",", ":"))
+
+
+def common(value: Any) -> Any:
+    """The entry that a list repeats, since published code writes some settings once for each block."""
+    if isinstance(value, list) and value and all(entry == value[0] for entry in value):
+        return value[0]
+    return value
+
+
+def is_count(value: object, most: int) -> bool:
+    """Whether a value of a description is a whole number from 1 to a limit that keeps networks sane."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def is_ratio(value: object) -> bool:
+    """Whether a value of a description can be the ratio of two widths."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 16

@@ -96,10 +96,7 @@ def operate(writer: Writer, name: str, x: str, channels: int) -> str:
 
 def cut(writer: Writer, x: str, before: int, after: int) -> str:
     """The first channels only, where shares of the output are uneven."""
-    if before == after:
-        return x
-    bounds = (writer.integers(value) for value in (0, after, 1))
-    return writer.node("Slice", x, *bounds)
+    return x if before == after else writer.part(x, 0, after, 1)
 
 
 def write_cell(writer: Writer, cell: Cell, x: str, inputs: int, outputs: int) -> str:
