@@ -18,7 +18,7 @@ from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
 from intrain_onnx.report import Report
-from intrain_onnx.wording import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
+from intrain_onnx.readings import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3

@@ -72,18 +72,19 @@ def schema() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def write_atomically(path: Path, text: str) -> Path:
-    """Write a text file by way of a temporary file beside it.
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write a file, text in UTF-8, by way of a temporary file beside it.
 
     A device or a pipe is written to as it is: a rename would put a file in its place.
     """
+    data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return path
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)

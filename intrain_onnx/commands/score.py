@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.proxies import names
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ if TYPE_CHECKING:
     metavar="all|NAME,NAME",
     help="Measure peers' zero-cost proxies beside the score.",
 )
+@click.option(
+    "--annotate",
+    "annotated",
+    metavar="FILE.onnx",
+    type=click.Path(path_type=Path),
+    help="Also write a copy of the model with the measurements in its nodes' metadata, as Netron shows it.",
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @shared
 def score(
@@ -68,6 +75,7 @@ def score(
     protocol: str,
     batch: int | None,
     proxies: str,
+    annotated: Path | None,
     no_parity: bool,
     debug: bool,
     **settings: Any,
@@ -84,6 +92,7 @@ def score(
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
+        _check_annotated(annotated, models, targets)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
@@ -101,6 +110,8 @@ def score(
                 else:
                     _save(report, target)
                 reports.append(report)
+                if annotated is not None:
+                    _annotate(model, report, annotated)
             code = code or failed[0]
     out = sys.stderr if output == "-" else sys.stdout
     if len(models) == 1 and reports:
@@ -122,6 +133,30 @@ def _save(report: Report, target: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
+
+
+def _check_annotated(annotated: Path | None, models: Sequence[Path], targets: Sequence[Path | None]) -> None:
+    from intrain_onnx.annotate import check_target
+
+    if annotated is None:
+        return
+    if len(models) > 1:
+        raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
+    check_target(models[0], annotated)
+    if targets[0] is not None and targets[0].absolute() == annotated.absolute():
+        raise SettingsError(f"--annotate {annotated} is the report, too", hint="Name another file")
+
+
+def _annotate(model: Path, report: Report, target: Path) -> None:
+    from intrain_onnx.annotate import annotate
+
+    written = annotate(model, report, target)
+    if written.elsewhere:
+        click.echo(
+            f"{len(written.elsewhere)} layers have no node of their own in the file and are not in {target}: "
+            f"{printable(', '.join(written.elsewhere), 120)}",
+            err=True,
+        )
 
 
 def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
 
-from intrain_onnx.wording import largest_ratio
+from intrain_onnx.readings import largest_ratio
 
 Row = Mapping[str, Any]
 
@@ -117,20 +117,6 @@ def gradient_trend(parameters: Iterable[Row]) -> Trend | None:
     offset = statistics.median(y - slope * x for x, y in points)
     first, last = points[0][0], points[-1][0]
     return Trend(first, last, offset + slope * first, offset + slope * last)
-
-
-def layer_health(layer: Row, parameters: Mapping[str, Row]) -> float | None:
-    """Mean gradient health of a layer's weights; None where none has one."""
-    found = [parameters[name]["health"] for name in layer["weights"] if name in parameters]
-    known = [h for h in found if h is not None]
-    return statistics.fmean(known) if known else None
-
-
-def layer_gradient(layer: Row, parameters: Mapping[str, Row]) -> float | None:
-    """Mean standard deviation of the gradients of a layer's weights; None where none has one."""
-    found = [parameters[name]["grad_std"] for name in layer["weights"] if name in parameters]
-    known = [g for g in found if g is not None]
-    return statistics.fmean(known) if known else None
 
 
 def interval(score: Row, part: str) -> tuple[float, float] | None:

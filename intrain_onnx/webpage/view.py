@@ -7,10 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from intrain_onnx.errors import printable
-from intrain_onnx.html import analysis, tables
-from intrain_onnx.html.charts import Chart, Sample, curves, intervals, scatter
-from intrain_onnx.html.numbers import decimal, percent, power, quantity, shape, span
-from intrain_onnx.wording import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
+from intrain_onnx.readings import (
+    NOT_MEASURED,
+    count,
+    file_labels,
+    largest_ratio,
+    layer_gradient,
+    layer_health,
+    relative_ratio,
+)
+from intrain_onnx.webpage import analysis, tables
+from intrain_onnx.webpage.charts import Chart, Sample, curves, intervals, scatter
+from intrain_onnx.webpage.numbers import decimal, percent, power, quantity, shape, span
 
 Row = Mapping[str, Any]
 
@@ -147,8 +155,8 @@ def _bin(share: float | None) -> int | None:
 
 def _layer(identity: str, x: Row, parameters: Mapping[str, Row]) -> dict[str, Any]:
     share = relative_ratio(x)
-    health = analysis.layer_health(x, parameters)
-    gradient = analysis.layer_gradient(x, parameters)
+    health = layer_health(x, parameters)
+    gradient = layer_gradient(x, parameters)
     ratio = x["participation_ratio"]
     return {
         "id": identity,
@@ -268,7 +276,7 @@ def _charts(data: Row, parameters: Mapping[str, Row]) -> list[Chart]:
     healths = [
         Sample(x["depth"], h, f"{x['name'][:_IN_CHART]}: {h:.3f}")
         for x in layers
-        if (h := analysis.layer_health(x, parameters)) is not None
+        if (h := layer_health(x, parameters)) is not None
     ]
     gradients = [
         Sample(p["depth"], p["grad_std"], f"{p['name'][:_IN_CHART]}: {power(p['grad_std'])}") for p in weights

@@ -10,8 +10,8 @@ from importlib import resources
 import jinja2
 
 from intrain_onnx.errors import ModelFileError
-from intrain_onnx.html import view
 from intrain_onnx.report import Report
+from intrain_onnx.webpage import view
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -36,7 +36,7 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files("intrain_onnx.html").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("intrain_onnx.webpage").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _environment() -> jinja2.Environment:

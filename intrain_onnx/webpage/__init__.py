@@ -6,6 +6,6 @@ view       a report as the template shows it: text made safe, numbers made words
 document   the template, the style and the script in one file
 """
 
-from intrain_onnx.html.document import page
+from intrain_onnx.webpage.document import page
 
 __all__ = ["page"]

@@ -1,7 +1,8 @@
-"""What every view of a report says in the same way, in a terminal or on a page. No torch."""
+"""What every view of a report reads out of it in the same way, in a terminal or on a page. No torch."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,21 @@ def relative_ratio(layer: Mapping[str, Any]) -> float | None:
     if layer["participation_ratio"] is None:
         return None
     return float(layer["participation_ratio"] / largest_ratio(layer))
+
+
+def layer_health(layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Mean gradient health of a layer's weights; None where none has one."""
+    return _mean_over_weights(layer, parameters, "health")
+
+
+def layer_gradient(layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Mean standard deviation of the gradients of a layer's weights; None where none has one."""
+    return _mean_over_weights(layer, parameters, "grad_std")
+
+
+def _mean_over_weights(
+    layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]], field: str
+) -> float | None:
+    values = [parameters[name][field] for name in layer["weights"] if name in parameters]
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else None

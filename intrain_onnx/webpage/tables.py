@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intrain_onnx.html.numbers import decimal, power, quantity, shape
-from intrain_onnx.wording import count
+from intrain_onnx.readings import count
+from intrain_onnx.webpage.numbers import decimal, power, quantity, shape
 
 Row = Mapping[str, Any]
 Pairs = list[tuple[str, str]]
