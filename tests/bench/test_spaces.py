@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import subprocess
 import sys
@@ -112,6 +113,29 @@ SPELLINGS = [
         '{"base_dim":8,"mlp_ratio":2.0,"num_heads":[1,2,4],"depth":[1,1,1]}',
     ),
 ]
+INCEPTION = (
+    "0111010" "0000001" "0000001" "0000100" "0000001" "0000001" "0000000"
+    " input,conv1x1-bn-relu,conv3x3-bn-relu,conv3x3-bn-relu,conv3x3-bn-relu,maxpool3x3,output"
+)  # fmt: skip
+PUBLISHED = [
+    # The example cell of NAS-Bench-101; an answer of the interface of NATS-Bench; MobileNetV2; DeiT-Ti.
+    ("nasbench101", INCEPTION, 32, 10, 2_694_282),
+    ("nats_size", "8:8:8:16:40", 32, 10, 67_378),
+    (
+        "mobilenet_v2",
+        "32 k3e1c16n1s1 k3e6c24n2s2 k3e6c32n3s2 k3e6c64n4s2 k3e6c96n3s1 k3e6c160n3s2 k3e6c320n1s1 1280",
+        224,
+        1000,
+        3_504_872,
+    ),
+    (
+        "autoformer",
+        json.dumps({"embed_dim": 192, "depth": 12, "mlp_ratio": [4] * 12, "num_heads": [3] * 12}),
+        224,
+        1000,
+        5_717_416,
+    ),
+]
 EACH = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 
 
@@ -145,6 +169,13 @@ def test_networks_are_those_of_the_papers(space: Space, fold: bool):
         (got,) = session.run(None, {"image": images.numpy()})
         assert np.ptp(expected, 0).max() > 0 or "none" in description
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("name", "description", "size", "classes", "count"), PUBLISHED)
+def test_published_networks_have_their_number_of_parameters(
+    name: str, description: str, size: int, classes: int, count: int
+):
+    assert parameters(SPACES[name].build(description, fold=False, size=size, classes=classes)) == count
 
 
 @EACH
