@@ -30,23 +30,25 @@ ALONE = {"errors", "limits", "trace"}
 IMPORTED_BY = {
     "cli": {"__main__"},
     "commands": {"cli"},
-    "pipeline": {"commands", "__init__"},
+    "audit": {"commands", "ranges"},
+    "ranges": {"audit"},
+    "pipeline": {"audit", "commands", "ranges", "__init__"},
     "render": {"commands"},
     "click": {"cli", "commands"},
     "annotate": {"commands"},
     "webpage": {"commands"},
-    "rich": {"render"},
+    "rich": {"audit", "render"},
     "jinja2": {"webpage"},
     "onnxruntime": {"reference_worker"},
     "onnx2torch": {"second_converter"},
-    "scipy": {"scoring"},
+    "scipy": {"audit", "scoring"},
     "subprocess": {"reference"},
 }
 """Rooms that few may enter, and third parties that one room alone knows."""
 
 TORCH_ROOMS = {
     "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "oracle",
-    "parity", "pipeline", "probe", "rng", "second_converter", "stats",
+    "parity", "pipeline", "probe", "ranges", "rng", "second_converter", "stats",
 }  # fmt: skip
 """All others work without torch: a graph is inspected and a saved report drawn in milliseconds."""
 

@@ -1,0 +1,145 @@
+"""The file itself: whether it can be loaded, is safe, and runs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from intrain_onnx.audit.checks.base import Check, Found, Option
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.evidence import Evidence
+
+_LOADER = frozenset(
+    {
+        "external-key", "external-unused", "shadowed-name", "ir-version", "opset-twice", "opset-missing",
+        "unnamed-initializer", "unsorted", "onnx-checker",
+    }
+)  # fmt: skip
+"""Warnings of the loader; those of the static pass have checks of their own."""
+
+
+def _not_measured(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    """One finding for each different reason: two protocols usually fail alike."""
+    seen: dict[tuple[str, str | None], list[str]] = {}
+    for stage, failure in evidence.failures.items():
+        if failure.kind not in ("NumericalError", "MissingOpsError"):
+            seen.setdefault((failure.message, failure.node), []).append(stage)
+    for (message, node), stages in seen.items():
+        yield Found(f"{', '.join(stages)} not measured: {message}", node, "node" if node else "model")
+
+
+def _external(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    if options["allow"]:
+        return
+    for name in evidence.file.external:
+        yield Found("weights are kept in a file beside the model", name, "file")
+
+
+def _loader(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for code, message, node in evidence.file.warnings:
+        if code in _LOADER and code not in options["ignore"]:
+            yield Found(f"{code}: {message}", node, "node" if node else "model")
+
+
+def _opset(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    version = evidence.file.opset
+    if version is None:
+        return
+    if version < options["min"]:
+        message = f"opset {version} is older than {options['min']}"
+        yield Found(message, None, "model", version, options["min"])
+    if options["max"] is not None and version > options["max"]:
+        message = f"opset {version} is newer than {options['max']}"
+        yield Found(message, None, "model", version, options["max"])
+
+
+def _custom(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for node in evidence.file.foreign:
+        if node.detail not in options["allow"]:
+            yield Found(f"operator {node.detail}::{node.op} is no part of ONNX", node.name, "node")
+
+
+def _unsupported(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for name, count in evidence.file.missing.items():
+        nodes = f"{count} node{'s' if count > 1 else ''}"
+        yield Found(f"{nodes} of {name} cannot be run here, so nothing behind is measured", name, "operator")
+
+
+CHECKS = (
+    Check(
+        "not-loaded",
+        "The file cannot be loaded",
+        "error",
+        "The loader refuses a file that is broken, unsafe, over a limit, or of a kind that cannot be read; "
+        "the message is the loader's. The audit ends with the exit code of that error.",
+        "Export the model again; the message says what is wrong with the file.",
+    ),
+    Check(
+        "not-measured",
+        "A measurement failed",
+        "error",
+        "The file is valid, but it could not be run under a protocol, so the checks that read that report "
+        "say nothing. An audit that cannot look does not pass.",
+        "Set the sizes of open inputs under [run.input_shapes]; the message names the node that failed.",
+        _not_measured,
+    ),
+    Check(
+        "external-data",
+        "Weights outside the file",
+        "error",
+        "External data is safe where the loader takes it (inside the folder, no links), but a deployment "
+        "that copies one file then lacks its weights. Reported only where `allow = false`.",
+        "Save the model in one file, or allow external data.",
+        _external,
+        (Option("allow", bool, True, "external data is accepted"),),
+    ),
+    Check(
+        "file-warnings",
+        "The loader had to overlook something",
+        "warning",
+        "The file is not quite what ONNX asks for: unsorted nodes, unused external files, names used "
+        "twice, an IR version that is newer than the onnx package. Other runtimes may refuse it.",
+        "Export with a newer exporter, or run the file through onnx.checker and repair what it says.",
+        _loader,
+        (Option("ignore", list, (), "codes that are accepted"),),
+    ),
+    Check(
+        "opset-range",
+        "Opset too old or too new",
+        "error",
+        "onnxruntime runs opset 7 and newer; below, BatchNormalization, Dropout and broadcasting mean "
+        "something else. An opset that the runtime does not know yet is refused there.",
+        "Convert with onnx.version_converter, or export with another opset.",
+        _opset,
+        (
+            Option("min", int, 7, "oldest opset"),
+            Option("max", int, 26, "newest opset", may_be_off=True),
+        ),
+    ),
+    Check(
+        "custom-ops",
+        "Operators outside ONNX",
+        "error",
+        "A node of a domain that ONNX does not define needs a library that registers it: it does not run "
+        "elsewhere, and such a library is code. onnxruntime's own domain is allowed by default.",
+        "Replace the operator, write it as a model-local function, or allow its domain.",
+        _custom,
+        (
+            Option(
+                "allow",
+                list,
+                ("com.microsoft", "com.microsoft.nchwc", "ai.onnx.contrib"),
+                "domains that are accepted",
+            ),
+        ),
+    ),
+    Check(
+        "unsupported-ops",
+        "Operators that cannot be audited",
+        "error",
+        "The operator is ONNX's, but it has no handler here, so the network cannot be run.",
+        "Export with another opset, or add a handler (docs/add-an-operator.md).",
+        _unsupported,
+    ),
+)

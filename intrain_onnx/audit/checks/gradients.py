@@ -1,0 +1,110 @@
+"""Gradients along depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intrain_onnx.audit.checks.base import Check, Found, Option
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.evidence import Evidence
+
+
+def effects(evidence: Evidence) -> list[tuple[Mapping[str, Any], float]]:
+    """Weights of live layers in depth order, each with the size of its effect: rms(g) rms(w) n.
+
+    Rescaling two layers against each other changes neither figure, so that folded BatchNorm and any scale of
+    the weights look alike; a gradient that vanishes or explodes on its way does not.
+    """
+    found = []
+    for row in (evidence.checkpoint or {"parameters": ()})["parameters"]:
+        weight = evidence.weights.get(row["name"])
+        if row["role"] != "weight" or row["status"] != "measured" or weight is None or not row["grad_std"]:
+            continue
+        found.append((row, float(row["grad_std"]) * weight.rms * weight.elements))
+    return found
+
+
+def _vanishing(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    sizes = effects(evidence)
+    if len(sizes) < options["min_layers"]:
+        return
+    middle = float(np.median([size for _, size in sizes]))
+    for row, size in sizes:
+        if size < options["min_of_median"] * middle:
+            message = f"the effect of {row['name']} is {size / middle:.2g} of the median layer's"
+            yield Found(message, row["layer"], "layer", size / middle, options["min_of_median"])
+
+
+def _exploding(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for row, size in effects(evidence):
+        if size > options["max_effect"]:
+            message = f"the effect of {row['name']} on the loss is {size:.2g}"
+            yield Found(message, row["layer"], "layer", size, options["max_effect"])
+
+
+def corrected_health(row: Mapping[str, Any]) -> float:
+    """Health without the effect of the tensor's size: 1 for a Gaussian gradient of any size."""
+    count = max(math.prod(row["shape"]), 3)
+    return float(row["health"]) * math.sqrt(2 * math.log(count))
+
+
+def _health(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    rows = [
+        r for r in (evidence.checkpoint or {"parameters": ()})["parameters"] if r["counted"] and r["health"]
+    ]
+    if len(rows) < options["min_layers"]:
+        return
+    healths = [corrected_health(r) for r in rows]
+    value = float(np.quantile(healths, options["quantile"]))
+    if value < options["min_health"]:
+        weakest = rows[int(np.argmin(healths))]
+        what = f"the {options['quantile']:g} quantile of the gradient health is {value:.3g}"
+        message = f"{what}; weakest: {weakest['name']}"
+        yield Found(message, weakest["layer"], "layer", value, options["min_health"])
+
+
+CHECKS = (
+    Check(
+        "gradient-vanishing",
+        "A layer that the gradient hardly reaches",
+        "warning",
+        "The effect of a weight is rms(gradient) times rms(weight) times its number of elements, which "
+        "rescaling of layers does not change. A layer far below the median of the network is hardly "
+        "trained.",
+        "Look for a saturated activation, a tiny scale or a closed gate behind the layer.",
+        _vanishing,
+        (
+            Option("min_of_median", float, 1e-10, "least share of the median effect"),
+            Option("min_layers", int, 4, "fewest weights for a median", 1),
+        ),
+    ),
+    Check(
+        "gradient-exploding",
+        "A layer with an exploding gradient",
+        "error",
+        "The same effect, in itself. Where activations stay near one it is of the order of the loss; trained "
+        "networks were seen up to 8e4.",
+        "Look for weights that grew or were never scaled; clip gradients or lower the learning rate.",
+        _exploding,
+        (Option("max_effect", float, 1e8, "largest effect"),),
+    ),
+    Check(
+        "low-health",
+        "Gradients that sit in few elements",
+        "warning",
+        "Gradient health std(g) / max|g|, times sqrt(2 ln n) to take the tensor's size out: about 1 for an "
+        "even gradient. The check reads a low quantile over the weights, not the worst one.",
+        "Look at the weights named; sparse inputs and large embeddings have this by nature.",
+        _health,
+        (
+            Option("quantile", float, 0.1, "quantile over the weights", 0.0, 1.0),
+            Option("min_health", float, 0.02, "least corrected health at that quantile"),
+            Option("min_layers", int, 4, "fewest weights for a quantile", 1),
+        ),
+    ),
+)

@@ -1,0 +1,126 @@
+"""Numbers while the network runs: finite, in range, and the same elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from intrain_onnx.audit.checks.base import Check, Found, Option
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.evidence import Evidence
+
+FLOAT16_MAX = 65504.0
+
+
+def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    places = set()
+    for stage, failure in evidence.failures.items():
+        if failure.kind == "NumericalError" and stage != "architecture":
+            places.add(failure.node)
+            yield Found(failure.message, failure.node, "node" if failure.node else "model")
+
+
+def _growth(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for found in (evidence.ranges.values if evidence.ranges else {}).values():
+        if options["max_abs"] is not None and found.max_abs > options["max_abs"] and found.max_abs < 1e30:
+            message = f"{found.op} gives values up to {found.max_abs:.3g}"
+            yield Found(message, found.node, "node", found.max_abs, options["max_abs"])
+            return  # what follows is large because this is
+
+
+def _float16(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    if evidence.deploy != "float16" and not evidence.file.half:
+        return
+    limit = FLOAT16_MAX * options["headroom"]
+    for weight in evidence.weights.values():
+        if weight.role != "constant" and weight.max_abs > limit:
+            where = f" of layer {weight.layer}" if weight.layer else ""
+            message = f"a weight{where} is {weight.max_abs:.3g}; float16 ends at 65504"
+            yield Found(message, weight.name, "weight", weight.max_abs, limit)
+    for found in (evidence.ranges.values if evidence.ranges else {}).values():
+        if found.max_abs > limit and not found.not_finite:
+            message = f"{found.op} gives values up to {found.max_abs:.3g}; float16 ends at 65504"
+            yield Found(message, found.node, "node", found.max_abs, limit)
+
+
+def _float16_constants(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    if evidence.deploy != "float16" and not evidence.file.half:
+        return
+    for weight in evidence.weights.values():
+        if weight.role == "constant" and weight.max_abs > FLOAT16_MAX:
+            message = f"a constant is {weight.max_abs:.3g}, infinite in float16"
+            yield Found(message, weight.name, "weight", weight.max_abs, FLOAT16_MAX)
+
+
+def _parity(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    parity = (evidence.checkpoint or {}).get("parity")
+    if parity is not None and parity["ok"] is False:
+        message = f"differs from {parity['reference']}: {parity['reason']}"
+        yield Found(message, None, "model", parity["max_rel_diff"], None)
+
+
+def _parity_unknown(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    parity = (evidence.checkpoint or {}).get("parity")
+    if parity is not None and parity["ok"] is None:
+        yield Found(f"not compared with onnxruntime: {parity['reason']}")
+
+
+CHECKS = (
+    Check(
+        "not-finite",
+        "Activations or gradients that are not finite",
+        "error",
+        "On noise of unit variance an activation, the loss or a gradient overflows or is NaN. The node "
+        "where it began is named.",
+        "Look at the weights of that node and before it; an overflow comes from weights that grew.",
+        _not_finite,
+    ),
+    Check(
+        "activation-range",
+        "Activations of extreme size",
+        "error",
+        "The largest magnitude of all activations on noise of unit variance; the first node above the limit "
+        "is named. Healthy networks stay far below.",
+        "Look for weights that grew or were never scaled, and for a normalisation that is missing.",
+        _growth,
+        (Option("max_abs", float, 1e7, "largest magnitude", may_be_off=True),),
+    ),
+    Check(
+        "float16-range",
+        "Beyond float16",
+        "error",
+        'float16 ends at 65504. Looked at where the policy says `deploy = "float16"`, or the file itself '
+        "computes in float16: weights, and activations on noise of unit variance. Real inputs of another "
+        "scale may give larger ones.",
+        "Keep that layer in float32, deploy in bfloat16, or scale the weights down.",
+        _float16,
+        (Option("headroom", float, 1.0, "share of 65504 that may be used", 1e-6, 1.0),),
+    ),
+    Check(
+        "float16-constants",
+        "Constants beyond float16",
+        "note",
+        "Constants that become infinite in float16. In an attention mask that is harmless as long as no "
+        "row is masked whole.",
+        "Take -1e4 for masks.",
+        _float16_constants,
+    ),
+    Check(
+        "parity",
+        "Another result than onnxruntime",
+        "error",
+        "The converted model and onnxruntime give different outputs on the same input, by more than "
+        "round-off explains: what was measured here is then not the network that is deployed.",
+        "Report it with the model; `intrain-onnx score --debug` has the details.",
+        _parity,
+    ),
+    Check(
+        "parity-unknown",
+        "Not compared with onnxruntime",
+        "note",
+        "onnxruntime could not run the model on this machine, so nothing is known of their agreement.",
+        "See the reason; a missing kernel or an unknown operator are usual.",
+        _parity_unknown,
+    ),
+)

@@ -1,0 +1,90 @@
+"""The numbers in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from intrain_onnx.audit.checks.base import Check, Found, Option
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.evidence import Evidence
+
+
+def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for weight in evidence.weights.values():
+        if weight.not_finite and weight.role != "constant":  # infinities in a mask are meant
+            share = f"{weight.not_finite:,} of {weight.elements:,} numbers"
+            where = f" of layer {weight.layer}" if weight.layer else ""
+            yield Found(f"{share} are NaN or infinite{where}", weight.name, "weight", weight.not_finite, 0)
+
+
+def _zero(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for weight in evidence.weights.values():
+        if weight.role == "weight" and weight.channels and weight.zeros == weight.elements:
+            message = f"all {weight.elements:,} weights of {weight.name} are zero"
+            yield Found(message, weight.layer, "layer", 1.0, 1.0)
+
+
+def _rank(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for weight in evidence.weights.values():
+        ratio, limit = weight.rank_ratio, weight.rank_limit
+        if ratio is not None and limit >= options["min_side"] and ratio < options["min_directions"]:
+            message = f"{weight.name} maps to {ratio:.3g} directions of {limit}"
+            yield Found(message, weight.layer, "layer", ratio, options["min_directions"])
+
+
+def _zero_channels(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for weight in evidence.weights.values():
+        if not weight.channels or weight.zeros == weight.elements:
+            continue
+        share = weight.zero_channels / weight.channels
+        if share > options["max_share"]:
+            message = f"{weight.zero_channels} of {weight.channels} output channels of {weight.name} are zero"
+            yield Found(message, weight.layer, "layer", share, options["max_share"])
+
+
+CHECKS = (
+    Check(
+        "weights-not-finite",
+        "NaN or infinite weights",
+        "error",
+        "A single NaN in a weight makes outputs NaN. It usually comes from a training that diverged, or "
+        "from a conversion to float16 that overflowed.",
+        "Take an earlier checkpoint, or repair the conversion.",
+        _not_finite,
+    ),
+    Check(
+        "weights-zero",
+        "A weight that is all zero",
+        "error",
+        "A layer whose weight is zero gives the same output for every input: it was never initialised or "
+        "loaded, or it was cleared.",
+        "Load the checkpoint again and look for keys that did not match.",
+        _zero,
+    ),
+    Check(
+        "weights-rank",
+        "A weight of rank one",
+        "error",
+        "The participation ratio of a weight's squared singular values says how many directions it maps "
+        "to. At 1 all output channels are multiples of each other. Trained layers were seen down to 1.13; "
+        "depthwise convolutions are left out, whose channels may share a filter.",
+        "Look whether the layer was initialised with equal rows, or collapsed in training.",
+        _rank,
+        (
+            Option("min_directions", float, 1.001, "least participation ratio of the singular values", 1.0),
+            Option("min_side", int, 4, "smallest matrix that is looked at", 2),
+        ),
+    ),
+    Check(
+        "zero-channels",
+        "Output channels with zero weights",
+        "warning",
+        "Channels whose weights are all zero were pruned without being removed, or died under weight "
+        "decay. They cost memory and time.",
+        "Remove the channels, or waive the layer if the sparsity is meant.",
+        _zero_channels,
+        (Option("max_share", float, 0.25, "largest share of a layer's channels", 0.0, 1.0),),
+    ),
+)

@@ -1,0 +1,178 @@
+"""Gathers what checks read: both reports, the static pass, weights, ranges and the baseline.
+
+No torch at import: whatever runs the model is imported when it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx_ir as ir
+
+from intrain_onnx import assemble, float_form, graph, inspection, rewrite, signature
+from intrain_onnx.audit import static
+from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
+from intrain_onnx.audit.policy import Policy, RunSettings
+from intrain_onnx.audit.weights import weight_facts
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import IntrainError, SettingsError
+from intrain_onnx.load import LoadedModel, load
+from intrain_onnx.report import Report
+
+Progress = Callable[[str, float], None]
+_T = TypeVar("_T")
+
+PROTOCOLS = ("checkpoint", "architecture")
+"""What the two reports say: how the network is, and how its architecture starts."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A measurement that could not be made, as the error said it."""
+
+    kind: str
+    message: str
+    node: str | None
+    op: str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a check may read.
+
+    Attributes:
+        path: of the model, as it was given.
+        deploy: element type that the model will run in.
+        model: the ``model`` part of a report.
+        file: what the file tells.
+        layers: name, first weight and output channels of each layer, in graph order.
+        weights: by initializer.
+        ranges: of the forward pass; None where it failed.
+        reports: the report of each protocol that could be scored.
+        failures: by ``checkpoint``, ``architecture`` and ``ranges``.
+        baseline: an earlier report of the same model, of either protocol.
+    """
+
+    path: str
+    deploy: str
+    model: Mapping[str, Any]
+    file: FileFacts
+    layers: tuple[str, ...]
+    weights: Mapping[str, WeightFacts]
+    ranges: RangeFacts | None = None
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    baseline: Mapping[str, Any] | None = None
+
+    @property
+    def checkpoint(self) -> Mapping[str, Any] | None:
+        """The report of the checkpoint."""
+        return self.reports.get("checkpoint")
+
+    @property
+    def architecture(self) -> Mapping[str, Any] | None:
+        """The report of its architecture at initialisation."""
+        return self.reports.get("architecture")
+
+
+def gather(
+    path: Path, policy: Policy, baseline: Report | None = None, progress: Progress | None = None
+) -> Evidence:
+    """Read and run a model.
+
+    Raises:
+        IntrainError: the file cannot be loaded. What fails after that is part of the evidence.
+        SettingsError: an input shape of the policy does not fit the model.
+    """
+    step = progress or (lambda name, share: None)
+    step("load", 0.0)
+    loaded = load(path)
+    configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
+    model, layers, described, missing, warnings = _static(loaded, configs["checkpoint"])
+    step("weights", 0.05)
+    weights = weight_facts(model, layers)
+    file = static.file_facts(loaded, missing, warnings)
+    failures: dict[str, Failure] = {}
+    reports: dict[str, Mapping[str, Any]] = {}
+    for index, name in enumerate(PROTOCOLS):
+        report = _attempt(name, failures, partial(_score, path, configs[name], step, index))
+        if report is not None:
+            reports[name] = report.data
+    step("ranges", 0.9)
+    ranges = _attempt("ranges", failures, partial(_ranges, loaded, configs["checkpoint"]))
+    return Evidence(
+        path=str(path),
+        deploy=policy.deploy,
+        model=described,
+        file=file,
+        layers=tuple(layer.name for layer in layers.layers),
+        weights=weights,
+        ranges=ranges,
+        reports=reports,
+        failures=failures,
+        baseline=baseline.data if baseline is not None else None,
+    )
+
+
+def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
+    """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
+    chosen = {
+        "seed": run.seed,
+        "seeds": run.seeds,
+        "batch": run.batch,
+        "threads": run.threads,
+        "device": run.device,
+        "input_shapes": dict(run.input_shapes),
+        "parity": protocol == "checkpoint" and run.parity,
+    }
+    if baseline is not None and baseline.data["settings"]["protocol"] == protocol:
+        told = baseline.data["settings"]
+        chosen |= {name: told[name] for name in ("seed", "seeds", "batch", "size", "sequence")}
+        shapes = {name: tuple(shape) for name, shape in told["input_shapes"].items()}
+        chosen["input_shapes"] = shapes | dict(run.input_shapes)
+    return ScoreConfig.for_protocol(protocol, **chosen)
+
+
+def _static(
+    loaded: LoadedModel, config: ScoreConfig
+) -> tuple[ir.Model, graph.LayerMap, dict[str, Any], dict[str, int], list[tuple[str, str, str | None]]]:
+    model = loaded.fresh()
+    rewrite.normalise(model)
+    single = signature.resolve(model, config, batch=1)
+    known = rewrite.infer_shapes(model, single)
+    missing = static.missing_operators(model)
+    quantisation: float_form.Quantisation | None = rewrite.use_float_form(model, single)
+    layers = graph.analyse(model, keys=False)
+    rows = inspection.static_warnings(model, layers, quantisation, shapes_known=known)
+    warnings = [(w.code, w.message, w.node) for w in loaded.warnings]
+    warnings += [(row["code"], row["message"], row["node"]) for row in rows]
+    return model, layers, assemble.describe(loaded, model, layers, single), missing, warnings
+
+
+def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T]) -> _T | None:
+    try:
+        return measure()
+    except SettingsError:
+        raise
+    except IntrainError as error:
+        failures[name] = Failure(type(error).__name__, error.message, error.node, error.op)
+        return None
+
+
+def _score(path: Path, config: ScoreConfig, step: Progress, index: int) -> Report:
+    from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch waits until a model is run
+
+    def scaled(name: str, share: float) -> None:
+        step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
+
+    return score(path, config, progress=scaled)
+
+
+def _ranges(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
+    from intrain_onnx.ranges import measure  # noqa: PLC0415 - torch waits until a model is run
+
+    return measure(loaded, config)

@@ -1,0 +1,17 @@
+"""Output formats, a file each: a function from results to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from intrain_onnx.audit.formats import github, html, json_document, junit, sarif
+from intrain_onnx.audit.run import Result
+
+FORMATS: Mapping[str, Callable[[Sequence[Result]], str]] = {
+    "json": json_document.write,
+    "sarif": sarif.write,
+    "junit": junit.write,
+    "github": github.write,
+    "html": html.write,
+}
+"""By the name that the command line has for them; ``terminal`` is drawn elsewhere."""

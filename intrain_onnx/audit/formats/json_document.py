@@ -1,0 +1,32 @@
+"""The audit as JSON, described by ``audit.schema.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from intrain_onnx.audit.run import SCHEMA_VERSION, Result
+from intrain_onnx.versions import version
+
+
+def document(results: Sequence[Result]) -> dict[str, Any]:
+    """All audited models in one document."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "intrain-onnx", "version": version("intrain-onnx")},
+        "passed": all(r.passed for r in results),
+        "audits": [r.data() for r in results],
+    }
+
+
+def write(results: Sequence[Result]) -> str:
+    """Strict JSON, keys in a fixed order."""
+    return json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of an audit."""
+    text = resources.files("intrain_onnx.audit").joinpath("audit.schema.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))

@@ -1,0 +1,106 @@
+"""The audit as SARIF 2.1.0, which code scanning services take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from intrain_onnx.audit.run import Finding, Result
+from intrain_onnx.audit.table import CHECKS, Check
+from intrain_onnx.errors import printable
+from intrain_onnx.report import number
+from intrain_onnx.versions import version
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
+"""What a path in a URI may hold as it is (RFC 3986)."""
+_KINDS = {"layer": "module", "node": "function", "weight": "member", "operator": "type"}
+
+
+def write(results: Sequence[Result]) -> str:
+    """One run that holds all models."""
+    return json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def document(results: Sequence[Result]) -> dict[str, Any]:
+    """The log as JSON values."""
+    driver = {
+        "name": "intrain-onnx",
+        "version": version("intrain-onnx") or "0",
+        "rules": [_rule(check) for check in CHECKS.values()],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "invocations": [_invocation(r) for r in results],
+        "artifacts": [{"location": {"uri": _uri(r.path)}, "roles": ["analysisTarget"]} for r in results],
+        "results": [_result(f, r, i) for i, r in enumerate(results) for f in r.findings],
+        "columnKind": "unicodeCodePoints",
+    }
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _rule(check: Check) -> dict[str, Any]:
+    return {
+        "id": check.id,
+        "shortDescription": {"text": check.title},
+        "fullDescription": {"text": check.explanation},
+        "help": {"text": check.remedy},
+        "defaultConfiguration": {"level": check.severity},
+    }
+
+
+def _invocation(result: Result) -> dict[str, Any]:
+    """A run whose measurement broke down did not succeed; one that found something did."""
+    return {
+        "executionSuccessful": result.error is None,
+        "exitCode": result.exit_code,
+        "arguments": ["audit", printable(result.path, 4096)],
+    }
+
+
+def _result(finding: Finding, result: Result, artifact: int) -> dict[str, Any]:
+    found = finding.found
+    text = printable(found.message, 2000)
+    place = printable(found.place, 500) if found.place else None
+    location: dict[str, Any] = {
+        "physicalLocation": {
+            "artifactLocation": {"uri": _uri(result.path), "index": artifact},
+            "region": {"startLine": 1},  # a binary file has no lines, but GitHub asks for one
+        }
+    }
+    if place is not None:
+        logical = {"name": place, "fullyQualifiedName": place, "kind": _KINDS.get(found.kind, found.kind)}
+        location["logicalLocations"] = [logical]
+    row: dict[str, Any] = {
+        "ruleId": finding.check,
+        "ruleIndex": list(CHECKS).index(finding.check),
+        "level": finding.severity,
+        "message": {"text": f"{place}: {text}" if place else text},
+        "locations": [location],
+        "partialFingerprints": {"intrainOnnx/v1": _fingerprint(finding, result)},
+        "properties": {"measured": number(found.measured, 6), "threshold": number(found.threshold, 6)},
+    }
+    if finding.waiver is not None:
+        reason = printable(finding.waiver.reason, 1000)
+        row["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
+    return row
+
+
+def _fingerprint(finding: Finding, result: Result) -> str:
+    """The same for the same check at the same place, whatever the figures are."""
+    parts = (finding.check, PurePath(result.path).as_posix(), finding.found.place or "")
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _uri(path: str) -> str:
+    """A URI reference; relative paths stay relative to where the audit ran, which is the repository."""
+    pure = PurePath(path)
+    encoded = "".join(_percent(byte) for byte in pure.as_posix().encode("utf-8", "surrogateescape"))
+    return f"file://{encoded}" if pure.is_absolute() else encoded
+
+
+def _percent(byte: int) -> str:
+    return chr(byte) if chr(byte) in _UNRESERVED else f"%{byte:02X}"

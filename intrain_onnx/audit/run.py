@@ -1,0 +1,240 @@
+"""Applies a policy to a model. No torch at import."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from intrain_onnx.audit.evidence import Evidence, Progress, gather
+from intrain_onnx.audit.policy import Policy, Waiver
+from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
+from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.report import Report, number
+
+SCHEMA_VERSION = "1.0"
+VIOLATED = 1
+INTERNAL = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, as the policy judges it.
+
+    Attributes:
+        check: its id.
+        severity: by the policy.
+        found: message, place and figures.
+        waiver: the waiver that accepts it; None where it counts.
+    """
+
+    check: str
+    severity: str
+    found: Found
+    waiver: Waiver | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One audited model.
+
+    Attributes:
+        path: of the model, as it was given.
+        policy: what it was held against.
+        findings: the gravest first, in the order of the table.
+        evidence: what was read; None where the file could not be loaded.
+        error: why not.
+        today: the date that waivers were held against.
+        checked: ids of the checks that ran.
+        seconds: wall-clock time.
+    """
+
+    path: str
+    policy: Policy
+    findings: tuple[Finding, ...]
+    evidence: Evidence | None
+    error: IntrainError | None
+    today: datetime.date
+    checked: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no finding that counts is grave enough to fail."""
+        return self.error is None and not any(
+            f.waiver is None and self.policy.fails(f.severity) for f in self.findings
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 the policy is violated, the loader's own code where it refused the file."""
+        if self.error is not None:
+            return self.error.exit_code if self.error.exit_code != VIOLATED else INTERNAL
+        return 0 if self.passed else VIOLATED
+
+    def counts(self) -> dict[str, int]:
+        """Findings that count, by severity, and those that are waived."""
+        found = {s: sum(f.severity == s and f.waiver is None for f in self.findings) for s in SEVERITIES}
+        return found | {"waived": sum(f.waiver is not None for f in self.findings)}
+
+    def data(self) -> dict[str, Any]:
+        """One entry of the JSON document; the same each time but for the seconds."""
+        return {
+            "model": _model(self),
+            "policy": {
+                "source": self.policy.source,
+                "fail_on": self.policy.fail_on,
+                "deploy": self.policy.deploy,
+                "date": self.today.isoformat(),
+            },
+            "passed": self.passed,
+            "exit_code": self.exit_code,
+            "error": printable(self.error, 4000) if self.error is not None else None,
+            "counts": self.counts(),
+            "scores": {
+                name: _score(r) for name, r in (self.evidence.reports if self.evidence else {}).items()
+            },
+            "checks": [_check(self, name) for name in CHECKS],
+            "findings": [_finding(f) for f in self.findings],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def audit(
+    path: Path,
+    policy: Policy,
+    baseline: Report | None = None,
+    *,
+    today: datetime.date | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Audit one model. A file that cannot be loaded is a result with an error, not an exception."""
+    day = today or datetime.date.today()
+    try:
+        evidence = gather(path, policy, baseline, progress)
+    except IntrainError as error:
+        return broken(path, policy, error, day)
+    return judge(evidence, policy, day)
+
+
+def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date | None = None) -> Result:
+    """The result for a model that an error kept from being looked at."""
+    error.at(path=str(path))
+    found = Found(error.message, error.node, "node" if error.node else "model")
+    finding = Finding("not-loaded", "error", found)
+    return Result(str(path), policy, (finding,), None, error, today or datetime.date.today(), ("not-loaded",))
+
+
+def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
+    """Run all checks that are not off on evidence, and hold the waivers against what they find."""
+    rules = [rule for rule in policy.rules.values() if rule.severity != "off"]
+    findings = [
+        Finding(rule.check.id, rule.severity, found)
+        for rule in rules
+        for found in rule.check.run(evidence, rule.options)
+    ]
+    findings = [_waived(finding, policy.waivers, today) for finding in findings]
+    findings += _about_waivers(findings, policy, today)
+    order = {name: index for index, name in enumerate(CHECKS)}
+    findings.sort(key=lambda f: (f.waiver is not None, SEVERITIES.index(f.severity), order[f.check]))
+    checked = tuple(rule.check.id for rule in rules if _could_look(rule.check.id, evidence))
+    return Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
+
+
+_NEEDS = {
+    "checkpoint": {
+        "collapsed", "low-participation", "unreached-layers", "unreached-share", "gradient-vanishing",
+        "gradient-exploding", "low-health", "parity", "parity-unknown", "zero-gradient",
+    },
+    "ranges": {"dead-channels", "activation-range"},
+}  # fmt: skip
+_AGAINST_BASELINE = {"baseline-settings", "architecture-changed", "score-regression"}
+
+
+def _could_look(check: str, evidence: Evidence) -> bool:
+    """Whether what the check reads was measured: a check that could not look has not passed."""
+    if check in _AGAINST_BASELINE:
+        return evidence.baseline is not None
+    return not any(check in checks and stage in evidence.failures for stage, checks in _NEEDS.items())
+
+
+def _waived(finding: Finding, waivers: tuple[Waiver, ...], today: datetime.date) -> Finding:
+    for waiver in waivers:
+        if not waiver.expired(today) and waiver.matches(finding.check, finding.found.place):
+            return replace(finding, waiver=waiver)
+    return finding
+
+
+def _about_waivers(findings: list[Finding], policy: Policy, today: datetime.date) -> Iterator[Finding]:
+    for waiver in policy.waivers:
+        place = f"waiver of {waiver.check} at {waiver.layer}"
+        if waiver.expired(today):
+            severity = policy.rules["waiver-expired"].severity
+            message = f"its last day was {waiver.expires}; its reason: {waiver.reason}"
+            rule = "waiver-expired"
+        elif not any(f.waiver is waiver for f in findings) and not _shadowed(waiver, findings):
+            severity, rule = policy.rules["waiver-unused"].severity, "waiver-unused"
+            message = "no finding matches it"
+        else:
+            continue
+        if severity != "off":
+            yield Finding(rule, severity, Found(message, place, "waiver"))
+
+
+def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
+    """Whether a waiver before it took what it would have taken."""
+    return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in findings)
+
+
+def _model(result: Result) -> dict[str, Any]:
+    model: Mapping[str, Any] = result.evidence.model if result.evidence is not None else {}
+    return {
+        "path": result.path,
+        "sha256": model.get("sha256"),
+        "bytes": result.evidence.file.bytes if result.evidence is not None else None,
+        "producer": model.get("producer"),
+        "opset": result.evidence.file.opset if result.evidence is not None else None,
+        "parameters": model.get("parameters"),
+        "macs": model.get("macs"),
+        "layers": model.get("canonical_layers"),
+    }
+
+
+def _score(report: Mapping[str, Any]) -> dict[str, Any]:
+    score = report["score"]
+    return {name: score[name] for name in ("intrain", "std", "layers")}
+
+
+def _check(result: Result, name: str) -> dict[str, Any]:
+    rule = result.policy.rules[name]
+    told = [f for f in result.findings if f.check == name]
+    if any(f.waiver is None for f in told):
+        outcome = "found"
+    elif told:
+        outcome = "waived"
+    elif rule.severity == "off":
+        outcome = "off"
+    elif name in ("not-loaded", "waiver-expired", "waiver-unused") or name in result.checked:
+        outcome = "passed"
+    else:
+        outcome = "not_checked"
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in rule.options.items()}
+    return {"id": name, "severity": rule.severity, "outcome": outcome, "options": options}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    found, waiver = finding.found, finding.waiver
+    return {
+        "check": finding.check,
+        "severity": finding.severity,
+        "message": found.message,
+        "place": found.place,
+        "kind": found.kind,
+        "measured": number(found.measured, 6),
+        "threshold": number(found.threshold, 6),
+        "waived": None
+        if waiver is None
+        else {"reason": waiver.reason, "expires": waiver.expires.isoformat() if waiver.expires else None},
+    }

@@ -1,0 +1,110 @@
+"""What the file and its graph tell without being run. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.audit.facts import FileFacts, NodeFacts
+from intrain_onnx.half import rounding
+from intrain_onnx.load import LoadedModel
+from intrain_onnx.operators import unsupported
+from intrain_onnx.values import constant_array, name_of
+
+ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
+"""Domains that the ONNX standard defines."""
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_LOSSES = frozenset({"SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"})
+_BATCH_NORM_HAS_MODE = 14
+_DROPOUT_HAS_MODE = 12
+_INFERENCE_ONLY = 7
+
+
+def file_facts(
+    loaded: LoadedModel, missing: dict[str, int], warnings: list[tuple[str, str, str | None]]
+) -> FileFacts:
+    """Facts of a loaded file; ``missing`` and ``warnings`` come from the static pass."""
+    model = loaded.fresh()
+    nodes = list(_nodes(model))
+    opset = loaded.opset_imports.get("")
+    local = {(function.domain, function.name) for function in model.functions.values()}
+    return FileFacts(
+        bytes=loaded.bytes + sum(file.bytes for file in loaded.external),
+        external=tuple(file.location for file in loaded.external),
+        opset=opset,
+        warnings=tuple(warnings),
+        training=tuple(_training(nodes, opset or 1)),
+        random=tuple(_point(n) for n in nodes if n.op_type in _RANDOM and not n.domain),
+        foreign=tuple(
+            _point(n, n.domain)
+            for n in nodes
+            if n.domain not in ONNX_DOMAINS and (n.domain, n.op_type) not in local
+        ),
+        missing=missing,
+        half=rounding(model) > 0,
+    )
+
+
+def missing_operators(model: ir.Model) -> dict[str, int]:
+    """Operators of ONNX's own domains without a handler, with the number of nodes of each."""
+    return {
+        name: count for name, count in unsupported(model).items() if name.partition("::")[0] in ONNX_DOMAINS
+    }
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()
+
+
+def _point(node: ir.Node, detail: str = "") -> NodeFacts:
+    return NodeFacts(name_of(node), node.op_type, detail)
+
+
+def _training(nodes: list[ir.Node], opset: int) -> Iterator[NodeFacts]:
+    """Nodes that a deployed model should not have: they behave as while it is trained."""
+    for node in nodes:
+        if node.domain in ("ai.onnx.training", "ai.onnx.preview.training"):
+            yield _point(node, f"an operator of {node.domain}")
+        elif node.domain not in ("", "ai.onnx"):
+            continue
+        elif node.op_type == "Dropout" and _dropout_trains(node, opset):
+            yield _point(node, "Dropout drops values")
+        elif node.op_type == "BatchNormalization" and _batch_norm_trains(node, opset):
+            yield _point(node, "BatchNormalization normalises by the batch")
+        elif node.op_type in _LOSSES:
+            yield _point(node, "a loss")
+
+
+def _dropout_trains(node: ir.Node, opset: int) -> bool:
+    if opset < _INFERENCE_ONLY:
+        return _int(node, "is_test", 0) == 0
+    if opset < _DROPOUT_HAS_MODE or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    mode = _constant(node.inputs[2])
+    return mode is None or bool(np.any(mode))
+
+
+def _constant(value: ir.Value) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
+    made = value.producer()
+    if made is not None and made.op_type == "Constant" and "value" in made.attributes:
+        return made.attributes["value"].as_tensor().numpy()
+    return constant_array(value)
+
+
+def _batch_norm_trains(node: ir.Node, opset: int) -> bool:
+    if opset < _INFERENCE_ONLY:
+        return _int(node, "is_test", 0) == 0
+    if opset < _BATCH_NORM_HAS_MODE:
+        return len([v for v in node.outputs if v.name]) > 1
+    return _int(node, "training_mode", 0) == 1
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default

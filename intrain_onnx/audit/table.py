@@ -1,0 +1,43 @@
+"""All checks, in the order in which findings are shown."""
+
+from __future__ import annotations
+
+from intrain_onnx.audit.checks import baseline, budget, file, gradients, layers, numerics, training, weights
+from intrain_onnx.audit.checks.base import SEVERITIES, Check, Found, Option
+
+__all__ = ["CHECKS", "SEVERITIES", "Check", "Found", "Option"]
+
+_WAIVERS = (
+    Check(
+        "waiver-expired",
+        "A waiver is over",
+        "error",
+        "A waiver has a last day so that an accepted finding is looked at again. After that day its findings "
+        "count again, and the waiver itself is reported.",
+        "Repair what was waived, or renew the date with a reason.",
+    ),
+    Check(
+        "waiver-unused",
+        "A waiver matches nothing",
+        "note",
+        "A waiver that no finding matches hides nothing now, but it would hide a finding that comes later.",
+        "Take it out of the policy.",
+    ),
+)
+
+CHECKS = {
+    check.id: check
+    for group in (
+        file.CHECKS,
+        training.CHECKS,
+        weights.CHECKS,
+        layers.CHECKS,
+        gradients.CHECKS,
+        numerics.CHECKS,
+        budget.CHECKS,
+        baseline.CHECKS,
+        _WAIVERS,
+    )
+    for check in group
+}
+"""By id."""

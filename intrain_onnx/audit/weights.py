@@ -1,0 +1,102 @@
+"""Statistics of the weights in a file, one tensor after the other. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.audit.facts import WeightFacts
+from intrain_onnx.graph import LayerMap, Weight
+from intrain_onnx.values import Step
+
+Array = np.ndarray[Any, Any]
+
+_SIDE = 512
+"""Rows and columns of a matrix that its rank is estimated from: evenly spaced ones of a larger matrix."""
+
+
+def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
+    """Statistics of every floating-point initializer of a normalised model, by name.
+
+    Cost: two passes over each tensor and one float64 product of at most 512 x 512; one tensor is in memory
+    at a time beside the file's own bytes.
+    """
+    owners = {w.name: (layer.name, w) for layer in layers.layers for w in layer.weights}
+    found: dict[str, WeightFacts] = {}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point() or tensor.size == 0:
+            continue
+        array = np.asarray(tensor.numpy())
+        if array.dtype.kind != "f":  # bfloat16 and float8 are no numpy types
+            array = array.astype(np.float32)
+        slot = layers.slots.get(name)
+        layer, weight = owners.get(name, (slot.layer if slot else None, None))
+        role = "weight" if weight else slot.role if slot else "constant"
+        found[name] = _facts(name, array, layer, role, tensor.dtype.name.lower(), weight)
+    return found
+
+
+def _facts(
+    name: str, array: Array, layer: str | None, role: str, dtype: str, weight: Weight | None
+) -> WeightFacts:
+    finite = np.isfinite(array)
+    bad = int(array.size - np.count_nonzero(finite))
+    good = array if not bad else array[finite]
+    largest = float(np.abs(good).max(initial=0.0))
+    facts = {
+        "name": name,
+        "layer": layer,
+        "role": role,
+        "dtype": dtype,
+        "elements": int(array.size),
+        "not_finite": bad,
+        "zeros": int(array.size - np.count_nonzero(array)),
+        "max_abs": largest,
+        "rms": _rms(good, largest),
+    }
+    if weight is not None and not bad:
+        matrix = canonical(array, weight.steps)
+        matrix = matrix.reshape(matrix.shape[0], -1)
+        facts |= {
+            "channels": matrix.shape[0],
+            "zero_channels": int(np.count_nonzero(~matrix.any(axis=1))),
+            "rank_ratio": rank_ratio(matrix) if _is_map(weight) else None,
+            "rank_limit": min(matrix.shape),
+        }
+    return WeightFacts(**facts)  # type: ignore[arg-type]
+
+
+def _is_map(weight: Weight) -> bool:
+    """Whether one matrix maps all inputs to all outputs: a depthwise convolution has a filter a channel."""
+    return len(weight.shape) < 3 or weight.shape[1] > 1
+
+
+def _rms(values: Array, largest: float) -> float:
+    if largest == 0.0 or values.size == 0:
+        return 0.0
+    scaled = values.reshape(-1) / np.asarray(largest, values.dtype)
+    return largest * math.sqrt(float(np.mean(np.square(scaled, dtype=np.float64))))
+
+
+def canonical(array: Array, steps: Sequence[Step]) -> Array:
+    """A weight in its canonical layout, output channels first."""
+    for kind, argument in steps:
+        array = array.reshape(argument) if kind == "reshape" else array.transpose(argument)
+    return array
+
+
+def rank_ratio(matrix: Array) -> float | None:
+    """(tr G)^2 / tr(G^2) of the matrix's Gram matrix: how many directions it uses; None where it is zero."""
+    rows, columns = (np.linspace(0, n - 1, min(n, _SIDE)).astype(int) for n in matrix.shape)
+    part = matrix[np.ix_(rows, columns)].astype(np.float64)
+    largest = float(np.abs(part).max(initial=0.0))
+    if min(part.shape) < 1 or largest == 0.0:
+        return None
+    part /= largest
+    gram = part @ part.T if part.shape[0] <= part.shape[1] else part.T @ part
+    return float(np.trace(gram) ** 2 / np.square(gram).sum())

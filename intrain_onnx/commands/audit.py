@@ -1,0 +1,212 @@
+"""``intrain-onnx audit``."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from intrain_onnx import memory
+from intrain_onnx.commands.shared import failures, quiet_threads, shared
+from intrain_onnx.errors import IntrainError, SettingsError, printable
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.policy import Policy
+    from intrain_onnx.audit.run import Result
+    from intrain_onnx.report import Report
+
+_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
+EXIT_CODES = """
+\b
+Exit codes:
+  0  passed                        4  unsupported model or operator
+  1  the policy is violated        6  a limit was exceeded
+  2  wrong usage or setting        70 an error inside intrain-onnx
+  3  not a valid or safe model
+With several models it is the code of the first that did not pass.
+"""
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("models", nargs=-1, metavar="MODEL...", type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    "policy_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What is demanded, in TOML.  [default: the policy that is shipped]",
+)
+@click.option(
+    "--baseline",
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="An earlier report of `score`, or a folder with <stem>.intrain.json for each model.",
+)
+@click.option(
+    "--format",
+    "shown",
+    type=click.Choice(_FORMATS),
+    default="terminal",
+    show_default=True,
+    help="What is printed.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Also write a file; may be given several times.",
+)
+@click.option("--explain", metavar="CHECK", help="Say what a check does, or all of them; list names them.")
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
+@click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
+@shared
+def audit(
+    models: tuple[Path, ...],
+    policy_file: Path | None,
+    baseline: Path | None,
+    shown: str,
+    outputs: tuple[str, ...],
+    explain: str | None,
+    debug: bool,
+    **settings: Any,
+) -> None:
+    """Hold models against a policy before they are deployed.
+
+    The checkpoint is compared with its own architecture at initialisation, and with a baseline.
+    """
+    if explain is not None:
+        _explain(explain)
+        return
+    if not models:
+        raise click.UsageError("name a model, or --explain CHECK")
+    with failures(debug) as failed:
+        policy, targets = _read(policy_file, settings), _targets(outputs)
+        baselines = [_baseline(baseline, model, len(models)) for model in models]
+    if failed[0]:
+        sys.exit(failed[0])
+    quiet_threads()
+    memory.cap_process()
+    results = _run(models, policy, baselines, debug)
+    with failures(debug) as failed:
+        _show(results, shown)
+        _write(results, targets)
+    sys.exit(next((r.exit_code for r in results if not r.passed), 0) or _internal(failed[0]))
+
+
+def _explain(wanted: str) -> None:
+    from intrain_onnx.audit.formats import terminal
+    from intrain_onnx.audit.table import CHECKS
+
+    if wanted in ("all", "list"):
+        (terminal.explain if wanted == "all" else terminal.listing)(list(CHECKS.values()), sys.stdout)
+    elif wanted in CHECKS:
+        terminal.explain([CHECKS[wanted]], sys.stdout)
+    else:
+        raise click.BadParameter(f"no check is called {printable(wanted, 100)!r}; see --explain list")
+
+
+def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
+    """The policy, with the run settings that the command line gives in their place."""
+    from intrain_onnx.audit import policy
+
+    told = policy.default() if file is None else policy.load(file)
+    changes = {n: v for n, v in settings.items() if v is not None and n != "input_shapes"}
+    shapes = {**told.run.input_shapes, **settings["input_shapes"]}
+    return replace(told, run=replace(told.run, input_shapes=shapes, **changes))
+
+
+def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
+    targets = []
+    for output in outputs:
+        name, _, file = output.partition("=")
+        if name not in _FORMATS[1:] or not file:
+            raise SettingsError(
+                f"--output {output} is not FORMAT=FILE", hint=f"FORMAT is one of {', '.join(_FORMATS[1:])}"
+            )
+        if not Path(file).absolute().parent.is_dir():
+            raise SettingsError(f"--output {output}: its folder does not exist", hint="Create it first")
+        targets.append((name, Path(file)))
+    return targets
+
+
+def _baseline(place: Path | None, model: Path, models: int) -> Report | None:
+    from intrain_onnx.report import Report
+
+    if place is None:
+        return None
+    if place.is_dir():
+        file = place / f"{model.stem}.intrain.json"
+        if not file.is_file():
+            raise SettingsError(f"--baseline {place} has no {file.name}", hint="Write it with `score -o`")
+        return Report.load(file)
+    if models > 1:
+        raise SettingsError(f"--baseline is one report for {models} models", hint="Name a folder of reports")
+    return Report.load(place)
+
+
+def _run(
+    models: Sequence[Path], policy: Policy, baselines: Sequence[Report | None], debug: bool
+) -> list[Result]:
+    from intrain_onnx import render
+
+    results = []
+    with render.progress(sys.stderr) as begin:
+        for model, baseline in zip(models, baselines, strict=True):
+            results.append(_audit_one(model, policy, baseline, begin(model.name), debug))
+            if results[-1].error is not None:
+                click.echo(f"error: {results[-1].error}", err=True)
+    return results
+
+
+def _audit_one(
+    model: Path, policy: Policy, baseline: Report | None, progress: Callable[[str, float], None], debug: bool
+) -> Result:
+    """One result whatever happens, so that every output tells of every model."""
+    from intrain_onnx.audit.run import audit as audit_file
+    from intrain_onnx.audit.run import broken
+
+    started = time.perf_counter()
+    try:
+        result = audit_file(model, policy, baseline, progress=progress)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        hint = "Run with --debug and report it"
+        result = broken(model, policy, IntrainError(f"internal error: {detail}", path=str(model), hint=hint))
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _show(results: Sequence[Result], shown: str) -> None:
+    from intrain_onnx.audit.formats import FORMATS, terminal
+
+    if shown == "terminal":
+        terminal.draw(results, sys.stdout)
+    else:
+        click.echo(FORMATS[shown](results), nl=False)
+
+
+def _write(results: Sequence[Result], targets: Sequence[tuple[str, Path]]) -> None:
+    from intrain_onnx.audit.formats import FORMATS
+    from intrain_onnx.report import write_atomically
+
+    for name, file in targets:
+        try:
+            write_atomically(file, FORMATS[name](results))
+        except OSError as error:
+            raise SettingsError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _internal(code: int) -> int:
+    """The code of an error inside the program, which is 1 elsewhere and means a violated policy here."""
+    from intrain_onnx.audit.run import INTERNAL
+
+    return INTERNAL if code == 1 else code
