@@ -158,7 +158,8 @@ def test_networks_are_those_of_the_papers(space: Space, fold: bool):
         size, classes = SIZES[space.name], 7
         twin = TWINS[space.name](description, size, classes).eval()
         randomise(twin)
-        images = torch.randn(3, 3, size, size)
+        # Bright enough to reach the limit of a ReLU6.
+        images = 10 * torch.randn(3, 3, size, size)
         model = space.build(description, fold=fold, size=size, classes=classes)
         if not fold:
             assert parameters(model) == sum(p.numel() for p in twin.parameters())
