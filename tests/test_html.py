@@ -1,0 +1,226 @@
+"""The page of saved reports, without a browser: safe, whole, small, the same each time."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+
+import html5lib
+import pages
+import pytest
+from click.testing import CliRunner
+from pages import HOSTILE
+
+from intrain_onnx.cli import main
+from intrain_onnx.report import Report
+from intrain_onnx.webpage import analysis, charts, page, tables
+
+NAMESPACE = "{http://www.w3.org/1999/xhtml}"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return pages.real("cnn")
+
+
+def parsed(text: str):
+    """The page as a tree; the parser raises on everything that is not valid HTML."""
+    return html5lib.HTMLParser(strict=True).parse(text)
+
+
+def test_the_page_is_valid_and_whole(report: Report):
+    text = page([report])
+    tree = parsed(text)
+    assert f"{report.intrain:.2f}" in text
+    rows = tree.findall(f".//{NAMESPACE}table[@class='data sortable layers']/{NAMESPACE}tbody/{NAMESPACE}tr")
+    assert len(rows) == len(report.data["layers"])
+    for layer in report.data["layers"]:
+        assert layer["name"] in text
+    assert len(tree.findall(".//{http://www.w3.org/2000/svg}title[@id]")) == 4
+    identities = [e.get("id") for e in tree.iter() if e.get("id")]
+    assert len(identities) == len(set(identities))
+    for link in tree.iter(f"{NAMESPACE}a"):
+        assert link.get("href")[1:] in identities
+    for element in tree.iter():
+        for name in (element.get("aria-labelledby") or "").split():
+            assert name in identities
+
+
+def test_it_is_the_same_for_the_same_report(report: Report):
+    assert page([report]) == page([Report(json.loads(report.to_json()))])
+
+
+def test_nothing_is_fetched_and_only_its_own_script_runs(report: Report):
+    text = page([report])
+    assert not re.search(
+        r"(?:https?:)?//[\w.-]+\.\w", re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    )
+    tree = parsed(text)
+    [policy] = [m.get("content") for m in tree.iter(f"{NAMESPACE}meta") if m.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        [element] = list(tree.iter(f"{NAMESPACE}{tag}"))
+        digest = base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    for element in tree.iter():
+        assert not {a for a in element.attrib if a == "style" or a.startswith("on") or a == "src"}
+
+
+def test_text_from_a_file_stays_text(report: Report):
+    hostile = pages.hostile(report)
+    text = page([hostile, report])
+    tree = parsed(text)
+    assert len(list(tree.iter(f"{NAMESPACE}script"))) == 1
+    assert not list(tree.iter(f"{NAMESPACE}img"))
+    shown = " ".join(tree.itertext())
+    assert HOSTILE[0] in shown
+    assert "{{ 7 * 7 }}" in shown
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "\\u202e" in shown
+    for link in tree.iter(f"{NAMESPACE}a"):
+        assert re.fullmatch(r"#[\w-]+", link.get("href"))
+
+
+def test_five_hundred_layers_take_less_than_two_megabytes(report: Report):
+    text = page([pages.synthetic(report)])
+    parsed(text)
+    assert 500_000 < len(text.encode()) < 2_000_000
+
+
+def test_several_reports_are_ranked(report: Report):
+    other = Report(copy.deepcopy(dict(report.data)))
+    other.data["model"]["path"] = "elsewhere/worse.onnx"
+    other.data["score"]["intrain"] = 1.0
+    other.data["settings"]["samples"] = 99
+    text = page([other, report])
+    parsed(text)
+    assert text.index('href="#r1">keras_mobile.onnx') < text.index('href="#r2">worse.onnx')
+    assert "differ in samples" in text
+    assert page([other, report]) == page([report, other])
+
+
+def test_parts_of_later_versions_are_shown_as_they_are(report: Report):
+    later = Report(copy.deepcopy(dict(report.data)))
+    later.data["scores"] = {"published": 12.5, "calibrated": {"mean": 3.0, "ci95": [2.0, 4.0]}}
+    later.data["proxies"] = [{"name": "naswot", "value": 1e-9, "note": None}]
+    text = page([later])
+    parsed(text)
+    for words in ("Scores by variant", "published", "12.5", "2, 4", "naswot", "1.0e-9"):
+        assert words in text
+
+
+def test_without_intervals_layers_or_gradients(report: Report):
+    bare = Report(copy.deepcopy(dict(report.data)))
+    bare.data["score"] |= {"std": None, "standard_error": None, "ci95": None}
+    bare.data["score"]["runs"] = bare.data["score"]["runs"][:1]
+    bare.data["layers"], bare.data["parameters"], bare.data["depth_profile"] = [], [], []
+    bare.data["parity"] = {"ok": None, "reason": "no reason", "max_rel_diff": None}
+    text = page([bare])
+    parsed(text)
+    assert "one run, no interval" in text
+
+
+def test_a_dead_layer_is_named():
+    report = pages.real("dead")
+    assert [x["status"] for x in report.data["layers"]].count("dead") == 1
+    text = page([report])
+    assert "1 of 4 layers dead (all-zero gradient)" in text
+    assert "Dead, collapsed and unmeasured layers" in text
+
+
+def layer(depth: int, ratio: float | None, channels: int = 64, name: str = "") -> dict:
+    return {
+        "name": name or f"l{depth}", "depth": depth, "participation_ratio": ratio, "rows": 1000,
+        "channels": channels, "weights": [],
+    }  # fmt: skip
+
+
+def test_bottlenecks_are_the_largest_falls_from_depth_to_depth():
+    rows = [layer(1, 40.0), layer(2, 10.0), layer(3, 9.9), layer(4, None), layer(5, 3.3, channels=16)]
+    found = analysis.bottlenecks(rows)
+    assert [(f.layer["depth"], round(f.factor, 3)) for f in found] == [(2, 4.0), (5, 3.0)]
+    assert [f.narrows for f in found] == [False, True]
+    assert analysis.bottlenecks(rows, most=1) == found[:1]
+    assert analysis.bottlenecks([]) == []
+
+
+def test_before_parallel_layers_stands_their_geometric_mean():
+    [fall] = analysis.bottlenecks([layer(1, 16.0, name="a"), layer(1, 4.0, name="b"), layer(2, 2.0)])
+    assert fall.before == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize(
+    ("slope", "verdict"),
+    [(0.0, "steady"), (0.2, "shrink"), (0.5, "vanish"), (-0.2, "grow"), (-0.5, "explode")],
+)
+def test_the_trend_of_gradients_is_seen_from_the_output(slope: float, verdict: str):
+    rows = [
+        {"role": "weight", "status": "measured", "depth": d, "grad_std": 10 ** (slope * d)}
+        for d in range(1, 11)
+    ]
+    rows[4]["grad_std"] = 1e9  # one layer cannot turn it
+    trend = analysis.gradient_trend(rows)
+    assert trend is not None
+    assert trend.verdict == verdict
+    assert math.log10(trend.change) == pytest.approx(-9 * slope, abs=0.3)
+    assert analysis.gradient_trend(rows[:2]) is None
+
+
+def test_intervals_of_the_parts_are_students(report: Report):
+    score = report.data["score"]
+    assert analysis.interval(score, "intrain") == tuple(score["ci95"])
+    low, high = analysis.interval(score, "geometric_capacity")
+    a, b = (run["geometric_capacity"] for run in score["runs"])
+    assert (high - low) / 2 == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)
+    assert (low + high) / 2 == pytest.approx(score["geometric_capacity"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (3, 3), (0, 0.004), (1, 500), (17, 23)])
+def test_ticks_are_few_round_and_inside(low: float, high: float):
+    ticks = charts.nice_ticks(low, high)
+    assert 1 <= len(ticks) <= 6
+    assert all(low <= t <= high for t in ticks)
+
+
+def test_a_generic_table_takes_anything():
+    assert tables.generic(3.0) == (["value"], [["3"]])
+    header, rows = tables.generic({"a": {"x": 1, "y_z": [1, 2]}, "b": {"x": {"k": True}}})
+    assert header == ["name", "x", "y z"]
+    assert rows == [["a", "1", "1, 2"], ["b", "k yes", ""]]
+
+
+def test_the_command(report: Report, tmp_path: Path):
+    saved = report.save(tmp_path / "a.json")
+    target = tmp_path / "out.html"
+    done = CliRunner().invoke(main, ["report", str(saved), "-o", str(target)])
+    assert done.exit_code == 0, done.output
+    assert target.read_text(encoding="utf-8") == page([report])
+    piped = CliRunner().invoke(main, ["report", str(saved), "-o", "-"])
+    assert piped.output == page([report])
+
+
+@pytest.mark.parametrize(
+    "content", ["no json", "{}", '{"schema_version": "1.0"}', '{"schema_version": "1.0", "model": []}']
+)
+def test_what_is_no_report_is_refused(content: str, tmp_path: Path):
+    bad = tmp_path / "bad.json"
+    bad.write_text(content)
+    done = CliRunner().invoke(main, ["report", str(bad), "-o", str(tmp_path / "out.html")])
+    assert done.exit_code == 3
+    assert "intrain-onnx score" in done.output or "not a report" in done.output
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_a_report_is_not_overwritten(report: Report, tmp_path: Path):
+    saved = report.save(tmp_path / "a.json")
+    done = CliRunner().invoke(main, ["report", str(saved), "-o", str(tmp_path / "." / "a.json")])
+    assert done.exit_code == 2
+    assert Report.load(saved).intrain == report.intrain
+    missing = CliRunner().invoke(main, ["report", str(saved), "-o", str(tmp_path / "no" / "out.html")])
+    assert missing.exit_code == 2
