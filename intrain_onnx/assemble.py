@@ -17,7 +17,7 @@ from intrain_onnx.load import LoadedModel
 from intrain_onnx.proxies import PROXIES
 from intrain_onnx.report import SCHEMA_VERSION, number
 from intrain_onnx.rewrite import Head
-from intrain_onnx.scoring import LayerScore, ParameterScore, Score
+from intrain_onnx.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.signature import InputSpec, Signature, declared_shape
 from intrain_onnx.trace import Trace
 from intrain_onnx.versions import version
@@ -112,6 +112,7 @@ def report(
             "packages": {p: v for p in _PACKAGES if (v := version(p)) is not None},
         },
         "score": _score(result),
+        "scores": _scores(result),
         "proxies": {
             name: {
                 "values": {part: number(value, 9) for part, value in m.values.items()},
@@ -121,6 +122,7 @@ def report(
             for name, m in peers.items()
         },
         "layers": [_layer(s) for s in result.layers],
+        "points": [_point(p) for p in result.points],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
         "gradient_reach": _gradient_reach(reached, original, result, split),
         "depth_profile": _depth_profile(result),
@@ -174,6 +176,31 @@ def _score(result: Score) -> dict[str, Any]:
             }
             for r in result.runs
         ],
+    }
+
+
+def _scores(result: Score) -> dict[str, Any]:
+    """The paper's score and the variants, each by its name."""
+    named = {"intrain": NamedScore(result.intrain, result.standard_error), **result.variants}
+    return {
+        name: {"value": number(s.value), "standard_error": number(s.standard_error)}
+        for name, s in named.items()
+    }
+
+
+def _point(s: PointScore) -> dict[str, Any]:
+    point, trace = s.point, s.trace
+    return {
+        "value": point.value,
+        "layer": point.layer,
+        "read": point.read,
+        "join": point.join,
+        "cut": point.cut,
+        "depth": point.depth,
+        "rows": trace.rows if trace else None,
+        "channels": trace.channels if trace else None,
+        "log_participation_ratio": number(s.plain),
+        "log_participation_ratio_standardised": number(s.standardised),
     }
 
 

@@ -71,6 +71,7 @@ class ScoreConfig:
         threads: CPU threads; 0 takes all cores that this process may use.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
         parity: compare the converted model with onnxruntime.
+        points: what is measured beside the layers: ``cuts``, which a variant reads, or ``all``, for studies.
         proxies: names of the peers' proxies that are measured beside the score (``intrain_onnx.proxies``).
     """
 
@@ -91,6 +92,7 @@ class ScoreConfig:
     threads: int = 0
     converter: Converter = "native"
     parity: bool = True
+    points: Literal["cuts", "all"] = "cuts"
     proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class ScoreConfig:
             "weights": ("reinitialise", "keep"),
             "batch_norm": ("fold", "training", "inference"),
             "health_over": ("weights", "all"),
+            "points": ("cuts", "all"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

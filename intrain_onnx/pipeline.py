@@ -27,6 +27,7 @@ from intrain_onnx import (
     memory,
     oracle,
     parity,
+    points,
     probe,
     reach,
     rewrite,
@@ -130,10 +131,11 @@ class Rewritten:
 
 @dataclass
 class Prepared:
-    """A rewritten graph and the module made from it, ready to be probed."""
+    """A rewritten graph, the values between its layers to be measured, and the module made from it."""
 
     rewritten: Rewritten
     module: fx.GraphModule
+    points: tuple[points.Point, ...]
 
     @property
     def layers(self) -> graph.LayerMap:
@@ -193,7 +195,8 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     module = convert.convert(model, rewritten.layers.slots)
     if config.batch_norm == "training":
         initialise.use_batch_statistics(module)
-    return Prepared(rewritten, module)
+    found = points.find(rewritten.model, rewritten.layers)
+    return Prepared(rewritten, module, tuple(p for p in found if p.cut or config.points == "all"))
 
 
 @dataclass
@@ -235,7 +238,7 @@ class _Scoring:
         traces, batched, used = self._runs(model, prepared)
         peers = self._proxies(prepared, used, batched, described)
         with self._step("score", 0.98):
-            result = scoring.score(prepared.layers, traces, config)
+            result = scoring.score(prepared.layers, traces, config, prepared.points)
             data = assemble.report(
                 described=described,
                 result=result,
@@ -348,6 +351,8 @@ class _Scoring:
                 used.batch,
                 generator,
                 seed,
+                points=prepared.points,
+                all_points=self.config.points == "all",
                 channels_last=any(spec.channels_last for spec in used.inputs),
             )
 

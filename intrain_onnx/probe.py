@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,12 +14,13 @@ from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
-from intrain_onnx.graph import Layer, LayerMap
+from intrain_onnx.graph import LayerMap
 from intrain_onnx.initialise import parameters
 from intrain_onnx.inputs import synthetic_loss
 from intrain_onnx.interpreter import ObservedInterpreter, Samples, run
-from intrain_onnx.stats import gradient_statistics, participation_ratio
-from intrain_onnx.trace import GradientStatistics, LayerTrace, Trace
+from intrain_onnx.points import Point
+from intrain_onnx.stats import gradient_statistics, participation_ratio, unit_variance
+from intrain_onnx.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 
 
 def probe(
@@ -31,6 +32,8 @@ def probe(
     generator: torch.Generator,
     seed: int = 0,
     *,
+    points: Sequence[Point] = (),
+    all_points: bool = False,
     channels_last: bool = False,
 ) -> Trace:
     """Run the module forward and backward once and measure on the way.
@@ -46,6 +49,8 @@ def probe(
         samples: number of samples in ``inputs``.
         generator: draws labels and targets.
         seed: of the run, for the record.
+        points: values to be measured beside the outputs of layers.
+        all_points: measure their covariance too, not only their correlation.
         channels_last: the graph has its images channels last.
 
     Raises:
@@ -53,11 +58,17 @@ def probe(
         UnsupportedError: a node fails, or nothing passes a gradient.
     """
     found: dict[str, LayerTrace] = {}
+    between: dict[str, PointTrace] = {}
     main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
-    observers = {
-        layer.output: _LayerObserver(layer, found) if layer.output in main else _BodyObserver(layer, found)
+    observers: dict[str, _RowsObserver] = {
+        layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
+            layer.channel_axes, [_LayerReader(layer.name, found)]
+        )
         for layer in layers.layers
     }
+    for point in points:
+        observer = observers.setdefault(point.value, _RowsObserver(point.channel_axes, []))
+        observer.readers.append(_PointReader(point, all_points, between))
     started = time.perf_counter()
     try:
         with torch.enable_grad():
@@ -78,42 +89,80 @@ def probe(
     if bad:
         raise _first_non_finite_gradient(module, inputs, output_names, samples, bad[0])
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
-    return Trace(seed, found, gradients, tuple(terms), seconds)
+    return Trace(seed, found, gradients, tuple(terms), seconds, between)
 
 
 class _NotFiniteError(Exception):
     """Something measured is not finite; where it began is found afterwards."""
 
 
-@dataclass(slots=True)
-class _LayerObserver:
-    layer: Layer
+Rows = tuple[int, ...]
+"""The shape of an activation; sample by sample it begins with the number of calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerReader:
+    name: str
     found: dict[str, LayerTrace]
 
-    def __call__(self, parts: list[Tensor]) -> None:
-        matrices = [as_rows(part.detach(), self.layer.channel_axes) for part in parts]
-        matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
+    def __call__(self, matrix: Tensor, shape: Rows) -> None:
         rows, channels = matrix.shape
+        self.found[self.name] = LayerTrace(shape, rows, channels, _participation(matrix))
+
+
+@dataclass(frozen=True, slots=True)
+class _PointReader:
+    point: Point
+    plain: bool
+    found: dict[str, PointTrace]
+
+    def __call__(self, matrix: Tensor, shape: Rows) -> None:
+        standardised = _participation(unit_variance(matrix))
+        plain = _participation(matrix) if self.plain else None
+        rows, channels = matrix.shape
+        self.found[self.point.value] = PointTrace(
+            rows,
+            channels,
+            standardised=standardised.ratio if standardised else None,
+            plain=plain.ratio if plain else None,
+        )
+
+
+def _participation(matrix: Tensor) -> Participation | None:
+    rows, channels = matrix.shape
+    if rows < 2 or not channels:
+        return None
+    try:
+        return participation_ratio(matrix)
+    except ValueError:
+        raise _NotFiniteError from None
+
+
+@dataclass(slots=True)
+class _RowsObserver:
+    """Brings a value to rows and channels once, for all who read it."""
+
+    channel_axes: tuple[int, ...]
+    readers: list[Callable[[Tensor, Rows], None]]
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        matrices = [as_rows(part.detach(), self.channel_axes) for part in parts]
+        matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
         shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
-        participation = None
-        if rows > 1 and channels:
-            try:
-                participation = participation_ratio(matrix)
-            except ValueError:
-                raise _NotFiniteError from None
-        self.found[self.layer.name] = LayerTrace(shape, rows, channels, participation)
+        for reader in self.readers:
+            reader(matrix, shape)
 
     def finish(self) -> None:
-        """Nothing is left to do: a layer of the main graph runs once."""
+        """Nothing is left to do: a value of the main graph is there once."""
 
 
-class _BodyObserver(_LayerObserver):
+class _BodyObserver(_RowsObserver):
     """Gathers what a layer inside a subgraph gives over all rounds of a Loop, or over samples one by one."""
 
     __slots__ = ("parts",)
 
-    def __init__(self, layer: Layer, found: dict[str, LayerTrace]) -> None:
-        super().__init__(layer, found)
+    def __init__(self, channel_axes: tuple[int, ...], readers: list[Callable[[Tensor, Rows], None]]) -> None:
+        super().__init__(channel_axes, readers)
         self.parts: list[Tensor] = []
 
     def __call__(self, parts: list[Tensor]) -> None:

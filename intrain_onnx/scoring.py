@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
+from intrain_onnx import evidence, variants
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.graph import Layer, LayerMap, Slot
-from intrain_onnx.trace import GradientStatistics, LayerTrace, Trace
+from intrain_onnx.points import Point
+from intrain_onnx.trace import GradientStatistics, LayerTrace, PointTrace, Trace
 
 NOISE_FLOOR = 1e-5
 """A bias gradient below this share of its layer's weight gradient is round-off of a true zero (float32)."""
@@ -60,12 +62,31 @@ class ParameterScore:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The score of one seed."""
+    """The score of one seed, and the variants by name."""
 
     seed: int
     intrain: float
     geometric_capacity: float
     optimization_resilience: float
+    variants: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PointScore:
+    """One value between the layers over all runs, the logarithms as means; see `evidence.PointValue`."""
+
+    point: Point
+    trace: PointTrace | None
+    standardised: float
+    plain: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedScore:
+    """Mean of one variant over the runs, and its standard error; None for a single run."""
+
+    value: float
+    standard_error: float | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,7 @@ class Score:
     runs: tuple[Run, ...]
     layers: tuple[LayerScore, ...]
     parameters: tuple[ParameterScore, ...]
+    points: tuple[PointScore, ...]
     counted_layers: int
     counted_parameters: int
 
@@ -101,7 +123,16 @@ class Score:
     @property
     def standard_error(self) -> float | None:
         """Standard error of the mean score; None for a single run."""
-        return None if self.std is None else self.std / math.sqrt(len(self.runs))
+        return _standard_error([r.intrain for r in self.runs])
+
+    @property
+    def variants(self) -> dict[str, NamedScore]:
+        """The variants by name."""
+        return {
+            name: NamedScore(statistics.fmean(values), _standard_error(values))
+            for name in self.runs[0].variants
+            for values in ([r.variants[name] for r in self.runs],)
+        }
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -112,6 +143,10 @@ class Score:
         return self.intrain - half, self.intrain + half
 
 
+def _standard_error(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
 def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
     """std(g) / (max|g| + eps): how evenly a gradient is spread over its tensor, in [0, 1].
 
@@ -119,7 +154,7 @@ def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
     Unchanged by scaling of the loss where eps is 0. For Gaussian-like gradients of n elements it is about
     1 / sqrt(2 ln n), so it falls with the size of the tensor. Source: arXiv 2606.18676.
 
-    >>> gradient_health(GradientStatistics(std=0.5, max_abs=2.0))
+    >>> gradient_health(GradientStatistics(std=0.5, max_abs=2.0, size=9))
     0.25
     """
     if gradient.max_abs == 0.0:
@@ -137,8 +172,16 @@ def intrain(geometric_capacity: float, optimization_resilience: float, layers: i
     return geometric_capacity * (1.0 + optimization_resilience) / math.log(layers + 1)
 
 
-def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Score:
+def score(
+    layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig, points: Sequence[Point] = ()
+) -> Score:
     """Combine the runs. Which layers and tensors count is decided over all runs together.
+
+    Args:
+        layers: the static pass.
+        traces: one a run.
+        config: what counts.
+        points: values that were measured between the layers.
 
     Raises:
         UnsupportedError: no canonical layer, none with a path to the loss, or none with two rows. A network
@@ -163,8 +206,47 @@ def score(layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig) -> Sco
         for name, slot in sorted(layers.slots.items(), key=lambda item: (item[1].depth, item[1].key))
     )
     names = [p.name for p in parameters if p.counted]
-    runs = tuple(_run(trace, counted, names, statuses, config) for trace in traces)
-    return Score(runs, layer_scores, parameters, len(counted), len(names))
+    runs = tuple(
+        _run(trace, counted, names, statuses, config, _evidence(trace, layer_scores, statuses, points))
+        for trace in traces
+    )
+    between = tuple(_point_score(p, traces) for p in points)
+    return Score(runs, layer_scores, parameters, between, len(counted), len(names))
+
+
+def _evidence(
+    trace: Trace,
+    layers: Sequence[LayerScore],
+    statuses: Mapping[str, str],
+    points: Sequence[Point],
+) -> evidence.Evidence:
+    values = tuple(
+        evidence.LayerValue(evidence.log_ratio(trace.layers.get(s.layer.name)), s.status) for s in layers
+    )
+    return evidence.Evidence(
+        layers=values,
+        tensors=evidence.tensor_values(
+            trace.gradients,
+            {
+                n: 0.0 if statuses[n] == "round_off" else gradient_health(g)
+                for n, g in trace.gradients.items()
+            },
+            [w.name for s, v in zip(layers, values, strict=True) if v.live for w in s.layer.weights],
+        ),
+        points=tuple(evidence.point_value(p, trace.points.get(p.value)) for p in points),
+    )
+
+
+def _point_score(point: Point, traces: Sequence[Trace]) -> PointScore:
+    found = [t.points.get(point.value) for t in traces]
+    values = [evidence.point_value(point, trace) for trace in found]
+    plain = [v.plain for v in values if v.plain is not None]
+    return PointScore(
+        point,
+        found[0],
+        statistics.fmean(v.standardised for v in values),
+        statistics.fmean(plain) if plain else None,
+    )
 
 
 def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[Trace]) -> str:
@@ -245,6 +327,7 @@ def _run(
     parameters: Sequence[str],
     statuses: Mapping[str, str],
     config: ScoreConfig,
+    found: evidence.Evidence,
 ) -> Run:
     ratios = [
         t.participation.ratio
@@ -255,4 +338,10 @@ def _run(
     resilience = math.fsum(
         _health(trace.gradients[n], statuses[n], config) for n in parameters if n in trace.gradients
     )
-    return Run(trace.seed, intrain(capacity, resilience, len(layers)), capacity, resilience)
+    return Run(
+        trace.seed,
+        intrain(capacity, resilience, len(layers)),
+        capacity,
+        resilience,
+        variants.all_of(found),
+    )

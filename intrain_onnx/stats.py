@@ -57,6 +57,26 @@ def participation_ratio(x: Tensor) -> Participation:
     return Participation(ratio, _corrected(trace, trace_of_square, rows - 1, channels))
 
 
+def unit_variance(x: Tensor) -> Tensor:
+    """The channels of ``x`` with zero mean and unit variance; those that do not vary are left out.
+
+    The participation ratio of the result is that of the correlation matrix: unlike that of the covariance
+    it does not change when a channel is scaled, which the weights of the next layer can undo.
+
+    Args:
+        x: (rows, channels), floating point.
+
+    Returns:
+        (rows, channels that vary), centred.
+    """
+    mean = x.mean(0)
+    centred = x - mean
+    largest = centred.abs().amax(0)
+    varies = largest > 16 * torch.finfo(x.dtype).eps * mean.abs()
+    centred = centred[:, varies] / largest[varies]
+    return centred / centred.square().mean(0).sqrt()
+
+
 def _corrected(trace: float, trace_of_square: float, freedom: int, channels: int) -> float | None:
     squared_trace = (freedom + 1) * trace**2 - 2 * trace_of_square
     square = freedom * trace_of_square - trace**2
@@ -94,14 +114,15 @@ def gradient_statistics(gradient: Tensor) -> GradientStatistics:
 
     Cost: two passes over the gradient, no copy of it.
     """
+    size = gradient.numel()
     low, high = torch.aminmax(gradient)
     largest = max(abs(low.item()), abs(high.item()))
     if not math.isfinite(largest):
-        return GradientStatistics(math.nan, largest)
+        return GradientStatistics(math.nan, largest, size)
     if not 1e-15 < largest < 1e15:  # squares would leave the range of float32
         scale = largest or 1.0
-        return GradientStatistics(_std(gradient / scale) * scale, largest)
-    return GradientStatistics(_std(gradient), largest)
+        return GradientStatistics(_std(gradient / scale) * scale, largest, size)
+    return GradientStatistics(_std(gradient), largest, size)
 
 
 def _std(x: Tensor) -> float:

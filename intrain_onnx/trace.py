@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,32 @@ class LayerTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class PointTrace:
+    """What one value between the layers gave.
+
+    Attributes:
+        rows: of its matrix.
+        channels: of its matrix.
+        standardised: participation ratio of the correlation of its channels, None where none varies.
+        plain: participation ratio of their covariance; None also where it was not asked for.
+    """
+
+    rows: int
+    channels: int
+    standardised: float | None
+    plain: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class GradientStatistics:
-    """Population standard deviation and largest magnitude of one gradient, in loss per weight."""
+    """Population standard deviation and largest magnitude of one gradient, in loss per weight.
+
+    ``size`` is the number of its elements.
+    """
 
     std: float
     max_abs: float
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,7 @@ class Trace:
         gradients: by ONNX name; a parameter that no gradient reached is missing.
         losses: one for each output that the loss attached to.
         seconds: wall-clock time of each step.
+        points: what was measured between the layers, by the name of the value.
     """
 
     seed: int
@@ -69,3 +91,4 @@ class Trace:
     gradients: Mapping[str, GradientStatistics]
     losses: tuple[LossTerm, ...]
     seconds: Mapping[str, float]
+    points: Mapping[str, PointTrace] = field(default_factory=dict)

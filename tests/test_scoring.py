@@ -22,8 +22,8 @@ from intrain_onnx.trace import GradientStatistics, LayerTrace, Participation, Tr
 
 ARCHITECTURE = ScoreConfig.for_protocol("architecture")
 PAPER = ScoreConfig.for_protocol("paper")
-HEALTHY = GradientStatistics(std=0.5, max_abs=1.0)
-ZERO = GradientStatistics(std=0.0, max_abs=0.0)
+HEALTHY = GradientStatistics(std=0.5, max_abs=1.0, size=100)
+ZERO = GradientStatistics(std=0.0, max_abs=0.0, size=100)
 
 
 def layer(name: str, depth: int, *, bias: bool = True) -> Layer:
@@ -66,12 +66,12 @@ def trace(
 CHAIN = layer_map(layer("a", 1), layer("b", 2), layer("c", 3))
 RATIOS: dict[str, float | None] = {"a": 2.0, "b": 4.0, "c": 8.0}
 GRADIENTS = {
-    "a.w": GradientStatistics(0.1, 0.5),
-    "b.w": GradientStatistics(0.2, 0.5),
-    "c.w": GradientStatistics(0.4, 0.5),
-    "a.b": GradientStatistics(0.3, 0.6),
-    "b.b": GradientStatistics(0.3, 0.4),
-    "c.b": GradientStatistics(0.3, 0.3),
+    "a.w": GradientStatistics(0.1, 0.5, size=100),
+    "b.w": GradientStatistics(0.2, 0.5, size=100),
+    "c.w": GradientStatistics(0.4, 0.5, size=100),
+    "a.b": GradientStatistics(0.3, 0.6, size=100),
+    "b.b": GradientStatistics(0.3, 0.4, size=100),
+    "c.b": GradientStatistics(0.3, 0.3, size=100),
 }
 
 
@@ -177,7 +177,7 @@ def test_a_network_of_which_no_layer_has_two_rows_has_no_score() -> None:
 def test_a_bias_below_the_noise_of_its_weight_has_no_health(share: float, status: str) -> None:
     """Before a BatchNorm in training mode its true gradient is zero, and what is left is round-off."""
     largest = 0.5 * scoring.NOISE_FLOOR * share
-    gradients = GRADIENTS | {"b.b": GradientStatistics(0.4 * largest, largest)}
+    gradients = GRADIENTS | {"b.b": GradientStatistics(0.4 * largest, largest, size=100)}
     result = score(trace(RATIOS, gradients), replace(ARCHITECTURE, health_over="all"))
     assert statuses(result)["b.b"] == status
     expected = 0.0 if status == "round_off" else 0.4
@@ -186,7 +186,7 @@ def test_a_bias_below_the_noise_of_its_weight_has_no_health(share: float, status
 
 def test_a_small_weight_gradient_is_no_round_off() -> None:
     """The floor is for biases; a weight may be small because all after it is."""
-    gradients = GRADIENTS | {"b.w": GradientStatistics(0.4e-12, 1e-12)}
+    gradients = GRADIENTS | {"b.w": GradientStatistics(0.4e-12, 1e-12, size=100)}
     result = score(trace(RATIOS, gradients))
     assert statuses(result)["b.w"] == "measured"
     assert result.optimization_resilience == pytest.approx(0.2 + 0.4 + 0.8)
@@ -233,7 +233,7 @@ def test_a_single_run_has_no_spread() -> None:
 
 
 def test_layers_and_parameters_are_averaged_over_runs() -> None:
-    other = {k: GradientStatistics(g.std / 2, g.max_abs) for k, g in GRADIENTS.items()}
+    other = {k: GradientStatistics(g.std / 2, g.max_abs, size=100) for k, g in GRADIENTS.items()}
     result = score(
         [trace(RATIOS, GRADIENTS), trace({"a": 8.0, "b": 4.0, "c": 2.0}, other, 1, corrected=12.0)]
     )
@@ -261,9 +261,9 @@ def networks(draw: st.DrawFn) -> tuple[LayerMap, list[Trace]]:
             if fate != "unreached":
                 largest = draw(values)
                 std = draw(values) * largest
-                gradients[x.weights[0].name] = ZERO if fate == "dead" else GradientStatistics(std, largest)
+                gradients[x.weights[0].name] = ZERO if fate == "dead" else GradientStatistics(std, largest, size=100)
                 if x.bias:
-                    gradients[x.bias] = GradientStatistics(std, largest)
+                    gradients[x.bias] = GradientStatistics(std, largest, size=100)
         traces.append(trace(ratios, gradients, seed))
     return layer_map(*layers), traces
 

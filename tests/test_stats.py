@@ -251,7 +251,7 @@ def test_eps_lowers_the_health_of_small_gradients_only() -> None:
     large, small = (gradient_statistics(torch.tensor([1.0, -1.0]) * s) for s in (1.0, 1e-10))
     assert gradient_health(large, 1e-10) == pytest.approx(1.0)
     assert gradient_health(small, 1e-10) == pytest.approx(0.5, rel=1e-6)
-    assert gradient_health(GradientStatistics(0.0, 0.0), 1e-10) == 0.0
+    assert gradient_health(GradientStatistics(0.0, 0.0, size=100), 1e-10) == 0.0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
