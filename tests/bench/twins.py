@@ -55,7 +55,7 @@ class Cell201(nn.Module):
         nodes = [x]
         for target in (1, 2, 3):
             parts = [self.edges[f"{source}{target}"](nodes[source]) for source in range(target)]
-            nodes.append(torch.stack(parts).sum(0))
+            nodes.append(sum(parts))
         return nodes[3]
 
 
@@ -246,7 +246,7 @@ class AutoFormer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).mT
+        x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token(x), x], 1)
         x = self.norm(self.layers(x + self.positions(x)))
         return self.head(x[:, 1:].mean(1))
@@ -275,8 +275,8 @@ class PiT(nn.Module):
         for stage, layers in enumerate(self.stages):
             if stage:
                 x, token = self.pools[stage - 1](x), self.lifts[stage - 1](token)
-            mixed = layers(torch.cat([token, x.flatten(2).mT], 1))
-            token, x = mixed[:, :1], mixed[:, 1:].mT.unflatten(2, x.shape[2:])
+            mixed = layers(torch.cat([token, x.flatten(2).transpose(1, 2)], 1))
+            token, x = mixed[:, :1], mixed[:, 1:].transpose(1, 2).unflatten(2, x.shape[2:])
         return self.head(self.norm(token)[:, 0])
 
 
