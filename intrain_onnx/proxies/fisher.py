@@ -1,9 +1,9 @@
-"""Fisher: sum over layers and channels of 1/2 mean over samples of (sum over space of z dL/dz)^2.
+"""Fisher: sum over layers and channels of n/2 mean over samples of (sum over space of z dL/dz)^2.
 
 Turner, Crowley, O'Boyle, Storkey and Gray, BlockSwap, ICLR 2020, after Theis et al., arXiv 1801.05787; as a
 proxy Abdelfattah et al., ICLR 2021. Higher is better. z is a layer's output before its activation, as in
-the proxy's code; BlockSwap reads it after. Each channel counts once, as in the paper; the proxy's code
-repeats it for every element of the channel's weight, which weighs a layer by its fan-in.
+the proxy's code; BlockSwap reads it after. n is the number of weights of a channel: the proxy's code counts
+a channel once for each of them, and published values come from it. BlockSwap counts it once.
 """
 
 from __future__ import annotations
@@ -16,4 +16,10 @@ from intrain_onnx.proxies.network import Network
 def compute(network: Network) -> dict[str, float]:
     """Sum the squared saliencies."""
     saliency = network.backward().saliency
-    return {"fisher": math.fsum(0.5 * s.double().square().mean(0).sum().item() for s in saliency.values())}
+    layers = [x for x in network.layers.layers if x.name in saliency]
+    return {
+        "fisher": math.fsum(
+            0.5 * math.prod(x.weights[0].shape[1:]) * saliency[x.name].double().square().mean(0).sum().item()
+            for x in layers
+        )
+    }

@@ -20,7 +20,13 @@ _K = 1e-5
 
 def compute(network: Network) -> dict[str, float]:
     """Correlate the input gradients of all samples."""
-    fed, observers, leaves = network.sources()
+    leaves: list[Tensor] = []
+
+    def leaf(x: Tensor) -> Tensor:
+        leaves.append(x.detach().clone().requires_grad_())
+        return leaves[-1]
+
+    fed, observers = network.continuous(leaf)
     outputs = network.run(fed, observers)
     total = sum(p.sum() for parts in outputs for p in parts if p.is_floating_point() and p.requires_grad)
     if not isinstance(total, Tensor):

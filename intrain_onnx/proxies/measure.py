@@ -47,7 +47,7 @@ def _measure_one(name: str, network: Network) -> Measured:
     try:
         found = importlib.import_module(f"intrain_onnx.proxies.{name}").compute(network)
     except NoValueError as reason:
-        error = str(reason)
+        found, error = reason.values, str(reason)
     except IntrainError as reason:
         error = f"{reason.message} (node {reason.node!r})" if reason.node else reason.message
     except (MemoryError, torch.OutOfMemoryError):
@@ -56,8 +56,7 @@ def _measure_one(name: str, network: Network) -> Measured:
         error = f"{type(reason).__name__}: {reason}".splitlines()[0][:200]
     values = {part: _finite(found.get(part)) for part in PROXIES[name].parts}
     if error is None:
-        bad = {part: found[part] for part, value in values.items() if value is None}
-        error = ", ".join(f"{part} is {value}" for part, value in bad.items()) or None
+        error = ", ".join(f"{part} is {found[part]}" for part, v in values.items() if v is None) or None
     return Measured(values, time.perf_counter() - started, error)
 
 

@@ -209,7 +209,9 @@ class Network:
         """
         channels = [a % x.dim() for a in channel_axes]
         others = [a for a in range(x.dim()) if a not in channels]
-        lead = next((a for a in others if x.shape[a] == samples), None)
+        fitting = [a for a in others if x.shape[a] == samples]
+        time_first = tuple(channel_axes) == (1, 3)  # a recurrence: steps, directions, samples, channels
+        lead = fitting[-1 if time_first else 0] if fitting else None
         if lead is None and others and others[0] == 0 and x.shape[0] % samples == 0:
             lead = 0  # samples and positions share the first axis
         if lead is None:
@@ -217,38 +219,33 @@ class Network:
         order = [lead, *(a for a in others if a != lead), *channels]
         return x.permute(order).reshape(samples, -1, math.prod(x.shape[a] for a in channels))
 
-    def sources(self, fed: Fed | None = None) -> tuple[Fed, dict[str, Observer], list[Tensor]]:
-        """Where a gradient by the input can be taken: float inputs, or else the outputs of embeddings.
+    def continuous(
+        self, change: Callable[[Tensor], Tensor], fed: Fed | None = None
+    ) -> tuple[list[Tensor | Samples], dict[str, Observer]]:
+        """Change every continuous input: the float ones, or the outputs of embeddings where there are none.
 
         Returns:
-            What to feed, the observers to run with, and a list that holds the leaves after the run.
+            What to feed, and the observers to run with.
 
         Raises:
             NoValueError: the network has neither.
         """
-        leaves: list[Tensor] = []
         given = list(self.feed() if fed is None else fed)
-        for index, spec in enumerate(self.used.inputs):
-            if spec.kind == "noise" and spec.batch_axis is not None and spec.number >= 0:
-                given[index] = _as_leaves(given[index], leaves)
-        if leaves:
-            return given, {}, leaves
+        found = [
+            i
+            for i, spec in enumerate(self.used.inputs)
+            if spec.kind == "noise" and spec.batch_axis is not None and spec.number >= 0
+        ]
+        for index in found:
+            value = given[index]
+            changed = [change(p) for p in value] if isinstance(value, Samples) else change(value)
+            given[index] = Samples(changed) if isinstance(changed, list) else changed
+        if found:
+            return given, {}
         embeddings = [x for x in self.layers.layers if x.kind == "embedding"]
         if not embeddings:
             raise NoValueError("needs a continuous input")
-        return given, {x.node_output: partial(_cut, leaves) for x in embeddings}, leaves
-
-
-def _as_leaves(value: Tensor | Samples, leaves: list[Tensor]) -> Tensor | Samples:
-    parts = _cut(leaves, value if isinstance(value, Samples) else [value])
-    return Samples(parts) if isinstance(value, Samples) else parts[0]
-
-
-def _cut(leaves: list[Tensor], parts: list[Tensor]) -> list[Tensor]:
-    """Make each part a leaf of its own, so that its gradient is one by the input."""
-    made = [part.detach().clone().requires_grad_() for part in parts]
-    leaves += made
-    return made
+        return given, {x.node_output: lambda parts: [change(p) for p in parts] for x in embeddings}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

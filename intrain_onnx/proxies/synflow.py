@@ -26,9 +26,7 @@ def compute(network: Network) -> dict[str, float]:
     """Send ones through the absolute weights, and sum what the weights have to do with the result."""
     with network.scratch():
         network.draw_weights()
-        ones, observers, _ = network.sources(_one_call(network))
-        fed = [_of_ones(x) if isinstance(x, Tensor) and x.requires_grad else x for x in ones]
-        observers = {name: lambda parts: [_of_ones(p) for p in parts] for name in observers}
+        fed, observers = network.continuous(_of_ones, _one_call(network))
         positive = {
             p.data_ptr(): p.detach().double().abs().requires_grad_() for p in network.module.parameters()
         }
