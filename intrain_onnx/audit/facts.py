@@ -17,6 +17,7 @@ class WeightFacts:
         dtype: ONNX element type, in lower case.
         elements: number of them.
         not_finite: how many are NaN or infinite.
+        nan: how many are NaN.
         zeros: how many are exactly zero.
         max_abs: largest finite magnitude.
         rms: root mean square of the finite ones.
@@ -33,6 +34,7 @@ class WeightFacts:
     dtype: str
     elements: int
     not_finite: int
+    nan: int
     zeros: int
     max_abs: float
     rms: float

@@ -55,6 +55,7 @@ def _facts(
         "dtype": dtype,
         "elements": int(array.size),
         "not_finite": bad,
+        "nan": int(np.count_nonzero(np.isnan(array))) if bad else 0,
         "zeros": int(array.size - np.count_nonzero(array)),
         "max_abs": largest,
         "rms": _rms(good, largest),

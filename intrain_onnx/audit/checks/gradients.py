@@ -25,7 +25,9 @@ def effects(evidence: Evidence) -> list[tuple[Mapping[str, Any], float]]:
         weight = evidence.weights.get(row["name"])
         if row["role"] != "weight" or row["status"] != "measured" or weight is None or not row["grad_std"]:
             continue
-        found.append((row, float(row["grad_std"]) * weight.rms * weight.elements))
+        size = float(row["grad_std"]) * weight.rms * weight.elements
+        if size > 0:  # a weight of zeros has a check of its own
+            found.append((row, size))
     return found
 
 

@@ -47,14 +47,14 @@ def _dead(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
             message = f"all {channels.channels} channels are zero after {channels.after}"
             yield Found(message, name, "layer", 1.0, 1.0)
     for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], layer)["status"] == "dead":
+        if by_name(evidence.architecture).get(layer["name"], {}).get("status") == "dead":
             message = "the gradient of all its weights is zero, at initialisation too"
             yield Found(message, layer["name"], "layer", 0.0, 0.0)
 
 
 def _zero_gradient(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
     for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], layer)["status"] != "dead":
+        if by_name(evidence.architecture).get(layer["name"], {}).get("status") != "dead":
             yield Found("the gradient of all its weights is zero", layer["name"], "layer", 0.0, 0.0)
 
 
@@ -120,7 +120,9 @@ CHECKS = (
         (
             Option("min_share", float, 0.001, "least share of the channels", 0.0, 1.0),
             Option("min_of_initial", float, 0.01, "least part of the share at initialisation", 0.0),
-            Option("min_channels", int, 8, "smallest layer that is looked at", 2),
+            Option(
+                "min_channels", int, 16, "fewest channels, and rows less one, of a layer that is looked at", 2
+            ),
         ),
     ),
     Check(

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
     for weight in evidence.weights.values():
-        if weight.not_finite and weight.role != "constant":  # infinities in a mask are meant
-            share = f"{weight.not_finite:,} of {weight.elements:,} numbers"
+        bad = weight.nan if weight.role == "constant" else weight.not_finite  # a mask may be infinite
+        if bad:
             where = f" of layer {weight.layer}" if weight.layer else ""
-            yield Found(f"{share} are NaN or infinite{where}", weight.name, "weight", weight.not_finite, 0)
+            message = f"{bad:,} of {weight.elements:,} numbers are NaN or infinite{where}"
+            yield Found(message, weight.name, "weight", bad, 0)
 
 
 def _zero(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:

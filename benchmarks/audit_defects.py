@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""How well the audit finds seeded defects, and how often it cries wolf on healthy models.
+
+    python benchmarks/audit_defects.py            # samples and the real models of tests/get_models.py
+    python benchmarks/audit_defects.py --wide     # and what the exporters of all frameworks write
+
+Prints two tables in Markdown; docs/audit.md has them. A defect is found where the named check fires at the
+named place. A false alarm is a finding that fails the policy on a healthy model.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from audit.defects import DEFECTS, Defect  # noqa: E402
+from models.fetch import MODELS, cache, target  # noqa: E402
+
+from intrain_onnx.audit import policy  # noqa: E402
+from intrain_onnx.audit.policy import Policy  # noqa: E402
+from intrain_onnx.audit.run import Finding, Result, audit  # noqa: E402
+
+LARGE = {
+    "opennsfw": 2,
+    "nudenet": 4,
+    "rapidocr_det": 4,
+    "rapidocr_rec": 4,
+    "ddddocr": 4,
+    "ddddocr_det": 2,
+    "ddddocr_old": 4,
+}
+"""Samples of models with large inputs; the others take all 16."""
+
+
+def found(result: Result, defect: Defect) -> Finding | None:
+    """The finding that a defect must have, if it is there."""
+    rows = [f for f in result.findings if f.check == defect.check and f.found.place == defect.place]
+    return rows[0] if rows else None
+
+
+def defects(told: Policy) -> int:
+    """Print the table of defects; return how many were found."""
+    print("| defect | check | names | severity | audit |\n|---|---|---|---|---|")
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for defect in DEFECTS:
+            file = Path(folder) / "model.onnx"
+            onnx.save(defect.model(), file)
+            own = policy.parse(defect.policy)
+            result = audit(file, replace(own, run=told.run))
+            finding = found(result, defect)
+            count += finding is not None
+            verdict = "passes" if result.passed else "fails"
+            named = "" if defect.place is None else f"`{defect.place}`"
+            severity = "**missed**" if finding is None else finding.severity
+            print(f"| {defect.name} | `{defect.check}` | {named} | {severity} | {verdict} |", flush=True)
+    print(f"\n{count} of {len(DEFECTS)} defects found.\n")
+    return count
+
+
+def healthy(told: Policy, *, wide: bool) -> int:
+    """Print the table of healthy models; return how many failed."""
+    files = {file.stem: file for file in sorted((ROOT / "samples").glob("*.onnx"))}
+    files |= {name: target(name) for name in MODELS}
+    if wide:
+        files |= {
+            f.stem.rpartition("-")[0]: f
+            for p in ("export-*", "matrix-*")
+            for f in sorted(cache().glob(f"{p}.onnx"))
+        }
+    print("| healthy model | audit | warnings | notes | seconds |\n|---|---|---|---|---|")
+    alarms = 0
+    for name, file in files.items():
+        started = time.monotonic()
+        result = audit(file, replace(told, run=replace(told.run, batch=LARGE.get(name, told.run.batch))))
+        seconds = time.monotonic() - started
+        alarms += not result.passed
+        kinds = Counter((f.severity, f.check) for f in result.findings)
+        cells = [
+            ", ".join(
+                f"`{check}`" + (f" x {n}" if n > 1 else "")
+                for (s, check), n in kinds.items()
+                if s == severity
+            )
+            for severity in ("warning", "note")
+        ]
+        failing = ", ".join(
+            f"{f.check} at {f.found.place}" for f in result.findings if told.fails(f.severity)
+        )
+        verdict = "passes" if result.passed else f"**fails**: {failing}"
+        print(f"| {name} | {verdict} | {cells[0]} | {cells[1]} | {seconds:.0f} |", flush=True)
+    print(f"\n{alarms} of {len(files)} healthy models fail: false alarms.")
+    return alarms
+
+
+def main() -> int:
+    """Print both tables; fail where a defect was missed or a healthy model fails."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--wide", action="store_true", help="also the files of the export and framework matrices"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    told = policy.default()
+    told = replace(told, run=replace(told.run, seeds=options.seeds, threads=options.threads))
+    missed = len(DEFECTS) - defects(told)
+    return int(bool(missed + healthy(told, wide=options.wide)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

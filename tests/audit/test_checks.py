@@ -1,0 +1,264 @@
+"""Each check: it fires on what it looks for, names the place, and is silent on a healthy network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from models import MODELS, require
+
+from audit.conftest import ROOT, TODAY, quick
+from audit.defects import DEFECTS, Defect
+from intrain_onnx.audit.checks.baseline import drop_by_chance
+from intrain_onnx.audit.evidence import Evidence, Failure
+from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts
+from intrain_onnx.audit.run import Finding, audit, judge
+from intrain_onnx.audit.table import CHECKS
+
+LAYER = "node_Conv_139"
+FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused"}
+"""Made by the runner; tests of the command and of waivers have them."""
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name.replace(" ", "_"))
+def test_a_seeded_defect_is_found_and_named(defect: Defect, tmp_path: Path):
+    file = tmp_path / "model.onnx"
+    onnx.save(defect.model(), file)
+    result = audit(file, quick(defect.policy), today=TODAY)
+    told = [f for f in result.findings if f.check == defect.check]
+    assert defect.place in [f.found.place for f in told], result.findings
+    assert all(f.found.message for f in told)
+    assert result.passed == all(f.severity != "error" for f in result.findings)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "samples").glob("*.onnx")), ids=lambda f: f.stem)
+def test_samples_pass(file: Path):
+    result = audit(file, quick(), today=TODAY)
+    assert result.passed, result.findings
+    assert [f.check for f in result.findings if f.severity != "note"] == []
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if not n.startswith("opennsfw")])
+def test_real_models_pass(name: str):
+    told = quick()
+    result = audit(
+        require(name), replace(told, run=replace(told.run, batch=2 if "ddddocr" in name else 4)), today=TODAY
+    )
+    assert result.passed, [f for f in result.findings if f.severity == "error"]
+
+
+def findings(evidence: Evidence, check: str, text: str = "") -> list[Finding]:
+    return [f for f in judge(evidence, quick(text), TODAY).findings if f.check == check]
+
+
+def edited(report: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    data = copy.deepcopy(dict(report))
+    change(data)
+    return data
+
+
+def with_report(evidence: Evidence, change: Callable[[dict[str, Any]], None]) -> Evidence:
+    """The evidence with a changed report of the checkpoint."""
+    assert evidence.checkpoint is not None
+    return replace(evidence, reports={**evidence.reports, "checkpoint": edited(evidence.checkpoint, change)})
+
+
+def with_layer(evidence: Evidence, **fields: Any) -> Evidence:
+    def change(data: dict[str, Any]) -> None:
+        next(x for x in data["layers"] if x["name"] == LAYER).update(fields)
+
+    return with_report(evidence, change)
+
+
+def with_file(evidence: Evidence, **fields: Any) -> Evidence:
+    return replace(evidence, file=replace(evidence.file, **fields))
+
+
+def with_channels(evidence: Evidence, **fields: Any) -> Evidence:
+    channels = {LAYER: ChannelFacts(**{"layer": LAYER, "after": "Relu", "channels": 32, "constant": 0, "zero": 0,
+                                       "rows": 64, **fields})}  # fmt: skip
+    return replace(evidence, ranges=RangeFacts(evidence.ranges.values, channels))  # type: ignore[union-attr]
+
+
+def with_value(evidence: Evidence, largest: float) -> Evidence:
+    value = ValueFacts("v", "node_x", "Conv", largest, False, 0.0)
+    return replace(evidence, ranges=RangeFacts({"v": value}, {}))
+
+
+def with_weight(evidence: Evidence, **fields: Any) -> Evidence:
+    name = next(n for n, w in evidence.weights.items() if w.layer == LAYER and w.role == "weight")
+    changed = replace(evidence.weights[name], **fields)
+    return replace(evidence, weights={**evidence.weights, name: changed})
+
+
+def _sick_health(data: dict[str, Any]) -> None:
+    for row in data["parameters"]:
+        row["health"] = 1e-4
+
+
+def _reached_less(data: dict[str, Any]) -> None:
+    data["gradient_reach"]["share"] = 0.01
+
+
+def _differs(data: dict[str, Any]) -> None:
+    data["parity"] = {"ok": False, "reference": "onnxruntime", "reason": "far off", "max_rel_diff": 0.5}
+
+
+def _not_compared(data: dict[str, Any]) -> None:
+    data["parity"] = {"ok": None, "reference": "onnxruntime", "reason": "no kernel", "max_rel_diff": None}
+
+
+def _gradient(size: float) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        row = next(r for r in data["parameters"] if r["layer"] == LAYER and r["role"] == "weight")
+        row["grad_std"] = size
+
+    return change
+
+
+def _dead_in_both(evidence: Evidence) -> Evidence:
+    both = {n: with_layer(replace(evidence, reports={"checkpoint": r}), status="dead").reports["checkpoint"]
+            for n, r in evidence.reports.items()}  # fmt: skip
+    return replace(evidence, reports=both)
+
+
+FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
+    "not-measured": (lambda e: replace(e, failures={"ranges": Failure("UnsupportedError", "no way", "n", "Op")}), "n", ""),
+    "external-data": (lambda e: with_file(e, external=("w.bin",)), "w.bin", "[checks.external-data]\nallow = false"),
+    "file-warnings": (lambda e: with_file(e, warnings=(("unsorted", "not in order", None),)), None, ""),
+    "opset-range": (lambda e: with_file(e, opset=6), None, ""),
+    "custom-ops": (lambda e: with_file(e, foreign=(NodeFacts("m", "Magic", "com.acme"),)), "m", ""),
+    "unsupported-ops": (lambda e: with_file(e, missing={"ai.onnx::Odd-1": 2}), "ai.onnx::Odd-1", ""),
+    "training-mode": (lambda e: with_file(e, training=(NodeFacts("d", "Dropout", "Dropout drops values"),)), "d", ""),
+    "random-nodes": (lambda e: with_file(e, random=(NodeFacts("r", "RandomNormal"),)), "r", ""),
+    "batch-norm-folded": (lambda e: e, None, ""),
+    "weights-not-finite": (lambda e: with_weight(e, not_finite=2, nan=1), "blocks.1.conv1.weight", ""),
+    "weights-zero": (lambda e: with_weight(e, zeros=4608), LAYER, ""),
+    "weights-rank": (lambda e: with_weight(e, rank_ratio=1.0), LAYER, ""),
+    "zero-channels": (lambda e: with_weight(e, zero_channels=20), LAYER, ""),
+    "collapsed": (lambda e: with_layer(with_channels(e, constant=32), status="collapsed"), LAYER, ""),
+    "low-participation": (lambda e: with_layer(e, participation_ratio=1.0001), LAYER, ""),
+    "dead-layers": (_dead_in_both, LAYER, ""),
+    "zero-gradient": (lambda e: with_layer(e, status="dead"), LAYER, ""),
+    "dead-channels": (lambda e: with_channels(e, zero=31), LAYER, ""),
+    "unreached-layers": (lambda e: with_layer(e, status="unreached"), LAYER, ""),
+    "unreached-share": (lambda e: with_report(e, _reached_less), None, ""),
+    "gradient-vanishing": (lambda e: with_report(e, _gradient(1e-20)), LAYER, ""),
+    "gradient-exploding": (lambda e: with_report(e, _gradient(1e9)), LAYER, ""),
+    "low-health": (lambda e: with_report(e, _sick_health), "node_Conv_133", ""),
+    "not-finite": (lambda e: replace(e, failures={"checkpoint": Failure("NumericalError", "NaN", "n", "Op")}), "n", ""),
+    "activation-range": (lambda e: with_value(e, 1e8), "node_x", ""),
+    "float16-range": (lambda e: with_value(e, 7e4), "node_x", 'deploy = "float16"'),
+    "float16-constants": (lambda e: with_weight(e, role="constant", max_abs=1e9), "blocks.1.conv1.weight", 'deploy = "float16"'),
+    "parity": (lambda e: with_report(e, _differs), None, ""),
+    "parity-unknown": (lambda e: with_report(e, _not_compared), None, ""),
+    "file-size": (lambda e: e, None, "[checks.file-size]\nmax_mb = 0.01"),
+    "parameter-count": (lambda e: e, None, "[checks.parameter-count]\nmax = 10"),
+    "macs": (lambda e: e, None, "[checks.macs]\nmax = 10"),
+    "baseline-settings": (lambda e: _against(e, "settings"), None, ""),
+    "architecture-changed": (lambda e: _against(e, "layers"), "node_Conv_133", ""),
+    "score-regression": (lambda e: _against(e, "score"), None, ""),
+}  # fmt: skip
+
+
+def _against(evidence: Evidence, part: str) -> Evidence:
+    """A baseline that differs in one part."""
+
+    def change(data: dict[str, Any]) -> None:
+        if part == "settings":
+            data["settings"]["samples"] = 999
+        elif part == "layers":
+            data["layers"][0] |= {"key": "other", "weight_shape": [99, 3, 3, 3]}
+        else:
+            data["score"]["intrain"] *= 2
+            for run in data["score"]["runs"]:
+                run["intrain"] *= 2
+
+    assert evidence.checkpoint is not None
+    return replace(evidence, baseline=edited(evidence.checkpoint, change))
+
+
+def test_every_check_is_tried():
+    assert set(FIRES) | FOUND_ELSEWHERE == set(CHECKS)
+
+
+@pytest.mark.parametrize("check", FIRES)
+def test_a_check_fires_and_names_the_place(check: str, healthy: Evidence):
+    change, place, text = FIRES[check]
+    changed = change(healthy)
+    if "deploy" in text:
+        changed = replace(changed, deploy="float16")
+    told = findings(changed, check, text)
+    assert place in [f.found.place for f in told]
+    assert told[0].severity == CHECKS[check].severity
+
+
+@pytest.mark.parametrize("check", [c for c in FIRES if c != "batch-norm-folded"])
+def test_a_check_is_silent_on_a_healthy_network(check: str, healthy: Evidence):
+    assert findings(replace(healthy, baseline=healthy.checkpoint), check) == []
+
+
+def test_folded_batch_norm_is_silent_where_it_was_kept():
+    kept = audit(ROOT / "samples" / "pytorch_resnet_training.onnx", quick(), today=TODAY)
+    assert "batch-norm-folded" not in [f.check for f in kept.findings]
+
+
+def test_a_check_that_is_off_says_nothing(healthy: Evidence):
+    changed = with_weight(healthy, rank_ratio=1.0)
+    assert findings(changed, "weights-rank", '[checks.weights-rank]\nseverity = "off"') == []
+
+
+def test_branches_of_an_if_that_did_not_run_are_no_finding(healthy: Evidence):
+    def change(data: dict[str, Any]) -> None:
+        next(x for x in data["layers"] if x["name"] == LAYER)["status"] = "not_run"
+        data["gradient_reach"]["stopped_by"] = [{"node": "if", "op": "If", "parameters": 1, "elements": 9}]
+
+    assert findings(with_report(healthy, change), "unreached-layers") == []
+
+
+def test_infinities_of_a_mask_are_meant(healthy: Evidence):
+    masked = with_weight(healthy, role="constant", not_finite=7, nan=0)
+    assert findings(masked, "weights-not-finite") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [([2.0, 2.1, 2.2], [1.0, 1.1, 1.2], 0.0), ([2.0, 2.1], [2.0, 2.1], 1.0)],
+)
+def test_chance_of_a_drop_that_is_equal_in_all_seeds(
+    before: list[float], after: list[float], expected: float
+):
+    assert drop_by_chance(_runs(before), _runs(after)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_chance_of_a_drop_needs_two_seeds_and_falls_with_the_evidence():
+    assert drop_by_chance(_runs([2.0]), _runs([1.0])) is None
+    noisy = drop_by_chance(_runs([2.0, 1.0, 3.0]), _runs([1.5, 1.5, 1.5]))
+    clear = drop_by_chance(_runs([2.0, 1.9, 2.1]), _runs([1.0, 1.0, 1.0]))
+    assert noisy is not None
+    assert clear is not None
+    assert clear < 0.05 < noisy
+
+
+def _runs(scores: list[float]) -> dict[str, Any]:
+    return {"runs": [{"seed": i, "intrain": s} for i, s in enumerate(scores)]}
+
+
+def test_a_drop_within_the_noise_of_the_seeds_is_no_finding(healthy: Evidence):
+    assert healthy.checkpoint is not None
+
+    def several(scores: list[float]) -> Callable[[dict[str, Any]], None]:
+        def change(data: dict[str, Any]) -> None:
+            data["score"]["runs"] = _runs(scores)["runs"]
+            data["score"]["intrain"] = sum(scores) / len(scores)
+
+        return change
+
+    now = with_report(healthy, several([1.5, 1.5, 1.5]))
+    old = edited(healthy.checkpoint, several([2.0, 1.0, 3.0]))
+    assert findings(replace(now, baseline=old), "score-regression") == []
