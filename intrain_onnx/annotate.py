@@ -194,7 +194,7 @@ def _measurements(
     logs = _known(x["log_participation_ratio"] for x in rows)
     entries = {
         "participation_ratio": _geometric(x["participation_ratio"] for x in rows),
-        "participation_ratio_share": _geometric(relative_ratio(x) for x in rows),
+        "share": _geometric(relative_ratio(x) for x in rows),
         "log_participation_ratio": _number(math.fsum(logs)) if logs else "",
         "rank_of_share": ", ".join(ranks[x["name"]] for x in rows if x["name"] in ranks),
         "health": _mean(layer_health(x, parameters) for x in rows),
