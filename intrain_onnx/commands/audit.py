@@ -67,6 +67,7 @@ With several models it is the code of the first that did not pass.
 @click.option("--explain", metavar="CHECK", help="Say what a check does, or all of them; list names them.")
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
 @click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
+@click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @shared
 def audit(
     models: tuple[Path, ...],
@@ -75,6 +76,7 @@ def audit(
     shown: str,
     outputs: tuple[str, ...],
     explain: str | None,
+    no_parity: bool,
     debug: bool,
     **settings: Any,
 ) -> None:
@@ -88,6 +90,7 @@ def audit(
     if not models:
         raise click.UsageError("name a model, or --explain CHECK")
     with failures(debug) as failed:
+        settings["parity"] = False if no_parity else None
         policy, targets = _read(policy_file, settings), _targets(outputs)
         baselines = [_baseline(baseline, model, len(models)) for model in models]
     if failed[0]:

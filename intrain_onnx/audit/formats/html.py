@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;
-color:#1a1a1a;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;
-border-bottom:1px solid #ddd;overflow-wrap:anywhere}.error,.failed{color:#a40000}.warning{color:#7a4a00}
-.note{color:#00507a}.passed{color:#00600f}.waived{color:#555}small{color:#555}
-@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#151515}th,td{border-color:#444}
-.error,.failed{color:#ff8f8f}.warning{color:#f0c060}.note{color:#80c8f0}.passed{color:#80d890}small,.waived{color:#aaa}}
+_OWN_STYLE = """
+.data td { overflow-wrap: anywhere; vertical-align: top; }
+.error, .failed { color: var(--bad); font-weight: 600; }
+.warning { color: var(--mark2); font-weight: 600; }
+.passed { color: var(--good); font-weight: 600; }
 """
 
 
 def write(results: Sequence[Result]) -> str:
-    """A page that fetches nothing and runs nothing."""
+    """A page that fetches nothing and runs nothing, in the style of the pages that show reports."""
+    style = resources.files("intrain_onnx").joinpath("webpage", "templates", "page.css")
+    css = f"{style.read_text(encoding='utf-8')}{_OWN_STYLE}"
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    rule = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     body = "".join(_section(result) for result in results)
-    rule = "default-src 'none'; style-src 'unsafe-inline'"
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{rule}">'
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{policy}'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{rule}">'
         '<meta name="viewport" content="width=device-width"><title>intrain-onnx audit</title>'
-        f"<style>{_STYLE}</style></head><body><h1>intrain-onnx audit</h1>{body}</body></html>\n"
+        f"<style>{css}</style></head><body><main><h1>intrain-onnx audit</h1>{body}</main></body></html>\n"
     )
 
 
@@ -36,7 +39,7 @@ def _section(result: Result) -> str:
     verdict = "passed" if result.passed else "failed"
     counts = ", ".join(f"{n} {name}" for name, n in result.counts().items())
     head = (
-        f'<h2>{_text(result.path)} <span class="{verdict}">{verdict}</span></h2>'
+        f'<h3>{_text(result.path)}: <span class="{verdict}">{verdict}</span></h3>'
         f"<p>{counts}; policy {_text(result.policy.source)}, {result.today.isoformat()}</p>"
     )
     if not result.findings:
@@ -45,7 +48,7 @@ def _section(result: Result) -> str:
     titles = "".join(
         f'<th scope="col">{t}</th>' for t in ("severity", "check", "where", "what, and what to do")
     )
-    return f"{head}<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'{head}<table class="data"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _row(finding: Finding) -> str:

@@ -32,11 +32,12 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
         "version": version("intrain-onnx") or "0",
         "rules": [_rule(check) for check in CHECKS.values()],
     }
+    uris = list(dict.fromkeys(_uri(r.path) for r in results))
     run = {
         "tool": {"driver": driver},
         "invocations": [_invocation(r) for r in results],
-        "artifacts": [{"location": {"uri": _uri(r.path)}, "roles": ["analysisTarget"]} for r in results],
-        "results": [_result(f, r, i) for i, r in enumerate(results) for f in r.findings],
+        "artifacts": [{"location": {"uri": uri}, "roles": ["analysisTarget"]} for uri in uris],
+        "results": [_result(f, r, uris.index(_uri(r.path))) for r in results for f in r.findings],
         "columnKind": "unicodeCodePoints",
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
@@ -85,7 +86,7 @@ def _result(finding: Finding, result: Result, artifact: int) -> dict[str, Any]:
     }
     if finding.waiver is not None:
         reason = printable(finding.waiver.reason, 1000)
-        row["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
+        row["suppressions"] = [{"kind": "external", "justification": reason}]  # without a status: accepted
     return row
 
 

@@ -1,0 +1,182 @@
+"""What the audit writes follows the schemas of its formats, also with hostile names, and is deterministic."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+import xmlschema
+
+from audit.conftest import ROOT, TODAY, quick
+from intrain_onnx.audit.evidence import Evidence, Failure
+from intrain_onnx.audit.facts import NodeFacts
+from intrain_onnx.audit.formats import FORMATS, json_document, terminal
+from intrain_onnx.audit.run import Result, audit, judge
+from intrain_onnx.audit.table import CHECKS
+
+SCHEMAS = Path(__file__).parent / "schemas"
+HOSTILE = (
+    "a\nb::error file=x::y%0A%",
+    "\x1b[2J\x07]0;title",
+    "<script>alert(1)</script>&amp;]]>",
+    "\u202egnp.exe",
+    "\ud800 lone, : comma",
+    "[bold]x[/bold] :smile:",
+    "n" * 5000,
+    "\x00\ufffe",
+)
+WAIVED = '[[waivers]]\ncheck = "custom-ops"\nreason = "<b>&\\n::error::"\nexpires = 2027-01-01\n'
+
+
+@pytest.fixture(scope="module")
+def results(healthy: Evidence, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """A model that passes, one full of hostile names, the same one waived, and one that cannot be loaded."""
+    file = replace(healthy.file, foreign=tuple(NodeFacts(n, "Op", f"com.{n}") for n in HOSTILE))
+    failure = Failure("UnsupportedError", HOSTILE[0], HOSTILE[1], HOSTILE[2])
+    hostile = replace(
+        healthy, path=HOSTILE[0] + HOSTILE[2] + HOSTILE[1], file=file, failures={"ranges": failure}
+    )
+    broken = tmp_path_factory.mktemp("broken") / "no model.onnx"
+    broken.write_bytes(b"PK\x03\x04")
+    return [
+        judge(healthy, quick(), TODAY),
+        judge(hostile, quick(), TODAY),
+        judge(hostile, quick(WAIVED), TODAY),
+        audit(broken, quick(), today=TODAY),
+    ]
+
+
+def test_json_follows_its_schema(results: list[Result]):
+    schema = json_document.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    data = json.loads(FORMATS["json"](results))
+    jsonschema.Draft202012Validator(schema).validate(data)
+    assert [a["passed"] for a in data["audits"]] == [True, False, False, False]
+    assert data["audits"][3]["exit_code"] == 3
+    assert [c["id"] for c in data["audits"][0]["checks"]] == list(CHECKS)
+
+
+def test_json_shows_which_checks_could_not_look(results: list[Result]):
+    outcomes = {c["id"]: c["outcome"] for c in results[1].data()["checks"]}
+    assert outcomes["dead-channels"] == outcomes["score-regression"] == "not_checked"
+    assert outcomes["custom-ops"] == "found"
+    assert {c["id"]: c["outcome"] for c in results[2].data()["checks"]}["custom-ops"] == "waived"
+    unloaded = {c["outcome"] for c in results[3].data()["checks"]}
+    assert unloaded == {"found", "not_checked", "passed"}
+
+
+def test_sarif_follows_the_oasis_schema(results: list[Result]):
+    schema = json.loads((SCHEMAS / "sarif-schema-2.1.0.json").read_text(encoding="utf-8"))
+    log = json.loads(FORMATS["sarif"](results))
+    jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker()).validate(log)
+    [run] = log["runs"]
+    rules = [r["id"] for r in run["tool"]["driver"]["rules"]]
+    assert all(rules[r["ruleIndex"]] == r["ruleId"] for r in run["results"])
+    assert [i["executionSuccessful"] for i in run["invocations"]] == [True, True, True, False]
+    assert [r["ruleId"] for r in run["results"]][-1] == "not-loaded"
+    waived = [r for r in run["results"] if "suppressions" in r]
+    assert {r["ruleId"] for r in waived} == {"custom-ops"}
+    for row in run["results"]:
+        assert re.fullmatch(
+            r"[\w.~/%:-]+", row["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        )
+        assert row["message"]["text"].isprintable()
+
+
+def test_sarif_names_the_layer_and_keeps_its_fingerprint(healthy: Evidence):
+    changed = replace(
+        healthy, file=replace(healthy.file, foreign=(NodeFacts("block/conv", "Magic", "com.acme"),))
+    )
+    rows = [
+        json.loads(FORMATS["sarif"]([judge(changed, quick(text), TODAY)]))["runs"][0]["results"][0]
+        for text in ("", '[checks.custom-ops]\nseverity = "warning"')
+    ]
+    assert rows[0]["locations"][0]["logicalLocations"][0]["fullyQualifiedName"] == "block/conv"
+    assert [r["level"] for r in rows] == ["error", "warning"]
+    assert rows[0]["partialFingerprints"] == rows[1]["partialFingerprints"]
+
+
+def test_junit_follows_the_schema_of_jenkins(results: list[Result], tmp_path: Path):
+    file = tmp_path / "audit.xml"
+    file.write_text(FORMATS["junit"](results), encoding="utf-8")
+    schema = xmlschema.XMLSchema(SCHEMAS / "junit-10.xsd")
+    schema.validate(file)
+    suites = schema.to_dict(file)["testsuite"]
+    assert [(s["@failures"], s["@errors"]) for s in suites] == [
+        ("0", "0"),
+        ("2", "0"),
+        ("1", "0"),
+        ("0", "1"),
+    ]
+    assert all(int(s["@tests"]) == len(s["testcase"]) for s in suites)
+    case = next(c for c in suites[2]["testcase"] if c["@name"] == "custom-ops")
+    assert "waived" in case["skipped"][0]["@message"]
+
+
+def test_github_commands_stay_on_their_lines(results: list[Result]):
+    text = FORMATS["github"](results)
+    lines = text.splitlines()
+    expected = sum(1 for r in results for f in r.findings if f.waiver is None) + len(results)
+    assert len(lines) == expected
+    command = re.compile(r"::(error|warning|notice) file=[^:,]*,title=[^:,]*::[^\n]*")
+    assert all(command.fullmatch(line) or line.startswith("intrain-onnx audit: ") for line in lines)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+    assert not any("%0A%" in line for line in lines)  # the name's own per cent signs are escaped
+
+
+def test_what_does_not_fail_is_no_error_annotation(healthy: Evidence):
+    changed = replace(healthy, file=replace(healthy.file, opset=6))
+    assert "::error " in FORMATS["github"]([judge(changed, quick(), TODAY)])
+    assert "::error " not in FORMATS["github"]([judge(changed, quick('fail_on = "never"'), TODAY)])
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [v or "" for k, v in attrs if k in ("src", "href")]
+
+
+def test_html_escapes_and_fetches_nothing(results: list[Result]):
+    page = FORMATS["html"](results)
+    tags = _Tags()
+    tags.feed(page)
+    assert not {"script", "b", "img", "link", "iframe"} & set(tags.tags)
+    assert tags.links == []
+    assert "default-src 'none'" in page
+    assert tags.tags.count("h3") == len(results)
+
+
+def test_terminal_shows_names_without_control_characters(results: list[Result]):
+    stream = io.StringIO()
+    terminal.draw(results, stream)
+    text = stream.getvalue()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e\ud800]", text)
+    assert "[bold]x[/bold] :smile:" in text
+    assert max(len(line) for line in text.splitlines()) < 1000
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_evidence_gives_the_same_text(name: str, results: list[Result]):
+    write = FORMATS[name]
+    assert write(results) == write(results)
+    assert str(ROOT) not in write(results[:1]) or str(ROOT) in results[0].path
+
+
+def test_two_audits_give_the_same_document_but_for_seconds():
+    def document() -> str:
+        result = audit(ROOT / "samples" / "jax_cnn.onnx", quick(), today=datetime.date(2026, 1, 1))
+        return json.dumps(result.data() | {"seconds": 0})
+
+    assert document() == document()
