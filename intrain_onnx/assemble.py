@@ -211,6 +211,7 @@ def _layer(s: LayerScore) -> dict[str, Any]:
         "op": layer.op,
         "kind": layer.kind,
         "depth": layer.depth,
+        "inputs": list(layer.inputs),
         "key": layer.key,
         "weights": [w.name for w in layer.weights],
         "weight_shape": list(layer.weights[0].shape),

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from intrain_onnx import structure_key
 from intrain_onnx.bodies import bodies, entering
+from intrain_onnx.feeders import Feeders
 from intrain_onnx.roles import trainable_inputs
 from intrain_onnx.values import (
     CONVOLUTIONS,
@@ -70,6 +71,7 @@ class Layer:
         channels: their number, where the weights tell it.
         macs: multiply-accumulate operations for one sample, None where a shape is unknown.
         key: structural position in the graph, the same under renaming and reordering of nodes.
+        inputs: names of the layers that feed it, over nodes that are none (see ``feeders``).
     """
 
     name: str
@@ -85,6 +87,7 @@ class Layer:
     channels: int
     macs: int | None
     key: str
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,7 @@ class _Pass:
         self.names: set[str] = set()
         self.owner: dict[ir.Value, Layer | None] = {}
         self.depth: dict[ir.Value, int] = {}
+        self.feeders = Feeders()
         self.slots: dict[str, Slot] = {}
         self.sizes: dict[str, list[int]] = {}
         self.macs = self.unknown_macs = 0
@@ -233,15 +237,19 @@ class _Pass:
             for formal, outer in entering(node, body):
                 self.depth[formal] = self._depth(outer)
                 self.owner[formal] = self.owner.get(outer) if outer is not None else None
+                self.feeders.write([formal], self.feeders.read([outer]))
             for inner in filter(self.is_live, body):
                 self.visit(inner)
             reads.extend(body.outputs)
         before = max((v for v in reads if v is not None), key=self._depth, default=None)
         depth, owner = (self._depth(before), self.owner.get(before)) if before is not None else (0, None)
+        reaching = self.feeders.read(v for v in reads if v in self.data)
         layer = self.recognise(node, depth + 1)
         if layer is not None:
-            self.layers[node] = owner = layer
+            self.layers[node] = owner = replace(layer, inputs=self.feeders.names(reaching))
+            reaching = self.feeders.add(layer.name, reaching)
             depth += 1
+        self.feeders.write(node.outputs, reaching)
         for value in node.outputs:
             self.depth[value], self.owner[value] = depth, owner
         for index, role in trainable_inputs(node):
