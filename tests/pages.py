@@ -65,6 +65,7 @@ def synthetic(base: Report, layers: int = 500) -> Report:
         name = f"/backbone/stages.{i % 4}/blocks.{i}/attention/projection/MatMul_{i}"
         data["layers"].append(
             layer
+            | {"inputs": [data["layers"][j]["name"] for j in (i - 2, i - 7) if j >= 0]}
             | {"name": name, "depth": depth, "weights": [f"{name}.weight"], "channels": 64, "rows": 1000}
             | {"participation_ratio": ratio, "log_participation_ratio": math.log(ratio)}
         )
@@ -116,7 +117,7 @@ def hostile(base: Report) -> Report:
     for parameter in data["parameters"]:
         renamed[parameter["name"]] = parameter["name"] = name()
     for layer in data["layers"]:
-        layer["name"], layer["op"] = name(), name()
+        layer["name"], layer["op"], layer["inputs"] = name(), name(), [name()]
         layer["weights"] = [name()]
     data["model"]["path"], data["model"]["producer"] = name(), name()
     data["model"]["opset_imports"][name()] = 1

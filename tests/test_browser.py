@@ -204,9 +204,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(opened: webdriver.Chrom
 
 def test_layers_are_coloured_by_ratio_or_by_health(opened: webdriver.Chrome):
     def colours() -> list[str]:
-        script = (
-            "return [...document.querySelectorAll('a.tile')].map(x => getComputedStyle(x).backgroundColor)"
-        )
+        script = "return [...document.querySelectorAll('a.tile rect')].map(x => getComputedStyle(x).fill)"
         return opened.execute_script(script)
 
     before = colours()
@@ -221,6 +219,8 @@ const channel = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 
 const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
 const parse = s => s.match(/[\\d.]+/g).map(Number);
 const ground = e => {
+  const tile = e.closest("a.tile");
+  if (tile) return parse(getComputedStyle(tile.querySelector("rect")).fill);
   for (; e; e = e.parentElement) {
     const c = parse(getComputedStyle(e).backgroundColor);
     if (c.length < 4 || c[3] === 1) return c;

@@ -18,7 +18,7 @@ from pages import HOSTILE
 
 from intrain_onnx.cli import main
 from intrain_onnx.report import Report
-from intrain_onnx.webpage import analysis, charts, page, tables
+from intrain_onnx.webpage import analysis, charts, network, page, tables
 
 NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 
@@ -153,6 +153,38 @@ def test_bottlenecks_are_the_largest_falls_from_depth_to_depth():
 def test_before_parallel_layers_stands_their_geometric_mean():
     [fall] = analysis.bottlenecks([layer(1, 16.0, name="a"), layer(1, 4.0, name="b"), layer(2, 2.0)])
     assert fall.before == pytest.approx(8.0)
+
+
+def test_where_the_report_names_them_the_layers_that_feed_one_are_compared():
+    rows = [layer(1, 40.0, name="a"), layer(1, 10.0, name="b"), layer(2, 8.0, name="c")]
+    [fall] = analysis.bottlenecks([r | {"inputs": ["b"] if r["name"] == "c" else []} for r in rows])
+    assert fall.layer["name"] == "c"
+    assert fall.factor == pytest.approx(1.25)
+
+
+def node(name: str, depth: int, *inputs: str) -> dict:
+    return {"id": f"i{name}", "name": name, "depth": depth, "inputs": inputs}
+
+
+def test_a_graph_is_drawn_from_left_to_right():
+    layers = [node("a", 1), node("b", 2, "a"), node("c", 2, "a"), node("d", 3, "b", "c", "a", "gone")]
+    [line] = network.lines(layers)
+    places = {x["name"]: (a, b) for x, a, b in line.nodes}
+    assert places["a"][0] < places["b"][0] == places["c"][0] < places["d"][0]
+    assert places["b"][1] != places["c"][1]
+    assert [(e.begin, e.end) for e in line.edges] == [
+        ("ia", "ib"), ("ia", "ic"), ("ib", "id"), ("ic", "id"), ("ia", "id")
+    ]  # fmt: skip
+    assert all(0 < x < line.width and 0 < y < line.height for x, y in places.values())
+
+
+def test_a_deep_graph_goes_on_in_the_next_line():
+    depth = network.PER_LINE + 2
+    first, second = network.lines([node(str(d), d, str(d - 1)) for d in range(1, depth + 1)])
+    assert len(first.nodes) == network.PER_LINE
+    assert len(second.nodes) == 2
+    last = f"i{network.PER_LINE}", f"i{network.PER_LINE + 1}"
+    assert [(e.begin, e.end) for e in (first.edges[-1], second.edges[0])] == [last, last]
 
 
 @pytest.mark.parametrize(

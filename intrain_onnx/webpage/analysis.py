@@ -23,12 +23,12 @@ _FEWEST_DEPTHS = 3
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A layer whose participation ratio is below that of the depth before it.
+    """A layer whose participation ratio is below that of the layers that feed it.
 
     Attributes:
         layer: its row in the report.
-        before, after: participation ratios; ``before`` is the geometric mean over the depth before.
-        largest_before: the mean of the largest ratios that rows and channels allow there.
+        before, after: participation ratios; ``before`` is the geometric mean of those that feed it.
+        largest_before: the mean of the largest ratios that rows and channels allow those.
     """
 
     layer: Row
@@ -48,13 +48,24 @@ class Fall:
 
 
 def bottlenecks(layers: Iterable[Row], most: int = 5) -> list[Fall]:
-    """Layers where the participation ratio drops most from one depth to the next, worst first."""
-    by_depth = _by_depth(x for x in layers if x["participation_ratio"] is not None)
+    """Layers where the participation ratio drops most from the layers that feed them, worst first.
+
+    In a report that does not say which feed a layer, those of the depth before stand in for them.
+    """
+    measured = [x for x in layers if x["participation_ratio"] is not None]
+    by_name = {x["name"]: x for x in measured}
+    by_depth = _by_depth(measured)
+    previous = dict(pairwise(sorted(by_depth)[::-1]))
     falls = []
-    for (_, shallow), (_, deep) in pairwise(sorted(by_depth.items())):
-        before = statistics.geometric_mean(x["participation_ratio"] for x in shallow)
-        largest = statistics.fmean(map(largest_ratio, shallow))
-        falls += [Fall(x, before, x["participation_ratio"], largest) for x in deep]
+    for x in measured:
+        if "inputs" in x:
+            feeding = [by_name[name] for name in x["inputs"] if name in by_name]
+        else:
+            feeding = by_depth.get(previous.get(x["depth"], -1), [])
+        if feeding:
+            before = statistics.geometric_mean(f["participation_ratio"] for f in feeding)
+            largest = statistics.fmean(map(largest_ratio, feeding))
+            falls.append(Fall(x, before, x["participation_ratio"], largest))
     falls = [f for f in falls if f.factor >= _LEAST_FALL]
     return sorted(falls, key=lambda f: (-f.factor, f.layer["depth"], f.layer["name"]))[:most]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intrain_onnx.errors import printable
@@ -16,7 +16,7 @@ from intrain_onnx.readings import (
     layer_health,
     relative_ratio,
 )
-from intrain_onnx.webpage import analysis, tables
+from intrain_onnx.webpage import analysis, network, tables
 from intrain_onnx.webpage.charts import Chart, Sample, curves, intervals, scatter
 from intrain_onnx.webpage.numbers import decimal, percent, power, quantity, shape, span
 
@@ -108,7 +108,7 @@ def _report(identity: str, label: str, data: Row) -> dict[str, Any]:
         "falls": [_fall(f, identities) for f in falls],
         "missing": _missing(data["layers"]),
         "charts": _charts(data, parameters),
-        "depths": _depths(layers),
+        "lines": network.lines(layers),
         "layers": layers,
         "statuses": sorted({x["status"] for x in data["layers"]}),
         "extras": [
@@ -163,6 +163,7 @@ def _layer(identity: str, x: Row, parameters: Mapping[str, Row]) -> dict[str, An
         "name": x["name"],
         "kind": x["kind"],
         "depth": x["depth"],
+        "inputs": x.get("inputs", []),
         "status": x["status"],
         "meaning": NOT_MEASURED.get(x["status"], ""),
         "counted": x["counted"],
@@ -190,13 +191,6 @@ def _tile_label(x: Row, share: float | None, health: float | None) -> str:
         f"health {decimal(health, 2)}" if health is not None else "",
     ]
     return ", ".join(filter(None, words))
-
-
-def _depths(layers: Iterable[dict[str, Any]]) -> list[tuple[int, list[dict[str, Any]]]]:
-    found: dict[int, list[dict[str, Any]]] = {}
-    for layer in layers:
-        found.setdefault(layer["depth"], []).append(layer)
-    return sorted(found.items())
 
 
 def _fall(fall: analysis.Fall, identities: Mapping[str, str]) -> dict[str, Any]:

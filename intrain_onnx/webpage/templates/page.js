@@ -92,16 +92,25 @@
   };
   const tooltips = () => {
     const tip = document.getElementById("tip");
+    const target = (tile) => tile.getAttribute("href").slice(1);
+    const edges = (list, id, on) => {
+      for (const path of all(on ? `path[data-a="${id}"], path[data-b="${id}"]` : "path.on", list)) path.classList.toggle("on", on);
+    };
     const show = (event) => {
+      const list = event.currentTarget;
       const tile = event.target.closest?.("a.tile");
-      const row = tile && document.getElementById(tile.hash.slice(1));
+      const row = tile && document.getElementById(target(tile));
       if (!row) return;
+      edges(list, target(tile), true);
       describe(tip, row);
       tip.hidden = false;
       place(tip, tile);
     };
-    const hide = () => { tip.hidden = true; };
-    for (const list of all(".depths")) {
+    const hide = () => {
+      tip.hidden = true;
+      for (const list of all(".network")) edges(list, "", false);
+    };
+    for (const list of all(".network")) {
       list.addEventListener("mouseover", show);
       list.addEventListener("focusin", show);
       list.addEventListener("mouseout", hide);
@@ -112,17 +121,17 @@
 
   // One stop for the Tab key; arrows go from layer to layer.
   const arrows = () => {
-    for (const list of all(".depths")) {
+    for (const list of all(".network")) {
       const tiles = all("a.tile", list);
-      tiles.forEach((tile, i) => { tile.tabIndex = i ? -1 : 0; });
+      tiles.forEach((tile, i) => tile.setAttribute("tabindex", i ? -1 : 0));
       list.addEventListener("keydown", (event) => {
         const now = tiles.indexOf(document.activeElement);
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
         const next = { Home: 0, End: tiles.length - 1 }[event.key] ?? (step === undefined ? -1 : now + step);
         if (now < 0 || !tiles[next]) return;
         event.preventDefault();
-        tiles[now].tabIndex = -1;
-        tiles[next].tabIndex = 0;
+        tiles[now].setAttribute("tabindex", -1);
+        tiles[next].setAttribute("tabindex", 0);
         tiles[next].focus();
       });
     }

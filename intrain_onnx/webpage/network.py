@@ -1,0 +1,119 @@
+"""Where layers and the edges between them are drawn: from left to right by depth, in lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLUMN, ROW = 46, 36
+HALF_WIDTH, HALF_HEIGHT = 15, 13
+ARCS, LABELS = 46, 22
+PER_LINE = 23
+"""Depths in one line: as many as fit on the page."""
+
+Layer = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A path, and the identities of the layers that it leads from and to."""
+
+    path: str
+    begin: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """Some depths of a network, one beside the other.
+
+    Attributes:
+        nodes: layers and the centres of their tiles.
+        depths: positions and numbers.
+    """
+
+    width: int
+    height: int
+    nodes: Sequence[tuple[Layer, float, float]]
+    edges: Sequence[Edge]
+    depths: Sequence[tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a layer is: its line, its column there, and the centre of its tile."""
+
+    identity: str
+    line: int
+    column: int
+    x: float
+    y: float
+
+
+def lines(layers: Iterable[Layer]) -> list[Line]:
+    """Draw layers, of which each has an ``id``, a ``name``, a ``depth`` and the names of its ``inputs``."""
+    by_depth: defaultdict[int, list[Layer]] = defaultdict(list)
+    for layer in layers:
+        by_depth[layer["depth"]].append(layer)
+    depths = sorted(by_depth)
+    parts = [depths[i : i + PER_LINE] for i in range(0, len(depths), PER_LINE)]
+    places: dict[str, _Place] = {}
+    for number, part in enumerate(parts):
+        rows = max(len(by_depth[depth]) for depth in part)
+        for column, depth in enumerate(part):
+            _place(by_depth[depth], number, column, ARCS + rows * ROW / 2, places)
+    edges = _edges([layer for depth in depths for layer in by_depth[depth]], places)
+    return [
+        Line(
+            width=COLUMN * len(part),
+            height=ARCS + ROW * max(len(by_depth[depth]) for depth in part) + LABELS,
+            nodes=[(x, places[x["name"]].x, places[x["name"]].y) for depth in part for x in by_depth[depth]],
+            edges=edges[number],
+            depths=[(COLUMN * (column + 0.5), depth) for column, depth in enumerate(part)],
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _place(layers: Sequence[Layer], line: int, column: int, middle: float, places: dict[str, _Place]) -> None:
+    """Layers of one depth from top to bottom around the middle, each near those that feed it."""
+
+    def wish(layer: Layer) -> float:
+        known = [places[name].y for name in layer["inputs"] if name in places]
+        return sum(known) / len(known) if known else middle
+
+    for index, layer in enumerate(sorted(layers, key=wish)):
+        y = middle + (index - (len(layers) - 1) / 2) * ROW
+        places[layer["name"]] = _Place(layer["id"], line, column, COLUMN * (column + 0.5), y)
+
+
+def _edges(layers: Iterable[Layer], places: Mapping[str, _Place]) -> defaultdict[int, list[Edge]]:
+    """Edges by line; of one between two lines, its beginning and its end."""
+    tops: dict[tuple[int, int], float] = {}
+    for place in places.values():
+        key = place.line, place.column
+        tops[key] = min(place.y, tops.get(key, place.y))
+    found: defaultdict[int, list[Edge]] = defaultdict(list)
+    for layer in layers:
+        end = places[layer["name"]]
+        for begin in (places[name] for name in layer["inputs"] if name in places):
+            if begin.line == end.line:
+                found[end.line].append(Edge(_path(begin, end, tops), begin.identity, end.identity))
+                continue
+            for place, step in ((begin, 1), (end, -1)):
+                stub = f"M{place.x + step * HALF_WIDTH:g} {place.y:g}h{8 * step}"
+                found[place.line].append(Edge(stub, begin.identity, end.identity))
+    return found
+
+
+def _path(begin: _Place, end: _Place, tops: Mapping[tuple[int, int], float]) -> str:
+    """A curve; over the tiles between the two where they are more than a column apart."""
+    x1, x2 = begin.x + HALF_WIDTH, end.x - HALF_WIDTH
+    between = [tops[end.line, column] for column in range(begin.column + 1, end.column)]
+    if not between:
+        middle = (x1 + x2) / 2
+        return f"M{x1:g} {begin.y:g}C{middle:g} {begin.y:g} {middle:g} {end.y:g} {x2:g} {end.y:g}"
+    top = min(*between, begin.y, end.y) - 30 - 3 * min(len(between), 5)
+    return f"M{x1:g} {begin.y:g}C{x1 + 14:g} {top:g} {x2 - 14:g} {top:g} {x2:g} {end.y:g}"
