@@ -7,9 +7,9 @@ samples of J^T (diag p - p p^T) J, J the derivatives of the logits by one weight
 layers, p the softmax with a share of 0.05 spread evenly, as in the authors' code.
 
 Their code takes the first element of every parameter tensor; here it is that of each layer's weight, since
-biases and BatchNorm come and go with the exporter. BatchNorm's statistics are taken for constants, so that
-samples stay apart. With more than 32 classes, 32 random sign vectors stand for them: the mean is the same.
-Their aggregate is `aggregate.aggregate("vkdnw", ...)`.
+biases and BatchNorm come and go with the exporter. The statistics of a BatchNorm in training mode are taken
+for constants, so that samples stay apart. With more than 32 classes, 32 random sign vectors stand for them:
+the mean is the same. Their aggregate is `aggregate.aggregate("vkdnw", ...)`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from intrain_onnx.interpreter import Samples
 from intrain_onnx.proxies.blocks import live_nodes
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.proxies.variant import Variant
+from intrain_onnx.proxies.variant import Norms, Variant
 from intrain_onnx.rng import generator_for
 
 _LAYERS = 128
@@ -57,7 +57,8 @@ def information(network: Network) -> Tensor:
     chosen = [x.weights[0].name for x in network.layers.layers[:_LAYERS]]
     weights = network.weights
     names = [n for n in dict.fromkeys(chosen) if n in weights]
-    one_call = _OneWeight(network.module, {weights[n].data_ptr(): n for n in names})
+    norms: Norms = "frozen" if network.config.batch_norm == "training" else "as_is"
+    one_call = _OneWeight(network.module, {weights[n].data_ptr(): n for n in names}, norms)
     outputs = one_call.outputs(*network.feed())[0]
     logits = torch.cat([p.flatten(1) for p in outputs]) if outputs[0].dim() > 1 else outputs[0]
     if logits.dim() != 2 or len(logits) != network.samples or logits.shape[1] < 2:
@@ -98,8 +99,8 @@ class _OneWeight(Variant):
     ``made`` has such a value, its derivative, and for which weight, which part of how many it is.
     """
 
-    def __init__(self, module: fx.GraphModule, chosen: dict[int, str]) -> None:
-        super().__init__(module, norms="frozen")
+    def __init__(self, module: fx.GraphModule, chosen: dict[int, str], norms: Norms) -> None:
+        super().__init__(module, norms=norms)
         self.chosen = chosen
         self.tangents: dict[fx.Node, dict[str, Tensor]] = {}
         self.made: list[tuple[Tensor, Tensor, tuple[str, int, int]]] = []

@@ -68,16 +68,18 @@ def _features(network: Network, change: Callable[[Tensor], Tensor], scales: list
     has_norms = any(n.meta.get("onnx_op") == "BatchNormalization" for n in network.module.graph.nodes)
     if network.config.batch_norm == "fold" or not has_norms:
         for x in network.layers.layers:
-            if x.kind in ("convolution", "linear") and x.node_output != name:
+            if x.kind in ("convolution", "linear"):
                 observers[x.node_output] = normalise(x.channel_axes[0])
-    observers[name] = _keeper(kept)
+    observers[name] = _keeper(kept, observers.get(name))
     network.run(fed, observers, norms="batch", batch_norm=lambda parts: _note_scale(parts, scales))
     return kept
 
 
-def _keeper(kept: list[Tensor]) -> Observer:
-    def keep(parts: list[Tensor]) -> None:
-        kept.extend(parts)
+def _keeper(kept: list[Tensor], before: Observer | None) -> Observer:
+    def keep(parts: list[Tensor]) -> list[Tensor] | None:
+        changed = before(parts) if before is not None else None
+        kept.extend(parts if changed is None else changed)
+        return changed
 
     return keep
 
