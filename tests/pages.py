@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import onnx
 import pytest
@@ -31,14 +31,19 @@ def dead() -> onnx.ModelProto:
     return model(text, weights | {"zero": weight(1, scale=0.0)})
 
 
+def missing(error: LookupError) -> NoReturn:
+    """Something that a command brings is not there: fail in CI and skip elsewhere, with the reason."""
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))
+
+
 def require(name: str) -> Path:
-    """A network of the export matrix; where it is missing, fail in CI and skip elsewhere, with the reason."""
+    """A network of the export matrix."""
     try:
         return exports.path(name)
     except MissingModel as error:
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        missing(error)
 
 
 NETWORKS = {

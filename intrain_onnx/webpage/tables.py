@@ -93,8 +93,8 @@ def generic(value: Any) -> tuple[list[str], list[list[str]]]:
 
     >>> generic({"full": 1.5, "plain": 2.0})
     (['name', 'value'], [['full', '1.5'], ['plain', '2']])
-    >>> generic([{"name": "naswot", "value": 3.0}])
-    (['name', 'value'], [['naswot', '3']])
+    >>> generic({"naswot": {"values": {"naswot": 3.0}, "error": None}})
+    (['name', 'values'], [['naswot', '3']])
     """
     if isinstance(value, Mapping):
         records = [{"name": k, **(v if isinstance(v, Mapping) else {"value": v})} for k, v in value.items()]
@@ -102,6 +102,12 @@ def generic(value: Any) -> tuple[list[str], list[list[str]]]:
         records = [dict(v) if isinstance(v, Mapping) else {"value": v} for v in value]
     else:
         records = [{"value": value}]
-    header = list(dict.fromkeys(k for record in records for k in record))
-    rows = [[short(record[k]) if k in record else "" for k in header] for record in records]
+    records = [{k: _alone(v, record.get("name")) for k, v in record.items()} for record in records]
+    header = list(dict.fromkeys(k for record in records for k, v in record.items() if v is not None))
+    rows = [["" if record.get(k) is None else short(record[k]) for k in header] for record in records]
     return [k.replace("_", " ") for k in header], rows
+
+
+def _alone(value: Any, name: Any) -> Any:
+    """A value that stands alone under its record's own name."""
+    return value[name] if isinstance(value, Mapping) and list(value) == [name] else value

@@ -25,6 +25,7 @@ Row = Mapping[str, Any]
 BINS = 10
 HEALTH_TOP = 0.5
 """Health of the last colour and above: the gradients of real tensors stay below it."""
+_LOST = frozenset({"dead", "collapsed", "unreached", "not_run"})
 _TEXT = 400
 _IN_CHART = 60
 _PARTS = (
@@ -166,6 +167,7 @@ def _layer(identity: str, x: Row, parameters: Mapping[str, Row]) -> dict[str, An
         "inputs": x.get("inputs", []),
         "status": x["status"],
         "meaning": NOT_MEASURED.get(x["status"], ""),
+        "lost": x["status"] in _LOST,
         "counted": x["counted"],
         "ratio_bin": _bin(share),
         "health_bin": _bin(None if health is None else health / HEALTH_TOP),
