@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from intrain_onnx.commands.audit import audit
+from intrain_onnx.commands.bench import bench
 from intrain_onnx.commands.compare import compare
 from intrain_onnx.commands.inspect import inspect
 from intrain_onnx.commands.ops import ops
@@ -18,5 +19,5 @@ def main() -> None:
     """Score how trainable a neural network is from its ONNX file alone, without training it."""
 
 
-for _command in (score, inspect, compare, ops, report, audit):
+for _command in (score, inspect, compare, ops, report, audit, bench):
     main.add_command(_command)

@@ -32,12 +32,14 @@ class TensorValue:
 
     Attributes:
         health: of its gradient, in [0, 1].
+        max_abs: largest magnitude of its gradient.
         size: elements.
         weight: it is a weight of a live layer.
         live: its gradient is not a true zero.
     """
 
     health: float
+    max_abs: float
     size: int
     weight: bool
     live: bool
@@ -124,7 +126,7 @@ def tensor_values(
     """Tensors that a gradient reached; ``healths`` has 0 for a true zero."""
     of_layers = set(weights)
     return tuple(
-        TensorValue(healths[name], gradient.size, name in of_layers, healths[name] > 0.0)
+        TensorValue(healths[name], gradient.max_abs, gradient.size, name in of_layers, healths[name] > 0.0)
         for name, gradient in gradients.items()
     )
 
@@ -140,7 +142,11 @@ def from_rows(data: Mapping[str, Any]) -> Evidence:
     }
     tensors = [
         TensorValue(
-            row["health"], math.prod(row["shape"]), row["name"] in weights, row["status"] == "measured"
+            health=row["health"],
+            max_abs=row["grad_max_abs"],
+            size=math.prod(row["shape"]),
+            weight=row["name"] in weights,
+            live=row["health"] > 0.0,
         )
         for row in data["parameters"]
         if row["health"] is not None

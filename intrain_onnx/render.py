@@ -9,16 +9,24 @@ from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from intrain_onnx import support
+from intrain_onnx.bench.summary import with_interval
 from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
-from intrain_onnx.report import Report
 from intrain_onnx.readings import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
+from intrain_onnx.report import Report
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3
@@ -54,6 +62,16 @@ def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
             )
 
         yield begin
+
+
+@contextmanager
+def counter(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is told how many of how many are done; it vanishes when the work is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = _console(stream)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
@@ -347,3 +365,23 @@ def _difference(a: LayerRow | None, b: LayerRow | None) -> str:
     if a.kind != b.kind or a.shape != b.shape:
         return "kind or weight shape"
     return "depth" if a.depth != b.depth else "stride, groups, or the layers before and after"
+
+
+def benchmark(found: Mapping[str, Any], stream: TextIO) -> None:
+    """Kendall's tau of every measure with each data set's accuracies, the best measure first."""
+    console = _console(stream)
+    titles = list(found["measures"][0]["results"])
+    title = f"Kendall tau (95 % interval), {found['architectures']} architectures"
+    table = Table(box=box.SIMPLE, title=title)
+    table.add_column("measure")
+    for name in titles:
+        table.add_column(name, justify="right")
+    taus = {id(row): [row["results"][name]["tau"] for name in titles] for row in found["measures"]}
+    for row in sorted(found["measures"], key=lambda row: -(taus[id(row)][0]["value"] or -1.0)):
+        table.add_row(f"{row['group']}: {row['name']}", *map(with_interval, taus[id(row)]))
+    console.print(table)
+    for failure in found["failures"][:_STOPS_SHOWN]:
+        where = f"{printable(failure['architecture'])} ({failure['protocol']})"
+        console.print(f"failed: {where}: {failure['error']}")
+    if len(found["failures"]) > _STOPS_SHOWN:
+        console.print(f"… {len(found['failures']) - _STOPS_SHOWN} more failed; see summary.json")

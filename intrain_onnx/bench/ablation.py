@@ -1,0 +1,121 @@
+"""Forms of the InTrain score, each computed from stored values of layers and tensors. No torch.
+
+A form is a choice on six axes: what is combined, how, where activations are measured, which layers and which
+tensors count, and how depth is divided out. The paper's ablation and this project's variants are points of
+the same grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from intrain_onnx.evidence import Evidence, TensorValue
+
+Combination = Literal["product", "sum", "capacity only", "resilience only", "log product"]
+Where = Literal["layers", "read", "joins", "cuts", "standardised cuts"]
+Depth = Literal["log(L + 1)", "L", "none", "mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of the score; the defaults are the paper's.
+
+    Attributes:
+        combine: how geometric capacity and optimisation resilience are combined; ``log product`` takes
+            log(1 + resilience).
+        where: the activations whose log participation ratios are summed: outputs of layers, what layers read
+            (activations), joins of branches, cuts of the graph.
+        live: leave out what gets no gradient.
+        weights: sum the health of weights of layers alone, not of all parameters.
+        corrected: divide out of the health what the size of a tensor does to it.
+        depth: what the score is divided by; ``mean`` divides the capacity by its number of terms.
+        eps: added to the largest gradient in the health.
+        size: multiply by log(1 + live weights).
+    """
+
+    combine: Combination = "product"
+    where: Where = "layers"
+    live: bool = False
+    weights: bool = False
+    corrected: bool = False
+    depth: Depth = "log(L + 1)"
+    eps: float = 0.0
+    size: bool = False
+
+    def __call__(self, evidence: Evidence) -> float:
+        """The score of one network."""
+        ratios = _ratios(self, evidence)
+        capacity = math.fsum(ratios)
+        if self.depth == "mean" and ratios:
+            capacity /= len(ratios)
+        resilience = math.fsum(_health(self, t) for t in _tensors(self, evidence))
+        value = _COMBINE[self.combine](capacity, resilience)
+        if self.size:
+            value *= math.log1p(sum(t.size for t in evidence.live_weights))
+        layers = len(evidence.live_layers) if self.live else len(evidence.layers)
+        return value / max(_divisor(self.depth, layers), 1e-12)
+
+
+_COMBINE: dict[str, Callable[[float, float], float]] = {
+    "product": lambda capacity, resilience: capacity * (1.0 + resilience),
+    "sum": lambda capacity, resilience: capacity + resilience,
+    "capacity only": lambda capacity, _: capacity,
+    "resilience only": lambda _, resilience: resilience,
+    "log product": lambda capacity, resilience: capacity * math.log1p(resilience),
+}
+
+
+def _ratios(form: Form, evidence: Evidence) -> list[float]:
+    if form.where == "layers":
+        return evidence.live_layers if form.live else [layer.log_ratio for layer in evidence.layers]
+    if form.where == "standardised cuts":
+        return evidence.cuts
+    flag = {"read": "read", "joins": "join", "cuts": "cut"}[form.where]
+    return [p.plain or 0.0 for p in evidence.points if getattr(p, flag)]
+
+
+def _tensors(form: Form, evidence: Evidence) -> tuple[TensorValue, ...] | list[TensorValue]:
+    return evidence.live_weights if form.weights else evidence.tensors
+
+
+def _health(form: Form, tensor: TensorValue) -> float:
+    health = tensor.corrected_health if form.corrected else tensor.health
+    return health * tensor.max_abs / (tensor.max_abs + form.eps) if tensor.max_abs else 0.0
+
+
+def _divisor(depth: Depth, layers: int) -> float:
+    return {"log(L + 1)": math.log(layers + 1), "L": float(layers), "none": 1.0, "mean": 1.0}[depth]
+
+
+PAPER = Form()
+LIVE = replace(PAPER, live=True, weights=True)
+
+
+def forms() -> Iterator[tuple[str, str, Form]]:
+    """All forms that are compared: the axis, the choice on it, and the form."""
+    for combine in ("product", "sum", "capacity only", "resilience only"):
+        depth: Depth = "log(L + 1)" if combine == "product" else "none"
+        yield "combination", f"{combine}, all layers", replace(PAPER, combine=combine, depth=depth)
+        yield "combination", f"{combine}, live layers", replace(LIVE, combine=combine, depth=depth)
+    for choice in ("log(L + 1)", "L", "none", "mean"):
+        yield "depth", choice, replace(LIVE, depth=choice)
+    for where in ("layers", "read", "joins", "cuts", "standardised cuts"):
+        yield "activations", f"{where}, mean", replace(LIVE, where=where, depth="mean")
+    yield "dead layers", "kept", replace(LIVE, live=False)
+    yield "dead layers", "left out", LIVE
+    yield "health over", "all parameters", replace(LIVE, weights=False)
+    yield "health over", "weights", LIVE
+    yield "health", "corrected for size", replace(LIVE, corrected=True)
+    for eps in (1e-10, 1e-6, 1e-3, 1e-1):
+        yield "eps", f"{eps:g}", replace(LIVE, eps=eps)
+    taken = replace(LIVE, depth="mean", corrected=True)
+    yield "steps to the variants", "mean log PR, corrected health", taken
+    logs = replace(taken, combine="log product")
+    yield "steps to the variants", "and log of the health: width_depth", logs
+    yield "steps to the variants", "and at cuts", replace(logs, where="cuts")
+    yield "steps to the variants", "and standardised", replace(logs, where="standardised cuts")
+    whole = replace(logs, where="standardised cuts", size=True)
+    yield "steps to the variants", "and size: width_depth_size", whole

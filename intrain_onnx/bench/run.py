@@ -1,0 +1,86 @@
+"""Measures the architectures of a table in worker processes, and stores each as it is done."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from intrain_onnx import memory
+from intrain_onnx.bench import records
+from intrain_onnx.bench.table import Entry
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import LimitError
+from intrain_onnx.versions import version
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured of each architecture.
+
+    Attributes:
+        space: name of the search space.
+        size: side of the images.
+        configs: one a protocol.
+        workers: processes.
+    """
+
+    space: str
+    size: int
+    configs: tuple[ScoreConfig, ...]
+    workers: int
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the values; the number of workers does not."""
+        return {
+            "tool": version("intrain-onnx"),
+            "torch": version("torch"),
+            "space": self.space,
+            "size": self.size,
+            "configs": [config.as_dict() for config in self.configs],
+        }
+
+
+def run(
+    plan: Plan, entries: Sequence[Entry], path: Path, *, resume: bool, progress: Callable[[int, int], None]
+) -> list[records.Record]:
+    """Measure what is not there yet; returns the records of the entries, in their order.
+
+    Raises:
+        SettingsError: see `records.start`.
+        LimitError: a worker was ended from outside, as happens when memory runs out.
+    """
+    found = {record["architecture"]: record for record in records.start(path, plan.settings(), resume=resume)}
+    waiting = [entry.architecture for entry in entries if entry.architecture not in found]
+    progress(len(entries) - len(waiting), len(entries))
+    try:
+        for record in _measured(plan, waiting):
+            records.append(path, record)
+            found[record["architecture"]] = record
+            progress(sum(entry.architecture in found for entry in entries), len(entries))
+    except BrokenProcessPool as error:
+        raise LimitError(
+            "a worker process was ended from outside, probably for want of memory",
+            hint="Take fewer --workers and go on with --resume",
+        ) from error
+    return [found[entry.architecture] for entry in entries]
+
+
+def _measured(plan: Plan, waiting: Sequence[str]) -> Any:
+    if not waiting:
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    workers = min(plan.workers, len(waiting))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=memory.cap_process) as pool:
+        yield from pool.map(partial(_job, plan), waiting)
+
+
+def _job(plan: Plan, architecture: str) -> Mapping[str, Any]:
+    from intrain_onnx.bench.measure import measure  # noqa: PLC0415 - torch stays in the workers
+
+    return measure(plan.space, architecture, plan.size, plan.configs)

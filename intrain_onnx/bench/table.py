@@ -1,0 +1,114 @@
+"""The table of accuracies that a benchmark is measured against. No torch."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from intrain_onnx.bench.spaces import Space
+from intrain_onnx.errors import SettingsError
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An architecture and its accuracies by data set; None where the table has none."""
+
+    architecture: str
+    accuracies: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Keeps rows whose cell equals a value, or contains it."""
+
+    column: str
+    value: str
+    contains: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """``COLUMN=VALUE`` or ``COLUMN~PART``.
+
+        Raises:
+            SettingsError: it is neither.
+        """
+        for mark in sorted("=~", key=lambda m: text.find(m) % (len(text) + 1)):
+            column, found, value = text.partition(mark)
+            if found and column:
+                return cls(column, value, mark == "~")
+        raise SettingsError(f"--where {text!r} is neither COLUMN=VALUE nor COLUMN~PART")
+
+    def __call__(self, row: Row) -> bool:
+        """Whether a row is kept."""
+        cell = row[self.column]
+        return self.value in cell if self.contains else self.value == cell
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a CSV file, which may be compressed (``.gz``).
+
+    Raises:
+        SettingsError: it cannot be read, or has no rows.
+    """
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as stream:
+            rows: list[Row] = list(csv.DictReader(stream))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"{path} cannot be read as CSV: {error}") from error
+    if not rows:
+        raise SettingsError(f"{path} has no rows")
+    return rows
+
+
+def entries(
+    rows: Sequence[Row],
+    space: Space,
+    *,
+    where: Sequence[Condition] = (),
+    sample: int | None = None,
+    seed: int = 0,
+) -> list[Entry]:
+    """Architectures of a table, each once, in a random order that depends on the seed alone.
+
+    A larger sample of the same table holds a smaller one with the same seed.
+
+    Raises:
+        SettingsError: a column is missing, a row is none of the space, or no row is left.
+    """
+    for condition in where:
+        if condition.column not in rows[0]:
+            raise SettingsError(f"the table has no column {condition.column!r}", hint=_columns(rows))
+    columns = {title: column for title, column in space.accuracies.items() if column in rows[0]}
+    if not columns:
+        wanted = ", ".join(map(repr, space.accuracies.values()))
+        raise SettingsError(f"the table has none of the columns {wanted}", hint=_columns(rows))
+    kept = [row for row in rows if all(condition(row) for condition in where)]
+    random.Random(seed).shuffle(kept)  # noqa: S311 - a sample, not a secret
+    found: dict[str, Entry] = {}
+    for row in kept:
+        if sample is not None and len(found) == sample:
+            break
+        name = space.describe(row)
+        found.setdefault(name, Entry(name, {t: _number(row[c], c) for t, c in columns.items()}))
+    if not found:
+        raise SettingsError("no row of the table is left", hint="Look at --where")
+    return list(found.values())
+
+
+def _columns(rows: Sequence[Row]) -> str:
+    return f"It has {', '.join(map(repr, rows[0]))}"
+
+
+def _number(text: str, column: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(f"column {column!r} holds {text!r}, which is no accuracy") from None

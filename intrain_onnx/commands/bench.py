@@ -1,0 +1,140 @@
+"""``intrain-onnx bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from intrain_onnx.bench.spaces import SPACES, Space
+from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
+from intrain_onnx.config import PROTOCOLS, ScoreConfig
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.proxies import names
+
+if TYPE_CHECKING:
+    from intrain_onnx.bench.run import Plan
+    from intrain_onnx.bench.table import Entry
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("space", type=click.Choice(list(SPACES)), metavar="SPACE")
+@click.option(
+    "--accuracies",
+    "table",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CSV",
+    help="Table of architectures and accuracies, possibly .gz.",
+)
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE|COLUMN~PART", help="Take these rows alone.")
+@click.option("--sample", type=click.IntRange(2), help="Random architectures to take.  [default: all]")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample and the scores."
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice(list(PROTOCOLS)),
+    default=("paper", "architecture"),
+    show_default=True,
+    help="Repeat it for several; one that folds BatchNorm gets a graph that has it folded.",
+)
+@click.option(
+    "--proxies", default="", metavar="all|NAME,NAME", help="Peers' proxies, under the first protocol."
+)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs a score.")
+@click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: the space's]")
+@click.option("--size", type=click.IntRange(1), help="Side of the images.  [default: the space's]")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of one thread."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="[default: SPACE.bench]")
+@click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
+    """Score the architectures of a search space and correlate with their accuracies.
+
+    Writes results.jsonl, a line an architecture as it is measured, and from it summary.json, table.md and
+    scatter.svg.
+    """
+    quiet_threads()
+    with failures(debug) as failed:
+        _bench(SPACES[space], output or Path(f"{space}.bench"), options)
+    sys.exit(failed[0])
+
+
+def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
+    from intrain_onnx import render
+    from intrain_onnx.bench import run, table
+
+    plan = _plan(space, options)
+    where = [table.Condition.parse(text) for text in options["where"]]
+    entries = table.entries(
+        table.read(options["table"]), space, where=where, sample=options["sample"], seed=options["seed"]
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
+        ) from error
+    with render.counter(sys.stderr, f"{space.title}") as count:
+        records = run.run(plan, entries, folder / "results.jsonl", resume=options["resume"], progress=count)
+    _write(space, plan, entries, records, folder, options["seed"])
+
+
+def _plan(space: Space, options: dict[str, Any]) -> Plan:
+    from intrain_onnx.bench.run import Plan
+
+    peers = names(options["proxies"]) if options["proxies"] else ()
+    size = options["size"] or space.size
+    configs = tuple(
+        ScoreConfig.for_protocol(
+            protocol,
+            seed=options["seed"],
+            seeds=options["seeds"],
+            batch=options["batch"] or space.batch,
+            size=size,
+            threads=1,
+            parity=False,
+            points="all",
+            proxies=peers if index == 0 else (),
+        )
+        for index, protocol in enumerate(dict.fromkeys(options["protocols"]))
+    )
+    return Plan(space.name, size, configs, options["workers"])
+
+
+def _write(
+    space: Space, plan: Plan, entries: list[Entry], records: list[dict[str, Any]], folder: Path, seed: int
+) -> None:
+    from intrain_onnx import render
+    from intrain_onnx.bench import summary
+    from intrain_onnx.report import write_atomically
+
+    found = summary.summarise(entries, records, seed=seed)
+    config = plan.configs[0]
+    settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
+    write_atomically(folder / "summary.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / "table.md", summary.markdown(found, space.title, settings))
+    render.benchmark(found, sys.stdout)
+    _plot(folder / "scatter.svg", space.title, entries, records)
+    click.echo(f"results.jsonl, summary.json, table.md and scatter.svg are in {folder}", err=True)
+
+
+def _plot(path: Path, title: str, entries: list[Entry], records: list[dict[str, Any]]) -> None:
+    from intrain_onnx.bench import plot
+    from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures
+    from intrain_onnx.bench.summary import accuracies
+
+    wanted = ("intrain", "width_depth_size", LAYERS, PARAMETERS)
+    shown = [m for m in measures(records) if m.name in wanted]
+    try:
+        plot.scatter(path, title, shown, accuracies(entries))
+    except ModuleNotFoundError:
+        click.echo("no scatter plot: it needs `pip install 'intrain-onnx[bench]'`", err=True)
