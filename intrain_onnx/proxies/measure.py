@@ -52,7 +52,7 @@ def _measure_one(name: str, network: Network) -> Measured:
         error = f"{reason.message} (node {reason.node!r})" if reason.node else reason.message
     except (MemoryError, torch.OutOfMemoryError):
         error = "out of memory"
-    except (RuntimeError, ValueError, ArithmeticError) as reason:
+    except Exception as reason:  # whatever it is, the score and the other proxies are worth having
         error = f"{type(reason).__name__}: {reason}".splitlines()[0][:200]
     values = {part: _finite(found.get(part)) for part in PROXIES[name].parts}
     if error is None:
