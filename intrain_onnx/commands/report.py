@@ -37,7 +37,7 @@ def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
             sys.exit(failed[0])
         if Path(output).exists() and Path(output).samefile(path):
             raise click.UsageError(f"-o {output} is one of the reports")
-    with failures(debug) as failed:
+    with failures(debug, reports[0] if len(reports) == 1 else None) as failed:
         text = page(loaded)
     if failed[0]:
         sys.exit(failed[0])
