@@ -220,8 +220,9 @@ def _same_place(
         return None
     inner = math.prod(before[axes[-1] + 1 :])
     channels = math.prod(before[a] for a in axes)
-    for first in range(len(after)):
-        for end in range(first + 1, len(after) + 1):
+    for count in range(1, len(after) + 1):  # the fewest: one sample has a batch axis of size one
+        for first in range(len(after) - count + 1):
+            end = first + count
             if math.prod(after[end:]) == inner and math.prod(after[first:end]) == channels:
                 return tuple(range(first, end))
     return _pooled_place(channels, after)
