@@ -26,8 +26,8 @@ def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
 
     The page holds all that it needs: it opens from disk and asks the network for nothing.
     """
-    from intrain_onnx.webpage import page
     from intrain_onnx.report import Report, write_atomically
+    from intrain_onnx.webpage import page
 
     loaded = []
     for path in reports:
