@@ -36,7 +36,7 @@ def programs() -> dict[str, str]:
 
 
 def main() -> int:
-    """Install what is missing; 0 where it is there in the end."""
+    """Install what is missing; without a browser in the end, fail in CI alone."""
     try:
         programs()
     except MissingBrowser:
@@ -49,7 +49,9 @@ def main() -> int:
             print(f"{name}: {place}", flush=True)
     except MissingBrowser as error:
         print(f"browser: MISSING: {error}", file=sys.stderr, flush=True)
-        return 1
+        return int(
+            os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+        )  # elsewhere its tests are skipped
     return 0
 
 
