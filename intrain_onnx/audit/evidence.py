@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import onnx_ir as ir
 
-from intrain_onnx import assemble, float_form, graph, inspection, rewrite, signature
+from intrain_onnx import assemble, float_form, graph, inspection, memory, rewrite, signature
 from intrain_onnx.audit import static
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
@@ -91,6 +91,7 @@ def gather(
     step = progress or (lambda name, share: None)
     step("load", 0.0)
     loaded = load(path)
+    memory.require_for_weights(loaded.tensor_bytes)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
     model, layers, described, missing, warnings = _static(loaded, configs["checkpoint"])
     step("weights", 0.05)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from intrain_onnx.errors import IntrainError, printable
 from intrain_onnx.report import Report, number
 
 SCHEMA_VERSION = "1.0"
+MOST_FINDINGS = 200
+"""Of one check: a file can hold a million nodes of a kind, and a reader needs to see it once."""
+
 VIOLATED = 1
 INTERNAL = 70
 
@@ -133,7 +136,7 @@ def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     findings = [
         Finding(rule.check.id, rule.severity, found)
         for rule in rules
-        for found in rule.check.run(evidence, rule.options)
+        for found in _bounded(rule.check.run(evidence, rule.options))
     ]
     findings = [_waived(finding, policy.waivers, today) for finding in findings]
     findings += _about_waivers(findings, policy, today)
@@ -143,12 +146,25 @@ def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     return Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
 
 
+def _bounded(found: Iterable[Found]) -> Iterator[Found]:
+    more = 0
+    for index, one in enumerate(found):
+        if index < MOST_FINDINGS:
+            yield one
+        else:
+            more += 1
+    if more:
+        yield Found(f"and {more:,} more places")
+
+
 _NEEDS = {
     "checkpoint": {
         "collapsed", "low-participation", "unreached-layers", "unreached-share", "gradient-vanishing",
         "gradient-exploding", "low-health", "parity", "parity-unknown", "zero-gradient",
+        "dead-layers",
     },
-    "ranges": {"dead-channels", "activation-range"},
+    "architecture": {"low-participation", "zero-gradient", "dead-layers"},
+    "ranges": {"dead-layers", "dead-channels", "activation-range", "float16-range"},
 }  # fmt: skip
 _AGAINST_BASELINE = {"baseline-settings", "architecture-changed", "score-regression"}
 
@@ -156,7 +172,9 @@ _AGAINST_BASELINE = {"baseline-settings", "architecture-changed", "score-regress
 def _could_look(check: str, evidence: Evidence) -> bool:
     """Whether what the check reads was measured: a check that could not look has not passed."""
     if check in _AGAINST_BASELINE:
-        return evidence.baseline is not None
+        return evidence.baseline is not None and (
+            check == "baseline-settings" or evidence.baseline["settings"]["protocol"] in evidence.reports
+        )
     return not any(check in checks and stage in evidence.failures for stage, checks in _NEEDS.items())
 
 

@@ -18,12 +18,14 @@ Array = np.ndarray[Any, Any]
 _SIDE = 512
 """Rows and columns of a matrix that its rank is estimated from: evenly spaced ones of a larger matrix."""
 
+_PART = 2**22
+"""Elements that are looked at together."""
+
 
 def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
     """Statistics of every floating-point initializer of a normalised model, by name.
 
-    Cost: two passes over each tensor and one float64 product of at most 512 x 512; one tensor is in memory
-    at a time beside the file's own bytes.
+    Cost: some passes over each tensor, in parts, and one float64 product of at most 512 x 512.
     """
     owners = {w.name: (layer.name, w) for layer in layers.layers for w in layer.weights}
     found: dict[str, WeightFacts] = {}
@@ -44,23 +46,8 @@ def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
 def _facts(
     name: str, array: Array, layer: str | None, role: str, dtype: str, weight: Weight | None
 ) -> WeightFacts:
-    finite = np.isfinite(array)
-    bad = int(array.size - np.count_nonzero(finite))
-    good = array if not bad else array[finite]
-    largest = float(np.abs(good).max(initial=0.0))
-    facts = {
-        "name": name,
-        "layer": layer,
-        "role": role,
-        "dtype": dtype,
-        "elements": int(array.size),
-        "not_finite": bad,
-        "nan": int(np.count_nonzero(np.isnan(array))) if bad else 0,
-        "zeros": int(array.size - np.count_nonzero(array)),
-        "max_abs": largest,
-        "rms": _rms(good, largest),
-    }
-    if weight is not None and not bad:
+    facts: dict[str, Any] = {"name": name, "layer": layer, "role": role, "dtype": dtype} | _scan(array)
+    if weight is not None and not facts["not_finite"]:
         matrix = canonical(array, weight.steps)
         matrix = matrix.reshape(matrix.shape[0], -1)
         facts |= {
@@ -69,19 +56,35 @@ def _facts(
             "rank_ratio": rank_ratio(matrix) if _is_map(weight) else None,
             "rank_limit": min(matrix.shape),
         }
-    return WeightFacts(**facts)  # type: ignore[arg-type]
+    return WeightFacts(**facts)
+
+
+def _scan(array: Array) -> dict[str, Any]:
+    """Counts and sizes, a part at a time, so that external data is read as it is needed."""
+    flat = array.reshape(-1)
+    finite = nan = nonzero = 0
+    largest = squares = 0.0
+    for start in range(0, flat.size, _PART):
+        part = flat[start : start + _PART]
+        good = part[np.isfinite(part)]
+        finite += good.size
+        nan += int(np.count_nonzero(np.isnan(part)))
+        nonzero += int(np.count_nonzero(part))
+        largest = max(largest, float(np.abs(good).max(initial=0.0)))
+        squares += float(np.square(good, dtype=np.float64).sum())
+    return {
+        "elements": int(flat.size),
+        "not_finite": int(flat.size - finite),
+        "nan": nan,
+        "zeros": int(flat.size - nonzero),
+        "max_abs": largest,
+        "rms": math.sqrt(squares / finite) if finite else 0.0,
+    }
 
 
 def _is_map(weight: Weight) -> bool:
     """Whether one matrix maps all inputs to all outputs: a depthwise convolution has a filter a channel."""
     return len(weight.shape) < 3 or weight.shape[1] > 1
-
-
-def _rms(values: Array, largest: float) -> float:
-    if largest == 0.0 or values.size == 0:
-        return 0.0
-    scaled = values.reshape(-1) / np.asarray(largest, values.dtype)
-    return largest * math.sqrt(float(np.mean(np.square(scaled, dtype=np.float64))))
 
 
 def canonical(array: Array, steps: Sequence[Step]) -> Array:

@@ -262,3 +262,25 @@ def test_a_drop_within_the_noise_of_the_seeds_is_no_finding(healthy: Evidence):
     now = with_report(healthy, several([1.5, 1.5, 1.5]))
     old = edited(healthy.checkpoint, several([2.0, 1.0, 3.0]))
     assert findings(replace(now, baseline=old), "score-regression") == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "check"),
+    [
+        ("checkpoint", "MissingOpsError", "not-measured"),
+        ("architecture", "NumericalError", "not-measured"),
+        ("checkpoint", "NumericalError", "not-finite"),
+        ("ranges", "LimitError", "not-measured"),
+    ],
+)
+def test_no_failure_gets_lost(stage: str, kind: str, check: str, healthy: Evidence):
+    result = judge(replace(healthy, failures={stage: Failure(kind, "why", None, None)}), quick(), TODAY)
+    assert check in [f.check for f in result.findings]
+    assert not result.passed
+
+
+def test_a_domain_that_is_allowed_but_cannot_be_run_does_not_pass(tmp_path: Path):
+    onnx.save(next(d for d in DEFECTS if d.check == "custom-ops").model(), tmp_path / "model.onnx")
+    allowed = quick('[checks.custom-ops]\nallow = ["com.acme"]')
+    result = audit(tmp_path / "model.onnx", allowed, today=TODAY)
+    assert [f.check for f in result.findings if f.severity == "error"] == ["unsupported-ops"]

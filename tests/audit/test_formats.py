@@ -18,7 +18,7 @@ from audit.conftest import ROOT, TODAY, quick
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import NodeFacts
 from intrain_onnx.audit.formats import FORMATS, json_document, terminal
-from intrain_onnx.audit.run import Result, audit, judge
+from intrain_onnx.audit.run import MOST_FINDINGS, Result, audit, judge
 from intrain_onnx.audit.table import CHECKS
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -180,3 +180,20 @@ def test_two_audits_give_the_same_document_but_for_seconds():
         return json.dumps(result.data() | {"seconds": 0})
 
     assert document() == document()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_path_that_is_no_text_can_be_written(name: str, healthy: Evidence, tmp_path: Path):
+    result = judge(replace(healthy, path="models/\udcff.onnx"), quick(), TODAY)
+    text = FORMATS[name]([result])
+    (tmp_path / "out").write_text(text, encoding="utf-8")
+    if name in ("json", "sarif"):
+        json.loads(text)
+
+
+def test_a_million_places_are_counted_and_not_listed(healthy: Evidence):
+    many = tuple(NodeFacts(f"n{i}", "Magic", "com.acme") for i in range(1000))
+    result = judge(replace(healthy, file=replace(healthy.file, foreign=many)), quick(), TODAY)
+    told = [f.found.message for f in result.findings if f.check == "custom-ops"]
+    assert len(told) == MOST_FINDINGS + 1
+    assert told[-1] == f"and {1000 - MOST_FINDINGS} more places"

@@ -153,3 +153,10 @@ def test_the_script_of_the_action(models: str, fail: str, code: int, tmp_path: P
     runs = json.loads((tmp_path / "a.sarif").read_text())["runs"]
     assert len(runs[0]["invocations"]) == (2 if models.startswith("samples") else 1)
     assert (tmp_path / "a.xml").is_file()
+
+
+def test_the_library_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.chdir(ROOT)
+    [example] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "docs/audit.md", "exec"), {})
+    assert capsys.readouterr().out == "True []\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from intrain_onnx.audit.checks.base import Check, Found, Option
 
 if TYPE_CHECKING:
-    from intrain_onnx.audit.evidence import Evidence
+    from intrain_onnx.audit.evidence import Evidence, Failure
 
 _LOADER = frozenset(
     {
@@ -23,10 +23,17 @@ def _not_measured(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Fo
     """One finding for each different reason: two protocols usually fail alike."""
     seen: dict[tuple[str, str | None], list[str]] = {}
     for stage, failure in evidence.failures.items():
-        if failure.kind not in ("NumericalError", "MissingOpsError"):
+        if not _told_elsewhere(evidence, stage, failure):
             seen.setdefault((failure.message, failure.node), []).append(stage)
     for (message, node), stages in seen.items():
         yield Found(f"{', '.join(stages)} not measured: {message}", node, "node" if node else "model")
+
+
+def _told_elsewhere(evidence: Evidence, stage: str, failure: Failure) -> bool:
+    """Whether `unsupported-ops` or `not-finite` reports it; whatever neither takes must not get lost."""
+    if failure.kind == "MissingOpsError":
+        return bool(evidence.file.missing)
+    return failure.kind == "NumericalError" and stage != "architecture"
 
 
 def _external(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
@@ -138,7 +145,8 @@ CHECKS = (
         "unsupported-ops",
         "Operators that cannot be audited",
         "error",
-        "The operator is ONNX's, but it has no handler here, so the network cannot be run.",
+        "The operator has no handler here, so the network cannot be run. An audit that cannot look does "
+        "not pass.",
         "Export with another opset, or add a handler (docs/add-an-operator.md).",
         _unsupported,
     ),

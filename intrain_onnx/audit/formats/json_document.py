@@ -23,7 +23,8 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
 
 def write(results: Sequence[Result]) -> str:
     """Strict JSON, keys in a fixed order."""
-    return json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold bytes that are no text
 
 
 def schema() -> dict[str, Any]:
