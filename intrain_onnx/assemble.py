@@ -14,7 +14,7 @@ from intrain_onnx import reach
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.load import LoadedModel
-from intrain_onnx.proxies import PROXIES
+from intrain_onnx.peers import PROXIES
 from intrain_onnx.report import SCHEMA_VERSION, number
 from intrain_onnx.rewrite import Head
 from intrain_onnx.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from intrain_onnx import support
-from intrain_onnx.bench.summary import with_interval
+from intrain_onnx.bench.wording import with_interval
 from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection

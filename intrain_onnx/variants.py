@@ -33,41 +33,39 @@ class Variant:
     compute: Callable[[Evidence], float]
 
 
-def corrected_resilience(evidence: Evidence) -> float:
-    """Sum over live weights of the health that is corrected for the tensor's size: about their number."""
-    return math.fsum(t.corrected_health for t in evidence.live_weights)
-
-
 def mean(values: list[float]) -> float:
     """Arithmetic mean; 0 of nothing, as a network without a live layer has no capacity."""
     return statistics.fmean(values) if values else 0.0
 
 
-def width_depth(evidence: Evidence) -> float:
-    """Mean log PR of live layers, times log(1 + size-corrected resilience)."""
-    return mean(evidence.live_layers) * math.log1p(corrected_resilience(evidence))
+def width(evidence: Evidence) -> float:
+    """Mean log PR at the cuts, nats: the log of the effective width."""
+    return mean(evidence.cuts) if evidence.live_weights else 0.0
 
 
-def width_depth_size(evidence: Evidence) -> float:
-    """Mean log PR at the cuts, times log(1 + size-corrected resilience), times log(1 + live weights)."""
-    live = sum(t.size for t in evidence.live_weights)
-    return mean(evidence.cuts) * math.log1p(corrected_resilience(evidence)) * math.log1p(live)
+def depth(evidence: Evidence) -> float:
+    """log(1 + sum over live weights of size-corrected health times log n): the log of the effective depth.
+
+    The log of its number of elements is what a weight can add to a capacity that is counted in nats, as the
+    log of the number of channels is for an activation.
+    """
+    return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in evidence.live_weights))
 
 
 _ROWS: Final = (
     Variant(
         "width_depth",
-        "mean of log PR over live layers, times log(1 + sum of size-corrected health)",
+        "mean of log PR at the cuts, times log(1 + sum of size-corrected health times log n)",
         "Both factors of the paper's score are sums: it grows with the square of the depth, and width hardly "
-        "counts. Here one is the log of the effective width, the other that of the effective depth.",
-        width_depth,
+        "counts. Here one is the log of the effective width, the other that of the effective depth. Width is "
+        "taken at cuts: what collapses in one branch is carried by another, but every path crosses a cut.",
+        lambda evidence: width(evidence) * depth(evidence),
     ),
     Variant(
-        "width_depth_size",
-        "product of mean log PR at the cuts, log(1 + sum of size-corrected health), log(1 + live weights)",
-        "What collapses in one branch is carried by another; what collapses at a cut, which every path "
-        "crosses, is lost. A weight counts where a gradient reaches it.",
-        width_depth_size,
+        "width",
+        "mean of log PR at the cuts",
+        "The first factor alone, for networks that differ little in depth.",
+        width,
     ),
 )
 

@@ -261,7 +261,8 @@ def networks(draw: st.DrawFn) -> tuple[LayerMap, list[Trace]]:
             if fate != "unreached":
                 largest = draw(values)
                 std = draw(values) * largest
-                gradients[x.weights[0].name] = ZERO if fate == "dead" else GradientStatistics(std, largest, size=100)
+                drawn = GradientStatistics(std, largest, size=100)
+                gradients[x.weights[0].name] = ZERO if fate == "dead" else drawn
                 if x.bias:
                     gradients[x.bias] = GradientStatistics(std, largest, size=100)
         traces.append(trace(ratios, gradients, seed))

@@ -36,7 +36,8 @@ EVIDENCE = Evidence(
         PointValue(standardised=0.7, plain=0.6, read=True, join=False, cut=False),
     ),
 )
-RESILIENCE = 0.25 * math.sqrt(2 * math.log(100)) + 0.2 * math.sqrt(2 * math.log(1000))
+RESILIENCE = 0.25 * math.sqrt(2 * math.log(100)) * math.log(101)
+RESILIENCE += 0.2 * math.sqrt(2 * math.log(1000)) * math.log(1001)
 
 
 def scored(source: Any, protocol: str = "architecture", **settings: Any) -> dict[str, Any]:
@@ -46,13 +47,13 @@ def scored(source: Any, protocol: str = "architecture", **settings: Any) -> dict
 
 def test_the_variants_are_what_their_formulas_say():
     found = variants.all_of(EVIDENCE)
-    assert found["width_depth"] == pytest.approx(1.5 * math.log(1 + RESILIENCE))
-    assert found["width_depth_size"] == pytest.approx(1.0 * math.log(1 + RESILIENCE) * math.log(1101))
+    assert found["width"] == pytest.approx((1.5 + 0.5) / 2)
+    assert found["width_depth"] == pytest.approx(1.0 * math.log(1 + RESILIENCE))
     assert set(found) == set(variants.VARIANTS)
 
 
 def test_a_network_without_a_live_layer_scores_zero():
-    dead = Evidence((LayerValue(3.0, "dead"),), (), ())
+    dead = Evidence((LayerValue(3.0, "dead"),), (), (PointValue(3.0, None, False, False, cut=True),))
     assert set(variants.all_of(dead).values()) == {0.0}
 
 

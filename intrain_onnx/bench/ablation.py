@@ -31,9 +31,9 @@ class Form:
         live: leave out what gets no gradient.
         weights: sum the health of weights of layers alone, not of all parameters.
         corrected: divide out of the health what the size of a tensor does to it.
+        sized: weigh each health with the log of the tensor's size.
         depth: what the score is divided by; ``mean`` divides the capacity by its number of terms.
         eps: added to the largest gradient in the health.
-        size: multiply by log(1 + live weights).
     """
 
     combine: Combination = "product"
@@ -41,9 +41,9 @@ class Form:
     live: bool = False
     weights: bool = False
     corrected: bool = False
+    sized: bool = False
     depth: Depth = "log(L + 1)"
     eps: float = 0.0
-    size: bool = False
 
     def __call__(self, evidence: Evidence) -> float:
         """The score of one network."""
@@ -53,8 +53,6 @@ class Form:
             capacity /= len(ratios)
         resilience = math.fsum(_health(self, t) for t in _tensors(self, evidence))
         value = _COMBINE[self.combine](capacity, resilience)
-        if self.size:
-            value *= math.log1p(sum(t.size for t in evidence.live_weights))
         layers = len(evidence.live_layers) if self.live else len(evidence.layers)
         return value / max(_divisor(self.depth, layers), 1e-12)
 
@@ -83,6 +81,7 @@ def _tensors(form: Form, evidence: Evidence) -> tuple[TensorValue, ...] | list[T
 
 def _health(form: Form, tensor: TensorValue) -> float:
     health = tensor.corrected_health if form.corrected else tensor.health
+    health *= math.log1p(tensor.size) if form.sized else 1.0
     return health * tensor.max_abs / (tensor.max_abs + form.eps) if tensor.max_abs else 0.0
 
 
@@ -113,9 +112,12 @@ def forms() -> Iterator[tuple[str, str, Form]]:
         yield "eps", f"{eps:g}", replace(LIVE, eps=eps)
     taken = replace(LIVE, depth="mean", corrected=True)
     yield "steps to the variants", "mean log PR, corrected health", taken
-    logs = replace(taken, combine="log product")
-    yield "steps to the variants", "and log of the health: width_depth", logs
-    yield "steps to the variants", "and at cuts", replace(logs, where="cuts")
-    yield "steps to the variants", "and standardised", replace(logs, where="standardised cuts")
-    whole = replace(logs, where="standardised cuts", size=True)
-    yield "steps to the variants", "and size: width_depth_size", whole
+    taken = replace(taken, combine="log product")
+    yield "steps to the variants", "… and the log of the health", taken
+    taken = replace(taken, sized=True)
+    yield "steps to the variants", "… weighed with log n", taken
+    taken = replace(taken, where="cuts")
+    yield "steps to the variants", "… at the cuts", taken
+    taken = replace(taken, where="standardised cuts")
+    yield "steps to the variants", "… standardised: width_depth", taken
+    yield "steps to the variants", "its first factor: width", replace(taken, combine="capacity only")

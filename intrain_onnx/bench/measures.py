@@ -12,7 +12,7 @@ import numpy as np
 from intrain_onnx.bench import ablation
 from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Record, unpack
-from intrain_onnx.proxies import PROXIES
+from intrain_onnx.peers import PROXIES
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 
 LAYERS = "layer count"

@@ -12,6 +12,7 @@ from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures
 from intrain_onnx.bench.ranking import TOP, Array, Ranking, rank, tau
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.table import Entry
+from intrain_onnx.bench.wording import decimals, with_interval
 from intrain_onnx.report import number
 
 ROUNDS = 500
@@ -133,18 +134,3 @@ def _ablation_table(rows: Sequence[Mapping[str, Any]], titles: Sequence[str]) ->
         before = row["axis"]
         lines.append(f"| {axis} | {row['choice']} | {' | '.join(decimals(row['tau'][t]) for t in titles)} |")
     return lines
-
-
-def with_interval(value: Mapping[str, float | None]) -> str:
-    """``.712 (.680 to .741)``."""
-    if value["low"] is None:
-        return decimals(value["value"])
-    return f"{decimals(value['value'])} ({decimals(value['low'])} to {decimals(value['high'])})"
-
-
-def decimals(value: float | None) -> str:
-    """Three decimals without the leading zero; nothing for what is not defined."""
-    if value is None:
-        return ""
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text

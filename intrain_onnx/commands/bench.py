@@ -13,7 +13,7 @@ from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.proxies import names
+from intrain_onnx.peers import names
 
 if TYPE_CHECKING:
     from intrain_onnx.bench.run import Plan
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
     """Score the architectures of a search space and correlate with their accuracies.
+
+    SPACE is nasbench201, nasbench101, nats_size, macro, mobilenet_v2, autoformer or pit.
 
     Writes results.jsonl, a line an architecture as it is measured, and from it summary.json, table.md and
     scatter.svg.
@@ -132,7 +134,7 @@ def _plot(path: Path, title: str, entries: list[Entry], records: list[dict[str, 
     from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures
     from intrain_onnx.bench.summary import accuracies
 
-    wanted = ("intrain", "width_depth_size", LAYERS, PARAMETERS)
+    wanted = ("intrain", "width_depth", LAYERS, PARAMETERS)
     shown = [m for m in measures(records) if m.name in wanted]
     try:
         plot.scatter(path, title, shown, accuracies(entries))

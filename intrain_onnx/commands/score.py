@@ -15,7 +15,7 @@ from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
-from intrain_onnx.proxies import names
+from intrain_onnx.peers import names
 
 if TYPE_CHECKING:
     from intrain_onnx.report import Report

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from importlib import resources
 
-from intrain_onnx.proxies import PROXIES, Proxy
+from intrain_onnx.peers import PROXIES, Proxy
 
 _INTRODUCTION = """# Peers' zero-cost proxies
 
@@ -47,4 +48,4 @@ def _description(name: str) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    sys.stdout.write(markdown())

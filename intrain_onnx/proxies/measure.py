@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from intrain_onnx.errors import IntrainError
-from intrain_onnx.proxies import PROXIES
+from intrain_onnx.peers import PROXIES
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 
 from intrain_onnx import initialise, inputs
-from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import Layer, LayerMap
 from intrain_onnx.interpreter import Observer, Samples
 from intrain_onnx.proxies.errors import NoValueError
@@ -20,6 +20,9 @@ from intrain_onnx.proxies.variant import Norms, Variant
 from intrain_onnx.rewrite import FreeNorm
 from intrain_onnx.rng import generator_for
 from intrain_onnx.signature import Signature
+
+if TYPE_CHECKING:
+    from intrain_onnx.config import ScoreConfig
 
 Fed = Sequence[Tensor | Samples]
 

@@ -62,7 +62,7 @@ def test_workers_measure_and_everything_is_written(table: Path, tmp_path: Path):
     assert found["failures"] == []
     assert set(found["measures"][0]["results"]) == {"CIFAR-10", "ImageNet16-120"}
     names = {(row["group"], row["name"]) for row in found["measures"]}
-    assert {("baseline", "#Params"), ("paper", "intrain"), ("architecture", "width_depth_size")} <= names
+    assert {("baseline", "#Params"), ("paper", "intrain"), ("architecture", "width_depth")} <= names
     assert ("proxy", "NASWOT") in names
     assert set(found["ablation"]) == {"paper", "architecture"}
     assert "paper: intrain" in (out / "table.md").read_text()
@@ -141,6 +141,12 @@ def test_a_score_in_a_benchmark_is_that_of_the_file(tmp_path: Path):
     assert found["scores"] == {k: v["value"] for k, v in data["scores"].items()}
     again = measures([record, record])
     assert {m.name: m.values[0] for m in again if m.group == "architecture"} == found["scores"]
+
+
+def test_the_help_names_every_space():
+    text = bench("--help").output
+    assert all(name in text for name in SPACES)
+    assert [SPACES[name].name for name in SPACES] == list(SPACES)
 
 
 def test_the_count_of_workers_changes_no_settings():

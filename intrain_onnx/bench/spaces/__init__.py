@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Final
 
-from intrain_onnx.bench.spaces import (
-    autoformer,
-    macro,
-    mobilenet_v2,
-    nasbench101,
-    nasbench201,
-    nats_size,
-    pit,
-)
 from intrain_onnx.bench.spaces.base import Space
 
 __all__ = ["SPACES", "Space"]
 
-SPACES: Mapping[str, Space] = {
-    space.name: space
-    for space in (
-        nasbench201.SPACE,
-        nasbench101.SPACE,
-        nats_size.SPACE,
-        macro.SPACE,
-        mobilenet_v2.SPACE,
-        autoformer.SPACE,
-        pit.SPACE,
-    )
-}
+_NAMES: Final = (
+    "nasbench201",
+    "nasbench101",
+    "nats_size",
+    "macro",
+    "mobilenet_v2",
+    "autoformer",
+    "pit",
+)
+
+
+class _Spaces(Mapping[str, Space]):
+    """Each is the ``SPACE`` of its module, which is imported when asked for: onnx is slow to load."""
+
+    def __getitem__(self, name: str) -> Space:
+        if name not in _NAMES:
+            raise KeyError(name)
+        space: Space = import_module(f"{__name__}.{name}").SPACE
+        return space
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+SPACES: Final[Mapping[str, Space]] = _Spaces()
 """Every space by its name."""
