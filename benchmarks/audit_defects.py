@@ -116,9 +116,9 @@ GENERIC = {
     "layer zeroed": ("weights-zero", np.zeros_like),
     "constant weights": ("weights-rank", np.ones_like),
     "one NaN weight": ("weights-not-finite", one_nan),
-    "weights times 1e12": ("activation-range not-finite", lambda array: array * 1e12),
+    "weights times 1e12": ("weights-extreme", lambda array: array * 1e12),
 }
-"""Defects that any network can have, with the checks that may find them."""
+"""Defects that any network can have, with the check that must find each."""
 
 TRAINED = (
     "rapidocr_cls",
@@ -146,14 +146,14 @@ def in_real_models(told: Policy, layers: int = 4) -> int:
                 if w.channels and w.rank_limit >= 4 and w.rank_ratio and w.name in there
             ]
             for weight in (fit[k] for k in np.linspace(0, len(fit) - 1, layers).astype(int)):
-                for label, (checks, new) in GENERIC.items():
+                for label, (check, new) in GENERIC.items():
                     broken = onnx.ModelProto()
                     broken.CopyFrom(model)
                     change(broken, weight.name, new)
                     onnx.save(broken, Path(folder) / "model.onnx")
                     result = audit(Path(folder) / "model.onnx", told)
-                    places = {f.found.place for f in result.findings if f.check in checks.split()}
-                    right = bool(places) if "1e12" in label else bool({weight.layer, weight.name} & places)
+                    places = {f.found.place for f in result.findings if f.check == check}
+                    right = bool({weight.layer, weight.name} & places)
                     tried[label] += 1
                     caught[label] += right
                     failed[label] += not result.passed

@@ -41,9 +41,15 @@ class Defect:
         return model
 
 
+def stored(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Tensors of a file by name: initializers, and what Constant nodes hold."""
+    constants = {n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute}
+    return constants | {t.name: t for t in model.graph.initializer}
+
+
 def change(model: onnx.ModelProto, name: str, new: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Replace an initializer's numbers."""
-    tensor = next(t for t in model.graph.initializer if t.name == name)
+    """Replace the numbers of a tensor."""
+    tensor = stored(model)[name]
     array = np.array(numpy_helper.to_array(tensor))
     tensor.CopyFrom(numpy_helper.from_array(new(array).astype(array.dtype), name))
 
@@ -89,7 +95,8 @@ def _nearly_rank_one(array: np.ndarray) -> np.ndarray:
     return _rank_one(array) + 0.05 * np.std(array) * noise
 
 
-def _one_nan(array: np.ndarray) -> np.ndarray:
+def one_nan(array: np.ndarray) -> np.ndarray:
+    """One NaN among good numbers."""
     array.flat[0] = np.nan
     return array
 
@@ -171,9 +178,9 @@ DEFECTS = (
         "weights close to rank 1", RESNET, weights("blocks.1.conv2.weight", _nearly_rank_one), "low-participation",
         "node_Conv_141",
     ),
-    Defect("one NaN weight", RESNET, weights("head.weight", _one_nan), "weights-not-finite", "head.weight"),
+    Defect("one NaN weight", RESNET, weights("head.weight", one_nan), "weights-not-finite", "head.weight"),
     Defect(
-        "NaN in BatchNorm statistics", KEPT, weights("blocks.0.bn1.running_var", _one_nan), "weights-not-finite",
+        "NaN in BatchNorm statistics", KEPT, weights("blocks.0.bn1.running_var", one_nan), "weights-not-finite",
         "blocks.0.bn1.running_var",
     ),
     Defect("exploding initial weights", RESNET, _explode(1e3), "activation-range", "node_Conv_137"),

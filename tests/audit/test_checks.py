@@ -138,6 +138,7 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "random-nodes": (lambda e: with_file(e, random=(NodeFacts("r", "RandomNormal"),)), "r", ""),
     "batch-norm-folded": (lambda e: e, None, ""),
     "weights-not-finite": (lambda e: with_weight(e, not_finite=2, nan=1), "blocks.1.conv1.weight", ""),
+    "weights-extreme": (lambda e: with_weight(e, max_abs=1e7), LAYER, ""),
     "weights-zero": (lambda e: with_weight(e, zeros=4608), LAYER, ""),
     "weights-rank": (lambda e: with_weight(e, rank_ratio=1.0), LAYER, ""),
     "zero-channels": (lambda e: with_weight(e, zero_channels=20), LAYER, ""),

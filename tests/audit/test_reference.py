@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from audit.conftest import ROOT
+from audit.defects import DEFECTS
 from intrain_onnx import report
 from intrain_onnx.audit import policy, reference
 from intrain_onnx.audit.formats import FORMATS, json_document
@@ -160,3 +161,11 @@ def test_the_library_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     [example] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     exec(compile(example, "docs/audit.md", "exec"), {})
     assert capsys.readouterr().out == "True []\n"
+
+
+def test_every_seeded_defect_is_on_the_page_and_found():
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in PAGE.splitlines() if row.startswith("| ")}
+    for defect in DEFECTS:
+        assert f"`{defect.check}`" in rows[defect.name]
+        assert "missed" not in rows[defect.name]
+    assert f"{len(DEFECTS)} of {len(DEFECTS)} defects are found" in PAGE

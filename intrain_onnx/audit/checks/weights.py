@@ -20,6 +20,13 @@ def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Foun
             yield Found(message, weight.name, "weight", bad, 0)
 
 
+def _extreme(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    for weight in evidence.weights.values():
+        if weight.role == "weight" and weight.max_abs > options["max_abs"]:
+            message = f"{weight.name} has weights up to {weight.max_abs:.3g}"
+            yield Found(message, weight.layer, "layer", weight.max_abs, options["max_abs"])
+
+
 def _zero(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
     for weight in evidence.weights.values():
         if weight.role == "weight" and weight.channels and weight.zeros == weight.elements:
@@ -54,6 +61,16 @@ CHECKS = (
         "from a conversion to float16 that overflowed.",
         "Take an earlier checkpoint, or repair the conversion.",
         _not_finite,
+    ),
+    Check(
+        "weights-extreme",
+        "A weight that grew beyond measure",
+        "error",
+        "The largest magnitude of a layer's weights. It also finds what no activation shows: a layer behind "
+        "a saturated gate, or in a branch that did not run. Trained layers were seen up to 55.",
+        "Take an earlier checkpoint, and clip gradients.",
+        _extreme,
+        (Option("max_abs", float, 1e6, "largest magnitude"),),
     ),
     Check(
         "weights-zero",
