@@ -164,7 +164,10 @@ def test_the_library_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_every_seeded_defect_is_on_the_page_and_found():
-    rows = {row.split(" | ")[0].removeprefix("| "): row for row in PAGE.splitlines() if row.startswith("| ")}
+    part = PAGE.split("<!-- figures: begin -->")[1]
+    rows: dict[str, str] = {}
+    for row in part.splitlines():
+        rows.setdefault(row.split(" | ")[0].removeprefix("| "), row)
     for defect in DEFECTS:
         assert f"`{defect.check}`" in rows[defect.name]
         assert "missed" not in rows[defect.name]
