@@ -1,7 +1,7 @@
 """Peers' zero-cost proxies on any ONNX model, beside the InTrain score. Importing this needs no torch.
 
-A proxy yields raw values of one network; ranks over a population are formed in `proxies.aggregate`, so that no
-stored value depends on which other networks were measured. Each proxy is one module of `proxies`.
+A proxy yields raw values of one network; ranks over a population are formed in `proxies.aggregate`, so that
+no stored value depends on which other networks were measured. Each proxy is one module of `proxies`.
 """
 
 from __future__ import annotations

@@ -102,6 +102,10 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
         f"    counted                      {score['layers']} layers, "
         f"{score['parameter_tensors']} parameter tensors"
     )
+    for name, row in data["scores"].items():
+        if name != "intrain":
+            error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
+            console.print(f"    variant {name:20} {row['value']:.4g}{error}")
     console.print(f"    protocol                     {_protocol(data['settings'])}")
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
     console.print()
@@ -232,6 +236,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
         "±",
         "capacity",
         "resilience",
+        "width_depth",
         "layers",
         "#Params",
         "MACs",
@@ -249,6 +254,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             f"{score['std']:.2g}" if score["std"] is not None else "",
             f"{score['geometric_capacity']:.4g}",
             f"{score['optimization_resilience']:.4g}",
+            f"{report.data['scores']['width_depth']['value']:.4g}",
             str(score["layers"]),
             count(model["parameters"]),
             count(model["macs"]),

@@ -49,8 +49,8 @@ class Ranking:
 def tau(x: Array, y: Array) -> float:
     """Kendall's tau-b in [-1, 1]; NaN where one of them is constant.
 
-    >>> tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0]))
-    0.3333333333333333
+    >>> round(tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
+    0.333
     """
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
