@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import graph, inputs, memory, pipeline, rewrite, signature
+from intrain_onnx import inputs, memory, pipeline, rewrite, signature
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import Layer, LayerMap
@@ -187,11 +187,3 @@ def _channel_facts(found: _Range, layer: Layer, after: str) -> ChannelFacts:
     constant = (high - low) <= _FLAT * magnitude
     zero = constant & (magnitude == 0)
     return ChannelFacts(layer.name, after, low.numel(), int(constant.sum()), int(zero.sum()), found.rows)
-
-
-def layer_map(loaded: LoadedModel, config: ScoreConfig) -> LayerMap:
-    """The layers of the file as the ``checkpoint`` protocol names them, without running it."""
-    model = loaded.fresh()
-    rewrite.normalise(model)
-    rewrite.infer_shapes(model, signature.resolve(model, config, batch=1))
-    return graph.analyse(model, keys=False)

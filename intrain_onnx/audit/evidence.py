@@ -49,7 +49,6 @@ class Evidence:
         deploy: element type that the model will run in.
         model: the ``model`` part of a report.
         file: what the file tells.
-        layers: name, first weight and output channels of each layer, in graph order.
         weights: by initializer.
         ranges: of the forward pass; None where it failed.
         reports: the report of each protocol that could be scored.
@@ -61,7 +60,6 @@ class Evidence:
     deploy: str
     model: Mapping[str, Any]
     file: FileFacts
-    layers: tuple[str, ...]
     weights: Mapping[str, WeightFacts]
     ranges: RangeFacts | None = None
     reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -110,7 +108,6 @@ def gather(
         deploy=policy.deploy,
         model=described,
         file=file,
-        layers=tuple(layer.name for layer in layers.layers),
         weights=weights,
         ranges=ranges,
         reports=reports,
