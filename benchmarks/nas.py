@@ -68,6 +68,18 @@ SETTINGS = ((4, 32), (8, 32), (16, 32), (64, 32), (16, 16), (16, 64))
 
 OF_SETTINGS = 100
 
+HEADLINE = (
+    ("paper", "intrain", "InTrain, `paper`, BatchNorm kept"),
+    ("architecture", "intrain", "InTrain, `architecture`, BatchNorm folded"),
+    ("architecture", "width_depth", "`width_depth`, BatchNorm folded"),
+    ("aggregate", "VKDNW aggregate", "VKDNW, aggregate of five proxies"),
+    ("proxy", "ZiCo", "ZiCo"),
+    ("proxy", "SynFlow", "SynFlow"),
+    ("baseline", "layer count", "layer count"),
+    ("baseline", "#Params", "#Params"),
+)
+"""Group, name and label of the measures that the README shows."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -148,6 +160,7 @@ def settings_study(data: Path, folder: Path, workers: int) -> list[dict[str, Any
 def page(found: Sequence[tuple[Measured, dict[str, Any]]], subset: dict[str, Any], settings: Any) -> str:
     text = (Path(__file__).parent / "nas_page.md").read_text(encoding="utf-8")
     parts = {
+        "headline": "\n".join(headline(found)),
         "taus": "\n".join(taus(found)),
         "samples": "\n".join(samples(found)),
         "subset": "\n".join(single(subset)),
@@ -181,6 +194,17 @@ def taus(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
             cells.append(with_interval(row["results"][dataset]["tau"]) if row else "")
         seconds = "" if first["seconds"] is None else f"{first['seconds']:.2f}"
         yield f"| {group}: {name} | {' | '.join(cells)} | {seconds} |"
+
+
+def headline(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+    """The few rows that the README shows too."""
+    heads = columns(found)
+    yield f"| Kendall tau | {' | '.join(head for *_, head in heads)} |"
+    yield f"|---|{'---|' * len(heads)}"
+    for group, name, label in HEADLINE:
+        rows = [next(r for r in f["measures"] if (r["group"], r["name"]) == (group, name)) for _, f in found]
+        cells = (decimals(rows[index]["results"][dataset]["tau"]["value"]) for index, dataset, _ in heads)
+        yield f"| {label} | {' | '.join(cells)} |"
 
 
 def samples(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
