@@ -66,7 +66,7 @@ STUDIES = (
 SETTINGS = ((4, 32), (8, 32), (16, 32), (64, 32), (16, 16), (16, 64))
 """Samples and image side of the study of settings, on the first architectures of NAS-Bench-201."""
 
-OF_SETTINGS = 100
+OF_SETTINGS = 80
 
 HEADLINE = (
     ("paper", "intrain", "InTrain, `paper`, BatchNorm kept"),

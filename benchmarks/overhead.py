@@ -26,7 +26,7 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from intrain_onnx import initialise, pipeline, probe, rewrite
+from intrain_onnx import initialise, preparation, probe, rewrite
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.load import load
 
@@ -48,7 +48,7 @@ def contestants(path: Path, batch: int, size: int) -> tuple[Callable[[], object]
     """The bare pass and the probed pass over one and the same module."""
     model = load(path).fresh()
     rewrite.normalise(model)
-    prepared = pipeline.prepare(model, ScoreConfig.for_protocol("architecture"))
+    prepared = preparation.prepare(model, ScoreConfig.for_protocol("architecture"))
     initialise.reinitialise(prepared.module, prepared.layers, 0)
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     initialise.calibrate(prepared.module, prepared.layers, prepared.norms, [x])

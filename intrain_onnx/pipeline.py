@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import onnx
@@ -17,9 +16,7 @@ from torch import Tensor, fx
 
 from intrain_onnx import (
     assemble,
-    canonical,
     convert,
-    fused,
     graph,
     initialise,
     inputs,
@@ -27,7 +24,7 @@ from intrain_onnx import (
     memory,
     oracle,
     parity,
-    points,
+    preparation,
     probe,
     reach,
     rewrite,
@@ -36,10 +33,11 @@ from intrain_onnx import (
     signature,
 )
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
+from intrain_onnx.errors import IntrainError, LimitError, SettingsError
 from intrain_onnx.interpreter import NodeError, Samples, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.preparation import Prepared
 from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxies.network import Network
 from intrain_onnx.report import Report
@@ -107,99 +105,6 @@ def _runtime(config: ScoreConfig) -> Iterator[tuple[torch.device, int]]:
 
 
 @dataclass
-class Rewritten:
-    """A graph in the form that a protocol probes.
-
-    Attributes:
-        model: the graph; its outputs are those that the loss reads.
-        layers: the static pass of it.
-        heads: where the loss attaches.
-        norms: BatchNorm nodes that no layer absorbed.
-        kept: nodes of the file that are live up to the heads, by their first outputs.
-        absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
-        split: layers that stand for one of the file, by its name.
-    """
-
-    model: ir.Model
-    layers: graph.LayerMap
-    heads: list[rewrite.Head]
-    norms: list[rewrite.FreeNorm]
-    kept: frozenset[str]
-    absorbed: list[str]
-    split: dict[str, list[str]]
-
-
-@dataclass
-class Prepared:
-    """A rewritten graph, the values between its layers to be measured, and the module made from it."""
-
-    rewritten: Rewritten
-    module: fx.GraphModule
-    points: tuple[points.Point, ...]
-
-    @property
-    def layers(self) -> graph.LayerMap:
-        """The static pass of the graph that the module was made from."""
-        return self.rewritten.layers
-
-    @property
-    def heads(self) -> list[rewrite.Head]:
-        """Where the loss attaches."""
-        return self.rewritten.heads
-
-    @property
-    def norms(self) -> list[rewrite.FreeNorm]:
-        """BatchNorm nodes to be calibrated."""
-        return self.rewritten.norms
-
-
-def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
-    """Rewrite a normalised model for a protocol, in place.
-
-    Raises:
-        UnsupportedError: see ``rewrite.cut_heads``.
-    """
-    single = signature.resolve(model, config, batch=1)
-    rewrite.infer_shapes(model, single)
-    heads = rewrite.cut_heads(model)
-    layers = graph.analyse(model, keys=False)
-    kept = layers.live
-    absorbed: list[str] = []
-    norms: list[rewrite.FreeNorm] = []
-    split: dict[str, list[str]] = {}
-    if config.batch_norm == "fold":
-        absorbed = rewrite.absorb_batch_norm(model, layers)
-        absorbed += canonical.absorb_affine_chains(model, graph.analyse(model, keys=False))
-    if config.weights == "reinitialise" and config.calibrate:
-        layers = graph.analyse(model, keys=False)
-        if canonical.tie_heads(model, layers):
-            layers = graph.analyse(model, keys=False)
-        split = fused.split_fused(model, layers)
-    if config.calibrate:
-        rewrite.own_biases(model, graph.analyse(model, keys=False))
-        norms = rewrite.own_norms(model)
-        rewrite.infer_shapes(model, single)
-    if single.fixed_batch is not None:
-        rewrite.free_batch(model, single.fixed_batch)
-    layers = graph.analyse(model)
-    return Rewritten(model, layers, heads, norms, kept, absorbed, split)
-
-
-def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
-    """Rewrite a normalised model for a protocol, in place, and convert it.
-
-    Raises:
-        MissingOpsError, UnsupportedError: see ``convert`` and ``rewrite.cut_heads``.
-    """
-    rewritten = rewrite_for(model, config)
-    module = convert.convert(model, rewritten.layers.slots)
-    if config.batch_norm == "training":
-        initialise.use_batch_statistics(module)
-    found = points.find(rewritten.model, rewritten.layers)
-    return Prepared(rewritten, module, tuple(p for p in found if p.cut or config.points == "all"))
-
-
-@dataclass
 class _Scoring:
     source: Source
     config: ScoreConfig
@@ -223,9 +128,7 @@ class _Scoring:
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("shapes", 0.09):
-            quantisation = rewrite.use_float_form(model, single)
-            if rewrite.lacks_shapes(model):
-                rewrite.remember_shapes(model, seen_shapes(model, single, self.device))
+            quantisation = preparation.use_float_form(model, single, self.device)
         with self._step("convert", 0.1):
             original = graph.analyse(model, keys=False)
             reached = reach.trace(model.graph, rewrite.find_heads(model))
@@ -233,7 +136,7 @@ class _Scoring:
                 model, original, quantisation, shapes_known=known
             )
             described = assemble.describe(loaded, model, original, single)
-            prepared = prepare(model, config)
+            prepared = preparation.prepare(model, config)
             prepared.module.to(self.device)
         traces, batched, used = self._runs(model, prepared)
         peers = self._proxies(prepared, used, batched, described)
@@ -396,26 +299,6 @@ class _Scoring:
         return False
 
 
-def seen_shapes(
-    model: ir.Model, single: signature.Signature, device: torch.device
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        module = convert.convert(model).to(device)
-        names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
-        drawn = inputs.draw(single, torch.Generator().manual_seed(0), device)
-        with torch.no_grad():
-            run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
-    except UnsupportedError:
-        return {}
-    return shapes
-
-
-def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:
-    shapes[name] = tuple(parts[0].shape)
-
-
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
@@ -463,14 +346,7 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph
         with _runtime(config) as (device, _), element_limit(memory.elements_of_one_tensor()):
             loaded = load(source)
             memory.require_for_weights(loaded.tensor_bytes)
-            model = loaded.fresh()
-            rewrite.normalise(model)
-            single = signature.resolve(model, config, batch=1)
-            rewrite.infer_shapes(model, single)
-            rewrite.use_float_form(model, single)
-            if rewrite.lacks_shapes(model):
-                rewrite.remember_shapes(model, seen_shapes(model, single, device))
-            return rewrite_for(model, config).layers
+            return preparation.rewrite_for(preparation.floating(loaded, config, device), config).layers
     except IntrainError as error:
         error.at(path=path)
         raise

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import inputs, memory, pipeline, rewrite, signature
+from intrain_onnx import inputs, memory, preparation, signature
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import Layer, LayerMap
@@ -45,14 +45,8 @@ def measure(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
         IntrainError: the model cannot be run.
     """
     with element_limit(memory.elements_of_one_tensor()), torch.no_grad():
-        model = loaded.fresh()
-        rewrite.normalise(model)
-        single = signature.resolve(model, config, batch=1)
-        rewrite.infer_shapes(model, single)
-        rewrite.use_float_form(model, single)
-        if rewrite.lacks_shapes(model):
-            rewrite.remember_shapes(model, pipeline.seen_shapes(model, single, torch.device("cpu")))
-        prepared = pipeline.prepare(model, config)
+        model = preparation.floating(loaded, config, torch.device("cpu"))
+        prepared = preparation.prepare(model, config)
         values = {v.name: v for node in model.graph.all_nodes() for v in node.outputs if v.name}
         used = signature.resolve(model, config)
         watched = _watched(prepared.module, prepared.layers, values)

@@ -32,7 +32,7 @@ IMPORTED_BY = {
     "commands": {"cli"},
     "audit": {"commands", "ranges"},
     "ranges": {"audit"},
-    "pipeline": {"audit", "commands", "ranges", "__init__", "bench"},
+    "pipeline": {"audit", "bench", "commands", "__init__"},
     "render": {"commands"},
     "click": {"cli", "commands"},
     "annotate": {"commands"},
@@ -49,7 +49,7 @@ IMPORTED_BY = {
 
 TORCH_ROOMS = {
     "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "oracle",
-    "parity", "pipeline", "probe", "proxies", "ranges", "rng", "second_converter", "stats",
+    "parity", "pipeline", "preparation", "probe", "proxies", "ranges", "rng", "second_converter", "stats",
 }  # fmt: skip
 """All others work without torch: a graph is inspected and a saved report drawn in milliseconds."""
 

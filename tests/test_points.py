@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import model, weight
 
-from intrain_onnx import pipeline, points, rewrite, signature
+from intrain_onnx import points, preparation, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.load import load
 
@@ -20,7 +20,7 @@ def found(source: object, protocol: str = "checkpoint") -> dict[str, points.Poin
     graph = load(source).fresh()
     rewrite.normalise(graph)
     rewrite.infer_shapes(graph, signature.resolve(graph, config, batch=1))
-    rewritten = pipeline.rewrite_for(graph, config)
+    rewritten = preparation.rewrite_for(graph, config)
     return {p.value: p for p in points.find(rewritten.model, rewritten.layers)}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from intrain_onnx import assemble, graph, initialise, inputs, pipeline, rewrite, signature
+from intrain_onnx import assemble, graph, initialise, inputs, preparation, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.load import load
 from intrain_onnx.proxies.network import Network
@@ -29,7 +29,7 @@ def network(source: onnx.ModelProto | Path, protocol: str = "paper", **settings:
     rewrite.infer_shapes(ir_model, single)
     original = graph.analyse(ir_model, keys=False)
     count = assemble.parameter_count(ir_model, original)
-    prepared = pipeline.prepare(ir_model, config)
+    prepared = preparation.prepare(ir_model, config)
     used = signature.resolve(ir_model, config)
     heads = [h.output for h in prepared.heads]
     batched = used.fixed_batch in (None, used.batch)
