@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import Layer, LayerMap
-from intrain_onnx.structure_key import ONLY
+from intrain_onnx.structure_key import JOINED, ONLY
 from intrain_onnx.values import (
     VIEW_OPS,
     add_initializer,
@@ -169,6 +169,7 @@ def _split(
         outputs.append(made)
         order += channels
     joined = ir.Value(name=f"{out.name}.joined", shape=out.shape, type=out.type)
+    joined.meta[JOINED] = True
     join = ir.Node(
         "", "Concat", outputs, attributes=[ir.AttrInt64("axis", -1)], outputs=[joined], name=f"{joined.name}"
     )

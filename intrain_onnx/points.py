@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from intrain_onnx.bodies import bodies
 from intrain_onnx.graph import LayerMap, data_dependent
+from intrain_onnx.structure_key import JOINED
 from intrain_onnx.values import CONVOLUTIONS, MATMULS, RECURRENT, constant_array, static_shape
 
 JOINS = frozenset({"Add", "Sum", "Concat", "Max", "Mean"})
@@ -120,7 +121,7 @@ class _Search:
 
     def unites(self, node: ir.Node, operands: list[ir.Value]) -> bool:
         branches = {v for v in operands if self.depth[v]}
-        if len(branches) < 2:
+        if len(branches) < 2 or JOINED in node.outputs[0].meta:
             return False
         if node.op_type == "Concat":
             return True

@@ -20,6 +20,9 @@ from intrain_onnx.bodies import bodies, entering
 ONLY = "intrain_onnx.only"
 """Key in ``Value.meta`` of a value that holds the output of one layer alone, although more lead to it."""
 
+JOINED = "intrain_onnx.joined"
+"""Key in ``Value.meta`` of a value that holds the layers side by side that one layer was split into."""
+
 _ROUNDS = 2
 _ORDERED = frozenset({"MatMul", "FusedMatMul", "Einsum", "Concat"})
 """Operators whose operands play different parts, whichever layers they come from."""

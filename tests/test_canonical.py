@@ -259,6 +259,8 @@ def test_two_ways_are_one_network(name: str):
     assert keys(first) == keys(second)
     for figure in ("intrain", "geometric_capacity", "optimization_resilience"):
         assert getattr(second, figure) == pytest.approx(getattr(first, figure), rel=1e-4)
+    for name, named in first.data["scores"].items():
+        assert second.data["scores"][name]["value"] == pytest.approx(named["value"], rel=1e-4), name
 
 
 def test_a_mask_is_kept_and_a_table_is_drawn():

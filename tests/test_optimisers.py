@@ -21,8 +21,9 @@ FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
 @cache
 def figures(source: Path) -> list[float]:
     config = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
-    result = score(source, config).data["score"]
-    return [result[figure] for figure in FIGURES] + [result["layers"]]
+    data = score(source, config).data
+    result, named = data["score"], data["scores"]
+    return [*(result[figure] for figure in FIGURES), result["layers"], *(v["value"] for v in named.values())]
 
 
 def assert_same(name: str, changed: Path) -> None:
