@@ -114,6 +114,12 @@ def test_every_option_and_exit_code_is_in_the_readme():
         assert re.search(rf"\b{code} [\w`]", README.split("Exit codes:")[1].split("##")[0])
 
 
+def test_the_benchmarks_in_the_readme_are_those_of_their_page():
+    rows = [line for line in README.splitlines() if re.match(r"\|.*\| -?\.\d{3} \|", line)]
+    assert len(rows) > 4
+    assert set(rows) <= set((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").splitlines())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
