@@ -26,6 +26,11 @@ _MOVES_AXES = frozenset(
     | {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
 )
 
+_POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
+
+Origin = tuple[ir.Node, ...]
+"""The layer or join that a value was made from, and the pooling that it passed since: a branch of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -71,6 +76,7 @@ class _Search:
         self.depth: Counter[ir.Value] = Counter()
         self.read: set[ir.Value] = set()
         self.joins: dict[ir.Value, ir.Node] = {}
+        self.origins: dict[ir.Value, frozenset[Origin]] = {}
 
     def run(self) -> tuple[Point, ...]:
         for node in self.nodes:
@@ -110,8 +116,10 @@ class _Search:
                     self.axes.setdefault(value, axes)
         if node.op_type in JOINS and self.unites(node, operands):
             self.joins[node.outputs[0]] = node
+        origins = self.originating(node, operands, layer is not None)
         for value in node.outputs:
             self.depth[value] = layer.depth if layer else depth
+            self.origins[value] = origins
             axes = self.carried(node, value, operands)
             measured = self.measured.get(value.name or "")
             if measured is not None:
@@ -119,9 +127,16 @@ class _Search:
             if axes is not None:
                 self.axes[value] = axes
 
+    def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:
+        if is_layer or node.outputs[0] in self.joins:
+            return frozenset({(node,)})
+        found = frozenset[Origin]().union(*(self.origins.get(v, frozenset()) for v in operands))
+        return frozenset((*origin, node) for origin in found) if node.op_type in _POOLS else found
+
     def unites(self, node: ir.Node, operands: list[ir.Value]) -> bool:
         branches = {v for v in operands if self.depth[v]}
-        if len(branches) < 2 or JOINED in node.outputs[0].meta:
+        origins = {self.origins[v] for v in branches}  # those of a LayerNorm that was written out are equal
+        if len(origins) < 2 or JOINED in node.outputs[0].meta:
             return False
         if node.op_type == "Concat":
             return True

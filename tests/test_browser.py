@@ -191,8 +191,12 @@ def test_the_theme_follows_the_system_until_it_is_chosen(opened: webdriver.Chrom
     assert light != dark
     choose("light")
     assert background(opened) == light
-    opened.refresh()  # it is remembered
-    assert background(opened) == light
+
+    def remembered(browser: webdriver.Chrome) -> bool:
+        browser.refresh()
+        return background(browser) == light
+
+    WebDriverWait(opened, 10).until(remembered)  # the browser hands it on in its own time
     system("light")
     choose("dark")
     assert background(opened) == dark

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from intrain_onnx import graph
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap
-from intrain_onnx.pipeline import rewrite_for
+from intrain_onnx.preparation import rewrite_for
 
 
 def depths(layers: LayerMap) -> dict[str, int]:
