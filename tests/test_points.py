@@ -81,6 +81,20 @@ def test_what_unites_no_branches_is_no_join(body: str):
     assert names(found(graph(body, "d")), "join") == []
 
 
+def test_a_layer_norm_that_was_written_out_joins_nothing():
+    body = """m = ReduceMean<axes = [1], keepdims = 1>(a) e = Mul(a, scale) n = Neg(m) k = Mul(n, scale)
+              d = Add(e, k)"""
+    text = f"(float[N,3,16,16] x) => (float[N,5] y) {{ {STEM} {body} {HEAD.format('d')} }}"
+    normed = found(model(text, CONV | {"scale": weight(8, 1, 1)}, opset=17))
+    assert names(normed, "join") == []
+    assert names(normed, "cut") == ["a", "y"]
+
+
+def test_pooling_is_a_branch():
+    body = "b = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(a) d = Add(a, b)"
+    assert names(found(graph(body, "d")), "join") == ["d"]
+
+
 def test_channels_are_followed_through_transposes_and_reshapes():
     body = """t = Transpose<perm = [0,2,3,1]>(a) r = Relu(t) s = Reshape(r, shape)
               u = MatMul(s, m1) v = MatMul(s, m2) d = Add(u, v)"""
