@@ -65,7 +65,13 @@ def contestants(path: Path, batch: int, size: int) -> tuple[Callable[[], object]
         for parameter in prepared.module.parameters():
             parameter.grad = None
         return probe.probe(
-            prepared.module, prepared.layers, [x], ["logits"], batch, torch.Generator().manual_seed(0)
+            prepared.module,
+            prepared.layers,
+            [x],
+            ["logits"],
+            batch,
+            torch.Generator().manual_seed(0),
+            points=prepared.points,
         )
 
     return bare, probed

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -19,7 +19,7 @@ from intrain_onnx.initialise import parameters
 from intrain_onnx.inputs import synthetic_loss
 from intrain_onnx.interpreter import ObservedInterpreter, Samples, run
 from intrain_onnx.points import Point
-from intrain_onnx.stats import gradient_statistics, participation_ratio, unit_variance
+from intrain_onnx.stats import gradient_statistics, participation_ratio, standardised_ratio
 from intrain_onnx.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 
 
@@ -96,6 +96,8 @@ class _NotFiniteError(Exception):
     """Something measured is not finite; where it began is found afterwards."""
 
 
+_T = TypeVar("_T")
+
 Rows = tuple[int, ...]
 """The shape of an activation; sample by sample it begins with the number of calls."""
 
@@ -117,23 +119,28 @@ class _PointReader:
     found: dict[str, PointTrace]
 
     def __call__(self, matrix: Tensor, shape: Rows) -> None:
-        standardised = _participation(unit_variance(matrix))
+        standardised = _finite(standardised_ratio, matrix)
         plain = _participation(matrix) if self.plain else None
         rows, channels = matrix.shape
         self.found[self.point.value] = PointTrace(
             rows,
             channels,
-            standardised=standardised.ratio if standardised else None,
+            standardised=standardised,
             plain=plain.ratio if plain else None,
         )
 
 
 def _participation(matrix: Tensor) -> Participation | None:
+    return _finite(participation_ratio, matrix)
+
+
+def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
+    """A statistic of a matrix, or None where it has too few rows for one."""
     rows, channels = matrix.shape
     if rows < 2 or not channels:
         return None
     try:
-        return participation_ratio(matrix)
+        return statistic(matrix)
     except ValueError:
         raise _NotFiniteError from None
 

@@ -57,6 +57,32 @@ def participation_ratio(x: Tensor) -> Participation:
     return Participation(ratio, _corrected(trace, trace_of_square, rows - 1, channels))
 
 
+def standardised_ratio(x: Tensor) -> float | None:
+    """Participation ratio of the correlation matrix of the columns of ``x``; None where none varies.
+
+    Formula: C^2 / sum of squared correlations, C the channels that vary. Taken from one product of ``x`` with
+    itself, exact enough where means are small beside deviations; else as the ratio of `unit_variance`.
+
+    Args:
+        x: (rows, channels), floating point.
+
+    Raises:
+        ValueError: see `participation_ratio`.
+    """
+    rows, channels = x.shape
+    if rows >= channels:
+        mean = x.mean(0)
+        covariance = (x.T @ x).div_(rows).addr_(mean, mean, alpha=-1)
+        variance = covariance.diagonal()
+        limit = torch.maximum(mean.square() * 0.01, torch.full_like(mean, 1e-12))
+        if bool(((variance > limit) & (variance < 1e12)).all()):
+            weights = variance.double().reciprocal()
+            total = (weights @ covariance.square_().double() @ weights).item()
+            return min(max(channels**2 / total, 1.0), float(min(rows - 1, channels)))
+    scaled = unit_variance(x)
+    return participation_ratio(scaled).ratio if scaled.shape[1] else None
+
+
 def unit_variance(x: Tensor) -> Tensor:
     """The channels of ``x`` with zero mean and unit variance; those that do not vary are left out.
 
@@ -69,10 +95,19 @@ def unit_variance(x: Tensor) -> Tensor:
     Returns:
         (rows, channels that vary), centred.
     """
-    mean = x.mean(0)
+    variance, mean = torch.var_mean(x, 0, correction=0)
+    std = variance.sqrt_()
+    eps = torch.finfo(x.dtype).eps
+    if not bool(((std > 1e-15) & (std < 1e15) & (std > 16 * eps * mean.abs())).all()):
+        return _unit_variance_of_extremes(x, mean, 16 * eps)
+    return (x - mean).div_(std)
+
+
+def _unit_variance_of_extremes(x: Tensor, mean: Tensor, noise: float) -> Tensor:
+    """The same where a channel does not vary, or where its squares would leave the range of the dtype."""
     centred = x - mean
     largest = centred.abs().amax(0)
-    varies = largest > 16 * torch.finfo(x.dtype).eps * mean.abs()
+    varies = largest > noise * mean.abs()
     centred = centred[:, varies] / largest[varies]
     return centred / centred.square().mean(0).sqrt()
 

@@ -19,7 +19,7 @@ from intrain_onnx import evidence, variants
 from intrain_onnx.bench import ablation
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.evidence import Evidence, LayerValue, PointValue, TensorValue
-from intrain_onnx.stats import participation_ratio, unit_variance
+from intrain_onnx.stats import participation_ratio, standardised_ratio, unit_variance
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 EVIDENCE = Evidence(
@@ -126,6 +126,16 @@ def test_standardised_channels_give_the_participation_ratio_of_the_correlation_m
         found, rel=1e-5
     )
     assert unit_variance(scaled).shape[1] < 12  # what round-off hides under the shift does not vary
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (12, 40), (40, 40), (2, 3)])
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1e3])
+def test_one_product_gives_the_same_ratio(shape: tuple[int, int], shift: float):
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(shape, generator=g) @ torch.randn(shape[1], shape[1], generator=g) * 3 + shift
+    expected = participation_ratio(unit_variance(x.double())).ratio
+    assert standardised_ratio(x) == pytest.approx(expected, rel=1e-4 if shift > 1 else 1e-5)
+    assert standardised_ratio(torch.ones(shape)) is None
 
 
 def test_constant_channels_are_left_out():
