@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -150,13 +150,13 @@ def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
             found.update(node.outputs)
 
 
-def needed(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes, also of subgraphs, that a graph output depends on."""
+def needed(graph: ir.Graph, ends: Callable[[ir.Node], bool] = lambda node: False) -> set[ir.Node]:
+    """Nodes, also of subgraphs, that a graph output depends on; no further than where a path ``ends``."""
     stack = [v.producer() for v in graph.outputs]
     found: set[ir.Node] = set()
     while stack:
         node = stack.pop()
-        if node is None or node in found:
+        if node is None or node in found or ends(node):
             continue
         found.add(node)
         reads = (*node.inputs, *(v for _, body in bodies(node) for v in body.outputs))

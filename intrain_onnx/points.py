@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from intrain_onnx.bodies import bodies
-from intrain_onnx.graph import LayerMap, data_dependent
+from intrain_onnx.graph import LayerMap, data_dependent, needed
 from intrain_onnx.structure_key import JOINED
 from intrain_onnx.values import CONVOLUTIONS, MATMULS, RECURRENT, constant_array, static_shape
 
@@ -68,14 +67,15 @@ def find(model: ir.Model, layers: LayerMap) -> tuple[Point, ...]:
 class _Search:
     def __init__(self, graph: ir.Graph, layers: LayerMap) -> None:
         self.data = data_dependent(graph)
-        self.nodes = _alive(graph, self.data)
+        alive = needed(graph, ends=_is_zero)
+        self.nodes = [n for n in graph if n in alive and any(v in self.data for v in n.outputs)]
         self.outputs = set(graph.outputs)
         self.measured = layers.by_output()
         self.by_node = {layer.node_output: layer for layer in layers.layers}
         self.axes: dict[ir.Value, tuple[int, ...]] = {}
         self.depth: Counter[ir.Value] = Counter()
         self.read: set[ir.Value] = set()
-        self.joins: dict[ir.Value, ir.Node] = {}
+        self.joins: set[ir.Value] = set()
         self.origins: dict[ir.Value, frozenset[Origin]] = {}
 
     def run(self) -> tuple[Point, ...]:
@@ -88,7 +88,7 @@ class _Search:
             for value in node.outputs:
                 layer = self.measured.get(value.name or "")
                 join = value in self.joins and value not in merged
-                if value in self.axes and (layer or join or (value in self.read and self.depth[value])):
+                if value in self.axes and (layer or join or value in self.read):
                     cut = value in cuts and (join or layer is not None)
                     points.append(self.point(value, layer.name if layer else None, join, cut))
         return tuple(points)
@@ -97,7 +97,7 @@ class _Search:
         return Point(
             value=value.name or "",
             layer=layer,
-            read=value in self.read and self.depth[value] > 0,
+            read=value in self.read,
             join=join,
             cut=cut,
             depth=self.depth[value],
@@ -110,12 +110,13 @@ class _Search:
         depth = max((self.depth[v] for v in operands), default=0)
         if layer is not None:
             for value in operands[:1]:
-                self.read.add(value)
+                if self.depth[value]:
+                    self.read.add(value)
                 axes = _read_axes(node, value)
                 if axes is not None:
                     self.axes.setdefault(value, axes)
         if node.op_type in JOINS and self.unites(node, operands):
-            self.joins[node.outputs[0]] = node
+            self.joins.add(node.outputs[0])
         origins = self.originating(node, operands, layer is not None)
         for value in node.outputs:
             self.depth[value] = layer.depth if layer else depth
@@ -148,9 +149,8 @@ class _Search:
         uses = list(value.uses())
         if len(uses) != 1 or value in self.outputs:
             return False
-        reader = uses[0].node
-        following = reader.outputs[0]
-        return following in self.joins and reader.op_type == self.joins[value].op_type
+        reader, maker = uses[0].node, value.producer()
+        return reader.outputs[0] in self.joins and maker is not None and reader.op_type == maker.op_type
 
     def carried(self, node: ir.Node, value: ir.Value, operands: list[ir.Value]) -> tuple[int, ...] | None:
         origin = next((v for v in operands if v in self.axes and self.depth[v]), None)
@@ -188,20 +188,6 @@ class _Search:
         return found
 
 
-def _alive(graph: ir.Graph, data: set[ir.Value]) -> list[ir.Node]:
-    """Nodes on a path from an input to an output that nothing multiplies by zero."""
-    stack = list(graph.outputs)
-    found: set[ir.Node] = set()
-    while stack:
-        node = stack.pop().producer()
-        if node is None or node in found or _is_zero(node):
-            continue
-        found.add(node)
-        reads = (*node.inputs, *(v for _, body in bodies(node) for v in body.outputs))
-        stack.extend(v for v in reads if v is not None)
-    return [n for n in graph if n in found and any(v in data for v in n.outputs)]
-
-
 def _is_zero(node: ir.Node) -> bool:
     """Whether a branch is cut off here by a factor of zero."""
     if node.op_type != "Mul" or node.domain:
@@ -210,7 +196,7 @@ def _is_zero(node: ir.Node) -> bool:
     return any(factor is not None and not factor.any() for factor in factors)
 
 
-def _elements(value: ir.Value) -> tuple[int, ...] | int:
+def _elements(value: ir.Value) -> int:
     shape = static_shape(value)
     return math.prod(shape) if shape is not None else -1
 

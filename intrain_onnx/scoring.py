@@ -128,10 +128,10 @@ class Score:
     @property
     def variants(self) -> dict[str, NamedScore]:
         """The variants by name."""
+        by_name = {name: [r.variants[name] for r in self.runs] for name in self.runs[0].variants}
         return {
             name: NamedScore(statistics.fmean(values), _standard_error(values))
-            for name in self.runs[0].variants
-            for values in ([r.variants[name] for r in self.runs],)
+            for name, values in by_name.items()
         }
 
     @property
@@ -227,10 +227,7 @@ def _evidence(
         layers=values,
         tensors=evidence.tensor_values(
             trace.gradients,
-            {
-                n: 0.0 if statuses[n] == "round_off" else gradient_health(g)
-                for n, g in trace.gradients.items()
-            },
+            {name: _health(gradient, statuses[name], eps=0.0) for name, gradient in trace.gradients.items()},
             [w.name for s, v in zip(layers, values, strict=True) if v.live for w in s.layer.weights],
         ),
         points=tuple(evidence.point_value(p, trace.points.get(p.value)) for p in points),
@@ -309,7 +306,7 @@ def _parameter_score(
     return ParameterScore(
         name=name,
         slot=slot,
-        health=statistics.fmean(_health(g, status, config) for g in gradients) if gradients else None,
+        health=statistics.fmean(_health(g, status, config.eps) for g in gradients) if gradients else None,
         std=statistics.fmean(g.std for g in gradients) if gradients else None,
         max_abs=statistics.fmean(g.max_abs for g in gradients) if gradients else None,
         status=status,
@@ -317,8 +314,8 @@ def _parameter_score(
     )
 
 
-def _health(gradient: GradientStatistics, status: str, config: ScoreConfig) -> float:
-    return 0.0 if status == "round_off" else gradient_health(gradient, config.eps)
+def _health(gradient: GradientStatistics, status: str, eps: float) -> float:
+    return 0.0 if status == "round_off" else gradient_health(gradient, eps)
 
 
 def _run(
@@ -336,7 +333,7 @@ def _run(
     ]
     capacity = math.fsum(map(math.log, ratios))
     resilience = math.fsum(
-        _health(trace.gradients[n], statuses[n], config) for n in parameters if n in trace.gradients
+        _health(trace.gradients[n], statuses[n], config.eps) for n in parameters if n in trace.gradients
     )
     return Run(
         trace.seed,
