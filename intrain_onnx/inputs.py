@@ -78,6 +78,14 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
     ]
 
 
+def feed(
+    signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
+) -> list[Tensor | Samples]:
+    """Draw inputs as a run takes them: in one call where ``batched``, else in as many as the graph asks for."""
+    drawn = draw(signature, generator, device)
+    return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
+
+
 def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
     """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
     parts: list[Tensor | Samples] = []

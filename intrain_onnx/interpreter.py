@@ -41,6 +41,11 @@ class ObservedInterpreter(fx.Interpreter):
         """The interpreter of a subgraph."""
         return ObservedInterpreter(module, self.observers)
 
+    def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
+        """Run the module; its outputs, each as the list of its parts."""
+        results = self.run(*inputs)
+        return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
+
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, then its observer."""
         try:
@@ -57,7 +62,7 @@ class ObservedInterpreter(fx.Interpreter):
         for name in n.meta.get("onnx_outputs", ()) if n.op in ("call_function", "call_module") else ():
             observer = self.observers.get(name)
             if observer is not None and _is_tensor(result):
-                replaced = observer(result if isinstance(result, Samples) else [result])
+                replaced = observer(parts(result))
                 if replaced is not None:
                     result = Samples(replaced) if isinstance(result, Samples) else replaced[0]
         return result
@@ -127,6 +132,11 @@ class NodeError(UnsupportedError):
         )
 
 
+def parts(value: Any) -> list[Tensor]:
+    """A value as the list of its parts: one, or one a sample."""
+    return list(value) if isinstance(value, Samples) else [value]
+
+
 def _agree(condition: Any) -> bool:
     """Whether a condition is the same for all samples."""
     return not isinstance(condition, Samples) or len({bool(c) for c in condition}) == 1
@@ -172,7 +182,4 @@ def run(
         NodeError: a node failed; names it.
         LimitError: out of memory; names the node.
     """
-    results = ObservedInterpreter(module, observers or {}).run(*inputs)
-    if isinstance(results, (Tensor, Samples)):
-        results = [results]
-    return [list(r) if isinstance(r, Samples) else [r] for r in results]
+    return ObservedInterpreter(module, observers or {}).outputs(*inputs)

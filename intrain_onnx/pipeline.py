@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from intrain_onnx import (
     assemble,
@@ -34,7 +34,7 @@ from intrain_onnx import (
 )
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, SettingsError
-from intrain_onnx.interpreter import NodeError, Samples, run
+from intrain_onnx.interpreter import NodeError, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.preparation import Prepared
@@ -210,6 +210,8 @@ class _Scoring:
         self, prepared: Prepared, used: signature.Signature, batched: bool, described: Mapping[str, Any]
     ) -> dict[str, Measured]:
         """The peers' proxies that were asked for, on the weights and inputs of the first run."""
+        if not self.config.proxies:
+            return {}
         network = Network(
             prepared.module,
             prepared.layers,
@@ -223,7 +225,7 @@ class _Scoring:
             described["macs"],
         )
         self.progress("proxies", 0.95)
-        found = measure(self.config.proxies, network) if self.config.proxies else {}
+        found = measure(self.config.proxies, network)
         self.seconds.update({f"proxy_{name}": m.seconds for name, m in found.items()})
         return found
 
@@ -231,10 +233,7 @@ class _Scoring:
         self, prepared: Prepared, used: signature.Signature, batched: bool, seed: int, start: float
     ) -> Trace:
         generator = torch.Generator().manual_seed(seed)
-        drawn = inputs.draw(used, generator, self.device)
-        fed: Sequence[Tensor | Samples] = (
-            drawn if batched else inputs.chunk(drawn, used, used.fixed_batch or 1)
-        )
+        fed = inputs.feed(used, generator, self.device, batched=batched)
         if self.config.weights == "reinitialise":
             with self._step("initialise", start):
                 initialise.reinitialise(prepared.module, prepared.layers, seed)

@@ -282,10 +282,7 @@ def _first_non_finite_gradient(
     parameter: str,
 ) -> NumericalError:
     finder = _Finder(module, "gradient")
-    results = finder.run(*inputs)
-    results = [results] if isinstance(results, (Tensor, Samples)) else list(results)
-    outputs = [list(r) if isinstance(r, Samples) else [r] for r in results]
-    loss, _ = synthetic_loss(outputs, names, samples, torch.Generator().manual_seed(0))
+    loss, _ = synthetic_loss(finder.outputs(*inputs), names, samples, torch.Generator().manual_seed(0))
     loss.backward()
     for p in module.parameters():
         p.grad = None

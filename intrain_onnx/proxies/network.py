@@ -91,10 +91,8 @@ class Network:
         """The inputs of a batch; the first one is that of the score."""
         if batch not in self._drawn:
             seed = self.seed if batch == 0 else generator_for(self.seed, f"batch {batch}").initial_seed()
-            drawn = inputs.draw(self.used, torch.Generator().manual_seed(seed), self.device)
-            whole: Fed = drawn
-            size = self.used.fixed_batch or 1
-            self._drawn[batch] = whole if self.batched else inputs.chunk(drawn, self.used, size)
+            generator = torch.Generator().manual_seed(seed)
+            self._drawn[batch] = inputs.feed(self.used, generator, self.device, batched=self.batched)
         return self._drawn[batch]
 
     @contextmanager

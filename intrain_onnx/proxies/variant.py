@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from intrain_onnx.interpreter import ObservedInterpreter, Observer, Samples
+from intrain_onnx.interpreter import ObservedInterpreter, Observer, Samples, parts
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 
 Norms = Literal["as_is", "batch", "frozen", "off"]
@@ -95,13 +95,6 @@ class Variant(ObservedInterpreter):
             batch_norm=self.batch_norm,
         )
 
-    def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
-        """The outputs, each as the list of its parts."""
-        results = self.run(*inputs)
-        if isinstance(results, (Tensor, Samples)):
-            results = [results]
-        return [_parts(r) for r in results]
-
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, and remember its operator for the call."""
         self.op = n.meta.get("onnx_op")
@@ -116,9 +109,9 @@ class Variant(ObservedInterpreter):
         """Call a node's function, or what stands for it."""
         op = self.op
         if op in ACTIVATIONS and self.activation is not None and (op != "Clip" or _starts_at_zero(args)):
-            self.activation(_parts(args[0]))
+            self.activation(parts(args[0]))
         if op == _BATCH_NORM and self.batch_norm is not None:
-            self.batch_norm(_parts(args[0]))
+            self.batch_norm(parts(args[0]))
         if op in _NORMS and self.norms == "off":
             return _shaped(target, args, kwargs, args[0])
         if op == _BATCH_NORM and self.norms in ("batch", "frozen"):
@@ -130,10 +123,6 @@ class Variant(ObservedInterpreter):
                 result = _normalise_by_constants(args[0], args[1], args[2], epsilon)
             return _shaped(target, args, kwargs, result)
         return super().call_function(target, args, kwargs)
-
-
-def _parts(value: Any) -> list[Tensor]:
-    return list(value) if isinstance(value, Samples) else [value]
 
 
 def _starts_at_zero(args: tuple[Any, ...]) -> bool:
@@ -150,9 +139,9 @@ def _shaped(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value
 
 
 def _normalise_by_constants(x: Any, scale: Tensor, bias: Tensor, epsilon: float) -> Any:
-    parts = _parts(x)
+    given = parts(x)
     with torch.no_grad():
-        whole = torch.cat(parts)
+        whole = torch.cat(given)
         var, mean = torch.var_mean(whole, [i for i in range(whole.dim()) if i != 1], correction=0)
-    done = [functional.batch_norm(p, mean, var, scale, bias, False, 0.0, epsilon) for p in parts]
+    done = [functional.batch_norm(p, mean, var, scale, bias, False, 0.0, epsilon) for p in given]
     return Samples(done) if isinstance(x, Samples) else done[0]
