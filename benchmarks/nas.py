@@ -24,7 +24,6 @@ from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.bench.table import Condition, Entry, Row
 from intrain_onnx.bench.wording import decimals, with_interval
-from intrain_onnx.config import ScoreConfig
 from intrain_onnx.peers import PROXIES
 
 SEED = 0
@@ -108,30 +107,16 @@ def fresh_rows(study: Study, data: Path) -> list[Row]:
     return [row for row in rows if space.describe(row) not in used]
 
 
-def plan(space: str, batch: int, size: int, workers: int, *, proxies: bool) -> run.Plan:
-    configs = tuple(
-        ScoreConfig.for_protocol(
-            protocol,
-            seed=SEED,
-            seeds=1,
-            batch=batch,
-            size=size,
-            threads=1,
-            device="cpu",
-            parity=False,
-            points="all",
-            proxies=tuple(PROXIES) if proxies and protocol == PROTOCOLS[0] else (),
-        )
-        for protocol in PROTOCOLS
-    )
-    return run.Plan(space, size, configs, workers)
+def plan(study: Study, workers: int, *, proxies: tuple[str, ...] = (), **settings: Any) -> run.Plan:
+    fixed = {"seed": SEED, "seeds": 1, "device": "cpu", **settings}
+    return run.Plan.of(SPACES[study.space], PROTOCOLS, proxies=proxies, workers=workers, **fixed)
 
 
 def measure(study: Study, data: Path, folder: Path, workers: int) -> Measured:
     space = SPACES[study.space]
     rows = fresh_rows(study, data)
     entries = table.entries(rows, space, sample=study.sample, seed=SEED)
-    made = plan(space.name, space.batch, space.size, workers, proxies=True)
+    made = plan(study, workers, proxies=tuple(PROXIES))
     path = folder / f"{space.name}.jsonl"
     started = time.perf_counter()
     records = run.run(made, entries, path, resume=True, progress=counted(space.title))
@@ -149,7 +134,7 @@ def settings_study(data: Path, folder: Path, workers: int) -> list[dict[str, Any
     entries = table.entries(fresh_rows(study, data), SPACES[study.space], sample=OF_SETTINGS, seed=SEED)
     rows = []
     for batch, size in SETTINGS:
-        made = plan(study.space, batch, size, workers, proxies=False)
+        made = plan(study, workers, batch=batch, size=size)
         path = folder / f"settings_{batch}x{size}.jsonl"
         records = run.run(made, entries, path, resume=True, progress=counted(f"{batch} x {size}"))
         found = summary.summarise(entries, records, seed=SEED, rounds=0)

@@ -81,7 +81,7 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
 def feed(
     signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
 ) -> list[Tensor | Samples]:
-    """Draw inputs as a run takes them: in one call where ``batched``, else in as many as the graph asks for."""
+    """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
     drawn = draw(signature, generator, device)
     return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from intrain_onnx import assemble, float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
-from intrain_onnx.load import load
+from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.operators import unsupported
 from intrain_onnx.values import name_of
 
@@ -32,6 +32,25 @@ class Inspection:
     data: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the static pass of a model found.
+
+    Attributes:
+        model: normalised, in its float form.
+        layers: of that model.
+        described: the ``model`` part of a report.
+        missing: operators without a handler, with the number of nodes of each.
+        warnings: rows with ``code``, ``message`` and ``node``.
+    """
+
+    model: ir.Model
+    layers: graph.LayerMap
+    described: dict[str, Any]
+    missing: dict[str, int]
+    warnings: list[dict[str, Any]]
+
+
 def inspect(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None
 ) -> Inspection:
@@ -47,26 +66,35 @@ def inspect(
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     config = config or ScoreConfig.for_protocol()
     try:
-        loaded = load(source)
-        model = loaded.fresh()
-        rewrite.normalise(model)
-        single = signature.resolve(model, config, batch=1)
-        known = rewrite.infer_shapes(model, single)
-        missing = unsupported(model)
-        quantisation = rewrite.use_float_form(model, single)
-        layers = graph.analyse(model)
+        found = look(load(source), config)
     except IntrainError as error:
         error.at(path=path)
         raise
-    warnings = [dict(zip(("code", "message", "node"), row, strict=True)) for row in loaded.warnings]
-    warnings += static_warnings(model, layers, quantisation, shapes_known=known)
     data = {
-        "model": assemble.describe(loaded, model, layers, single),
-        "layers": [_layer(layer) for layer in layers.layers],
-        "unsupported_ops": missing,
-        "warnings": warnings,
+        "model": found.described,
+        "layers": [_layer(layer) for layer in found.layers.layers],
+        "unsupported_ops": found.missing,
+        "warnings": found.warnings,
     }
     return Inspection(data)
+
+
+def look(loaded: LoadedModel, config: ScoreConfig) -> Look:
+    """The static pass of a loaded model, with the loader's warnings first.
+
+    Raises:
+        SettingsError: an input shape that does not fit.
+    """
+    model = loaded.fresh()
+    rewrite.normalise(model)
+    single = signature.resolve(model, config, batch=1)
+    known = rewrite.infer_shapes(model, single)
+    missing = unsupported(model)
+    quantisation = rewrite.use_float_form(model, single)
+    layers = graph.analyse(model)
+    warnings = [_warning(*row) for row in loaded.warnings]
+    warnings += static_warnings(model, layers, quantisation, shapes_known=known)
+    return Look(model, layers, assemble.describe(loaded, model, layers, single), missing, warnings)
 
 
 def static_warnings(

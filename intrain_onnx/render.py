@@ -382,9 +382,9 @@ def benchmark(found: Mapping[str, Any], stream: TextIO) -> None:
     table.add_column("measure")
     for name in titles:
         table.add_column(name, justify="right")
-    taus = {id(row): [row["results"][name]["tau"] for name in titles] for row in found["measures"]}
-    for row in sorted(found["measures"], key=lambda row: -(taus[id(row)][0]["value"] or -1.0)):
-        table.add_row(f"{row['group']}: {row['name']}", *map(with_interval, taus[id(row)]))
+    rows = [(row, [row["results"][name]["tau"] for name in titles]) for row in found["measures"]]
+    for row, taus in sorted(rows, key=lambda item: -(item[1][0]["value"] or -1.0)):
+        table.add_row(f"{row['group']}: {row['name']}", *map(with_interval, taus))
     console.print(table)
     for failure in found["failures"][:_STOPS_SHOWN]:
         where = f"{printable(failure['architecture'])} ({failure['protocol']})"

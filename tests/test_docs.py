@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
+from shell import run
 
 import intrain_onnx
 from intrain_onnx.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BIN = Path(sys.executable).parent
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / folder / "README.md" for folder in ("samples", "converters")),
@@ -36,22 +33,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the samples, and room for what commands write."""
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     return tmp_path
-
-
-def run(command: str, folder: Path) -> str:
-    """Run in bash with this environment's programs."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 INSTALLS = [b for b in blocks("shell") if "venv" in b]

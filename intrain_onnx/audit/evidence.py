@@ -11,9 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import onnx_ir as ir
-
-from intrain_onnx import assemble, float_form, graph, inspection, memory, rewrite, signature
+from intrain_onnx import inspection, memory
 from intrain_onnx.audit import static
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
@@ -91,10 +89,10 @@ def gather(
     loaded = load(path)
     memory.require_for_weights(loaded.tensor_bytes)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
-    model, layers, described, missing, warnings = _static(loaded, configs["checkpoint"])
+    look = inspection.look(loaded, configs["checkpoint"])
     step("weights", 0.05)
-    weights = weight_facts(model, layers)
-    file = static.file_facts(loaded, missing, warnings)
+    weights = weight_facts(look.model, look.layers)
+    file = static.file_facts(loaded, look)
     failures: dict[str, Failure] = {}
     reports: dict[str, Mapping[str, Any]] = {}
     for index, name in enumerate(PROTOCOLS):
@@ -106,7 +104,7 @@ def gather(
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=described,
+        model=look.described,
         file=file,
         weights=weights,
         ranges=ranges,
@@ -133,22 +131,6 @@ def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> Scor
         shapes = {name: tuple(shape) for name, shape in told["input_shapes"].items()}
         chosen["input_shapes"] = shapes | dict(run.input_shapes)
     return ScoreConfig.for_protocol(protocol, **chosen)
-
-
-def _static(
-    loaded: LoadedModel, config: ScoreConfig
-) -> tuple[ir.Model, graph.LayerMap, dict[str, Any], dict[str, int], list[tuple[str, str, str | None]]]:
-    model = loaded.fresh()
-    rewrite.normalise(model)
-    single = signature.resolve(model, config, batch=1)
-    known = rewrite.infer_shapes(model, single)
-    missing = static.missing_operators(model)
-    quantisation: float_form.Quantisation | None = rewrite.use_float_form(model, single)
-    layers = graph.analyse(model, keys=False)
-    rows = inspection.static_warnings(model, layers, quantisation, shapes_known=known)
-    warnings = [(w.code, w.message, w.node) for w in loaded.warnings]
-    warnings += [(row["code"], row["message"], row["node"]) for row in rows]
-    return model, layers, assemble.describe(loaded, model, layers, single), missing, warnings
 
 
 def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T]) -> _T | None:

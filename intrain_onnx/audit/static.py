@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
 from intrain_onnx.half import rounding
+from intrain_onnx.inspection import Look
 from intrain_onnx.load import LoadedModel
-from intrain_onnx.operators import unsupported
 from intrain_onnx.values import constant_array, name_of
 
 ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
@@ -25,10 +25,8 @@ _DROPOUT_HAS_MODE = 12
 _INFERENCE_ONLY = 7
 
 
-def file_facts(
-    loaded: LoadedModel, missing: dict[str, int], warnings: list[tuple[str, str, str | None]]
-) -> FileFacts:
-    """Facts of a loaded file; ``missing`` and ``warnings`` come from the static pass."""
+def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
+    """Facts of a loaded file, with those of its static pass."""
     model = loaded.fresh()
     nodes = list(_nodes(model))
     opset = loaded.opset_imports.get("")
@@ -37,7 +35,7 @@ def file_facts(
         bytes=loaded.bytes + sum(file.bytes for file in loaded.external),
         external=tuple(file.location for file in loaded.external),
         opset=opset,
-        warnings=tuple(warnings),
+        warnings=tuple((row["code"], row["message"], row["node"]) for row in look.warnings),
         training=tuple(_training(nodes, opset or 1)),
         random=tuple(_point(n) for n in nodes if n.op_type in _RANDOM and not n.domain),
         foreign=tuple(
@@ -45,14 +43,9 @@ def file_facts(
             for n in nodes
             if n.domain not in ONNX_DOMAINS and (n.domain, n.op_type) not in local
         ),
-        missing=missing,
+        missing=look.missing,
         half=rounding(model) > 0,
     )
-
-
-def missing_operators(model: ir.Model) -> dict[str, int]:
-    """Operators without a handler, with the number of nodes of each."""
-    return unsupported(model)
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

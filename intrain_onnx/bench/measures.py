@@ -73,8 +73,9 @@ def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Me
                 values = np.array([_float(row.get(part)) for row in raw]) * PROXIES[name].direction
                 title = PROXIES[name].title if len(PROXIES[name].parts) == 1 else part
                 yield Measure("proxy", title, values, seconds)
+        measured = {part for name in sample for part in PROXIES[name].parts}
         for name, parts in AGGREGATES.items():
-            if raw and all(part in (raw[0] or {}) for part in parts):
+            if measured.issuperset(parts):
                 values = np.array([_float(v) for v in aggregate(name, raw)])
                 yield Measure("aggregate", f"{PROXIES[name].title} aggregate", values, None)
 

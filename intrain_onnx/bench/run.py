@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 
 from intrain_onnx import memory
 from intrain_onnx.bench import records
+from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import LimitError
@@ -34,6 +35,29 @@ class Plan:
     size: int
     configs: tuple[ScoreConfig, ...]
     workers: int
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        protocols: Iterable[str],
+        *,
+        proxies: tuple[str, ...] = (),
+        workers: int = 1,
+        size: int | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """A plan with the space's image size and batch where none is given, one thread a process.
+
+        ``proxies`` are measured under the first protocol; ``settings`` are fields of `ScoreConfig`.
+        """
+        size = size or space.size
+        shared = {"batch": space.batch, "threads": 1, "parity": False, "points": "all"} | settings
+        configs = tuple(
+            ScoreConfig.for_protocol(protocol, size=size, proxies=() if index else proxies, **shared)
+            for index, protocol in enumerate(dict.fromkeys(protocols))
+        )
+        return cls(space.name, size, configs, workers)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the values; the number of workers does not."""

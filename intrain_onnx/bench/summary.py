@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,6 @@ def summarise(
     *,
     seed: int,
     rounds: int = ROUNDS,
-    progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """All statistics as a JSON document: of every measure for every data set, and of the ablation."""
     truth = accuracies(entries)
@@ -38,7 +37,6 @@ def summarise(
     given = {m.name: m.values for m in found if m.group == "baseline" and m.name in (LAYERS, PARAMETERS)}
     rows = []
     for measure in found:
-        progress(measure.name)
         others = {name: values for name, values in given.items() if name != measure.name}
         results = {
             title: _ranking(rank(measure.values, y, others, rounds=rounds, seed=seed))

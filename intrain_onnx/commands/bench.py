@@ -11,7 +11,7 @@ import click
 
 from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
-from intrain_onnx.config import PROTOCOLS, ScoreConfig
+from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.peers import names
 
@@ -93,23 +93,17 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
 def _plan(space: Space, options: dict[str, Any]) -> Plan:
     from intrain_onnx.bench.run import Plan
 
-    peers = names(options["proxies"]) if options["proxies"] else ()
-    size = options["size"] or space.size
-    configs = tuple(
-        ScoreConfig.for_protocol(
-            protocol,
-            seed=options["seed"],
-            seeds=options["seeds"],
-            batch=options["batch"] or space.batch,
-            size=size,
-            threads=1,
-            parity=False,
-            points="all",
-            proxies=peers if index == 0 else (),
-        )
-        for index, protocol in enumerate(dict.fromkeys(options["protocols"]))
+    batch = {} if options["batch"] is None else {"batch": options["batch"]}
+    return Plan.of(
+        space,
+        options["protocols"],
+        proxies=names(options["proxies"]) if options["proxies"] else (),
+        workers=options["workers"],
+        size=options["size"],
+        seed=options["seed"],
+        seeds=options["seeds"],
+        **batch,
     )
-    return Plan(space.name, size, configs, options["workers"])
 
 
 def _write(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from importlib import resources
 
 import jinja2
 
 from intrain_onnx.errors import ModelFileError
+from intrain_onnx.hashes import digest
 from intrain_onnx.report import Report
 from intrain_onnx.webpage import view
 
@@ -55,14 +54,10 @@ def _policy(style: str, script: str) -> str:
     return "; ".join(
         (
             "default-src 'none'",
-            f"style-src {_digest(style)}",
-            f"script-src {_digest(script)}",
+            f"style-src {digest(style)}",
+            f"script-src {digest(script)}",
             "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
         )
     )
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

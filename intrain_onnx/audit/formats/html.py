@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -11,6 +9,7 @@ from importlib import resources
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
+from intrain_onnx.hashes import digest
 
 _OWN_STYLE = """
 .data td { overflow-wrap: anywhere; vertical-align: top; }
@@ -24,8 +23,7 @@ def write(results: Sequence[Result]) -> str:
     """A page that fetches nothing and runs nothing, in the style of the pages that show reports."""
     style = resources.files("intrain_onnx").joinpath("webpage", "templates", "page.css")
     css = f"{style.read_text(encoding='utf-8')}{_OWN_STYLE}"
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    rule = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    rule = f"default-src 'none'; style-src {digest(css)}; base-uri 'none'; form-action 'none'"
     body = "".join(_section(result) for result in results)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
