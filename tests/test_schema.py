@@ -1,0 +1,45 @@
+"""The schema of a report says of every number what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from intrain_onnx.report import schema
+
+COUNT = "#/$defs/count"
+
+
+def numbers(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every property that holds a number, or a list of them, by its path; and whether it is explained."""
+    for name, value in node.get("properties", {}).items():
+        place = f"{path}.{name}"
+        if holds_a_number(value):
+            yield place, "description" in value
+        yield from inside(value, place)
+
+
+def inside(value: dict[str, Any], place: str) -> Iterator[tuple[str, bool]]:
+    yield from numbers(value, place)
+    for key in ("items", "additionalProperties"):
+        if isinstance(value.get(key), dict):
+            yield from inside(value[key], f"{place}[]")
+    for choice in value.get("oneOf", []):
+        yield from inside(choice, place)
+
+
+def holds_a_number(value: dict[str, Any]) -> bool:
+    kinds = value.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    within = [v for k in ("additionalProperties", "items") if isinstance(v := value.get(k), dict)]
+    return (
+        bool({"number", "integer"} & set(kinds))
+        or value.get("$ref") == COUNT
+        or any(holds_a_number(choice) for choice in [*value.get("oneOf", []), *within])
+    )
+
+
+def test_every_number_is_explained():
+    found = dict(numbers(schema()))
+    assert len(found) > 60
+    assert [place for place, explained in found.items() if not explained] == []
