@@ -1,9 +1,10 @@
 """What the probe costs over the bare forward and backward pass of the same module.
 
-    python benchmarks/overhead.py [--batch 16] [--size 64] [--pairs 7] [--threads 2]
+    python benchmarks/overhead.py [--batch 16] [--size 64] [--pairs 7] [--threads 2] [--device cuda]
 
 Time: both run in turn in one process, and the ratio is taken pair by pair. Memory: each runs in a process
-of its own, and the peak resident size above what the process had before is compared. Needs torchvision.
+of its own, and the peak resident size above what the process had before is compared; on CUDA, the peak of
+allocated device memory. Needs torchvision.
 """
 
 from __future__ import annotations
@@ -44,15 +45,18 @@ def export(folder: Path) -> Path:
     return path
 
 
-def contestants(path: Path, batch: int, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
+def contestants(
+    path: Path, batch: int, size: int, device: str
+) -> tuple[Callable[[], object], Callable[[], object]]:
     """The bare pass and the probed pass over one and the same module."""
     model = load(path).fresh()
     rewrite.normalise(model)
     prepared = preparation.prepare(model, ScoreConfig.for_protocol("architecture"))
+    prepared.module.to(device)
     initialise.reinitialise(prepared.module, prepared.layers, 0)
-    x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     initialise.calibrate(prepared.module, prepared.layers, prepared.norms, [x])
-    labels = torch.zeros(batch, dtype=torch.int64)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def bare() -> object:
         for parameter in prepared.module.parameters():
@@ -82,12 +86,17 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def peak_above_start(path: Path, which: str, batch: int, size: int) -> int:
-    """Peak resident bytes of one kind of pass above what was there before it, after a small warm-up."""
-    bare, probed = contestants(path, 1, size)
+def peak_above_start(path: Path, which: str, batch: int, size: int, device: str) -> int:
+    """Peak bytes of one kind of pass above what was there before it, after a small warm-up."""
+    bare, probed = contestants(path, 1, size, device)
     (bare if which == "bare" else probed)()
-    bare, probed = contestants(path, batch, size)
+    bare, probed = contestants(path, batch, size, device)
     gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        (bare if which == "bare" else probed)()
+        return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")
     before = resident()
     (bare if which == "bare" else probed)()
@@ -105,6 +114,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peak", choices=["bare", "probed"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -112,9 +122,9 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp())
     path = export(folder)
     if options.peak:
-        print(peak_above_start(path, options.peak, options.batch, options.size))
+        print(peak_above_start(path, options.peak, options.batch, options.size, options.device))
         return
-    bare, probed = contestants(path, options.batch, options.size)
+    bare, probed = contestants(path, options.batch, options.size, options.device)
     times: dict[str, list[float]] = {"bare": [], "probed": []}
     for index in range(options.pairs + 1):
         for name, call in (("bare", bare), ("probed", probed)):
@@ -123,9 +133,11 @@ def main() -> None:
             if index:  # the first pair warms up
                 times[name].append(time.perf_counter() - started)
     ratios = [p / b for b, p in zip(times["bare"], times["probed"], strict=True)]
-    print(f"ResNet-50, {options.batch}x3x{options.size}x{options.size}, {options.threads} threads")
+    shape = f"{options.batch}x3x{options.size}x{options.size}"
+    place = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} threads"
+    print(f"ResNet-50, {shape}, {place}")
     for name, values in times.items():
-        print(f"  {name:7} {statistics.median(values):.3f} s (median of {len(values)})")
+        print(f"  {name:7} {statistics.median(values):.4f} s (median of {len(values)})")
     print(f"  time ratio   {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})")
     peaks = {
         name: int(
@@ -143,6 +155,8 @@ def main() -> None:
                     str(options.size),
                     "--threads",
                     str(options.threads),
+                    "--device",
+                    options.device,
                 ],
                 # Large blocks go back to the system when they are freed, or the peak would not show.
                 env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
