@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from intrain_onnx import reach
+from intrain_onnx.computed import of_file
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.load import LoadedModel
@@ -59,13 +60,8 @@ def _value(value: ir.Value) -> dict[str, Any]:
 
 
 def parameter_count(model: ir.Model, layers: LayerMap) -> int:
-    """Elements of all trainable initializers, each counted once however often it is used."""
-    return sum(_size(model, name) for name in layers.slots)
-
-
-def _size(model: ir.Model, name: str) -> int:
-    value = model.graph.initializers[name].const_value
-    return int(value.size) if value is not None else 0
+    """Elements of the initializers behind all parameters, each counted once however often it is used."""
+    return sum(dict(row for name in layers.slots for row in of_file(model.graph.initializers[name])).values())
 
 
 def report(

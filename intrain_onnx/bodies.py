@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-_WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import kind
 
 
 def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
     """The subgraphs of an If, Loop, Scan or SequenceMap, with the names of their attributes."""
-    if (
-        not node.domain and node.op_type not in _WITH_BODIES
-    ):  # attributes are slow to walk, and asked for often
+    if not node.domain and kind(node) is not Kind.CONTROL:  # attributes are slow to walk, and asked for often
         return []
     return [(a.name, a.as_graph()) for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
 

@@ -13,17 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import LayerMap, data_dependent
-from intrain_onnx.values import VIEW_OPS, add_initializer, node_id, shape_of, source, static_shape
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind
+from intrain_onnx.values import add_initializer, node_id, shape_of, source, static_shape
 
-_PRODUCTS = frozenset({"MatMul", "Gemm"})
 _NO_ACCIDENT = 1024
 """Fewest equal elements that are taken for a tie."""
-
-_SCALING = frozenset({"Mul", "Div"})
-_SHIFTING = frozenset({"Add", "Sub"})
-_NORMALISATIONS = frozenset(
-    f"{kind}Normalization" for kind in ("Instance", "Layer", "Group", "RMS", "Lp", "MeanVariance")
-)
 
 
 def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
@@ -46,9 +41,9 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
             continue
         chain = _chain(node, data)
         done.update(chain)
-        kinds = {n.op_type for n in chain}
         begin = _data_input(node, data)
-        if begin is None or not (kinds & _SCALING and kinds & _SHIFTING):
+        both = all(any(has(n, p) for n in chain) for p in (Property.SCALES, Property.SHIFTS))
+        if begin is None or not both:
             continue
         layer = outputs.get(begin.name or "")
         if layer is not None and layer.kind in ("convolution", "linear"):
@@ -83,7 +78,7 @@ def tie_heads(model: ir.Model, layers: LayerMap) -> list[str]:
             layer.kind != "linear"
             or node is None
             or layer.channel_axes != (-1,)
-            or node.op_type not in _PRODUCTS
+            or kind(node) is not Kind.PRODUCT
         ):
             continue
         weight = node.inputs[1]
@@ -124,12 +119,16 @@ def _use_table(model: ir.Model, node: ir.Node, table: ir.Value, *, transposed: b
 
 def _is_affine(node: ir.Node, data: set[ir.Value]) -> bool:
     """One operand depends on data, the other is a constant with one axis longer than one."""
-    if node.op_type not in _SCALING | _SHIFTING or node.domain or len(node.inputs) != 2:
+    if not _scales_or_shifts(node) or len(node.inputs) != 2:
         return False
     begin = _data_input(node, data)
-    if begin is None or (node.op_type in ("Div", "Sub") and begin is not node.inputs[0]):
+    if begin is None or (is_op(node, "Div", "Sub") and begin is not node.inputs[0]):
         return False
     return _vector(node, data) is not None
+
+
+def _scales_or_shifts(node: ir.Node) -> bool:
+    return has(node, Property.SCALES) or has(node, Property.SHIFTS)
 
 
 def _data_input(node: ir.Node, data: set[ir.Value]) -> ir.Value | None:
@@ -182,7 +181,7 @@ def _positive(axis: int, value: ir.Value) -> int | None:
 
 def _is_preprocessing(value: ir.Value) -> bool:
     while (node := value.producer()) is not None:
-        if node.op_type not in VIEW_OPS | _SCALING | _SHIFTING or node.inputs[0] is None:
+        if not (is_view(node) or _scales_or_shifts(node)) or node.inputs[0] is None:
             return False
         value = node.inputs[0]
     return value.is_graph_input()
@@ -191,12 +190,12 @@ def _is_preprocessing(value: ir.Value) -> bool:
 def _is_normalised(value: ir.Value, data: set[ir.Value]) -> bool:
     """Whether a value comes from a normalisation, or is a quotient or product of two that depend on data."""
     node = value.producer()
-    while node is not None and node.op_type in VIEW_OPS and node.inputs[0] is not None:
+    while node is not None and is_view(node) and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     if node is None:
         return False
-    return node.op_type in _NORMALISATIONS or (
-        node.op_type in _SCALING and all(v in data for v in node.inputs)
+    return has(node, Property.OVER_FEATURES) or (
+        has(node, Property.SCALES) and all(v in data for v in node.inputs)
     )
 
 

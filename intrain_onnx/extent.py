@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, kind
 from intrain_onnx.values import shape_of
-
-_WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
-_ELEMENTWISE = frozenset({"Abs", "Add", "Cast", "Clip", "Div", "Dropout", "Mul", "Pow", "Sqrt", "Sub"})
-_ACTIVATIONS = frozenset({"Elu", "Gelu", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"})
-_NORMS = frozenset({"BatchNormalization", "InstanceNormalization"})
-_VIEWS = frozenset({"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
-_KEEPING = _ELEMENTWISE | _ACTIVATIONS | _NORMS | _VIEWS
-"""Operators that usually leave the length of the last axis, or something of its size."""
 
 
 def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
@@ -22,12 +16,12 @@ def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
     """
     least: dict[ir.Value, int] = {}
     for node in reversed(list(graph.all_nodes())):  # every reader comes after what it reads
-        if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs:
+        if not node.inputs or node.inputs[0] is None or not node.outputs:
             continue
         wanted = least.get(node.outputs[0], 1)
-        if node.op_type in _WINDOWS:
+        if has(node, Property.WINDOW):
             operands, wanted = [node.inputs[0]], _window(node, wanted)
-        elif node.op_type in _KEEPING:
+        elif has(node, Property.KEEPS_LENGTH):
             operands = [v for v in node.inputs if v is not None]
         else:
             continue
@@ -40,7 +34,7 @@ def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
 def _window(node: ir.Node, wanted: int) -> int:
     """Length of the input that gives ``wanted`` elements of output."""
     kernel = _last(node, "kernel_shape")
-    if kernel is None and node.op_type == "Conv" and len(node.inputs) > 1:
+    if kernel is None and kind(node) is Kind.CONVOLUTION and len(node.inputs) > 1:
         weight = node.inputs[1]
         if weight is not None and weight.const_value is not None:
             kernel = shape_of(weight)[-1]

@@ -13,9 +13,10 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import Layer, LayerMap
+from intrain_onnx.opset.kinds import Property
+from intrain_onnx.opset.traits import has, is_op, is_view
 from intrain_onnx.structure_key import JOINED, ONLY
 from intrain_onnx.values import (
-    VIEW_OPS,
     add_initializer,
     constant_array,
     name_of,
@@ -52,7 +53,7 @@ def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
     replaced = {}
     for layer in layers.layers:
         node = nodes.get(layer.node_output)
-        if node is None or layer.kind != "linear" or layer.channel_axes != (-1,) or node.domain:
+        if node is None or layer.kind != "linear" or layer.channel_axes != (-1,):
             continue
         out = next(v for v in nodes[layer.output].outputs if v.name == layer.output)
         parts = _trace(out, layer.channels)
@@ -86,7 +87,7 @@ def _follow(value: ir.Value, indices: _Indices, parts: _Parts) -> None:
         parts.found.setdefault(tuple(held.tolist()), []).append(value)
         return
     for use in value.uses():
-        if use.node.op_type in ("Shape", "Size"):
+        if has(use.node, Property.SHAPE_ONLY):
             continue
         made = _select(use.node, use.idx, indices) if not parts.whole else None
         if made is None:
@@ -101,24 +102,24 @@ def _follow(value: ir.Value, indices: _Indices, parts: _Parts) -> None:
 
 def _select(node: ir.Node, position: int, indices: _Indices) -> list[_Indices] | None:
     """What a node makes of the indices, where it only rearranges or picks; None where it computes."""
-    if position != 0 or node.domain:
+    if position != 0:
         return None
     shapes = [static_shape(v) for v in node.outputs]
-    if node.op_type == "Transpose":
+    if is_op(node, "Transpose"):
         return [indices.transpose(node.attributes["perm"].as_ints() if "perm" in node.attributes else None)]
-    if node.op_type in VIEW_OPS:
+    if is_view(node):
         shape = shapes[0]
         return [indices.reshape(shape)] if shape is not None and math.prod(shape) == indices.size else None
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-    if node.op_type == "Split":
+    if is_op(node, "Split"):
         sizes = [s[axis] for s in shapes if s is not None]
         if len(sizes) != len(shapes) or sum(sizes) != indices.shape[axis]:
             return None
         return list(np.split(indices, np.cumsum(sizes)[:-1], axis))
-    if node.op_type == "Gather":
+    if is_op(node, "Gather"):
         chosen = constant_array(node.inputs[1])
         return None if chosen is None else [np.take(indices, chosen, axis)]
-    if node.op_type == "Slice":
+    if is_op(node, "Slice"):
         return _slice(node, indices)
     return None
 

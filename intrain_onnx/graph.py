@@ -16,15 +16,13 @@ import onnx_ir as ir
 from intrain_onnx import structure_key
 from intrain_onnx.bodies import bodies, entering
 from intrain_onnx.feeders import Feeders
-from intrain_onnx.roles import trainable_inputs
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind, trainable_inputs, traits
 from intrain_onnx.values import (
-    CONVOLUTIONS,
-    MATMULS,
-    RECURRENT,
-    VIEW_OPS,
     Step,
+    constant_sources,
     has_macs,
-    is_mask,
+    is_fixed,
     macs,
     name_of,
     node_id,
@@ -32,8 +30,6 @@ from intrain_onnx.values import (
     source,
     view_steps,
 )
-
-_SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,7 @@ def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
                 found.update(body.inputs)  # what a Loop carries depends on all that its body reads
             _spread(body, found)
             reads.extend(body.outputs)
-        if node.op_type not in _SHAPE_ONLY and any(v in found for v in reads if v is not None):
+        if not has(node, Property.SHAPE_ONLY) and any(v in found for v in reads if v is not None):
             found.update(node.outputs)
 
 
@@ -194,9 +190,7 @@ class _Pass:
                 self.visit(node)
             elif node in self.needed:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
-                if (
-                    node.op_type == "Gather" and not node.domain
-                ):  # positions, looked up by the sequence's length
+                if kind(node) is Kind.LOOKUP:  # positions, looked up by the sequence's length
                     self._claim(node.inputs[0], Slot("table", None, 0, ""))
             count, unknown = _products(node)
             self.macs += count
@@ -259,33 +253,26 @@ class _Pass:
             self.sizes[layer.bias] = [layer.channels]
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
-        found = source(value, VIEW_OPS | {"Expand", "Tile"})  # a class token is spread over the batch first
-        if found is None:
-            return
-        root = found[0]
-        assert root.const_value is not None
-        elementwise = place.role in ("scale", "offset")
-        if not root.const_value.dtype.is_floating_point() or (elementwise and root.const_value.size < 2):
-            return
-        if place.role == "offset" and is_mask(root):
-            return
-        if root.name is not None:  # a tied parameter belongs where it is first used
-            self.slots.setdefault(root.name, place)
-            self.sizes[root.name] = [d for d in shape_of(root) if d > 1]
+        found = source(value, spread=True)  # a class token is spread over the batch first
+        for root in [found[0]] if found is not None else self.behind(value):
+            assert root.const_value is not None
+            if not root.const_value.dtype.is_floating_point() or is_fixed(root, place.role):
+                continue
+            if root.name is not None:  # a tied parameter belongs where it is first used
+                self.slots.setdefault(root.name, place)
+                self.sizes[root.name] = [d for d in shape_of(root) if d > 1]
+
+    def behind(self, value: ir.Value | None) -> tuple[ir.Value, ...]:
+        """The initializers that a parameter is computed from (none of them where ``computed`` ran)."""
+        found = constant_sources(value) if value is not None and value not in self.data else None
+        return found.parameters if found is not None else ()
 
     def _depth(self, value: ir.Value | None) -> int:
         return self.depth.get(value, 0) if value is not None else 0
 
     def recognise(self, node: ir.Node, depth: int) -> Layer | None:
-        if node.op_type in CONVOLUTIONS:
-            return self._convolution(node, depth)
-        if node.op_type == "Gemm" or node.op_type in MATMULS:
-            return self._linear(node, depth)
-        if node.op_type in RECURRENT and not node.domain:
-            return self._recurrent(node, depth)
-        if node.op_type == "Gather" and not node.domain:
-            return self._embedding(node, depth)
-        return None
+        recogniser = _RECOGNISERS.get(kind(node))
+        return recogniser(self, node, depth) if recogniser is not None else None
 
     def _weight(self, value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...], list[Step]] | None:
         found = source(value)
@@ -302,7 +289,7 @@ class _Pass:
             return None
         root, shape, steps = found
         fan_in = math.prod(shape[1:])
-        if node.op_type == "ConvTranspose":
+        if is_op(node, "ConvTranspose"):
             groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
             kernel = shape[2:]
             split = (groups, shape[0] // groups, shape[1], *kernel)
@@ -311,9 +298,11 @@ class _Pass:
             shape = (groups * shape[1], shape[0] // groups, *kernel)
             steps = [*steps, ("reshape", split), ("transpose", order), ("reshape", shape)]
         weight = Weight(root.name or "", shape, tuple(steps), fan_in)
-        return self._finish(node, "convolution", depth, (weight,), 2, (1,), shape[0])
+        return self._finish(node, "convolution", depth, (weight,), (1,), shape[0])
 
     def _linear(self, node: ir.Node, depth: int) -> Layer | None:
+        if is_op(node, "Einsum") or traits(node).coefficients:
+            return None
         left, right = (self._weight(v) for v in node.inputs[:2])
         if (left is None) == (right is None):
             return None
@@ -330,11 +319,10 @@ class _Pass:
             shape = (math.prod(shape[:-1]), shape[-1])
             steps = [*steps, ("reshape", shape)]
         weight = Weight(root.name or "", shape, tuple(steps), shape[-1])
-        bias_input = 2 if node.op_type == "Gemm" else None
         axis = -1 if right else -2
-        if node.op_type == "Gemm" and axis == -2:
+        if is_op(node, "Gemm") and axis == -2:
             axis = 0
-        return self._finish(node, "linear", depth, (weight,), bias_input, (axis,), channels)
+        return self._finish(node, "linear", depth, (weight,), (axis,), channels)
 
     def _recurrent(self, node: ir.Node, depth: int) -> Layer | None:
         found = [self._weight(v) for v in node.inputs[1:3]]
@@ -354,7 +342,7 @@ class _Pass:
         else:
             sequence, axes = node.outputs[1], (1, 2) if batch_first else (0, 2)
         return self._finish(
-            node, "recurrent", depth, tuple(weights), 3, axes, directions * hidden, measured=sequence
+            node, "recurrent", depth, tuple(weights), axes, directions * hidden, measured=sequence
         )
 
     def _embedding(self, node: ir.Node, depth: int) -> Layer | None:
@@ -364,7 +352,7 @@ class _Pass:
             return None
         root, shape, steps = found
         weight = Weight(root.name or "", shape, tuple(steps), 1)
-        return self._finish(node, "embedding", depth, (weight,), None, (-1,), shape[1])
+        return self._finish(node, "embedding", depth, (weight,), (-1,), shape[1])
 
     def _finish(
         self,
@@ -372,13 +360,13 @@ class _Pass:
         kind: Literal["convolution", "linear", "recurrent", "embedding"],
         depth: int,
         weights: tuple[Weight, ...],
-        bias_input: int | None,
         axes: tuple[int, ...],
         channels: int,
         measured: ir.Value | None = None,
     ) -> Layer:
         output = node_output = measured or node.outputs[0]
-        bias = node.inputs[bias_input] if bias_input is not None and len(node.inputs) > bias_input else None
+        index = traits(node).bias
+        bias = node.inputs[index] if index is not None and len(node.inputs) > index else None
         root = source(bias)
         if bias is None and kind in ("convolution", "linear"):
             joined = _joined_bias(node_output, axes[0], channels)
@@ -403,6 +391,14 @@ class _Pass:
             macs=macs(node),
             key="",
         )
+
+
+_RECOGNISERS: Mapping[Kind, Callable[[_Pass, ir.Node, int], Layer | None]] = {
+    Kind.CONVOLUTION: _Pass._convolution,
+    Kind.PRODUCT: _Pass._linear,
+    Kind.RECURRENT: _Pass._recurrent,
+    Kind.LOOKUP: _Pass._embedding,
+}
 
 
 def _products(node: ir.Node) -> tuple[int, int]:
@@ -448,7 +444,7 @@ def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
 def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, ir.Value] | None:
     """The constant that the only user of a layer's output adds along its channels, and the sum."""
     users = list(value.uses())
-    if len(users) != 1 or value.is_graph_output() or users[0].node.op_type != "Add" or users[0].node.domain:
+    if len(users) != 1 or value.is_graph_output() or not is_op(users[0].node, "Add"):
         return None
     node = users[0].node
     other = node.inputs[1 - users[0].idx]

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx import assemble, float_form, graph, rewrite, signature
+from intrain_onnx import assemble, computed, float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import LoadedModel, load
@@ -79,8 +79,10 @@ def inspect(
     return Inspection(data)
 
 
-def look(loaded: LoadedModel, config: ScoreConfig) -> Look:
+def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate | None = None) -> Look:
     """The static pass of a loaded model, with the loader's warnings first.
+
+    With ``evaluate``, the values of weights that the graph computes can be read.
 
     Raises:
         SettingsError: an input shape that does not fit.
@@ -91,6 +93,7 @@ def look(loaded: LoadedModel, config: ScoreConfig) -> Look:
     known = rewrite.infer_shapes(model, single)
     missing = unsupported(model)
     quantisation = rewrite.use_float_form(model, single)
+    computed.separate(model, evaluate)
     layers = graph.analyse(model)
     warnings = [_warning(*row) for row in loaded.warnings]
     warnings += static_warnings(model, layers, quantisation, shapes_known=known)

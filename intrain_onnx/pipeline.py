@@ -128,7 +128,8 @@ class _Scoring:
         with self._step("parity", 0.05):
             compared = self._parity(loaded, model, single)
         with self._step("shapes", 0.09):
-            quantisation = preparation.use_float_form(model, single, self.device)
+            floating = preparation.use_float_form(model, single, self.device)
+            quantisation = floating.quantisation
         with self._step("convert", 0.1):
             original = graph.analyse(model, keys=False)
             reached = reach.trace(model.graph, rewrite.find_heads(model))
@@ -154,7 +155,7 @@ class _Scoring:
                 },
                 heads=prepared.heads,
                 absorbed=prepared.rewritten.absorbed,
-                constants=constants,
+                constants=constants + floating.made,
                 dequantised=(quantisation.removed, len(quantisation.activations)) if quantisation else (0, 0),
                 config=config,
                 used=used,

@@ -14,18 +14,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx.graph import LayerMap, data_dependent, needed
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
 from intrain_onnx.structure_key import JOINED
-from intrain_onnx.values import CONVOLUTIONS, MATMULS, RECURRENT, constant_array, static_shape
-
-JOINS = frozenset({"Add", "Sum", "Concat", "Max", "Mean"})
-"""Operators that unite branches; a product of two branches is a gate."""
-
-_MOVES_AXES = frozenset(
-    {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-    | {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
-)
-
-_POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
+from intrain_onnx.values import constant_array, static_shape
 
 Origin = tuple[ir.Node, ...]
 """The layer or join that a value was made from, and the pooling that it passed since: a branch of its own."""
@@ -115,7 +107,7 @@ class _Search:
                 axes = _read_axes(node, value)
                 if axes is not None:
                     self.axes.setdefault(value, axes)
-        if node.op_type in JOINS and self.unites(node, operands):
+        if has(node, Property.JOINS) and self.unites(node, operands):
             self.joins.add(node.outputs[0])
         origins = self.originating(node, operands, layer is not None)
         for value in node.outputs:
@@ -132,14 +124,18 @@ class _Search:
         if is_layer or node.outputs[0] in self.joins:
             return frozenset({(node,)})
         found = frozenset[Origin]().union(*(self.origins.get(v, frozenset()) for v in operands))
-        return frozenset((*origin, node) for origin in found) if node.op_type in _POOLS else found
+        return (
+            frozenset((*origin, node) for origin in found)
+            if kind(node) is Kind.POOL and has(node, Property.WINDOW)
+            else found
+        )
 
     def unites(self, node: ir.Node, operands: list[ir.Value]) -> bool:
         branches = {v for v in operands if self.depth[v]}
         origins = {self.origins[v] for v in branches}  # those of a LayerNorm that was written out are equal
         if len(origins) < 2 or JOINED in node.outputs[0].meta:
             return False
-        if node.op_type == "Concat":
+        if kind(node) is Kind.SELECTION:  # side by side
             return True
         sizes = {_elements(v) for v in branches}
         return len(sizes) == 1  # one that is spread over the other is an offset, not a branch
@@ -154,18 +150,18 @@ class _Search:
 
     def carried(self, node: ir.Node, value: ir.Value, operands: list[ir.Value]) -> tuple[int, ...] | None:
         origin = next((v for v in operands if v in self.axes and self.depth[v]), None)
-        if origin is None or node.op_type in MATMULS | {"Gemm", "Einsum"}:
+        if origin is None or kind(node) is Kind.PRODUCT:
             return None
         before, after = static_shape(origin), static_shape(value)
         axes = self.axes[origin]
         if before is None or after is None:
-            return axes if node.op_type not in _MOVES_AXES else None
+            return axes if not has(node, Property.MOVES_AXES) else None
         axes = tuple(a % len(before) for a in axes)
-        if node.op_type == "Transpose":
+        if is_op(node, "Transpose"):
             given = node.attributes.get("perm")
             perm = list(given.as_ints()) if given is not None else list(reversed(range(len(before))))
             return tuple(perm.index(a) for a in axes)
-        if len(before) == len(after) and node.op_type not in ("Reshape", "Flatten"):
+        if len(before) == len(after) and not is_op(node, "Reshape", "Flatten"):
             return axes
         return _same_place(before, axes, after)
 
@@ -190,7 +186,7 @@ class _Search:
 
 def _is_zero(node: ir.Node) -> bool:
     """Whether a branch is cut off here by a factor of zero."""
-    if node.op_type != "Mul" or node.domain:
+    if not is_op(node, "Mul"):
         return False
     factors = (constant_array(value) for value in node.inputs)
     return any(factor is not None and not factor.any() for factor in factors)
@@ -202,14 +198,14 @@ def _elements(value: ir.Value) -> int:
 
 
 def _read_axes(node: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
-    if node.op_type in CONVOLUTIONS:
+    if kind(node) is Kind.CONVOLUTION:
         return (1,)
-    if node.op_type in RECURRENT:
+    if kind(node) is Kind.RECURRENT:
         return (2,)
-    if node.op_type == "Gemm":
+    if is_op(node, "Gemm"):
         transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
         return (0,) if transposed != (node.inputs[0] is not value) else (1,)
-    if node.op_type in MATMULS:
+    if kind(node) is Kind.PRODUCT:
         return (-1,) if node.inputs[0] is value else (-2,)
     return None
 

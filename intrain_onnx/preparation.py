@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import canonical, convert, fused, graph, initialise, inputs, points, rewrite, signature
+from intrain_onnx import (
+    canonical,
+    computed,
+    convert,
+    fused,
+    graph,
+    initialise,
+    inputs,
+    memory,
+    points,
+    rewrite,
+    signature,
+)
+from intrain_onnx.arrays import to_numpy
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.float_form import Quantisation
 from intrain_onnx.interpreter import run
 from intrain_onnx.load import LoadedModel
+from intrain_onnx.ops.limits import element_limit
 
 
 def floating(loaded: LoadedModel, config: ScoreConfig, device: torch.device) -> ir.Model:
@@ -31,12 +47,39 @@ def floating(loaded: LoadedModel, config: ScoreConfig, device: torch.device) -> 
     return model
 
 
-def use_float_form(model: ir.Model, single: signature.Signature, device: torch.device) -> Quantisation | None:
-    """Bring a normalised model to its float form, in place; a run finds shapes that inference missed."""
+@dataclass(frozen=True, slots=True)
+class Floating:
+    """What gave a model its float form.
+
+    Attributes:
+        quantisation: what was dequantised; None where nothing is quantised.
+        made: nodes that only computed parameters, which are initializers now.
+    """
+
+    quantisation: Quantisation | None
+    made: int
+
+
+def use_float_form(model: ir.Model, single: signature.Signature, device: torch.device) -> Floating:
+    """Bring a normalised model to its float form with initializers for parameters, in place.
+
+    A run finds shapes that inference missed.
+    """
     quantisation = rewrite.use_float_form(model, single)
     if rewrite.lacks_shapes(model):
         rewrite.remember_shapes(model, seen_shapes(model, single, device))
-    return quantisation
+    made = computed.separate(model, evaluate)
+    return Floating(quantisation, made)
+
+
+def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
+    """The outputs of a model without inputs.
+
+    Raises:
+        UnsupportedError, LimitError: a node cannot be run, or makes too much; names it.
+    """
+    with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
+        return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
 
 
 @dataclass
@@ -92,6 +135,8 @@ def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
     Raises:
         UnsupportedError: see ``rewrite.cut_heads``.
     """
+    if config.weights == "reinitialise" and computed.are_in(model):
+        computed.forget_values(model, graph.analyse(model, keys=False).slots)
     single = signature.resolve(model, config, batch=1)
     rewrite.infer_shapes(model, single)
     heads = rewrite.cut_heads(model)

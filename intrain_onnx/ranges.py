@@ -17,18 +17,12 @@ from intrain_onnx.graph import Layer, LayerMap
 from intrain_onnx.interpreter import NodeError, Observer, Samples, run
 from intrain_onnx.load import LoadedModel
 from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import is_op, traits
 from intrain_onnx.values import constant_array, name_of
 
-_ELEMENTWISE = frozenset(
-    {
-        "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Gelu", "Cast",
-        "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "Softsign", "ThresholdedRelu", "Mish", "Swish",
-        "HardSwish", "Identity", "Dropout",
-    }
-)  # fmt: skip
-"""Keep each channel apart: what follows a layer through these is still that layer's channels."""
-
-_WITH_CONSTANT = frozenset({"Add", "Mul", "Sub", "Div"})
+_OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
+"""Kinds that mix the positions of a channel."""
 
 _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
@@ -110,7 +104,7 @@ def _activation(value: ir.Value | None) -> ir.Value | None:
     """The last value whose channels are still those of the layer that made ``value``."""
     while value is not None:
         users = [use.node for use in value.uses()]
-        follower = next((n for n in users if n.op_type == "Sigmoid" and _gates(n, value)), None)
+        follower = next((n for n in users if is_op(n, "Sigmoid") and _gates(n, value)), None)
         if follower is not None and len(users) == 2:  # x * sigmoid(x), written out
             value = next(iter(follower.outputs[0].uses())).node.outputs[0]
             continue
@@ -122,15 +116,16 @@ def _activation(value: ir.Value | None) -> ir.Value | None:
 
 def _gates(node: ir.Node, value: ir.Value) -> bool:
     uses = [u.node for u in node.outputs[0].uses()]
-    return len(uses) == 1 and uses[0].op_type == "Mul" and value in uses[0].inputs
+    return len(uses) == 1 and is_op(uses[0], "Mul") and value in uses[0].inputs
 
 
 def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
-    if node.domain or not node.inputs or node.inputs[0] is None:
+    if not node.inputs or node.inputs[0] is None:
         return False
-    if node.op_type in _ELEMENTWISE:
+    row = traits(node)
+    if row.has(Property.KEEPS_CHANNELS) and row.kind not in _OTHER_POSITIONS:
         return node.inputs[0] is value
-    if node.op_type not in _WITH_CONSTANT or len(node.inputs) != 2:
+    if not (row.has(Property.SCALES) or row.has(Property.SHIFTS)) or len(node.inputs) != 2:
         return False
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
     array = constant_array(other)

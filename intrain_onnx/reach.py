@@ -12,38 +12,9 @@ from typing import Any
 import onnx_ir as ir
 
 from intrain_onnx.graph import Slot
+from intrain_onnx.opset.kinds import Property
+from intrain_onnx.opset.traits import has, is_op, traits
 from intrain_onnx.values import name_of
-
-NOT_DIFFERENTIABLE = frozenset(
-    [
-        "ArgMax",
-        "ArgMin",
-        "NonZero",
-        "NonMaxSuppression",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Not",
-        "Xor",
-        "IsNaN",
-        "IsInf",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "OneHot",
-        "Unique",
-        "QuantizeLinear",
-    ]
-)
-"""Their outputs have no gradient, or one that is zero everywhere."""
-
-_READ_SHAPES = frozenset(["Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"])
-_INTEGER_PRODUCTS = frozenset(["MatMulInteger", "ConvInteger", "DynamicQuantizeLinear"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +59,19 @@ def is_integer(value: ir.Value) -> bool:
 
 def blocks_gradient(node: ir.Node, value: ir.Value) -> bool:
     """Whether an operator gives one of its outputs no gradient, whatever its type."""
-    return node.op_type in NOT_DIFFERENTIABLE or (node.op_type == "TopK" and value.index() == 1)
+    row = traits(node)
+    return row.has(Property.NO_GRADIENT) or value.index() in row.no_gradient_outputs
 
 
 def to_integer(node: ir.Node) -> bool:
     """Whether a node casts to a type without gradients."""
-    return node.op_type == "Cast" and not ir.DataType(node.attributes["to"].as_int()).is_floating_point()
+    return is_op(node, "Cast") and not ir.DataType(node.attributes["to"].as_int()).is_floating_point()
 
 
 def _carries(node: ir.Node, value: ir.Value) -> bool:
-    quantised = node.op_type in _INTEGER_PRODUCTS or node.op_type.startswith("QLinear")
     return not (
-        quantised
-        or node.op_type in _READ_SHAPES
+        has(node, Property.ON_INTEGERS)
+        or has(node, Property.SHAPE_ONLY)
         or blocks_gradient(node, value)
         or to_integer(node)
         or is_integer(value)

@@ -17,14 +17,13 @@ from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.expand import expand_missing
 from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
 from intrain_onnx.float_form.numbers import dequantise
-from intrain_onnx.fold import fold_made_weights
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.signature import DECLARED, Signature
 from intrain_onnx.values import (
-    RECURRENT,
-    VIEW_OPS,
     add_initializer,
     constant_array,
     name_of,
@@ -38,16 +37,14 @@ LITERAL = "intrain_onnx.literal"
 """Key in ``Value.meta`` of an initializer that was a Constant node in the file."""
 
 _MAX_FOLDED_ELEMENTS = 2**31
-_ACTIVATIONS_OF_LOGITS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 
 
 def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
     Ensures: no model-local functions, no operator that lacks a handler but has a body (see ``expand``),
-    Constant nodes only where a graph output needs one, weights that other nodes make from constants are
-    initializers (see ``fold``), every initializer is in the main graph and none among the inputs, no two
-    values of different subgraphs share a name, nodes are in topological order.
+    Constant nodes only where a graph output needs one, every initializer is in the main graph and none among
+    the inputs, no two values of different subgraphs share a name, nodes are in topological order.
 
     Returns:
         The number of nodes that only made constants.
@@ -62,7 +59,7 @@ def normalise(model: ir.Model) -> int:
     expand_missing(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
-        if node.op_type == "Constant" and not node.domain:
+        if is_op(node, "Constant"):
             node.outputs[0].meta[LITERAL] = True
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for graph in model.graphs():
@@ -73,7 +70,6 @@ def normalise(model: ir.Model) -> int:
     _rename_twins(model)
     common.TopologicalSortPass()(model)
     _fold_weight_makers(model)
-    fold_made_weights(model)
     return before - sum(1 for _ in model.graph.all_nodes())
 
 
@@ -103,17 +99,17 @@ def _fold_weight_makers(model: ir.Model) -> None:
     """Make ConstantOfShape and DequantizeLinear of constants initializers, so that they can be trained."""
     tied: dict[tuple[Any, ...], ir.Value] = {}
     for node in list(model.graph.all_nodes()):
-        if node.domain or node.outputs[0].is_graph_output():
+        if node.outputs[0].is_graph_output():
             continue
-        if node.op_type == "ConstantOfShape":
+        if is_op(node, "ConstantOfShape"):
             array = _constant_of_shape(node)
-        elif node.op_type == "DequantizeLinear":
+        elif is_op(node, "DequantizeLinear"):
             array = _dequantised(node)
         else:
             continue
         if array is not None:
             new = _initializer_instead(model, node, array)
-            if node.op_type == "DequantizeLinear":
+            if is_op(node, "DequantizeLinear"):
                 new.meta[DEQUANTISED] = True
                 new = tied.setdefault(
                     (*node.inputs, *((n, a.value) for n, a in node.attributes.items())), new
@@ -223,7 +219,6 @@ def use_float_form(model: ir.Model, signature: Signature) -> Quantisation | None
     """
     found = to_float(model)
     if found is not None:
-        fold_made_weights(model)
         infer_shapes(model, signature)
     return found
 
@@ -279,7 +274,7 @@ def cut_heads(model: ir.Model) -> list[Head]:
 def _name_sequences(model: ir.Model) -> None:
     """Have every recurrence put out all steps, to be measured, whichever of its outputs the network reads."""
     for node in model.graph.all_nodes():
-        if node.op_type in RECURRENT and not node.domain and not node.outputs[0].name:
+        if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
             node.outputs[0].name = f"{node_id(node)}.sequence"
 
 
@@ -287,12 +282,12 @@ def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Valu
     if output not in data or output.producer() is None:
         return []
     behind, views = output, []
-    while (node := behind.producer()) is not None and node.op_type in VIEW_OPS and not to_integer(node):
+    while (node := behind.producer()) is not None and is_view(node) and not to_integer(node):
         views.append(node.op_type)
         if node.inputs[0] is None:
             break
         behind = node.inputs[0]
-    if node is not None and node.op_type in _ACTIVATIONS_OF_LOGITS and node.inputs[0] in data:
+    if node is not None and has(node, Property.TO_PROBABILITIES) and node.inputs[0] in data:
         assert node.inputs[0] is not None
         return [(node.inputs[0], (*views, node.op_type))]
     if node is not None and (blocks_gradient(node, behind) or to_integer(node)):
@@ -317,7 +312,7 @@ def absorb_batch_norm(model: ir.Model, layers: LayerMap) -> list[str]:
     outputs = layers.by_output()
     removed = []
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "BatchNormalization" or node.domain:
+        if not is_op(node, "BatchNormalization"):
             continue
         value, out = node.inputs[0], node.outputs[0]
         layer = outputs.get(value.name or "") if value is not None else None
@@ -347,12 +342,12 @@ def own_biases(model: ir.Model, layers: LayerMap) -> None:
         adder = nodes[layer.output]
         if adder is not node:
             _own_added_bias(model, adder, layer)
-        elif node.op_type in ("Conv", "ConvTranspose", "FusedConv", "Gemm"):
+        elif traits(node).bias is not None:
             _own_input_bias(model, node, layer)
         else:
             _add_bias(model, node, layer)
         for name in ("alpha", "beta"):
-            if node.op_type == "Gemm" and name in node.attributes:
+            if is_op(node, "Gemm") and name in node.attributes:
                 del node.attributes[name]
 
 
@@ -369,7 +364,7 @@ def own_norms(model: ir.Model) -> list[FreeNorm]:
     """Give each BatchNormalization an identity transform of its own, to be calibrated."""
     found = []
     for node in model.graph.all_nodes():
-        if node.op_type != "BatchNormalization" or node.domain or node.inputs[1] is None:
+        if not is_op(node, "BatchNormalization") or node.inputs[1] is None:
             continue
         like = node.inputs[1]
         shape = tuple(d for d in like.shape.dims if isinstance(d, int)) if like.shape is not None else ()
@@ -396,12 +391,14 @@ def _zeros(model: ir.Model, layer: Layer, shape: tuple[int, ...], like: ir.Value
 
 def _own_input_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
     shape: tuple[int, ...] = (layer.channels,)
-    if node.op_type == "Gemm" and layer.channel_axes == (0,):
+    if is_op(node, "Gemm") and layer.channel_axes == (0,):
         shape = (layer.channels, 1)
     bias = _zeros(model, layer, shape, _weight_value(model, layer))
-    if len(node.inputs) < 3:
-        node.resize_inputs(3)
-    node.replace_input_with(2, bias)
+    index = traits(node).bias
+    assert index is not None
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, bias)
 
 
 def _own_added_bias(model: ir.Model, adder: ir.Node, layer: Layer) -> None:
@@ -441,7 +438,7 @@ def free_batch(model: ir.Model, batch: int) -> int:
     data = data_dependent(model.graph)
     changed = 0
     for node in model.graph.all_nodes():
-        if node.op_type != "Reshape" or node.domain or node.inputs[0] not in data or len(node.inputs) < 2:
+        if not is_op(node, "Reshape") or node.inputs[0] not in data or len(node.inputs) < 2:
             continue
         value, target = node.inputs[0], constant_array(node.inputs[1])
         if value is None or value.shape is None or target is None or target.size < 2:

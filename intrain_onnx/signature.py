@@ -10,16 +10,17 @@ import onnx_ir as ir
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
 from intrain_onnx.extent import least_lengths
-from intrain_onnx.values import VIEW_OPS, constant_array
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+from intrain_onnx.values import constant_array
 
-Kind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
+Contents = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
 
 DECLARED = "intrain_onnx.declared"
 """Key in ``Value.meta`` of a graph input's shape in the file, before concrete sizes were put in."""
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
-_MOVES = frozenset({"Slice", "Concat", "Expand", "Tile"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class InputSpec:
     dtype: ir.DataType
     shape: tuple[int, ...]
     declared: tuple[int | str | None, ...]
-    kind: Kind
+    kind: Contents
     high: int
     channels_last: bool
     batch_axis: int | None
@@ -123,8 +124,8 @@ def _feeds_recurrence(value: ir.Value) -> bool:
     """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
     return any(
         _feeds_recurrence(node.outputs[0])
-        if node.op_type in ("Cast", "Identity")
-        else node.op_type in ("LSTM", "GRU", "RNN") and index == 0 and not _batch_first(node)
+        if is_op(node, "Cast", "Identity")
+        else kind(node) is Kind.RECURRENT and index == 0 and not _batch_first(node)
         for node, index in value.uses()
     )
 
@@ -230,7 +231,7 @@ def _free(
 def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
     """The width that the first layer on an input asks for, where one takes it directly."""
     for node in value.consumers():
-        if node.op_type in ("Cast", "Identity"):
+        if is_op(node, "Cast", "Identity"):
             found = _consumer_width(node.outputs[0], axis, last=last)
             if found is not None:
                 return found
@@ -238,16 +239,16 @@ def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
         if weight is None or weight.const_value is None:
             continue
         shape = [int(d) for d in weight.const_value.shape.numpy()]
-        if node.op_type == "Conv" and axis == 1:
+        if is_op(node, "Conv") and axis == 1:
             group = node.attributes["group"].as_int() if "group" in node.attributes else 1
             return shape[1] * group
-        if node.op_type in ("Gemm", "MatMul") and len(shape) == 2 and last:
+        if kind(node) is Kind.PRODUCT and len(shape) == 2 and last:
             transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
             return shape[1 if transposed else 0]
     return None
 
 
-def _kind(value: ir.Value, name: str) -> tuple[Kind, int]:
+def _kind(value: ir.Value, name: str) -> tuple[Contents, int]:
     assert value.dtype is not None
     if value.dtype.is_floating_point():
         return ("ones", 0) if "mask" in name.lower() else ("noise", 0)
@@ -271,22 +272,22 @@ def _kind(value: ir.Value, name: str) -> tuple[Kind, int]:
 def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
     """Ids that the first Gather or OneHot behind an integer input can look up."""
     for node in value.consumers():
-        if node.op_type == "Gather" and len(node.inputs) > 1 and node.inputs[1] is value:
+        if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
             table = node.inputs[0]
             axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
             while table is not None and table.const_value is None and table.producer() is not None:
                 producer = table.producer()
                 assert producer is not None
-                if producer.op_type not in ("Identity", "Cast", "DequantizeLinear"):
+                if not is_op(producer, "Identity", "Cast", "DequantizeLinear"):
                     break
                 table = producer.inputs[0]
             if table is not None and table.const_value is not None:
                 return int(table.const_value.shape.numpy()[axis])
-        if node.op_type == "OneHot" and node.inputs[0] is value:
+        if is_op(node, "OneHot") and node.inputs[0] is value:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
-        if depth < 16 and (node.op_type in VIEW_OPS | _MOVES or _wraps(node)):
+        if depth < 16 and (is_view(node) or traits(node).elements_of or _wraps(node)):
             found = _vocabulary(node.outputs[0], depth + 1)
             if found is not None:
                 return found
@@ -295,8 +296,7 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
 
 def _wraps(node: ir.Node) -> bool:
     """Whether ids may pass a node unchanged: ``where(id < 0, id + size, id)`` stands before many a table."""
-    mixes = node.op_type in ("Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
-    return mixes or node.op_type == "Where"
+    return is_op(node, "Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
 
 
 def sampling_rate() -> int:

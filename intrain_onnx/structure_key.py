@@ -16,6 +16,8 @@ from typing import Any
 import onnx_ir as ir
 
 from intrain_onnx.bodies import bodies, entering
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
 
 ONLY = "intrain_onnx.only"
 """Key in ``Value.meta`` of a value that holds the output of one layer alone, although more lead to it."""
@@ -24,9 +26,6 @@ JOINED = "intrain_onnx.joined"
 """Key in ``Value.meta`` of a value that holds the layers side by side that one layer was split into."""
 
 _ROUNDS = 2
-_ORDERED = frozenset({"MatMul", "FusedMatMul", "Einsum", "Concat"})
-"""Operators whose operands play different parts, whichever layers they come from."""
-
 _ATTENTION = {0: ("MatMul 0", "Softmax"), 1: ("MatMul 0", "MatMul 1", "Softmax"), 2: ("MatMul 1",)}
 """What query, key and value pass through where one operator stands for softmax(q k) v."""
 
@@ -118,7 +117,7 @@ def _flow(
             network.connect(atoms, node)
             atoms = {(node, ())}
         for index, value in enumerate(node.outputs):
-            mark = f"Split {index}" if node.op_type == "Split" else None
+            mark = f"Split {index}" if is_op(node, "Split") else None
             reaching[value] = {_marked(a, mark) for a in atoms} if mark else atoms
             if ONLY in value.meta:
                 reaching[value] = {(value.meta[ONLY], ())}
@@ -126,11 +125,11 @@ def _flow(
 
 def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:
     """What an operand passes through in a node."""
-    if node.op_type in _ORDERED and operands > 1:
-        return (f"{node.op_type} {position}",)
-    if node.op_type == "Attention" and not node.domain:
+    if has(node, Property.ORDERED) and operands > 1:
+        return (f"{'MatMul' if kind(node) is Kind.PRODUCT else node.op_type} {position}",)
+    if kind(node) is Kind.ATTENTION and not node.domain:
         return _ATTENTION.get(position, ())
-    return ("Softmax",) if node.op_type == "Softmax" else ()
+    return ("Softmax",) if is_op(node, "Softmax") else ()
 
 
 def _marked(atom: Atom, *more: str) -> Atom:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
 
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 """A view of a tensor: its axes permuted, or its elements in another shape."""
 
-VIEW_OPS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
+_PRODUCTS = frozenset({Kind.PRODUCT, Kind.CONVOLUTION, Kind.RECURRENT})
+_MOST_NODES = 4096
+"""Nodes that compute one constant: weight normalisation has 10, the gates of a recurrence some 30."""
+
 _MASKED = -50.0
 """exp of it is nothing beside 1 in float32: no learned offset goes so far, masks go from -100 to -inf."""
-
-MATMULS = frozenset({"MatMul", "FusedMatMul"})
 
 
 def name_of(node: ir.Node) -> str:
@@ -31,30 +34,98 @@ def node_id(node: ir.Node) -> str:
     return next((v.name for v in node.outputs if v.name), "")
 
 
+class ComputedTensor(ir.LazyTensor):
+    """A constant of known shape whose value is computed when it is read, if it can be.
+
+    Attributes:
+        known: whether somebody is there to compute it.
+    """
+
+    def __init__(
+        self, compute: Callable[[], ir.TensorProtocol], *args: Any, known: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(compute, *args, cache=True, **kwargs)
+        self.known = known
+
+
+def is_known(value: ir.Value) -> bool:
+    """Whether the elements of an initializer can be read."""
+    return not isinstance(value.const_value, ComputedTensor) or value.const_value.known
+
+
 def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     """The value of an initializer, read through casts and identities."""
     while value is not None and value.const_value is None:
         node = value.producer()
-        if node is None or node.op_type not in ("Identity", "Cast"):
+        if node is None or not is_op(node, "Identity", "Cast"):
             return None
         value = node.inputs[0]
-    return None if value is None or value.const_value is None else value.const_value.numpy()
+    if value is None or value.const_value is None or not is_known(value):
+        return None
+    return value.const_value.numpy()
 
 
-def source(
-    value: ir.Value | None, through: frozenset[str] = VIEW_OPS
-) -> tuple[ir.Value, list[ir.Node]] | None:
-    """The initializer that a value is a view of, and the view nodes from it to the value."""
+def source(value: ir.Value | None, *, spread: bool = False) -> tuple[ir.Value, list[ir.Node]] | None:
+    """The initializer that a value is a view of, and the view nodes from it to the value.
+
+    With ``spread``, copies along an axis (Expand, Tile) count as views.
+    """
     nodes: list[ir.Node] = []
     while value is not None:
         if value.is_initializer():
             return value, nodes[::-1]
         node = value.producer()
-        if node is None or node.op_type not in through or node.domain:
+        if node is None or not (is_view(node) or (spread and is_op(node, "Expand", "Tile"))):
             return None
         nodes.append(node)
         value = node.inputs[0]
     return None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a value is computed from, where that is constants alone.
+
+    Attributes:
+        nodes: those that compute it, in topological order.
+        parameters: initializers behind it that hold numbers: floats, or integers of a byte and less.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    parameters: tuple[ir.Value, ...]
+
+
+def constant_sources(value: ir.Value | None) -> Sources | None:
+    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it.
+
+    Scalars are left out of the parameters: an epsilon, a factor.
+    """
+    order: dict[ir.Node, None] = {}
+    parameters: dict[ir.Value, None] = {}
+    seen: set[ir.Node] = set()
+    stack: list[tuple[ir.Value | None, bool]] = [(value, False)]
+    while stack:
+        current, done = stack.pop()
+        if current is None:
+            continue
+        if current.const_value is not None:
+            if current.const_value.size > 1 and _holds_numbers(current.const_value.dtype):
+                parameters[current] = None
+            continue
+        node = current.producer()
+        if node is None or len(seen) > _MOST_NODES:
+            return None
+        if done:
+            order[node] = None
+        elif node not in seen:
+            seen.add(node)
+            stack.append((current, True))
+            stack.extend((v, False) for v in node.inputs)
+    return Sources(tuple(order), tuple(parameters))
+
+
+def _holds_numbers(dtype: ir.DataType) -> bool:
+    return dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -83,12 +154,39 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
             shape = tuple(shape[p] for p in perm)
             steps.append(("transpose", perm))
             continue
-        new = static_shape(node.outputs[0])
+        new = static_shape(node.outputs[0]) or _view_shape(node, shape)
         if new is None or math.prod(new) != math.prod(shape):
             return None
         shape = new
         steps.append(("reshape", shape))
     return shape, steps
+
+
+def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that a view gives a constant, where shape inference did not come: a branch of an If."""
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    if given is None and len(node.inputs) > 1:
+        return None
+    named = node.attributes.get_ints("axes", ()) if given is None else given.reshape(-1).tolist()
+    if is_op(node, "Flatten"):
+        axis = node.attributes.get_int("axis", 1) % (len(shape) + 1)
+        return math.prod(shape[:axis]), math.prod(shape[axis:])
+    if is_op(node, "Unsqueeze"):
+        rank = len(shape) + len(named)
+        left = iter(shape)
+        added = {a % rank for a in named} if rank else set()
+        if len(added) != len(named):  # not valid, and shape inference says so
+            return None
+        return tuple(1 if i in added else next(left) for i in range(rank))
+    if is_op(node, "Squeeze"):
+        gone = {a % len(shape) for a in named if shape} or {i for i, d in enumerate(shape) if d == 1}
+        return tuple(d for i, d in enumerate(shape) if i not in gone)
+    if not is_op(node, "Reshape") or named.count(-1) > 1:
+        return None
+    literal = node.attributes.get_int("allowzero", 0)
+    dims = [shape[i] if d == 0 and not literal and i < len(shape) else d for i, d in enumerate(named)]
+    known = math.prod(d for d in dims if d != -1)
+    return tuple(math.prod(shape) // known if d == -1 and known else d for d in dims)
 
 
 def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
@@ -101,19 +199,30 @@ def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> 
     return value
 
 
-def is_mask(value: ir.Value) -> bool:
-    """Whether a float constant only says where to look: two values, the lower one far below any score."""
-    assert value.const_value is not None
-    if len(shape_of(value)) < 2:
+def is_fixed(value: ir.Value, role: str) -> bool:
+    """Whether a constant operand of a product or sum is none of the network's parameters.
+
+    A scalar is a factor; a factor with several long axes is a table of rotary positions or a mask; and an
+    offset of two numbers, the lower one far below any score, says where not to look.
+    """
+    shape = shape_of(value)
+    if role == "scale":
+        return sum(d > 1 for d in shape) != 1
+    return role == "offset" and (math.prod(shape) < 2 or _is_mask(value, shape))
+
+
+def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:
+    array = constant_array(value) if len(shape) > 1 else None
+    if array is None:
         return False
-    array = np.asarray(value.const_value.numpy(), np.float64)
-    low, high = array.min(initial=0.0), array.max(initial=0.0)
-    return bool(low <= _MASKED and np.isin(array, (low, high)).all())
+    numbers = array.astype(np.float64)
+    low, high = numbers.min(initial=0.0), numbers.max(initial=0.0)
+    return bool(low <= _MASKED and np.isin(numbers, (low, high)).all())
 
 
 def has_macs(node: ir.Node) -> bool:
     """Whether a node is a product that multiply-accumulate operations are counted for."""
-    return node.op_type == "Gemm" or node.op_type in CONVOLUTIONS | MATMULS | RECURRENT
+    return kind(node) in _PRODUCTS and not traits(node).coefficients
 
 
 def macs(node: ir.Node) -> int | None:
@@ -123,12 +232,12 @@ def macs(node: ir.Node) -> int | None:
         static_shape(v) or (shape_of(v) if v is not None and v.is_initializer() else None)
         for v in node.inputs
     ]
-    if node.op_type in RECURRENT:
+    if kind(node) is Kind.RECURRENT:
         x, w, r = operands[:3]
         if x is None or w is None or r is None:
             return None
         return x[0] * x[1] * (math.prod(w) + math.prod(r))
-    if node.op_type in CONVOLUTIONS:
+    if kind(node) is Kind.CONVOLUTION:
         x, w = operands[:2]
         if w is None or (x if node.op_type == "ConvTranspose" else out) is None:
             return None
@@ -136,8 +245,22 @@ def macs(node: ir.Node) -> int | None:
         assert spatial is not None
         positions = math.prod((spatial[0], *spatial[2:]))
         return positions * math.prod(w)
+    if is_op(node, "Einsum"):
+        return _einsum_macs(node.attributes["equation"].as_string(), operands)
     a = operands[0]
     if out is None or a is None or len(a) < 1:
         return None
     transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
     return math.prod(out) * a[-2 if transposed and len(a) > 1 else -1]
+
+
+def _einsum_macs(equation: str, operands: list[tuple[int, ...] | None]) -> int | None:
+    """The product of the sizes of all indices, None where a shape is unknown or an index has no letter."""
+    sizes: dict[str, int] = {}
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    for term, shape in zip(terms, operands, strict=False):
+        if shape is None or len(term) != len(shape) or "." in term:
+            return None
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    return math.prod(sizes.values())

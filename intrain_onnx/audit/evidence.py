@@ -5,17 +5,20 @@ No torch at import: whatever runs the model is imported when it is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import onnx_ir as ir
 
 from intrain_onnx import inspection, memory
 from intrain_onnx.audit import static
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
 from intrain_onnx.audit.weights import weight_facts
+from intrain_onnx.computed import Array
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.load import LoadedModel, load
@@ -89,7 +92,7 @@ def gather(
     loaded = load(path)
     memory.require_for_weights(loaded.tensor_bytes)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
-    look = inspection.look(loaded, configs["checkpoint"])
+    look = inspection.look(loaded, configs["checkpoint"], _evaluate)
     step("weights", 0.05)
     weights = weight_facts(look.model, look.layers)
     file = static.file_facts(loaded, look)
@@ -150,6 +153,12 @@ def _score(path: Path, config: ScoreConfig, step: Progress, index: int) -> Repor
         step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
 
     return score(path, config, progress=scaled)
+
+
+def _evaluate(model: ir.Model) -> Sequence[Array]:
+    from intrain_onnx.preparation import evaluate  # noqa: PLC0415 - torch waits until a model is run
+
+    return evaluate(model)
 
 
 def _ranges(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:

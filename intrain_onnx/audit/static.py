@@ -11,15 +11,13 @@ from intrain_onnx.audit.facts import FileFacts, NodeFacts
 from intrain_onnx.half import rounding
 from intrain_onnx.inspection import Look
 from intrain_onnx.load import LoadedModel
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, kind
 from intrain_onnx.values import constant_array, name_of
 
 ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 """Domains that the ONNX standard defines."""
 
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
-_LOSSES = frozenset({"SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"})
 _BATCH_NORM_HAS_MODE = 14
 _DROPOUT_HAS_MODE = 12
 _INFERENCE_ONLY = 7
@@ -37,7 +35,7 @@ def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
         opset=opset,
         warnings=tuple((row["code"], row["message"], row["node"]) for row in look.warnings),
         training=tuple(_training(nodes, opset or 1)),
-        random=tuple(_point(n) for n in nodes if n.op_type in _RANDOM and not n.domain),
+        random=tuple(_point(n) for n in nodes if kind(n) is Kind.RANDOM),
         foreign=tuple(
             _point(n, n.domain)
             for n in nodes
@@ -65,11 +63,11 @@ def _training(nodes: list[ir.Node], opset: int) -> Iterator[NodeFacts]:
             yield _point(node, f"an operator of {node.domain}")
         elif node.domain not in ("", "ai.onnx"):
             continue
-        elif node.op_type == "Dropout" and _dropout_trains(node, opset):
+        elif is_op(node, "Dropout") and _dropout_trains(node, opset):
             yield _point(node, "Dropout drops values")
-        elif node.op_type == "BatchNormalization" and _batch_norm_trains(node, opset):
+        elif is_op(node, "BatchNormalization") and _batch_norm_trains(node, opset):
             yield _point(node, "BatchNormalization normalises by the batch")
-        elif node.op_type in _LOSSES:
+        elif kind(node) is Kind.LOSS:
             yield _point(node, "a loss")
 
 

@@ -15,16 +15,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx import memory
-from intrain_onnx.float_form.lifting import DEQUANTISED, Kind, Lifting, Scale
+from intrain_onnx.float_form.lifting import DEQUANTISED, Lifting, Scale, Scheme
 from intrain_onnx.float_form.operators import QLINEAR, REWRITES, argument, integer, scale_at
 from intrain_onnx.float_form.products import integer_product
-from intrain_onnx.values import VIEW_OPS, constant_array, source
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+from intrain_onnx.values import constant_array, source
 
 __all__ = ["DEQUANTISED", "Quantisation", "output_steps", "to_float", "warnings"]
-
-_LAYER_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
-_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
-_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", *_PRODUCTS})
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Quantisation:
         removed: nodes of the file that have no counterpart.
     """
 
-    layers: Mapping[Kind, int]
+    layers: Mapping[Scheme, int]
     activations: tuple[tuple[str, str], ...]
     left: Mapping[str, int]
     removed: int
@@ -93,15 +91,15 @@ def _float_bytes(model: ir.Model) -> int:
 
 
 def _is_quantised(node: ir.Node) -> bool:
-    return (not node.domain and node.op_type in _QUANTISED) or (node.domain, node.op_type) in REWRITES
+    return kind(node) is Kind.QUANTISED
 
 
 def _stops_gradient(node: ir.Node) -> bool:
     """Quantising for an output, and reading an input of integers, are as they should be."""
-    if node.op_type == "QuantizeLinear":
+    if is_op(node, "QuantizeLinear"):
         return not any(v.is_graph_output() for v in node.outputs)
     value = argument(node, 0)
-    while node.op_type == "DequantizeLinear" and value is not None:
+    while is_op(node, "DequantizeLinear") and value is not None:
         maker = value.producer()
         if maker is None:
             return False
@@ -121,21 +119,13 @@ def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
 def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
     """Layers of ONNX's own operators whose weights come from integers."""
     for node in model.graph.all_nodes():
-        if node.domain or node.op_type not in _LAYER_OPS:
+        weights = [argument(node, i) for i in traits(node).weights]
+        if kind(node) is Kind.QUANTISED or not any(_from_integers(v) for v in weights):
             continue
-        table = node.op_type == "Gather"
-        weights = (
-            node.inputs[:1]
-            if table
-            else node.inputs[:3]
-            if node.op_type in ("LSTM", "GRU", "RNN")
-            else node.inputs[:2]
-        )
-        if not any(_from_integers(v) for v in weights):
-            continue
+        table = kind(node) is Kind.LOOKUP
         data = argument(node, 1 if table or _from_integers(argument(node, 0)) else 0)
         maker = data.producer() if data is not None else None
-        quantised = maker is not None and maker.op_type == "DequantizeLinear"
+        quantised = is_op(maker, "DequantizeLinear")
         lifting.layers["static QDQ" if quantised else "weight-only"] += 1
 
 
@@ -144,11 +134,11 @@ def _from_integers(value: ir.Value | None) -> bool:
     if found is not None:
         return DEQUANTISED in found[0].meta
     maker = value.producer() if value is not None else None
-    if maker is None or maker.op_type != "DequantizeLinear":
+    if maker is None or not is_op(maker, "DequantizeLinear"):
         return False
     numbers = argument(maker, 0)
     quantiser = numbers.producer() if numbers is not None else None
-    if quantiser is not None and quantiser.op_type == "QuantizeLinear":  # of a float weight, in the graph
+    if quantiser is not None and is_op(quantiser, "QuantizeLinear"):  # of a float weight, in the graph
         numbers = argument(quantiser, 0)
     return constant_array(numbers) is not None
 
@@ -156,20 +146,18 @@ def _from_integers(value: ir.Value | None) -> bool:
 def _rewrite(lifting: Lifting, node: ir.Node) -> None:
     if (node.domain, node.op_type) in REWRITES:
         REWRITES[node.domain, node.op_type](lifting, node)
-    elif node.domain:
-        return
-    elif node.op_type == "QuantizeLinear":
+    elif is_op(node, "QuantizeLinear"):
         scale = scale_at(node, 1)
         if node.inputs[0] is not None and scale is not None:
             along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
             lifting.stand_for(node.outputs[0], node.inputs[0], along, node)
-    elif node.op_type == "DynamicQuantizeLinear":
+    elif is_op(node, "DynamicQuantizeLinear"):
         if node.inputs[0] is not None and len(node.outputs) == 3:
             y, scale_value, zero = node.outputs
             lifting.stand_for(y, node.inputs[0], Scale(scale_value, zero), node)
-    elif node.op_type == "DequantizeLinear":
+    elif is_op(node, "DequantizeLinear"):
         _dequantize(lifting, node)
-    elif node.op_type in _PRODUCTS:
+    elif is_op(node, "MatMulInteger", "ConvInteger"):
         integer_product(lifting, node)
 
 
@@ -226,15 +214,15 @@ def output_steps(model: ir.Model) -> dict[str, float]:
     steps = {}
     for output in model.graph.outputs:
         node = output.producer()
-        while node is not None and node.op_type in VIEW_OPS and node.inputs[0] is not None:
+        while node is not None and is_view(node) and node.inputs[0] is not None:
             node = node.inputs[0].producer()
         if node is None:
             continue
-        if node.op_type == "DequantizeLinear":
+        if is_op(node, "DequantizeLinear"):
             scale = constant_array(argument(node, 1))
             if scale is not None and scale.size:
                 steps[output.name or ""] = float(scale.max())
-        elif node.op_type == "QuantizeLinear" or (node.domain, node.op_type) in QLINEAR:
+        elif is_op(node, "QuantizeLinear") or (node.domain, node.op_type) in QLINEAR:
             steps[output.name or ""] = 1.0
     return steps
 

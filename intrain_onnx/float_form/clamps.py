@@ -15,30 +15,17 @@ trace that could be told from the range of the data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.values import VIEW_OPS, constant_array
+from intrain_onnx.opset.kinds import EVERY_INPUT, Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
+from intrain_onnx.values import constant_array
 
 _CLIP_TOPS = (6.0, 1.0)
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_SUMS = frozenset({"Add", "Mul", "Div", "Sum", "Mean", "Min", "Concat"})
-_NORMS = frozenset(
-    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
-)
-_MAKERS = _PRODUCTS | _NORMS | {"Add", "Sub", "Mul", "Div", "Sum"}
-
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"})
-_NORMS_OF_ROWS = frozenset({"ReduceL1", "ReduceL2", "ReduceSumSquare"})
-_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"})
-_PICKS = frozenset({"Gather", "Slice", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Dropout"})
-_ALL_OPERANDS = _PRODUCTS | _SUMS
-_IF_OPERANDS_ARE = VIEW_OPS | _POOLS | _REDUCTIONS | _PICKS | _ALL_OPERANDS | {"Where"}
-"""Sums and products of numbers of which none is negative, and what picks or moves elements."""
-
-_READ_AS_DATA = {**dict.fromkeys(_ALL_OPERANDS, slice(None)), "Where": slice(1, 3)}
+_COMPUTES = frozenset({Kind.PRODUCT, Kind.CONVOLUTION, Kind.NORMALISATION})
 _DEPTH = 64
 
 
@@ -69,11 +56,9 @@ def dropped_activation(
 def _may_be_clamped(x: ir.Value) -> bool:
     value: ir.Value | None = x
     while value is not None and (node := value.producer()) is not None:
-        if node.domain:
-            return False
-        if node.op_type in _MAKERS:
+        if kind(node) in _COMPUTES or has(node, Property.SCALES) or has(node, Property.SHIFTS):
             return not never_negative(x)
-        if node.op_type not in VIEW_OPS:
+        if not is_view(node):
             return False
         value = node.inputs[0]
     return False
@@ -97,22 +82,29 @@ def _tells(value: ir.Value, depth: int, known: dict[ir.Value, bool]) -> bool:
         array = constant_array(value)
         return array is not None and array.dtype.kind in "fiu" and bool((array >= 0).all())
     node = value.producer()
-    if node is None or node.domain:
+    if node is None:
         return False
-    op, inputs = node.op_type, node.inputs
-    if op in _NEVER_NEGATIVE | _NORMS_OF_ROWS or (op == "Mul" and inputs[0] is inputs[1]):
+    inputs = node.inputs
+    if has(node, Property.NEVER_NEGATIVE) or (is_op(node, "Mul") and inputs[0] is inputs[1]):
         return True
-    if op == "Clip":
+    if is_op(node, "Clip"):
         low = constant_array(inputs[1]) if len(inputs) > 1 else None
         attribute = node.attributes.get("min")
         bound = attribute.as_float() if attribute is not None else -1 if low is None else low.min(initial=0)
         return bool(bound >= 0)
-    if op == "Pow":
+    if is_op(node, "Pow"):
         power = constant_array(inputs[1])
         return power is not None and bool((power % 2 == 0).all())
-    if op == "Max":
+    if is_op(node, "Max"):
         return any(_never_negative(v, depth, known) for v in inputs)
-    if op not in _IF_OPERANDS_ARE:
+    if not has(node, Property.KEEPS_SIGN):
         return False
-    data = inputs[_READ_AS_DATA.get(op, slice(1))]
-    return all(_never_negative(v, depth, known) for v in data if v is not None)
+    return all(_never_negative(v, depth, known) for v in _operands(node) if v is not None)
+
+
+def _operands(node: ir.Node) -> Sequence[ir.Value | None]:
+    """The inputs that are data: not indices, sizes or conditions."""
+    row = traits(node)
+    if EVERY_INPUT in row.elements_of or (row.kind in (*_COMPUTES, Kind.ELEMENTWISE) and not row.elements_of):
+        return node.inputs
+    return [node.inputs[i] for i in row.elements_of or (0,) if i < len(node.inputs)]

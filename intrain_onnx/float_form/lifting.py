@@ -8,7 +8,7 @@ in between that only move or pick elements are repeated on floats.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,25 +17,17 @@ import onnx_ir as ir
 
 from intrain_onnx.float_form.clamps import dropped_activation
 from intrain_onnx.float_form.numbers import dequantise
+from intrain_onnx.opset.kinds import EVERY_INPUT, Kind
+from intrain_onnx.opset.traits import is_op, kind, traits
 from intrain_onnx.signature import DECLARED
 from intrain_onnx.values import constant_array, name_of
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["static QDQ", "QLinear operators", "dynamic", "weight-only"]
+Scheme = Literal["static QDQ", "QLinear operators", "dynamic", "weight-only"]
 
 DEQUANTISED = "intrain_onnx.dequantised"
 """Key in ``Value.meta`` of an initializer that was made from quantised numbers."""
 
-_MOVES: Mapping[str, Sequence[int] | None] = {
-    **dict.fromkeys(("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"), (0,)),
-    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "Slice", "Split", "Expand", "Tile"), (0,)),
-    **dict.fromkeys(("MaxPool", "DepthToSpace", "SpaceToDepth", "ReduceMax", "ReduceMin", "Dropout"), (0,)),
-    "Resize": (0,),
-    "Pad": (0, 2),
-    "Where": (1, 2),
-    **dict.fromkeys(("Concat", "Max", "Min"), None),
-}
-"""Operators that give elements of their operands, by which operands: None for all of them."""
 _DEPTH = 64
 
 
@@ -95,7 +87,7 @@ class Lifting:
     model: ir.Model
     twins: dict[ir.Value, _Twin] = field(default_factory=dict)
     lifted: dict[tuple[Any, ...], ir.Value | None] = field(default_factory=dict)
-    layers: Counter[Kind] = field(default_factory=Counter)
+    layers: Counter[Scheme] = field(default_factory=Counter)
     activations: list[tuple[str, str]] = field(default_factory=list)
     names: Counter[str] = field(default_factory=Counter)
 
@@ -204,7 +196,7 @@ class Lifting:
             if value is None or value in self.twins:
                 break
             node = value.producer()
-            if node is None or node.domain or _MOVES.get(node.op_type) is None:
+            if node is None or is_op(node, "Cast") or traits(node).elements_of in ((), (EVERY_INPUT,)):
                 return None
             value = node.inputs[0]
         twin = self.twins.get(value) if value is not None else None
@@ -234,22 +226,22 @@ class Lifting:
 
     def _moved(self, node: ir.Node, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
         """The same operator on floats, where it only moves or picks elements."""
-        if node.domain or node.op_type not in _MOVES or (value.index() and node.op_type != "Split"):
+        wanted = traits(node).elements_of
+        if not wanted or is_op(node, "Cast") or (value.index() and not is_op(node, "Split")):
             return None
         single = scale.scale.const_value is not None and scale.scale.const_value.size == 1
-        if not single and not (scale.scale.const_value is None and node.op_type != "Concat"):
+        if not single and not (scale.scale.const_value is None and not is_op(node, "Concat")):
             return None
-        wanted = _MOVES[node.op_type]
         inputs = list(node.inputs)
-        for index in range(len(inputs)) if wanted is None else wanted:
+        for index in range(len(inputs)) if EVERY_INPUT in wanted else wanted:
             if index >= len(inputs) or inputs[index] is None:
                 continue
             inputs[index] = self.lift(inputs[index], scale, depth + 1)
             if inputs[index] is None:
                 return None
-        if node.op_type == "Gather" and constant_array(node.inputs[0]) is not None:
+        if kind(node) is Kind.LOOKUP and constant_array(node.inputs[0]) is not None:
             self.layers["weight-only"] += 1
-        if node.op_type == "Pad":
+        if is_op(node, "Pad"):
             inputs = self._padded(node, inputs, scale)
         new = self.node(
             node,
@@ -282,7 +274,7 @@ class Lifting:
 
     def _clamped(self, node: ir.Node, scale: Scale, depth: int) -> ir.Value | None:
         """Clip on integers: a Relu where its lower bound is the zero point, else a narrower type."""
-        if node.domain or node.op_type != "Clip":
+        if not is_op(node, "Clip"):
             return None
         value = self.lift(node.inputs[0], scale, depth + 1)
         if value is None or len(node.inputs) < 2:
@@ -294,7 +286,7 @@ class Lifting:
         if low is None or offset is None or low.size != 1 or int(low.reshape(-1)[0]) != offset:
             return value
         producer = value.producer()
-        if producer is not None and producer.op_type in ("Relu", "Clip"):
+        if is_op(producer, "Relu", "Clip"):
             return value
         return self._activation(value, None, node) if producer is not None else value
 

@@ -14,15 +14,13 @@ import onnx_ir as ir
 
 from intrain_onnx.float_form.lifting import Array, Lifting, Scale
 from intrain_onnx.float_form.operators import argument
+from intrain_onnx.opset.traits import is_op, is_view, traits
 from intrain_onnx.values import constant_array, source
-
-_FLOAT_OP = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
-_VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
     """The float form of MatMulInteger or ConvInteger with what scales its result."""
-    convolution = node.op_type == "ConvInteger"
+    convolution = is_op(node, "ConvInteger")
     operands = [_Operand.of(lifting, node, i) for i in (0, 1)]
     spatial = max(len(operands[1].shape) - 2, 0) if convolution else 0
     chain = _Chain(node.outputs[0], spatial, [o.scale for o in operands if o.is_scaled_by_the_graph])
@@ -46,7 +44,9 @@ def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
         values.append(vector)
     place = result.producer()
     assert place is not None
-    new = lifting.node(place, _FLOAT_OP[node.op_type], values, node.attributes, name=node.name or None)
+    op_type = traits(node).float_form
+    assert op_type is not None
+    new = lifting.node(place, op_type, values, node.attributes, name=node.name or None)
     lifting.replace(result, new)
     lifting.layers["dynamic"] += operands[1].numbers is not None
     return new
@@ -153,18 +153,25 @@ class _Chain:
 
 def _rounded_bias(value: ir.Value | None) -> ir.Value | None:
     """The float vector whose quotient by a scale of the graph was rounded to this integer bias."""
-    for kinds in (_VIEWS, {"Cast"}, {"Floor", "Round"}):
+    node = value.producer() if value is not None else None
+    if node is not None and _reshapes(node):
+        value = node.inputs[0]
+    for op_types in (("Cast",), ("Floor", "Round")):
         node = value.producer() if value is not None else None
-        if node is not None and node.op_type in kinds and not node.domain:
-            value = node.inputs[0]
-        elif kinds is not _VIEWS:
+        if node is None or not is_op(node, *op_types):
             return None
+        value = node.inputs[0]
     division = value.producer() if value is not None else None
-    if division is None or division.op_type != "Div" or _factors(division.inputs[1], 0) is None:
+    if division is None or not is_op(division, "Div") or _factors(division.inputs[1], 0) is None:
         return None
     vector = division.inputs[0]
     array = constant_array(vector)
     return vector if array is not None and array.dtype.kind == "f" and array.ndim == 1 else None
+
+
+def _reshapes(node: ir.Node) -> bool:
+    """Whether a node keeps the elements, their order and their type."""
+    return is_view(node) and not is_op(node, "Cast", "Transpose")
 
 
 def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
@@ -172,7 +179,7 @@ def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
     if len(users) != 1 or value.is_graph_output():
         return None
     node = users[0].node
-    return node if node.op_type == op_type and not node.domain else None
+    return node if is_op(node, op_type) else None
 
 
 def _factors(value: ir.Value | None, spatial: int, depth: int = 0) -> list[ir.Value | Array] | None:
@@ -185,14 +192,14 @@ def _factors(value: ir.Value | None, spatial: int, depth: int = 0) -> list[ir.Va
     node = value.producer()
     if node is None or node.domain:
         return None
-    if node.op_type == "DynamicQuantizeLinear":
+    if is_op(node, "DynamicQuantizeLinear"):
         return [value]
-    if node.op_type in _VIEWS:
+    if _reshapes(node):
         array = constant_array(node.inputs[0])
         if array is not None:  # reshaped to broadcast along the output channels
             return [array.reshape(array.size, *[1] * spatial)] if array.dtype.kind == "f" else None
         return _factors(node.inputs[0], spatial, depth + 1)
-    if node.op_type != "Mul":
+    if not is_op(node, "Mul"):
         return None
     parts = [_factors(v, spatial, depth + 1) for v in node.inputs]
     return None if parts[0] is None or parts[1] is None else [*parts[0], *parts[1]]
@@ -208,7 +215,7 @@ def _bias_behind(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
     if found is None or found[0].const_value is None:
         return None
     shape = [int(d) for d in found[0].const_value.shape.numpy()]
-    if len(shape) != 1 or len(found[1]) != 1 or found[1][0].op_type != "Reshape":
+    if len(shape) != 1 or len(found[1]) != 1 or not is_op(found[1][0], "Reshape"):
         return None
     target = constant_array(found[1][0].inputs[1])
     along = (

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from torch import fx
 
 from intrain_onnx.graph import Layer, LayerMap
-
-_SHAPE_ONLY = frozenset({"Shape", "Size"})
-_POOLS = frozenset(
-    {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean", "ReduceSum"}
-)
-_VIEWS = frozenset(
-    {"Cast", "Dropout", "Flatten", "Identity", "Output", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-)
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import of_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +65,11 @@ def before_pooling(module: fx.GraphModule, layers: LayerMap) -> str:
     if source is None:
         return last.output
     value = source
-    while value.op == "call_function" and value.meta.get("onnx_op") in _VIEWS | _POOLS:
+    while value.op == "call_function" and (_is_view(value) or _pools(value)):
         before = _data_input(value, live)
         if before is None:
             break
-        if value.meta["onnx_op"] in _POOLS:
+        if _pools(value):
             return _names(before)[0] if _names(before) and before.op == "call_function" else last.output
         value = before
     return _names(source)[0] if _names(source) and source.op == "call_function" else last.output
@@ -87,7 +81,7 @@ def live_nodes(module: fx.GraphModule) -> list[fx.Node]:
     for node in module.graph.nodes:
         if node.op == "placeholder" and node.users:
             data.add(node)
-        elif node.op != "call_function" or node.meta.get("onnx_op") in _SHAPE_ONLY:
+        elif node.op != "call_function" or of_call(node.meta).has(Property.SHAPE_ONLY):
             continue
         elif any(n in data for n in node.all_input_nodes):
             data.add(node)
@@ -96,6 +90,14 @@ def live_nodes(module: fx.GraphModule) -> list[fx.Node]:
         if node.op == "output" or any(u in needed for u in node.users):
             needed.add(node)
     return [n for n in module.graph.nodes if n in data and n in needed]
+
+
+def _is_view(node: fx.Node) -> bool:
+    return of_call(node.meta).kind is Kind.VIEW or node.meta.get("onnx_op") in ("Dropout", "Output")
+
+
+def _pools(node: fx.Node) -> bool:
+    return of_call(node.meta).kind in (Kind.POOL, Kind.REDUCTION)
 
 
 def _names(node: fx.Node) -> list[str]:

@@ -2,8 +2,8 @@
 
 Mellor, Turner, Storkey and Crowley, Neural Architecture Search without Training, ICML 2021. Higher is
 better. A unit's code is whether its input is positive. The paper has ReLU alone; here every activation
-function that treats the signs differently counts (`variant.ACTIVATIONS`), which also covers smooth ones
-that an exporter wrote out, by their Sigmoid, Tanh or Erf.
+function counts (a kind of operator in `opset`), which also covers smooth ones that an exporter wrote out, by
+their Sigmoid, Tanh or Erf.
 """
 
 from __future__ import annotations

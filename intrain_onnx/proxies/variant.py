@@ -11,47 +11,12 @@ from torch.nn import functional
 
 from intrain_onnx.interpreter import ObservedInterpreter, Observer, Samples, parts
 from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import UNKNOWN, of_call
 
 Norms = Literal["as_is", "batch", "frozen", "off"]
 
 _BATCH_NORM = "BatchNormalization"
-_NORMS = frozenset(
-    {
-        _BATCH_NORM,
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "LRN",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-    }
-)
-ACTIVATIONS = frozenset(
-    {
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "FastGelu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Mish",
-        "PRelu",
-        "QuickGelu",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Swish",
-        "Tanh",
-        "ThresholdedRelu",
-    }
-)
-"""Operators that treat the two signs of their input differently."""
 
 
 class Variant(ObservedInterpreter):
@@ -83,6 +48,7 @@ class Variant(ObservedInterpreter):
         self.activation = activation
         self.batch_norm = batch_norm
         self.op: str | None = None
+        self.kind = UNKNOWN.kind
 
     def inside(self, module: fx.GraphModule) -> Variant:
         """The interpreter of a subgraph, with the same changes."""
@@ -97,7 +63,7 @@ class Variant(ObservedInterpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, and remember its operator for the call."""
-        self.op = n.meta.get("onnx_op")
+        self.op, self.kind = n.meta.get("onnx_op"), of_call(n.meta).kind
         return super().run_node(n)
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -108,11 +74,15 @@ class Variant(ObservedInterpreter):
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a node's function, or what stands for it."""
         op = self.op
-        if op in ACTIVATIONS and self.activation is not None and (op != "Clip" or _starts_at_zero(args)):
+        if (
+            self.kind is Kind.ACTIVATION
+            and self.activation is not None
+            and (op != "Clip" or _starts_at_zero(args))
+        ):
             self.activation(parts(args[0]))
         if op == _BATCH_NORM and self.batch_norm is not None:
             self.batch_norm(parts(args[0]))
-        if op in _NORMS and self.norms == "off":
+        if self.kind is Kind.NORMALISATION and self.norms == "off":
             return _shaped(target, args, kwargs, args[0])
         if op == _BATCH_NORM and self.norms in ("batch", "frozen"):
             epsilon = args[3] if target is batch_normalization_of_batch else kwargs.get("epsilon", 1e-5)

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, fx
 
 from intrain_onnx.interpreter import Samples
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import of_call
 from intrain_onnx.proxies.blocks import live_nodes
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
@@ -32,7 +34,7 @@ _LAYERS = 128
 _SMOOTHING = 0.05
 _DIRECTIONS = 32
 _STEP = 1e-3
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"})
+_LINEAR = (Kind.PRODUCT, Kind.CONVOLUTION, Kind.LOOKUP)
 
 
 def compute(network: Network) -> dict[str, float]:
@@ -134,7 +136,7 @@ class _OneWeight(Variant):
 
     def _derivative(self, n: fx.Node, name: str, result: Any) -> Any:
         """A difference: exact of a product, else central and in float64, so that round-off stays small."""
-        if n in self.live and n.meta.get("onnx_op") in _PRODUCTS:
+        if n in self.live and of_call(n.meta).kind in _LINEAR:
             return _combine(lambda b, a: b - a, self._call(n, name, 1.0, wide=False), result)
         ends = [self._call(n, name, step, wide=True) for step in (_STEP, -_STEP)]
         return _combine(lambda b, a: (b - a).to(torch.float32) / (2 * _STEP), *ends)

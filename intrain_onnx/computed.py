@@ -1,0 +1,232 @@
+"""Weights that a graph computes from constants, as initializers of their own. No torch.
+
+Weight normalisation (g v / ||v||), spectral normalisation, weight standardisation, an equalised learning
+rate, integers times a scale, gates put in another order: whatever computes it, a float operand of a product
+that depends on constants alone is a weight. It is recognised by the flow of data and its shape. Its value is
+computed only where it is asked for, by a function that the measuring process brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from intrain_onnx.bodies import bodies
+from intrain_onnx.graph import data_dependent
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, trainable_inputs
+from intrain_onnx.values import ComputedTensor, constant_sources, source, static_shape
+
+_EXACT = ("weight", "bias")
+"""Roles of inputs that a copy of a smaller constant does not stand for."""
+
+Array = np.ndarray[Any, Any]
+Evaluate = Callable[[ir.Model], Sequence[Array]]
+"""Runs a model without inputs; its outputs, in order."""
+
+MADE_FROM = "intrain_onnx.made_from"
+"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
+
+
+def separate(model: ir.Model, evaluate: Evaluate | None = None) -> int:
+    """Replace each parameter that is computed from constants by an initializer, in place.
+
+    A parameter is an input that ``opset`` names for a node that depends on data. Its shape must be known.
+    Equal computations on the same constants become one initializer, so ties survive. A factor with several
+    long axes (rotary positions, a mask) is a constant and no scale, and stays.
+
+    Requires: initializers in the main graph, shapes inferred. Ensures the same.
+
+    Args:
+        model: a normalised model.
+        evaluate: brings values, when they are first read; without it they stay unknown.
+
+    Returns:
+        The number of nodes that went.
+    """
+    before = sum(1 for _ in model.graph.all_nodes())
+    maker = _Maker(model, evaluate)
+    wanted = {value: role for value, role in _computed(model) if maker.copy(value)}
+    maker.infer_shapes()
+    for value, role in wanted.items():
+        new = maker.initializer(value, role)
+        if new is not None:
+            old = value.producer()
+            assert old is not None
+            value.replace_all_uses_with(new)
+            _remove_unused(old)
+    return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
+    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
+    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
+    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
+    return found
+
+
+def are_in(model: ir.Model) -> bool:
+    """Whether an initializer of a model is computed."""
+    return any(isinstance(v.const_value, ComputedTensor) for v in model.graph.initializers.values())
+
+
+def forget_values(model: ir.Model, parameters: Iterable[str]) -> None:
+    """Give computed parameters zeros, in place: they are drawn anew, and what they were is never computed."""
+    for name in parameters:
+        value = model.graph.initializers[name]
+        if isinstance(value.const_value, ComputedTensor):
+            tensor = value.const_value
+            value.const_value = ir.Tensor(np.zeros(tensor.shape.numpy(), tensor.dtype.numpy()), name=name)
+
+
+def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
+    """Values that are parameters and neither data nor initializers, below views of them, with their roles."""
+    data = data_dependent(model.graph)
+    for node in model.graph.all_nodes():
+        if not any(v in data for v in node.outputs):
+            continue
+        for index, role in trainable_inputs(node):
+            value = node.inputs[index]
+            if value is None or value in data or source(value, spread=role not in _EXACT) is not None:
+                continue
+            root = _below_views(value)
+            if not root.is_graph_output():
+                yield root, role
+
+
+def _below_views(value: ir.Value) -> ir.Value:
+    while (node := value.producer()) is not None and is_view(node) and not is_op(node, "Cast"):
+        below = node.inputs[0]
+        if below is None or below.const_value is not None:
+            break
+        value = below
+    return value
+
+
+@dataclass
+class _Recipe:
+    """A model that computes all weights of a file in one run, on demand."""
+
+    model: ir.Model
+    evaluate: Evaluate | None
+    arrays: Sequence[Array] | None = None
+
+    def array(self, index: int) -> Array:
+        assert self.evaluate is not None
+        if self.arrays is None:
+            self.arrays = self.evaluate(self.model)
+        return self.arrays[index]
+
+
+@dataclass
+class _Maker:
+    """Copies what computes weights into a model of its own, each computation once."""
+
+    model: ir.Model
+    evaluate: Evaluate | None
+    copies: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    equal: dict[tuple[Any, ...], list[ir.Value]] = field(default_factory=dict)
+    made: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        graph = ir.Graph([], [], nodes=[], opset_imports=dict(self.model.opset_imports), name="weights")
+        self.recipe = _Recipe(ir.Model(graph, ir_version=self.model.ir_version or 10), self.evaluate)
+
+    def copy(self, value: ir.Value) -> bool:
+        """Copy what computes a value; False where it does not come from constants alone."""
+        behind = constant_sources(value)
+        if behind is None or any(_is_random(n) for n in behind.nodes):
+            return False
+        for node in behind.nodes:
+            self._copy(node)
+        return True
+
+    def infer_shapes(self) -> None:
+        """Find the shapes of all that was copied: in a branch of an If, nothing else finds them."""
+        if self.copies:
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(self.recipe.model)
+
+    def initializer(self, value: ir.Value, role: str) -> ir.Value | None:
+        """The initializer that takes a value's place; None where it is no parameter of known shape."""
+        copy = self.copies[value]
+        shape, dtype = static_shape(copy) or static_shape(value), copy.dtype or value.dtype
+        if shape is None or dtype is None or not dtype.is_floating_point() or not _may_be(role, shape):
+            return None
+        if copy not in self.made:
+            self.made[copy] = self._register(value, copy, shape, dtype)
+            behind = constant_sources(value)
+            assert behind is not None
+            self.made[copy].meta[MADE_FROM] = tuple(
+                (v.name or "", v.const_value.size) for v in behind.parameters if v.const_value is not None
+            )
+        return self.made[copy]
+
+    def _register(
+        self, value: ir.Value, copy: ir.Value, shape: tuple[int, ...], dtype: ir.DataType
+    ) -> ir.Value:
+        graph = self.recipe.model.graph
+        index = len(graph.outputs)
+        graph.outputs.append(copy)
+        name = f"{value.name}.made"
+
+        def compute() -> ir.TensorProtocol:
+            array = self.recipe.array(index)
+            return ir.Tensor(np.asarray(array).astype(dtype.numpy()).reshape(shape), name=name)
+
+        tensor = ComputedTensor(compute, dtype, ir.Shape(shape), name=name, known=self.evaluate is not None)
+        new = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype), const_value=tensor)
+        self.model.graph.register_initializer(new)
+        return new
+
+    def _copy(self, node: ir.Node) -> None:
+        if all(v in self.copies for v in node.outputs):
+            return
+        inputs = [None if v is None else self._operand(v) for v in node.inputs]
+        attributes = [ir.Attr(a.name, a.type, a.value) for a in node.attributes.values()]
+        described = sorted((a.name, ir.to_proto(a).SerializeToString()) for a in attributes)
+        key = (node.domain, node.op_type, tuple(map(id, inputs)), tuple(described), len(node.outputs))
+        if key not in self.equal:
+            outputs = [ir.Value(name=v.name, type=v.type, shape=v.shape) for v in node.outputs]
+            copy = ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=node.name)
+            self.recipe.model.graph.append(copy)
+            self.equal[key] = outputs
+        self.copies.update(zip(node.outputs, self.equal[key], strict=True))
+
+    def _operand(self, value: ir.Value) -> ir.Value:
+        if value not in self.copies:
+            assert value.const_value is not None
+            copy = ir.Value(
+                name=value.name, type=value.type, shape=value.shape, const_value=value.const_value
+            )
+            self.recipe.model.graph.register_initializer(copy)
+            self.copies[value] = copy
+        return self.copies[value]
+
+
+def _may_be(role: str, shape: tuple[int, ...]) -> bool:
+    """Whether a constant of this shape can have the role."""
+    long = sum(d > 1 for d in shape)
+    return long == 1 if role == "scale" else long > 0 if role == "offset" else True
+
+
+def _is_random(node: ir.Node) -> bool:
+    return kind(node) is Kind.RANDOM or bool(bodies(node))
+
+
+def _remove_unused(node: ir.Node) -> None:
+    """Remove a node that nothing reads, and then those that only it read."""
+    stack: list[ir.Node | None] = [node]
+    while stack:
+        current = stack.pop()
+        if current is None or current.graph is None:
+            continue
+        if any(v.uses() or v.is_graph_output() for v in current.outputs):
+            continue
+        before = [v.producer() for v in current.inputs if v is not None]
+        current.graph.remove(current, safe=True)
+        stack.extend(before)

@@ -1,0 +1,120 @@
+"""Types of the table of operator traits. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+
+
+class Kind(Enum):
+    """The part that an operator plays in a network."""
+
+    PRODUCT = auto()
+    CONVOLUTION = auto()
+    RECURRENT = auto()
+    LOOKUP = auto()
+    ATTENTION = auto()
+    NORMALISATION = auto()
+    ACTIVATION = auto()
+    SOFTMAX = auto()
+    ELEMENTWISE = auto()
+    VIEW = auto()
+    SELECTION = auto()
+    POOL = auto()
+    REDUCTION = auto()
+    SHAPE = auto()
+    GENERATOR = auto()
+    CONTROL = auto()
+    QUANTISED = auto()
+    RANDOM = auto()
+    LOSS = auto()
+    SEQUENCE = auto()
+    OTHER = auto()
+
+
+class Property(Flag):
+    """What holds of an operator whatever its attributes are.
+
+    Attributes:
+        KEEPS_CHANNELS: each channel of the output is computed from that channel of input 0.
+        KEEPS_LENGTH: the last axis usually keeps its length, or about it.
+        MOVES_AXES: the output's axes are not those of input 0: permuted, merged, reduced or dropped.
+        NEVER_NEGATIVE: no element of the output is negative.
+        KEEPS_SIGN: none is negative where none of the operands that it computes with is.
+        NO_GRADIENT: the outputs have no gradient, or one that is zero everywhere.
+        ON_INTEGERS: computes on quantised numbers.
+        SHAPE_ONLY: reads the shape of its inputs, not their data.
+        JOINS: unites branches of a network.
+        ORDERED: its operands play different parts, whichever values they are.
+        SCALES: multiplies by a constant operand, or divides by it.
+        SHIFTS: adds a constant operand, or subtracts it.
+        WINDOW: slides a window with strides and padding over the spatial axes.
+        OVER_FEATURES: normalises by statistics over features of one sample.
+        TO_PROBABILITIES: makes probabilities, or their logarithms, of logits.
+    """
+
+    KEEPS_CHANNELS = auto()
+    KEEPS_LENGTH = auto()
+    MOVES_AXES = auto()
+    NEVER_NEGATIVE = auto()
+    KEEPS_SIGN = auto()
+    NO_GRADIENT = auto()
+    ON_INTEGERS = auto()
+    SHAPE_ONLY = auto()
+    JOINS = auto()
+    ORDERED = auto()
+    SCALES = auto()
+    SHIFTS = auto()
+    WINDOW = auto()
+    OVER_FEATURES = auto()
+    TO_PROBABILITIES = auto()
+
+
+NO_PROPERTIES = Property(0)
+EVERY_INPUT = -1
+"""In ``Traits.elements_of``: all inputs, of an operator that takes any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """One row of the table.
+
+    Attributes:
+        kind: the part that the operator plays.
+        parameters: the inputs that a framework trains where they are constant, with the role of each: weight,
+            bias, scale, offset, slope or table. None states nothing, and belongs to operators without float
+            inputs.
+        properties: what holds of it.
+        elements_of: inputs whose elements, or means of them, the output consists of.
+        float_form: the operator that computes the same on floats, of one on integers.
+        no_gradient_outputs: outputs without a gradient, of an operator whose others have one.
+        coefficients: attributes that hold the weights of a product.
+    """
+
+    kind: Kind
+    parameters: Mapping[int, str] | None = None
+    properties: Property = NO_PROPERTIES
+    elements_of: tuple[int, ...] = ()
+    float_form: str | None = None
+    no_gradient_outputs: tuple[int, ...] = ()
+    coefficients: tuple[str, ...] = ()
+
+    def has(self, properties: Property) -> bool:
+        """Whether all of these hold."""
+        return properties in self.properties
+
+    @property
+    def bias(self) -> int | None:
+        """The input that is added to the output, channel by channel, if there is one."""
+        return next((i for i, role in (self.parameters or {}).items() if role == "bias"), None)
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """Inputs that, where they are constant, are the weight or the table of a layer."""
+        if self.kind not in _WITH_WEIGHTS:
+            return ()
+        return tuple(i for i, role in (self.parameters or {}).items() if role in ("weight", "table"))
+
+
+_WITH_WEIGHTS = (Kind.PRODUCT, Kind.CONVOLUTION, Kind.RECURRENT, Kind.LOOKUP, Kind.ATTENTION, Kind.QUANTISED)

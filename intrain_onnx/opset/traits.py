@@ -1,0 +1,61 @@
+"""Questions to the table of operator traits. No torch.
+
+Every analysis asks here what an operator is. An operator without a row has no property and no parameter: a
+constant that it reads is reported as not recognised, and never taken for something that it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from intrain_onnx.opset.kinds import Kind, Property, Traits
+from intrain_onnx.opset.table import ROWS
+
+UNKNOWN = Traits(Kind.OTHER)
+"""Of an operator that has no row."""
+
+_PLAIN = {"ai.onnx": ""}
+
+
+def of(domain: str, op_type: str) -> Traits:
+    """The row of an operator, or ``UNKNOWN``."""
+    return ROWS.get((_PLAIN.get(domain, domain), op_type), UNKNOWN)
+
+
+def traits(node: ir.Node) -> Traits:
+    """The row of a node's operator, or ``UNKNOWN``."""
+    return of(node.domain, node.op_type)
+
+
+def kind(node: ir.Node) -> Kind:
+    """The part that a node plays."""
+    return traits(node).kind
+
+
+def of_call(meta: Mapping[str, Any]) -> Traits:
+    """The row of the operator that an fx node came from, by its ``meta``."""
+    return of(meta.get("onnx_domain") or "", meta.get("onnx_op") or "")
+
+
+def has(node: ir.Node, properties: Property) -> bool:
+    """Whether all of these properties hold of a node's operator."""
+    return traits(node).has(properties)
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether a node is one of these operators of ONNX's own domain."""
+    return node is not None and node.op_type in op_types and not node.domain
+
+
+def is_view(node: ir.Node) -> bool:
+    """Whether a node shows the elements of its first input in another shape, order or type."""
+    return kind(node) is Kind.VIEW
+
+
+def trainable_inputs(node: ir.Node) -> list[tuple[int, str]]:
+    """Inputs of a node that a framework would train, with the role of each."""
+    roles = traits(node).parameters or {}
+    return [(i, role) for i, role in roles.items() if i < len(node.inputs) and node.inputs[i] is not None]
