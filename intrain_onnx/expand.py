@@ -49,7 +49,7 @@ def expand_fused(model: ir.Model) -> int:
     work = _Expansion(model)
     for _ in range(_MAX_ROUNDS):
         left = work.expand(waiting)
-        if not left:
+        if not left or (work.guess and len(left) == len(waiting)):
             break
         work.guess = len(left) == len(waiting) and work.inferred
         waiting = left

@@ -7,6 +7,7 @@ cover a form it returns None and the node keeps its handler, and the tests hold 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import onnx
@@ -49,7 +50,7 @@ def expand(model: ir.Model, node: ir.Node, taken: set[str], *, guess: bool = Fal
     """
     row = BODIES.get((node.domain, node.op_type))
     opset = model.opset_imports.get("", 1)
-    if row is None or opset < _OLDEST:
+    if row is None or opset < _OLDEST or (row.exact and len(node.inputs) != len(row.inputs)):
         return 0
     call = Call(node, row, opset, guess)
     text = row.write(call)
@@ -69,7 +70,29 @@ def _parsed(text: str, row: Body) -> tuple[onnx.NodeProto, ...]:
     head = (
         f'<domain: "body", opset_import: ["" : 1]> f ({", ".join(row.inputs)}) => ({", ".join(row.outputs)})'
     )
-    return tuple(onnx.parser.parse_function(f"{head} {{ {text} }}").node)
+    return _direct(onnx.parser.parse_function(f"{head} {{ {text} }}").node, set(row.outputs))
+
+
+def _direct(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> tuple[onnx.NodeProto, ...]:
+    """The nodes without Identity, but where an output is an input, or two outputs are one value."""
+    names: dict[str, str] = {}
+    made: set[str] = set()
+    kept: list[onnx.NodeProto] = []
+    for node in nodes:
+        node.input[:] = [names.get(n, n) for n in node.input]
+        source, target = node.input[0], node.output[0]
+        if node.op_type == "Identity" and target not in outputs:
+            names[target] = source
+        elif node.op_type == "Identity" and source in made - outputs:
+            for before in kept:
+                before.input[:] = [target if n == source else n for n in before.input]
+                before.output[:] = [target if n == source else n for n in before.output]
+            names = {n: target if v == source else v for n, v in names.items()} | {source: target}
+            made.add(target)
+        else:
+            made.update(node.output)
+            kept.append(node)
+    return tuple(kept)
 
 
 def _needed(nodes: tuple[onnx.NodeProto, ...], wanted: set[str]) -> list[onnx.NodeProto]:

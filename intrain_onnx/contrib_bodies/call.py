@@ -15,6 +15,9 @@ from intrain_onnx.values import constant_array, name_of, static_shape
 
 MICROSOFT = "com.microsoft"
 
+_STEPS = 64
+"""Values that are looked at behind a weight that the graph computes."""
+
 _KINDS = {
     "float": ir.AttributeType.FLOAT,
     "int": ir.AttributeType.INT,
@@ -37,12 +40,14 @@ class Body:
         inputs: formal inputs of the text, in order.
         required: those that a node must give.
         outputs: formal outputs.
+        exact: a node with another number of inputs stays as it is.
     """
 
     write: Callable[[Call], str | None]
     inputs: tuple[str, ...]
     required: frozenset[str]
     outputs: tuple[str, ...]
+    exact: bool = False
 
 
 BODIES: dict[tuple[str, str], Body] = {}
@@ -50,7 +55,7 @@ BODIES: dict[tuple[str, str], Body] = {}
 
 
 def body(
-    op_type: str, inputs: str, outputs: str = "y", domain: str = MICROSOFT
+    op_type: str, inputs: str, outputs: str = "y", domain: str = MICROSOFT, *, exact: bool = False
 ) -> Callable[[Callable[[Call], str | None]], Callable[[Call], str | None]]:
     """Register the body of an operator; an input that may be left out ends in a question mark."""
 
@@ -61,6 +66,7 @@ def body(
             tuple(n.rstrip("?") for n in names),
             frozenset(n for n in names if not n.endswith("?")),
             tuple(outputs.split()),
+            exact,
         )
         return write
 
@@ -162,6 +168,20 @@ class Call:
             held = maker.attributes.get("value")
             return held.as_tensor().numpy() if held is not None else None
         return constant_array(value)
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether an input is made from constants alone, in a few steps."""
+        stack, seen = [self.value(name)], 0
+        while stack:
+            value = stack.pop()
+            seen += 1
+            if value is None or value.const_value is not None:
+                continue
+            maker = value.producer()
+            if maker is None or seen > _STEPS:
+                return False
+            stack.extend(maker.inputs)
+        return True
 
     def type_of(self, name: str) -> ir.DataType:
         """Element type of an input.
