@@ -50,7 +50,7 @@ def _letters(call: Call, equation: str) -> tuple[str, str, str] | None:
 
 
 def _spread(call: Call, name: str, part: str) -> tuple[str, str]:
-    """The letters of an operand, signs for the axes of its ellipsis, counted from the last; and these alone."""
+    """The letters of an operand, signs for the axes of its ellipsis, from the last; and these alone."""
     if "..." not in part:
         return part, ""
     hidden = call.rank(name) - len(part) + len("...")
