@@ -136,12 +136,17 @@ class Call:
         Raises:
             Later: it is not known.
         """
+        found = self.known_rank(name)
+        if found is None:
+            raise Later
+        return found
+
+    def known_rank(self, name: str) -> int | None:
+        """Number of dimensions of an input, where it is known."""
         value = self.value(name)
         tensor = value.const_value if value is not None else None
         shape = tensor.shape if tensor is not None else value.shape if value is not None else None
-        if shape is None:
-            raise Later
-        return len(shape.dims)
+        return None if shape is None else len(shape.dims)
 
     def size(self, name: str, axis: int) -> int | None:
         """Length of an input along an axis, where it is known."""

@@ -51,11 +51,11 @@ def _letters(call: Call, equation: str) -> tuple[str, str, str] | None:
 
 def _spread(call: Call, name: str, part: str) -> tuple[str, str]:
     """The letters of an operand, signs for the axes of its ellipsis, from the last; and these alone."""
-    if "..." not in part:
-        return part, ""
-    hidden = call.rank(name) - len(part) + len("...")
-    if not 0 <= hidden <= _MAX_AXES:
-        call.fail(f"an operand of {call.rank(name)} axes for {part!r}")
+    dots = "..." in part
+    rank = call.rank(name) if dots else call.known_rank(name)
+    hidden = 0 if rank is None else rank - len(part.replace("...", ""))
+    if not 0 <= hidden <= (_MAX_AXES if dots else 0):
+        call.fail(f"an operand of {rank} axes for {part!r}")
     signs = "".join(map(chr, range(_FIRST_SIGN, _FIRST_SIGN + hidden)))[::-1]
     return part.replace("...", signs), signs
 

@@ -8,6 +8,8 @@ import onnx_ir as ir
 from intrain_onnx.contrib_bodies.call import Call, body
 
 _WIDE = ir.DataType.FLOAT
+_LAYER_NORM = 17
+"""First opset with LayerNormalization."""
 
 
 def _epsilon(call: Call, default: float) -> float:
@@ -17,12 +19,37 @@ def _epsilon(call: Call, default: float) -> float:
     return value
 
 
+@body("LayerNormalization", "x gamma beta?", "y mean inverse", domain="")
+def _layer_normalization(call: Call) -> str | None:
+    """Onnxruntime's optimiser writes it for opsets that have none, where onnx cannot tell its shape."""
+    if call.opset >= _LAYER_NORM or call.integer("axis", -1) != -1:
+        return None
+    call.ignore("stash_type")
+    return _layer_norm(call, "x", _epsilon(call, 1e-5))
+
+
+def _layer_norm(call: Call, x: str, epsilon: float) -> str:
+    """``y``, ``mean`` and ``inverse``: ``x`` normalised over its last axis, with ``gamma`` and ``beta``."""
+    if call.opset >= _LAYER_NORM:
+        outputs = "y, mean, inverse" if call.wants("mean") or call.wants("inverse") else "y"
+        attributes = f"<axis: int = -1, epsilon: float = {epsilon!r}>"
+        return f"{outputs} = LayerNormalization {attributes} ({x}, gamma, beta)"
+    affine = "scaled = Mul (normed, gamma) y = Add (scaled, beta)"
+    return f"""
+        mean = {call.reduce("ReduceMean", x, -1, keep=True)}
+        centred = Sub ({x}, mean)
+        square = Pow (centred, {call.number(2.0)})
+        variance = {call.reduce("ReduceMean", "square", -1, keep=True)}
+        shifted = Add (variance, {call.number(epsilon)})
+        root = Sqrt (shifted)
+        inverse = Reciprocal (root)
+        normed = Div (centred, root)
+        {affine if call.has("beta") else "y = Mul (normed, gamma)"}"""
+
+
 @body("SkipLayerNormalization", "x skip gamma beta? bias?", "y mean inverse total")
 def _skip_layer_normalization(call: Call) -> str:
-    epsilon = _epsilon(call, 1e-12)
-    attributes = f"<axis: int = -1, epsilon: float = {epsilon!r}>"
-    outputs = "y, mean, inverse" if call.wants("mean") or call.wants("inverse") else "y"
-    return f"{_sum(call)} {outputs} = LayerNormalization {attributes} (total, gamma, beta)"
+    return f"{_sum(call)} {_layer_norm(call, 'total', _epsilon(call, 1e-12))}"
 
 
 @body("SkipSimplifiedLayerNormalization", "x skip gamma bias?", "y mean inverse total")
@@ -75,7 +102,6 @@ def _rms(call: Call, x: str, scale: str, axis: int, epsilon: float) -> str:
 )
 def _embed_layer_normalization(call: Call) -> str:
     """LayerNormalization of the sum of two or three looked-up rows; how many of each mask are 1."""
-    attributes = f"<axis: int = -1, epsilon: float = {_epsilon(call, 1e-12)!r}>"
     call.ignore("mask_index_type")
     text, total = "word = Gather (words, ids)", "word"
     if call.has("segments") and call.has("segment_table"):
@@ -85,7 +111,7 @@ def _embed_layer_normalization(call: Call) -> str:
         text += f" {call.positions('ids', 1, 'place')}"
     place = "places" if call.has("places") else "place"
     text += f" position = Gather (positions, {place}) total = Add ({total}, position)"
-    return f"{text} y = LayerNormalization {attributes} (total, gamma, beta) {_counted(call)}"
+    return f"{text} {_layer_norm(call, 'total', _epsilon(call, 1e-12))} {_counted(call)}"
 
 
 def _counted(call: Call) -> str:
