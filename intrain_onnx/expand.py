@@ -1,6 +1,8 @@
-"""Expansion of operators that have no handler by the function that ONNX defines them with. No torch.
+"""Expansion of operators into ONNX's own, before anything else looks at the graph. No torch.
 
-So a new release of onnx, whose new operators are mostly functions of old ones, costs speed and not support.
+Fused operators have bodies of the project's own (``contrib_bodies``): a layer in them counts as it does when
+it is written out. Others that have no handler are expanded by the function that ONNX defines them with, so a
+new release of onnx, whose new operators are mostly functions of old ones, costs speed and not support.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import onnx.defs
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from intrain_onnx import operators
+from intrain_onnx import contrib_bodies, operators
 from intrain_onnx.functions import all_nodes, plain_domain
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.limits import Limits
@@ -22,6 +24,73 @@ from intrain_onnx.wire import too_many
 _DOMAIN = "intrain_onnx.expanded"
 _MAX_DEPTH = 16
 """Functions of ONNX's are not recursive; some call others."""
+
+_MAX_ROUNDS = 100
+"""Shape inference stops at operators that onnx does not know, so each round may find one more rank."""
+
+
+def expand_fused(model: ir.Model) -> int:
+    """Replace each node that has a body of the project's own by it, in place.
+
+    A node in a form that its body does not cover stays as it is.
+
+    Requires: no model-local functions.
+
+    Returns:
+        The number of nodes expanded.
+
+    Raises:
+        ModelFileError, UnsupportedError: a node that is not what its operator says.
+        LimitError: the graph becomes too large.
+    """
+    waiting = [n for n in model.graph.all_nodes() if (n.domain, n.op_type) in contrib_bodies.BODIES]
+    if not waiting:
+        return 0
+    work = _Expansion(model)
+    for _ in range(_MAX_ROUNDS):
+        left = work.expand(waiting)
+        if not left or (work.guess and len(left) == len(waiting)):
+            break
+        work.guess = len(left) == len(waiting) and work.inferred
+        waiting = left
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+        work.inferred = True
+    return work.expanded
+
+
+class _Expansion:
+    """What one expansion of fused operators keeps in mind."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.size = sum(1 for _ in model.graph.all_nodes())
+        self.taken = _value_names(model)
+        self.expanded = 0
+        self.guess = self.inferred = False
+
+    def expand(self, nodes: list[ir.Node]) -> list[ir.Node]:
+        """Expand nodes; returns those that wait for a type or a rank."""
+        left = []
+        for node in nodes:
+            try:
+                made = contrib_bodies.expand(self.model, node, self.taken, guess=self.guess)
+            except contrib_bodies.Later:
+                left.append(node)
+                continue
+            self.expanded += made > 0
+            self.size += made
+            limit = Limits().expanded_nodes
+            if self.size > limit:
+                raise too_many("expanded_nodes", self.size, limit)
+        return left
+
+
+def _value_names(model: ir.Model) -> set[str]:
+    names: set[str] = set()
+    for graph in model.graphs():
+        values = (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))
+        names.update(v.name for v in values if v.name)
+    return names
 
 
 def expand_missing(model: ir.Model) -> int:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.errors import LimitError, UnsupportedError
-from intrain_onnx.expand import expand_missing
+from intrain_onnx.expand import expand_fused, expand_missing
 from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
 from intrain_onnx.float_form.numbers import dequantise
 from intrain_onnx.graph import Layer, LayerMap, data_dependent
@@ -42,9 +42,10 @@ _MAX_FOLDED_ELEMENTS = 2**31
 def normalise(model: ir.Model) -> int:
     """Bring a model to the form that the graph pass and the converter take.
 
-    Ensures: no model-local functions, no operator that lacks a handler but has a body (see ``expand``),
-    Constant nodes only where a graph output needs one, every initializer is in the main graph and none among
-    the inputs, no two values of different subgraphs share a name, nodes are in topological order.
+    Ensures: no model-local functions, no operator that is fused or lacks a handler but has a body (see
+    ``expand``), Constant nodes only where a graph output needs one, every initializer is in the main graph
+    and none among the inputs, no two values of different subgraphs share a name, nodes are in topological
+    order.
 
     Returns:
         The number of nodes that only made constants.
@@ -56,6 +57,7 @@ def normalise(model: ir.Model) -> int:
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
     InlineFunctions()(model)
+    expand_fused(model)
     expand_missing(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
