@@ -27,6 +27,7 @@ ZERO = 1e-4
 
 def differentiate(folder: Path) -> None:
     """Write the oracle's gradients of the model in a folder. Runs where onnx-ad is installed."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads
     import onnx_ad  # noqa: PLC0415 - of another environment
     import onnxruntime  # noqa: PLC0415
 

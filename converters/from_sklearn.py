@@ -31,6 +31,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
+
 import joblib
 import numpy as np
 import onnx

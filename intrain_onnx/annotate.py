@@ -22,6 +22,7 @@ import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 
 from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, printable
+from intrain_onnx.outputs import check_outputs
 from intrain_onnx.readings import layer_gradient, layer_health, relative_ratio
 from intrain_onnx.report import Report, write_atomically
 
@@ -48,8 +49,8 @@ class Annotated:
     elsewhere: tuple[str, ...]
 
 
-def check_target(source: Path, target: Path) -> None:
-    """Refuse a place where the annotated model would replace the model, or cannot be.
+def check_target(target: Path) -> None:
+    """Refuse a place where the annotated model cannot be.
 
     Raises:
         SettingsError: so it is.
@@ -58,8 +59,6 @@ def check_target(source: Path, target: Path) -> None:
         raise SettingsError(f"--annotate {target}: its folder does not exist", hint="Create it first")
     if target.is_dir():
         raise SettingsError(f"--annotate {target} is a folder", hint="Name a file")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise SettingsError(f"--annotate {target} is the model itself", hint="Name another file")
 
 
 def annotate(source: Path, report: Report, target: Path) -> Annotated:
@@ -72,7 +71,8 @@ def annotate(source: Path, report: Report, target: Path) -> Annotated:
         SettingsError: the target is the model or its data, in another folder than its data, or not writable.
         ModelFileError: the file is not the one that was scored.
     """
-    check_target(source, target)
+    check_target(target)
+    check_outputs([(f"--annotate {target}", target)], (), [source])
     _check_external(source, report, target)
     try:
         data = source.read_bytes()
@@ -99,8 +99,6 @@ def _check_external(source: Path, report: Report, target: Path) -> None:
         raise SettingsError(
             f"--annotate {target}: the model's weights lie beside it", hint=f"Name a file in {folder}"
         )
-    if target.exists() and any((folder / x).exists() and target.samefile(folder / x) for x in locations):
-        raise SettingsError(f"--annotate {target} holds the model's weights", hint="Name another file")
 
 
 def add_metadata(model: onnx.ModelProto, data: Row) -> Annotated:

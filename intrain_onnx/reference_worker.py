@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from intrain_onnx.telemetry import import_onnxruntime
+
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -57,8 +59,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    import onnxruntime  # noqa: PLC0415 - the process must answer even where this fails
-
+    onnxruntime = import_onnxruntime()  # here, since the process must answer even where this fails
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = header["threads"]

@@ -39,7 +39,7 @@ IMPORTED_BY = {
     "webpage": {"commands"},
     "rich": {"audit", "render"},
     "jinja2": {"webpage"},
-    "onnxruntime": {"reference_worker"},
+    "onnxruntime": {"telemetry"},
     "onnx2torch": {"second_converter"},
     "scipy": {"audit", "bench", "scoring"},
     "matplotlib": {"bench"},

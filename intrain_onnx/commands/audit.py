@@ -15,11 +15,12 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import failures, quiet_threads, shared
 from intrain_onnx.errors import IntrainError, SettingsError, printable
+from intrain_onnx.outputs import check_outputs
+from intrain_onnx.report import Report, write_atomically
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.policy import Policy
     from intrain_onnx.audit.run import Result
-    from intrain_onnx.report import Report
 
 _FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
 EXIT_CODES = """
@@ -91,8 +92,11 @@ def audit(
         raise click.UsageError("name a model, or --explain CHECK")
     with failures(debug) as failed:
         settings["parity"] = False if no_parity else None
-        policy, targets = _read(policy_file, settings), _targets(outputs)
-        baselines = [_baseline(baseline, model, len(models)) for model in models]
+        targets = _targets(outputs)
+        earlier = [_baseline_file(baseline, model, len(models)) for model in models]
+        _check_outputs(targets, models, policy_file, earlier)
+        policy = _read(policy_file, settings)
+        baselines = [Report.load(file) if file is not None else None for file in earlier]
     if failed[0]:
         sys.exit(failed[0])
     quiet_threads()
@@ -140,19 +144,29 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
     return targets
 
 
-def _baseline(place: Path | None, model: Path, models: int) -> Report | None:
-    from intrain_onnx.report import Report
-
+def _baseline_file(place: Path | None, model: Path, models: int) -> Path | None:
     if place is None:
         return None
     if place.is_dir():
         file = place / f"{model.stem}.intrain.json"
         if not file.is_file():
             raise SettingsError(f"--baseline {place} has no {file.name}", hint="Write it with `score -o`")
-        return Report.load(file)
+        return file
     if models > 1:
         raise SettingsError(f"--baseline is one report for {models} models", hint="Name a folder of reports")
-    return Report.load(place)
+    return place
+
+
+def _check_outputs(
+    targets: Sequence[tuple[str, Path]],
+    models: Sequence[Path],
+    policy: Path | None,
+    baselines: Sequence[Path | None],
+) -> None:
+    read = [("the baseline", file) for file in baselines if file is not None]
+    if policy is not None:
+        read.append(("the policy", policy))
+    check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 
 def _run(
@@ -199,7 +213,6 @@ def _show(results: Sequence[Result], shown: str) -> None:
 
 def _write(results: Sequence[Result], targets: Sequence[tuple[str, Path]]) -> None:
     from intrain_onnx.audit.formats import FORMATS
-    from intrain_onnx.report import write_atomically
 
     for name, file in targets:
         try:

@@ -13,11 +13,14 @@ from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
 from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.outputs import check_outputs
 from intrain_onnx.peers import names
 
 if TYPE_CHECKING:
     from intrain_onnx.bench.run import Plan
     from intrain_onnx.bench.table import Entry
+
+_RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json", "table.md", "scatter.svg"
 
 
 @click.command(epilog=EXIT_CODES)
@@ -74,6 +77,8 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
     from intrain_onnx import render
     from intrain_onnx.bench import run, table
 
+    written = [(f"-o {folder}", folder / name) for name in _FILES]
+    check_outputs(written, [("the table of accuracies", options["table"])])
     plan = _plan(space, options)
     where = [table.Condition.parse(text) for text in options["where"]]
     entries = table.entries(
@@ -86,7 +91,7 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
             f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
         ) from error
     with render.counter(sys.stderr, f"{space.title}") as count:
-        records = run.run(plan, entries, folder / "results.jsonl", resume=options["resume"], progress=count)
+        records = run.run(plan, entries, folder / _RESULTS, resume=options["resume"], progress=count)
     _write(space, plan, entries, records, folder, options["seed"])
 
 
@@ -116,11 +121,11 @@ def _write(
     found = summary.summarise(entries, records, seed=seed)
     config = plan.configs[0]
     settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
-    write_atomically(folder / "summary.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_atomically(folder / "table.md", summary.markdown(found, space.title, settings))
+    write_atomically(folder / _SUMMARY, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / _TABLE, summary.markdown(found, space.title, settings))
     render.benchmark(found, sys.stdout)
-    _plot(folder / "scatter.svg", space.title, entries, records)
-    click.echo(f"results.jsonl, summary.json, table.md and scatter.svg are in {folder}", err=True)
+    _plot(folder / _SCATTER, space.title, entries, records)
+    click.echo(f"{', '.join(_FILES)} are in {folder}", err=True)
 
 
 def _plot(path: Path, title: str, entries: list[Entry], records: list[dict[str, Any]]) -> None:

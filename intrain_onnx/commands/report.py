@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from intrain_onnx.commands.shared import EXIT_CODES, failures
+from intrain_onnx.outputs import check_outputs
 
 
 @click.command(epilog=EXIT_CODES)
@@ -29,14 +30,17 @@ def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
     from intrain_onnx.report import Report, write_atomically
     from intrain_onnx.webpage import page
 
+    with failures(debug) as failed:
+        if output != "-":
+            check_outputs([(f"-o {output}", Path(output))], [("the report", path) for path in reports])
+    if failed[0]:
+        sys.exit(failed[0])
     loaded = []
     for path in reports:
         with failures(debug, path) as failed:
             loaded.append(Report.load(path))
         if failed[0]:
             sys.exit(failed[0])
-        if Path(output).exists() and Path(output).samefile(path):
-            raise click.UsageError(f"-o {output} is one of the reports")
     with failures(debug, reports[0] if len(reports) == 1 else None) as failed:
         text = page(loaded)
     if failed[0]:

@@ -15,6 +15,7 @@ from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
+from intrain_onnx.outputs import check_outputs, distinct_names
 from intrain_onnx.peers import names
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def score(
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
-        _check_annotated(annotated, models, targets)
+        _check_outputs(models, targets, annotated)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
@@ -135,16 +136,16 @@ def _save(report: Report, target: Path) -> None:
         raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
 
 
-def _check_annotated(annotated: Path | None, models: Sequence[Path], targets: Sequence[Path | None]) -> None:
+def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None) -> None:
     from intrain_onnx.annotate import check_target
 
-    if annotated is None:
-        return
-    if len(models) > 1:
-        raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
-    check_target(models[0], annotated)
-    if targets[0] is not None and targets[0].absolute() == annotated.absolute():
-        raise SettingsError(f"--annotate {annotated} is the report, too", hint="Name another file")
+    written = [(f"-o {target}", target) for target in targets if target is not None]
+    if annotated is not None:
+        if len(models) > 1:
+            raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
+        check_target(annotated)
+        written.append((f"--annotate {annotated}", annotated))
+    check_outputs(written, (), models)
 
 
 def _annotate(model: Path, report: Report, target: Path) -> None:
@@ -174,11 +175,4 @@ def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
     folder = Path(output or ".")
     if not folder.is_dir():
         raise SettingsError(f"-o {output}: no such folder", hint="Create it first")
-    used: dict[str, int] = {}
-    targets: list[Path | None] = []
-    for model in models:
-        stem = model.stem
-        used[stem] = used.get(stem, 0) + 1
-        suffix = f"-{used[stem]}" if used[stem] > 1 else ""
-        targets.append(folder / f"{stem}{suffix}.intrain.json")
-    return targets
+    return [folder / f"{name}.intrain.json" for name in distinct_names([model.stem for model in models])]

@@ -1,0 +1,7 @@
+"""Before any test imports onnxruntime, or starts a program that does."""
+
+import os
+
+from intrain_onnx import telemetry
+
+os.environ.update(telemetry.SWITCHES)
