@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from intrain_onnx import reach
+from intrain_onnx import coverage, reach
 from intrain_onnx.computed import of_file
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
@@ -69,6 +69,7 @@ def report(
     described: Mapping[str, Any],
     result: Score,
     original: LayerMap,
+    covered: coverage.Coverage,
     reached: reach.Reach,
     kept: frozenset[str],
     split: Mapping[str, Sequence[str]],
@@ -120,6 +121,7 @@ def report(
         "layers": [_layer(s) for s in result.layers],
         "points": [_point(p) for p in result.points],
         "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
+        "coverage": coverage.as_dict(covered),
         "gradient_reach": _gradient_reach(reached, original, result, split),
         "depth_profile": _depth_profile(result),
         "nodes": _fates(original, kept, split, result, absorbed, constants, dequantised),

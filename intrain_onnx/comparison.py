@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from intrain_onnx.coverage import Coverage
 from intrain_onnx.graph import LayerMap
+from intrain_onnx.readings import covered_share
 from intrain_onnx.report import Report
 
 FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
@@ -41,26 +43,37 @@ class Comparison:
         same: both have the same layers at the same depths with the same neighbours.
         first_difference: index into ``rows``; None where they are the same.
         scores: for reports, each figure of both and their relative difference.
+        covered: of each, the share of the weights that was recognised; below 1, the layers are not all.
     """
 
     rows: tuple[tuple[LayerRow | None, LayerRow | None], ...]
     same: bool
     first_difference: int | None
     scores: Mapping[str, tuple[float, float, float]]
+    covered: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights of both were recognised: else equal layers do not make equal networks."""
+        return min(self.covered) == 1.0
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is compared: canonical layers in canonical order, and the figures of a report if it is one."""
+    """What is compared: canonical layers in canonical order, and the figures of a report if it is one.
+
+    ``covered`` is the share of the weights that the layers and other parameters account for.
+    """
 
     layers: Sequence[LayerRow]
     figures: Mapping[str, float]
+    covered: float = 1.0
 
 
-def network_of(layers: LayerMap) -> Network:
+def network_of(layers: LayerMap, covered: Coverage) -> Network:
     """The network that a static pass found."""
     rows = [LayerRow(x.name, x.kind, x.weights[0].shape, x.depth, x.key) for x in layers.layers]
-    return Network(rows, {})
+    return Network(rows, {}, covered.share)
 
 
 def network_of_report(report: Report) -> Network:
@@ -69,23 +82,25 @@ def network_of_report(report: Report) -> Network:
         LayerRow(x["name"], x["kind"], tuple(x["weight_shape"]), x["depth"], x["key"])
         for x in report.data["layers"]
     ]
-    return Network(rows, {name: float(getattr(report, name)) for name in FIGURES})
+    figures = {name: float(getattr(report, name)) for name in FIGURES}
+    return Network(rows, figures, covered_share(report.data))
 
 
 def compare(one: Network, other: Network) -> Comparison:
     """Compare two networks by their layers.
 
-    They are the same when their structural keys are, whatever the order; keys cover each layer's shape,
-    strides and groups and which layers come before and after. Where they differ, layers are aligned by
-    what they are.
+    They are the same when their structural keys are, whatever the order, and no weights were left out. Keys
+    cover each layer's shape, strides and groups and which layers come before and after. Where they differ,
+    layers are aligned by what they are.
     """
     first, second = one.layers, other.layers
     scores = {name: _differ(one.figures[name], other.figures[name]) for name in one.figures}
+    covered = one.covered, other.covered
     same = Counter(x.key for x in first) == Counter(x.key for x in second)
     if same:
         by_key = {x.key: x for x in second}
         pairs = tuple((x, by_key[x.key]) for x in first)
-        return Comparison(pairs, True, None, scores)
+        return Comparison(pairs, min(covered) == 1.0, None, scores, covered)
     rows: list[tuple[LayerRow | None, LayerRow | None]] = []
     matcher = SequenceMatcher(
         None, [x.describes() for x in first], [x.describes() for x in second], autojunk=False
@@ -103,7 +118,7 @@ def compare(one: Network, other: Network) -> Comparison:
         if x is None or y is None or x.describes() != y.describes() or x.key not in known
     ]
     in_itself = [i for i in differs if not _alike(*rows[i])]
-    return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores)
+    return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores, covered)
 
 
 def _differ(a: float, b: float) -> tuple[float, float, float]:

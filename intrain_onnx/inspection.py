@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx import assemble, computed, float_form, graph, rewrite, signature
+from intrain_onnx import assemble, computed, coverage, float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import LoadedModel, load
@@ -26,7 +26,7 @@ _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 class Inspection:
     """What the graph alone tells.
 
-    ``data`` holds JSON values: ``model``, ``layers``, ``unsupported_ops`` and ``warnings``.
+    ``data`` holds JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
     """
 
     data: Mapping[str, Any]
@@ -39,6 +39,7 @@ class Look:
     Attributes:
         model: normalised, in its float form.
         layers: of that model.
+        covered: how much of its weights they are.
         described: the ``model`` part of a report.
         missing: operators without a handler, with the number of nodes of each.
         warnings: rows with ``code``, ``message`` and ``node``.
@@ -46,6 +47,7 @@ class Look:
 
     model: ir.Model
     layers: graph.LayerMap
+    covered: coverage.Coverage
     described: dict[str, Any]
     missing: dict[str, int]
     warnings: list[dict[str, Any]]
@@ -73,6 +75,7 @@ def inspect(
     data = {
         "model": found.described,
         "layers": [_layer(layer) for layer in found.layers.layers],
+        "coverage": coverage.as_dict(found.covered),
         "unsupported_ops": found.missing,
         "warnings": found.warnings,
     }
@@ -96,13 +99,16 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate |
     computed.separate(model, evaluate)
     layers = graph.analyse(model)
     warnings = [_warning(*row) for row in loaded.warnings]
-    warnings += static_warnings(model, layers, quantisation, shapes_known=known)
-    return Look(model, layers, assemble.describe(loaded, model, layers, single), missing, warnings)
+    covered = coverage.measure(model, layers)
+    warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
+    described = assemble.describe(loaded, model, layers, single)
+    return Look(model, layers, covered, described, missing, warnings)
 
 
 def static_warnings(
     model: ir.Model,
     layers: graph.LayerMap,
+    covered: coverage.Coverage,
     quantisation: float_form.Quantisation | None = None,
     *,
     shapes_known: bool = True,
@@ -136,6 +142,9 @@ def static_warnings(
                 f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out",
             )
         )
+    missed = coverage.warning(covered)
+    if missed is not None:
+        rows.append(_warning(*missed))
     if not layers.layers:
         rows.append(_warning("no_layers", "no convolution, linear map, recurrence or embedding was found"))
     return rows

@@ -17,6 +17,7 @@ from torch import fx
 from intrain_onnx import (
     assemble,
     convert,
+    coverage,
     graph,
     initialise,
     inputs,
@@ -133,8 +134,9 @@ class _Scoring:
         with self._step("convert", 0.1):
             original = graph.analyse(model, keys=False)
             reached = reach.trace(model.graph, rewrite.find_heads(model))
+            covered = coverage.measure(model, original)
             self.warnings.rows += inspection.static_warnings(
-                model, original, quantisation, shapes_known=known
+                model, original, covered, quantisation, shapes_known=known
             )
             described = assemble.describe(loaded, model, original, single)
             prepared = preparation.prepare(model, config)
@@ -147,6 +149,7 @@ class _Scoring:
                 described=described,
                 result=result,
                 original=original,
+                covered=covered,
                 reached=reached,
                 kept=prepared.rewritten.kept,
                 split=prepared.rewritten.split,
@@ -334,8 +337,10 @@ def to_torch(source: Source) -> fx.GraphModule:
         raise
 
 
-def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:
-    """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
+def canonical_layers(
+    source: Source, config: ScoreConfig | None = None
+) -> tuple[graph.LayerMap, coverage.Coverage]:
+    """The layers of a network as the ``architecture`` protocol sees them, and how much of it they are.
 
     Raises:
         IntrainError: one of its kinds.
@@ -346,7 +351,9 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph
         with _runtime(config) as (device, _), element_limit(memory.elements_of_one_tensor()):
             loaded = load(source)
             memory.require_for_weights(loaded.tensor_bytes)
-            return preparation.rewrite_for(preparation.floating(loaded, config, device), config).layers
+            model = preparation.floating(loaded, config, device)
+            covered = coverage.measure(model, graph.analyse(model, keys=False))
+            return preparation.rewrite_for(model, config).layers, covered
     except IntrainError as error:
         error.at(path=path)
         raise

@@ -17,6 +17,11 @@ NOT_MEASURED = {
 """What each status of a layer means, ``measured`` aside."""
 
 
+def covered_share(data: Mapping[str, Any]) -> float:
+    """The share of a model's weights that the score accounts for; 1 in reports that did not measure it."""
+    return float(data.get("coverage", {"share": 1.0})["share"])
+
+
 def count(value: int | None) -> str:
     """A count with a unit.
 

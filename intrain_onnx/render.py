@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,14 @@ from intrain_onnx.bench.wording import with_interval
 from intrain_onnx.comparison import Comparison, LayerRow
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
-from intrain_onnx.readings import NOT_MEASURED, count, file_labels, largest_ratio, relative_ratio
+from intrain_onnx.readings import (
+    NOT_MEASURED,
+    count,
+    covered_share,
+    file_labels,
+    largest_ratio,
+    relative_ratio,
+)
 from intrain_onnx.report import Report
 
 _WEAKEST = 5
@@ -106,6 +114,10 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
         if name != "intrain":
             error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2g}"
             console.print(f"    variant {name:20} {row['value']:.4g}{error}")
+    share = covered_share(data)
+    if share < 1:
+        left_out = f"{_left_out(share)} of the weights are in no layer: the score leaves them out"
+        console.print(Text(f"    coverage                     {left_out}", style="bold red"))
     console.print(f"    protocol                     {_protocol(data['settings'])}")
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
     console.print()
@@ -250,7 +262,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
         table.add_row(
             str(rank),
             printable(label, 120),
-            f"{score['intrain']:.4g}",
+            f"{score['intrain']:.4g}{'*' if covered_share(report.data) < 1 else ''}",
             f"{score['std']:.2g}" if score["std"] is not None else "",
             f"{score['geometric_capacity']:.4g}",
             f"{score['optimization_resilience']:.4g}",
@@ -260,7 +272,12 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             count(model["macs"]),
             str(len(report.data["warnings"])),
         )
-    _console(stream).print(table)
+    console = _console(stream)
+    console.print(table)
+    missed = [r for r in ordered if covered_share(r.data) < 1]
+    if missed:
+        said = "  * leaves weights out: see the warning weights_not_recognised"
+        console.print(Text(said, style="bold red"))
 
 
 def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:
@@ -336,8 +353,7 @@ def comparison(
     """Two networks side by side, around the first difference."""
     console = _console(stream)
     counts = [sum(pair[side] is not None for pair in found.rows) for side in (0, 1)]
-    verdict = "the same architecture" if found.same else "different architectures"
-    style = "bold green" if found.same else "bold red"
+    verdict, style = _verdict(found)
     console.print(Text(f"{verdict}: {counts[0]} and {counts[1]} canonical layers", style=style))
     for name, (a, b, relative) in found.scores.items():
         console.print(f"  {name:24} {a:.6g}  {b:.6g}  (relative difference {relative:.2g})")
@@ -357,6 +373,19 @@ def comparison(
     console.print(table)
     if first is not None:
         console.print(f"  first difference: {_difference(*found.rows[first])}")
+
+
+def _verdict(found: Comparison) -> tuple[str, str]:
+    if found.same:
+        return "the same architecture", "bold green"
+    if found.first_difference is not None:
+        return "different architectures", "bold red"
+    lowest = min(found.covered)
+    return f"not known to be the same, as {_left_out(lowest)} of the weights are in no layer", "bold yellow"
+
+
+def _left_out(share: float) -> str:
+    return f"{math.ceil((1 - share) * 1000) / 10:g} %"
 
 
 def _layer_cell(row: LayerRow | None) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 
 from intrain_onnx.errors import ModelFileError
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+_READ = ("1.0", SCHEMA_VERSION)
+"""Versions of reports that are read: 1.1 added ``coverage``."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class Report:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelFileError(f"not a report: {error}", path=str(path)) from error
-        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+        if not isinstance(data, dict) or data.get("schema_version") not in _READ:
             raise ModelFileError(
-                f"not a report of schema version {SCHEMA_VERSION}",
+                f"not a report of schema version {' or '.join(_READ)}",
                 path=str(path),
                 hint="Make it with `intrain-onnx score`",
             )

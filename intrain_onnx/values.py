@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 """A view of a tensor: its axes permuted, or its elements in another shape."""
@@ -95,22 +95,14 @@ class Sources:
     parameters: tuple[ir.Value, ...]
 
 
-def constant_sources(value: ir.Value | None) -> Sources | None:
-    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it.
-
-    Scalars are left out of the parameters: an epsilon, a factor.
-    """
+def constant_sources(value: ir.Value) -> Sources | None:
+    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it."""
     order: dict[ir.Node, None] = {}
-    parameters: dict[ir.Value, None] = {}
     seen: set[ir.Node] = set()
     stack: list[tuple[ir.Value | None, bool]] = [(value, False)]
     while stack:
         current, done = stack.pop()
-        if current is None:
-            continue
-        if current.const_value is not None:
-            if current.const_value.size > 1 and _holds_numbers(current.const_value.dtype):
-                parameters[current] = None
+        if current is None or current.const_value is not None:
             continue
         node = current.producer()
         if node is None or len(seen) > _MOST_NODES:
@@ -121,7 +113,26 @@ def constant_sources(value: ir.Value | None) -> Sources | None:
             seen.add(node)
             stack.append((current, True))
             stack.extend((v, False) for v in node.inputs)
-    return Sources(tuple(order), tuple(parameters))
+    return Sources(tuple(order), initializers_behind(value))
+
+
+def initializers_behind(value: ir.Value) -> tuple[ir.Value, ...]:
+    """The initializers with numbers that a value is computed from, whatever else it is computed from.
+
+    Scalars are left out: an epsilon, a factor. Reading a shape is no computation.
+    """
+    found: dict[ir.Value, None] = {}
+    seen = {value}
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if current.const_value is not None:
+            if current.const_value.size > 1 and _holds_numbers(current.const_value.dtype):
+                found[current] = None
+        elif (node := current.producer()) is not None and not has(node, Property.SHAPE_ONLY):
+            stack.extend(v for v in node.inputs if v is not None and v not in seen)
+            seen.update(v for v in node.inputs if v is not None)
+    return tuple(found)
 
 
 def _holds_numbers(dtype: ir.DataType) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from intrain_onnx.coverage import Coverage
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFacts:
@@ -111,6 +113,7 @@ class FileFacts:
         training: nodes that behave as in training.
         random: nodes that draw random numbers.
         foreign: nodes of domains that ONNX does not define.
+        covered: how much of the weights the static pass accounts for.
         missing: operators without a handler, with the number of nodes of each.
         half: the file computes in float16.
     """
@@ -122,5 +125,6 @@ class FileFacts:
     training: tuple[NodeFacts, ...] = ()
     random: tuple[NodeFacts, ...] = ()
     foreign: tuple[NodeFacts, ...] = ()
+    covered: Coverage = field(default_factory=Coverage)
     missing: Mapping[str, int] = field(default_factory=dict)
     half: bool = False

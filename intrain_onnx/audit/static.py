@@ -41,6 +41,7 @@ def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
             for n in nodes
             if n.domain not in ONNX_DOMAINS and (n.domain, n.op_type) not in local
         ),
+        covered=look.covered,
         missing=look.missing,
         half=rounding(model) > 0,
     )

@@ -11,6 +11,7 @@ import click
 from intrain_onnx.commands.shared import EXIT_CODES, failures
 
 if TYPE_CHECKING:
+    from intrain_onnx.coverage import Coverage
     from intrain_onnx.graph import LayerMap
 
 _DIFFERENT = 7
@@ -36,7 +37,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
             networks.append(
                 comparison.network_of_report(Report.load(path))
                 if reports
-                else comparison.network_of(_canonical_layers(path))
+                else comparison.network_of(*_canonical_layers(path))
             )
         if failed[0]:
             sys.exit(failed[0])
@@ -45,7 +46,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     sys.exit(0 if found.same else _DIFFERENT)
 
 
-def _canonical_layers(path: Path) -> LayerMap:
+def _canonical_layers(path: Path) -> tuple[LayerMap, Coverage]:
     from intrain_onnx.pipeline import canonical_layers
 
     return canonical_layers(path)

@@ -134,7 +134,7 @@ _ONNX: Final[Mapping[str, Traits]] = {
     "Div": _elementwise(_P.SCALES | _P.KEEPS_SIGN),
     "Dropout": Traits(Kind.ELEMENTWISE, _NO, _UNARY | _P.KEEPS_SIGN, elements_of=(0,)),
     "DynamicQuantizeLinear": _quantised(),
-    "Einsum": Traits(Kind.PRODUCT, _MATRICES, _PRODUCT),
+    "Einsum": Traits(Kind.PRODUCT, dict.fromkeys(range(8), "weight"), _PRODUCT),
     "Elu": _activation(),
     "Equal": _COMPARISON,
     "Erf": _activation(),

@@ -73,6 +73,15 @@ def _unsupported(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Fou
         yield Found(f"{nodes} of {name} cannot be run here, so nothing behind is measured", name, "operator")
 
 
+def _not_recognised(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+    covered = evidence.file.covered
+    if covered.share >= options["min_share"]:
+        return
+    for row in covered.missed:
+        message = f"{row.elements:,} elements of weights are in no layer: {row.reason}"
+        yield Found(message, row.node, "node", covered.share, options["min_share"])
+
+
 CHECKS = (
     Check(
         "not-loaded",
@@ -149,5 +158,17 @@ CHECKS = (
         "not pass.",
         "Export with another opset, or add a handler (docs/add-an-operator.md).",
         _unsupported,
+    ),
+    Check(
+        "weights-not-recognised",
+        "Weights that no layer has",
+        "error",
+        "A product with a constant operand that is taken for no layer: its weights are not measured, and the "
+        "score, the gradients and the checks of layers leave them out. An audit that cannot look does not "
+        "pass.",
+        "Export without fusing or quantising (an onnxruntime level below EXTENDED), or write the operator as "
+        "MatMul, Gemm or Conv.",
+        _not_recognised,
+        (Option("min_share", float, 0.95, "least share of the elements of weights", 0.0, 1.0),),
     ),
 )
