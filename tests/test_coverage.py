@@ -14,6 +14,7 @@ from intrain_onnx import ScoreConfig, comparison, inspect, render, score
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.run import audit
 from intrain_onnx.pipeline import canonical_layers
+from intrain_onnx.webpage.document import page
 
 QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
 SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.onnx"))
@@ -65,6 +66,14 @@ def test_a_terminal_and_a_ranking_say_it():
     stream = io.StringIO()
     render.summary(reports[0], stream)
     assert "of the weights are in no layer" in stream.getvalue()
+
+
+def test_the_page_says_it():
+    reports = [score(build(name), QUICK) for name in MISSED]
+    alone, ranked = page(reports[:1]), page(reports)
+    assert "of the weights are in no layer" in alone
+    assert "Weights are missing from this score" in ranked
+    assert "Weights are missing" not in page([score(SAMPLES[0], QUICK)] * 2)
 
 
 def test_equal_layers_are_not_the_same_where_weights_are_missed(tmp_path: Path):

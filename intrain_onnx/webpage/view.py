@@ -10,6 +10,7 @@ from intrain_onnx.errors import printable
 from intrain_onnx.readings import (
     NOT_MEASURED,
     count,
+    covered_share,
     file_labels,
     largest_ratio,
     layer_gradient,
@@ -78,6 +79,7 @@ def _ranking(ordered: Sequence[Row], shown: Sequence[Row]) -> list[dict[str, Any
             "id": view["id"],
             "label": view["label"],
             "intrain": decimal(r["score"]["intrain"]),
+            "whole": covered_share(r) == 1,
             "interval": span(analysis.interval(r["score"], "intrain")),
             "drawn": plot,
             "capacity": decimal(r["score"]["geometric_capacity"]),
@@ -220,6 +222,11 @@ def _findings(data: Row) -> list[tuple[str, str]]:
     """What a reader should know first, each ``good`` or ``bad`` or a plain ``note``."""
     found = []
     statuses = Counter(x["status"] for x in data["layers"])
+    share = covered_share(data)
+    if share < 1:
+        found.append(
+            ("bad", f"{percent(1 - share)} of the weights are in no layer, and so not in the score.")
+        )
     for status, meaning in NOT_MEASURED.items():
         if statuses[status]:
             found.append(("bad", f"{statuses[status]} of {len(data['layers'])} layers {status} ({meaning})."))
