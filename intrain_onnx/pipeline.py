@@ -325,7 +325,7 @@ def to_torch(source: Source) -> fx.GraphModule:
         loaded = load(source)
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
-        rewrite.normalise(model)
+        rewrite.normalise(model, unrolled=False)  # parameters are the file's own
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)
     except IntrainError as error:

@@ -22,6 +22,7 @@ from intrain_onnx.graph import Layer, LayerMap, data_dependent
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.signature import DECLARED, Signature
+from intrain_onnx.unroll import capture_unchanging, unroll
 from intrain_onnx.values import (
     RECURRENT,
     VIEW_OPS,
@@ -41,8 +42,11 @@ _MAX_FOLDED_ELEMENTS = 2**31
 _ACTIVATIONS_OF_LOGITS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 
 
-def normalise(model: ir.Model) -> int:
+def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     """Bring a model to the form that the graph pass and the converter take.
+
+    Layers that a Scan or Loop has one of in each round are written out (see ``unroll``) unless told
+    otherwise: their weights are then slices of the file's initializers.
 
     Ensures: no model-local functions, no operator that lacks a handler but has a body (see ``expand``),
     Constant nodes only where a graph output needs one, weights that other nodes make from constants are
@@ -72,6 +76,9 @@ def normalise(model: ir.Model) -> int:
     common.RemoveInitializersFromInputsPass()(model)
     _rename_twins(model)
     common.TopologicalSortPass()(model)
+    capture_unchanging(model)
+    if unrolled:
+        unroll(model)
     _fold_weight_makers(model)
     fold_made_weights(model)
     return before - sum(1 for _ in model.graph.all_nodes())
