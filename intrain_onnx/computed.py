@@ -161,9 +161,8 @@ class _Maker:
             self.made[copy] = self._register(value, copy, shape, dtype)
             behind = constant_sources(value)
             assert behind is not None
-            self.made[copy].meta[MADE_FROM] = tuple(
-                (v.name or "", v.const_value.size) for v in behind.parameters if v.const_value is not None
-            )
+            rows = (row for v in behind.parameters for row in of_file(v))
+            self.made[copy].meta[MADE_FROM] = tuple(dict.fromkeys(rows))
         return self.made[copy]
 
     def _register(

@@ -16,6 +16,7 @@ from torch import fx
 
 from intrain_onnx import (
     assemble,
+    comparison,
     convert,
     coverage,
     graph,
@@ -329,7 +330,7 @@ def to_torch(source: Source) -> fx.GraphModule:
         loaded = load(source)
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
-        rewrite.normalise(model)
+        rewrite.normalise(model, unrolled=False)  # parameters are the file's own
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)
     except IntrainError as error:
@@ -337,14 +338,25 @@ def to_torch(source: Source) -> fx.GraphModule:
         raise
 
 
-def canonical_layers(
-    source: Source, config: ScoreConfig | None = None
-) -> tuple[graph.LayerMap, coverage.Coverage]:
-    """The layers of a network as the ``architecture`` protocol sees them, and how much of it they are.
+def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:
+    """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
 
     Raises:
         IntrainError: one of its kinds.
     """
+    return _canonical(source, config)[0]
+
+
+def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.Network:
+    """The same as ``compare`` takes it: layers, and how much of the network they are.
+
+    Raises:
+        IntrainError: one of its kinds.
+    """
+    return comparison.network_of(*_canonical(source, config))
+
+
+def _canonical(source: Source, config: ScoreConfig | None) -> tuple[graph.LayerMap, coverage.Coverage]:
     config = config or ScoreConfig.for_protocol()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     try:
