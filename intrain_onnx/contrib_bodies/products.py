@@ -83,9 +83,12 @@ def _matmul(call: Call, y: str) -> str:
     alpha = call.real("alpha", 1.0)
     left, a = _turned(call, "a", call.flag("transA"), call.flag("transBatchA"))
     right, b = _turned(call, "b", call.flag("transB"), call.flag("transBatchB"))
-    made = y if alpha == 1.0 else f"{y}_product"
-    text = f"{left} {right} {made} = MatMul ({a}, {b})"
-    return text if alpha == 1.0 else f"{text} {y} = Mul ({made}, {call.number(alpha)})"
+    text = f"{left} {right}"
+    if alpha == 1.0:
+        return f"{text} {y} = MatMul ({a}, {b})"
+    if call.is_fixed("b"):  # what is added to a layer's output next is its bias
+        return f"{text} scaled = Mul ({a}, {call.number(alpha)}) {y} = MatMul (scaled, {b})"
+    return f"{text} product = MatMul ({a}, {b}) {y} = Mul (product, {call.number(alpha)})"
 
 
 def _turned(call: Call, x: str, matrix: bool, batch: bool) -> tuple[str, str]:
