@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import torch
 from builders import model, run_onnxruntime, weight
 from matrix import OPTIMISERS, SAMPLES, require
 from onnx import numpy_helper
+from onnxruntime.quantization import QuantFormat, quantize_static
 from onnxruntime.transformers import fusion_options
 from onnxruntime.transformers import optimizer as transformers
 
@@ -166,3 +168,46 @@ def test_blocks_that_cannot_be_told_apart_are_refused(tmp_path: Path):
             tensor.CopyFrom(numpy_helper.from_array(np.zeros(list(tensor.dims), np.float32), tensor.name))
     with pytest.raises(UnsupportedError, match="ORT_ENABLE_EXTENDED"):
         inspect(proto)
+
+
+@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+def test_a_quantised_file_keeps_score_and_keys(level: str, tmp_path: Path):
+    """Level ALL puts the channels of quantised images last."""
+    source, quantised = FOLDER / "keras_mobile.onnx", tmp_path / "quantised.onnx"
+    inputs = iter([{"image": np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)}])
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
+    quantize_static(source, quantised, reader, quant_format=QuantFormat.QDQ)
+    changed = optimised(quantised, level, tmp_path)
+    written = {node.op_type for node in onnx.load(changed).graph.node if node.domain == "com.microsoft"}
+    assert ("QLinearConv" in written) == (level == "ALL")
+    assert figures(changed) == pytest.approx(figures(quantised), rel=TOLERANCE)
+    assert keys(changed) == keys(quantised)
+
+
+HALVES = {
+    "Split": "a, b = Split <axis = 1, num_outputs = 2> (h)",
+    "Slice": "a = Slice (h, zero, eight, one) b = Slice (h, eight, end, one)",
+    "Gather": "a = Gather <axis = 1> (h, first) b = Gather <axis = 1> (h, second)",
+}
+
+
+def test_parts_of_a_value_are_the_same_whoever_takes_them(tmp_path: Path):
+    """Level EXTENDED writes Split for slices of one value."""
+    found = []
+    for name, halves in HALVES.items():
+        text = f"""(float[N,3,8,8] x) => (float[N,4] y) {{
+            h = Conv (x, w) {halves} c = Conv (b, v) d = Relu (c) e = Concat <axis = 1> (a, d)
+            p = GlobalAveragePool (e) f = Flatten (p) y = MatMul (f, u)
+        }}"""
+        proto = model(
+            text,
+            {"w": weight(16, 3, 3, 3), "v": weight(8, 8, 1, 1), "u": weight(16, 4)}
+            | {"zero": np.array([0]), "one": np.array([1]), "eight": np.array([8]), "end": np.array([16])}
+            | {"first": np.arange(8), "second": np.arange(8, 16)},
+        )
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        found.append(tmp_path / f"{name}.onnx")
+    first, *others = found
+    for other in others:
+        assert keys(other) == keys(first)
+        assert figures(other) == pytest.approx(figures(first), rel=TOLERANCE)

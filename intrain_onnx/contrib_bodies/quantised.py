@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from intrain_onnx.contrib_bodies.attention import packed_attention
-from intrain_onnx.contrib_bodies.call import Call, body
+from intrain_onnx.contrib_bodies.call import Call, Later, body
 from intrain_onnx.contrib_bodies.products import CONV, channels_last
 
 
@@ -27,3 +27,15 @@ def _qlinear_conv(call: Call) -> str:
     if not call.flag("channels_last"):
         return f"y = QLinearConv {kept} (x, {operands})"
     return channels_last(call, f"c = QLinearConv {kept} (first, {operands})", call.rank("w"))
+
+
+@body("QLinearGlobalAveragePool", "x x_scale x_zero y_scale y_zero?")
+def _qlinear_global_average_pool(call: Call) -> str | None:
+    """The same operator, with its channels second."""
+    if not call.flag("channels_last"):
+        return None
+    rank = call.known_rank("x")
+    if rank is None and not call.guess:
+        raise Later
+    pool = "com.microsoft.QLinearGlobalAveragePool (first, x_scale, x_zero, y_scale, y_zero)"
+    return channels_last(call, f"c = {pool}", 4 if rank is None else rank)
