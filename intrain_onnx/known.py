@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import is_op, kind
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
+from intrain_onnx.values import static_shape
 
 Array = np.ndarray[Any, Any]
 
@@ -48,9 +49,11 @@ class Constants:
 
     Args:
         model: its initializers are in the main graph.
+        shapes: take the shapes that were inferred for known, too.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, *, shapes: bool = False) -> None:
+        self.shapes = shapes
         self.opset = model.opset_imports.get("", 1)
         self._outer: dict[ir.Value, Known | None] = {}
         self._programs: dict[ir.Node, Callable[[Mapping[str, Array]], list[Any]]] = {}
@@ -67,6 +70,9 @@ class Constants:
             if current.const_value is not None or node is None:
                 self._outer[current] = _initializer(current)
                 continue
+            if self.shapes and has(node, Property.SHAPE_ONLY):
+                self._outer[current] = self._of_shape(node)
+                continue
             missing = [v for v in node.inputs if v is not None and v not in self._outer]
             if missing and all(_may_be_known(v) for v in missing):
                 stack += missing
@@ -77,6 +83,15 @@ class Constants:
             for output, known in zip(node.outputs, found or (), strict=False):
                 self._outer[output] = replace(known, value=output)
         return self._outer[value]
+
+    def _of_shape(self, node: ir.Node) -> Known | None:
+        """What a node reads from an inferred shape."""
+        shape = static_shape(node.inputs[0])
+        if shape is None:
+            return None
+        hollow = Known(np.broadcast_to(np.False_, shape), node.inputs[0].name or "" if node.inputs[0] else "")
+        found = self.evaluate(node, [hollow])
+        return found[0] if found else None
 
     def evaluate(self, node: ir.Node, operands: Sequence[Known | None]) -> list[Known] | None:
         """The outputs of a node, or None where they are not known or not to be computed here.
