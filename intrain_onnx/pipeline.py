@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -277,7 +277,7 @@ class _Scoring:
             return True
         size = used.fixed_batch or 1
         calls = used.batch // size
-        pair = _two_calls(used, size)
+        pair = signature.resized(used, 2 * size)
         drawn = inputs.draw(pair, torch.Generator().manual_seed(self.config.seed), self.device)
         with torch.no_grad():
             try:
@@ -305,16 +305,6 @@ class _Scoring:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _two_calls(used: signature.Signature, size: int) -> signature.Signature:
-    specs = []
-    for spec in used.inputs:
-        shape = list(spec.shape)
-        if spec.batch_axis is not None:
-            shape[spec.batch_axis] = 2 * size
-        specs.append(replace(spec, shape=tuple(shape)))
-    return replace(used, inputs=tuple(specs), batch=2 * size)
 
 
 def to_torch(source: Source) -> fx.GraphModule:

@@ -22,7 +22,7 @@ from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
-from intrain_onnx.signature import DECLARED, Signature
+from intrain_onnx.signature import DECLARED, Signature, resized
 from intrain_onnx.unroll import capture_unchanging, unroll
 from intrain_onnx.values import (
     add_initializer,
@@ -204,6 +204,11 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
             if name in seen and static_shape(value) is None:
                 value.shape = ir.Shape(seen[name])
     return found
+
+
+def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
+    """Infer shapes for another number of samples, where the file leaves it open."""
+    return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
 
 
 def remember_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
