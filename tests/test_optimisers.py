@@ -9,7 +9,7 @@ import onnx
 import onnx.version_converter
 import onnxruntime as ort
 import pytest
-from matrix import OPTIMISERS, SAMPLES, require
+from matrix import OPTIMISERS, SAMPLES, path
 
 from intrain_onnx import ScoreConfig, score
 
@@ -33,7 +33,7 @@ def assert_same(name: str, changed: Path) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("tool", OPTIMISERS)
 def test_an_optimiser_keeps_the_score(name: str, tool: str):
-    assert_same(name, require(name, tool))
+    assert_same(name, path(name, tool))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
