@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +18,12 @@ import onnx
 import onnxruntime
 import pytest
 from matrix.make import JAX_PINS, PADDLE_PINS, SKLEARN_PINS
+from models import exports
 from models.fetch import KERAS_PINS, ROOT, MissingModel, environment_python
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 SAVED_MODELS = """
-import sys
 import tensorflow as tf
 
 class Module(tf.Module):
@@ -47,9 +48,9 @@ for name in sys.argv[2:]:
 
 
 def run(pins: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run this in the environment of these packages (none: in this one); without it, skip with the reason."""
+    """Run this in the environment of these packages; without it, skip with the reason."""
     try:
-        python = environment_python(pins, make=False) if pins else Path(sys.executable)
+        python = environment_python(pins, make=False)
     except MissingModel as error:
         if os.environ.get("INTRAIN_ONNX_FRAMEWORKS"):
             pytest.fail(str(error), pytrace=False)
@@ -62,7 +63,10 @@ def run(pins: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedPr
 
 
 def converted(pins: tuple[str, ...], script: str, *arguments: str | Path) -> str:
-    """Run a converter that must succeed; return what it said."""
+    """Run a converter that must succeed, PyTorch's in this process; return what it said."""
+    if not pins:
+        module = exports.converter()
+        return str(module.convert(module.parse_arguments([str(a) for a in arguments])))
     done = run(pins, f"converters/{script}", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -98,7 +102,7 @@ def from_factory(way: str, options: Sequence[str], name: str, folder: Path) -> t
     """Convert a network of tests/trained; return what was said, and how far its outputs moved."""
     framework, pins = way.partition(",")[0], TRAINED[way][0]
     kwargs = json.dumps({"record": str(folder / "record.npz")})
-    factory = ("--factory", f"tests/trained/nets_{framework}.py:{name}", "--kwargs", kwargs)
+    factory = ("--factory", f"{ROOT}/tests/trained/nets_{framework}.py:{name}", "--kwargs", kwargs)
     said = converted(pins, f"from_{framework}.py", *factory, *options, "-o", folder / "model.onnx")
     return said, moved(folder / "model.onnx", folder / "record.npz")
 
