@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from builders import model, run_onnxruntime, weight
-from matrix import OPTIMISERS, SAMPLES, require
+from matrix import OPTIMISERS, SAMPLES, path
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_static
 from onnxruntime.transformers import fusion_options
@@ -60,7 +60,7 @@ def optimised(source: Path, level: str, folder: Path) -> Path:
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("tool", OPTIMISERS)
 def test_an_optimiser_keeps_the_score(name: str, tool: str):
-    assert_same(name, require(name, tool))
+    assert_same(name, path(name, tool))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
