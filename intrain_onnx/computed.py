@@ -21,7 +21,7 @@ from intrain_onnx.graph import data_dependent
 from intrain_onnx.known import Constants
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, trainable_inputs
-from intrain_onnx.values import ComputedTensor, constant_sources, source, static_shape
+from intrain_onnx.values import ComputedTensor, constant_sources, remove_unused, source, static_shape
 
 _EXACT = ("weight", "bias")
 """Roles of inputs that a copy of a smaller constant does not stand for."""
@@ -69,7 +69,7 @@ def separate(
             old = value.producer()
             assert old is not None
             value.replace_all_uses_with(new)
-            _remove_unused(old)
+            remove_unused(old)
     return before - sum(1 for _ in model.graph.all_nodes())
 
 
@@ -259,17 +259,3 @@ def _may_be(role: str, shape: tuple[int, ...]) -> bool:
 
 def _is_random(node: ir.Node) -> bool:
     return kind(node) is Kind.RANDOM or bool(bodies(node))
-
-
-def _remove_unused(node: ir.Node) -> None:
-    """Remove a node that nothing reads, and then those that only it read."""
-    stack: list[ir.Node | None] = [node]
-    while stack:
-        current = stack.pop()
-        if current is None or current.graph is None:
-            continue
-        if any(v.uses() or v.is_graph_output() for v in current.outputs):
-            continue
-        before = [v.producer() for v in current.inputs if v is not None]
-        current.graph.remove(current, safe=True)
-        stack.extend(before)
