@@ -12,7 +12,7 @@ from intrain_onnx.channel_parts import Indices, Parts, Tracer
 from intrain_onnx.graph import Layer, LayerMap
 from intrain_onnx.known import Constants
 from intrain_onnx.structure_key import JOINED, ONLY
-from intrain_onnx.values import add_initializer, name_of, shape_of, source, static_shape
+from intrain_onnx.values import MADE_FROM, add_initializer, name_of, of_file, shape_of, source, static_shape
 
 
 def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
@@ -96,7 +96,9 @@ def _part_weight(
     shape = list(shape_of(weight) if weight.is_initializer() else static_shape(weight) or ())
     shape[axis] = len(channels)
     dtype = found[0].const_value.dtype if found[0].const_value is not None else ir.DataType.FLOAT
-    return add_initializer(model, name, np.zeros(shape, dtype.numpy()))
+    value = add_initializer(model, name, np.zeros(shape, dtype.numpy()))
+    value.meta[MADE_FROM] = of_file(found[0])
+    return value
 
 
 def _reorder(model: ir.Model, join: ir.Node, joined: ir.Value, order: Indices, along: ir.Attr) -> ir.Value:

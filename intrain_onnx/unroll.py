@@ -14,12 +14,11 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.bodies import bodies
-from intrain_onnx.computed import MADE_FROM, of_file
 from intrain_onnx.known import Array, Constants, Known
 from intrain_onnx.limits import Limits
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rounds import Flow, Form, Round, Scanned, StaysRolledError, form, passes, rounds
-from intrain_onnx.values import add_initializer, name_of
+from intrain_onnx.values import MADE_FROM, add_initializer, name_of, of_file
 
 _LEFT = "intrain_onnx.left_rolled"
 

@@ -13,6 +13,9 @@ import onnx_ir as ir
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 
+MADE_FROM = "intrain_onnx.made_from"
+"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
+
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 """A view of a tensor: its axes permuted, or its elements in another shape."""
 
@@ -46,6 +49,13 @@ class ComputedTensor(ir.LazyTensor):
     ) -> None:
         super().__init__(compute, *args, cache=True, **kwargs)
         self.known = known
+
+
+def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
+    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
+    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
+    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
+    return found
 
 
 def is_known(value: ir.Value) -> bool:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from intrain_onnx import ScoreConfig, load, pipeline, rewrite, score, to_torch
-from intrain_onnx.computed import of_file
 from intrain_onnx.unroll import left_rolled
+from intrain_onnx.values import of_file
 
 FORMS = Path(__file__).parent / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, batch=8, threads=1, device="cpu")
