@@ -122,6 +122,10 @@ class _Unblocking:
         self.blocked: set[ir.Value] = set()
         self.channels = _Channels()
         self.block = 0
+        self.apart: set[ir.Value] = set()
+        """Values that show their blocks as a fifth axis, to be broadcast."""
+        self.views: list[ir.Node] = []
+        self.stated: set[int] = set()
         self.made: dict[tuple[Any, ...], ir.Value] = {}
 
     def run(self, nodes: list[ir.Node]) -> None:
@@ -133,6 +137,10 @@ class _Unblocking:
             self._constrain(node)
         for node in nodes:
             self._rewrite(node)
+        for node in self.views:
+            node.attributes.clear()
+            node.resize_inputs(1)
+            node.op_type = "Identity"
         for value in self.blocked:
             value.shape = None
 
@@ -140,18 +148,33 @@ class _Unblocking:
         """Find the values that are in blocks."""
         for node in self.model.graph.all_nodes():
             own = node.domain == DOMAIN and node.op_type != "ReorderOutput"
-            reads = any(v in self.blocked for v in node.inputs)
-            if reads and node.domain != DOMAIN and node.op_type not in _ELEMENTWISE | {"Concat"}:
+            reads = node.domain != DOMAIN and any(v in self.blocked for v in node.inputs)
+            if reads and node.op_type == "Reshape":
+                self._view(node)
+            elif reads and node.op_type not in _ELEMENTWISE | {"Concat"}:
                 raise _refuse(node, "an operator that is not known to work in blocks of channels reads one")
-            if own or (reads and node.domain != DOMAIN):
+            elif reads and any(v in self.apart for v in node.inputs):
+                self.apart.update(node.outputs)
+            if own or reads:
                 self.blocked.update(node.outputs)
 
+    def _view(self, node: ir.Node) -> None:
+        """A Reshape to (N, C / b, H, W, b) or back."""
+        target = constant_array(node.inputs[1])
+        shape = [] if target is None else target.reshape(-1).tolist()
+        if len(shape) == 5 and shape[:4] == [0, -1, 0, 0] and shape[4] in _BLOCKS:
+            self.apart.update(node.outputs)
+            self.stated.add(shape[4])
+        elif len(shape) != 4 or node.inputs[0] not in self.apart:
+            raise _refuse(node, "a Reshape of a value in blocks of channels that is none of them")
+        self.views.append(node)
+
     def _find_block(self, convolutions: list[ir.Node]) -> int:
-        """The largest block that all weights fit."""
-        for block in _BLOCKS:
+        """The block that the graph states, or else the largest that all weights fit."""
+        for block in sorted(self.stated, reverse=True) or _BLOCKS:
             if all(self._fits(node, block) for node in convolutions):
                 return block
-        raise _refuse(convolutions[0], "the weights fit no block of channels")
+        raise _refuse((convolutions or self.views)[0], "the weights fit no block of channels")
 
     def _fits(self, node: ir.Node, block: int) -> bool:
         outputs, inputs = _weight(node).shape[:2]
