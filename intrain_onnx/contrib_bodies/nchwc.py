@@ -53,6 +53,8 @@ def unblock(model: ir.Model) -> int:
         ModelFileError: a node is not what its operator says.
     """
     nodes = [n for n in model.graph.all_nodes() if n.domain == DOMAIN]
+    for node in nodes:
+        _check(node)
     if nodes:
         _Unblocking(model).run(nodes)
     return len(nodes)
@@ -69,6 +71,27 @@ def _weight(node: ir.Node) -> Array:
     if array is None or array.ndim != 4 or array.dtype.kind != "f" or not array.size:
         raise _refuse(node, "a blocked convolution needs a constant float weight of four axes")
     return array
+
+
+def _bias(node: ir.Node) -> Array | None:
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant_array(given)
+    if given is not None and (array is None or array.ndim != 1 or array.dtype.kind != "f"):
+        raise _refuse(node, "a blocked convolution needs a constant vector of floats for a bias")
+    return array
+
+
+def _check(node: ir.Node) -> None:
+    most = 4 if node.op_type == "Conv" else 1
+    least = 2 if node.op_type == "Conv" else 1
+    given = [v for v in node.inputs[:least] if v is not None]
+    if len(node.inputs) > most or len(given) < least or len(node.outputs) != 1:
+        raise ModelFileError(
+            f"{len(node.inputs)} inputs and {len(node.outputs)} outputs for an operator of {least} to {most} "
+            "and 1",
+            node=name_of(node),
+            op=f"{node.domain}::{node.op_type}",
+        )
 
 
 def _group(node: ir.Node) -> int:
@@ -160,7 +183,7 @@ class _Unblocking:
 
     def _view(self, node: ir.Node) -> None:
         """A Reshape to (N, C / b, H, W, b) or back."""
-        target = constant_array(node.inputs[1])
+        target = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
         shape = [] if target is None else target.reshape(-1).tolist()
         if len(shape) == 5 and shape[:4] == [0, -1, 0, 0] and shape[4] in _BLOCKS:
             self.apart.update(node.outputs)
@@ -222,7 +245,7 @@ class _Unblocking:
         w = self._plain(node)
         groups, (o, i) = _group(node), w.shape[:2]
         root = known.root(out)
-        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+        bias = _bias(node)
         rows = np.abs(w).reshape(o, -1).max(1)
         if bias is not None and bias.shape == (o,):
             rows = np.maximum(rows, np.abs(bias))
@@ -291,9 +314,7 @@ class _Unblocking:
             if node.inputs[0] in self.blocked and groups == 1
             else w.shape[1]
         )
-        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-        if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
-            raise _refuse(node, "a blocked convolution needs a constant bias")
+        bias = _bias(node)
         summed = len(node.inputs) > 3 and node.inputs[3] is not None
         if depthwise and w.shape[2:] == (1, 1) and not summed:
             self._normalisation(node, w[:o].reshape(-1), None if bias is None else bias[:o])
