@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,38 @@ def test_quantised_attention(mask):
     assert "com.microsoft::QAttention" not in operators(proto)
     for sizes in SIZES:
         feeds = drawn(proto, sizes)
+        close(run(proto, feeds), run_onnxruntime(proto, feeds))
+
+
+ANGLES = np.outer(np.arange(16), 1 / 100 ** np.linspace(0, 1, 8))
+ROTARY = [np.cos(ANGLES).astype(np.float32), np.sin(ANGLES).astype(np.float32)]
+GROUPED = {"num_heads": 4, "kv_num_heads": 2}
+
+
+@pytest.mark.parametrize("opset", [14, 23])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_rotary": 1},
+        {"do_rotary": 1, "rotary_interleaved": 1},
+        {"softcap": 2.0, "local_window_size": 2},
+    ],
+)
+def test_grouped_attention_of_a_prompt_and_of_a_step(options, packed, opset):
+    width = [("x", F, ["N", "T", 128 if packed else 64])]
+    width += [None, None] if packed else [("k", F, ["N", "T", 32]), ("v", F, ["N", "T", 32])]
+    past = [("pk", F, ["N", 2, "P", 16]), ("pv", F, ["N", 2, "P", 16])]
+    lengths = [("l", I32, ["N"]), ("t", I32, [])]
+    for cache, samples, time, before in itertools.product((False, True), (1, 3), (1, 4), (0, 3)):
+        if before and (time > 1 or not cache):  # onnxruntime takes steps of one
+            continue
+        values = [*width, *(past if cache else [None, None]), *lengths, *ROTARY]
+        proto = network("GroupQueryAttention", values, opset=opset, outputs=3, **GROUPED, **options)
+        assert not [op for op in operators(proto) if "::" in op], "it was not expanded"
+        feeds = drawn(proto, {"N": samples, "T": time, "P": before})
+        feeds |= {"l": np.full(samples, before + time - 1, np.int32), "t": np.array(before + time, np.int32)}
         close(run(proto, feeds), run_onnxruntime(proto, feeds))
 
 

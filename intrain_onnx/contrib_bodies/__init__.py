@@ -18,6 +18,7 @@ from intrain_onnx.contrib_bodies import (
     activations,
     attention,
     einsum,
+    grouped,
     nchwc,
     norms,
     products,
@@ -31,7 +32,7 @@ from intrain_onnx.values import add_initializer, name_of, node_id
 
 __all__ = ["BODIES", "Later", "expand", "unblock"]
 
-_WRITTEN = (activations, attention, einsum, nchwc, norms, products, quantised, rotary)
+_WRITTEN = (activations, attention, einsum, grouped, nchwc, norms, products, quantised, rotary)
 """Modules whose bodies are in the table once they are imported."""
 
 _OLDEST = 7
