@@ -411,6 +411,56 @@ def test_einsum_of_another_kind_stays(equation):
     assert operators(proto) == ["Einsum"]
 
 
+DENSE = {
+    "several heads": ("bsd,dnh->bsnh", ["N", 6, 16], (16, 4, 6), (4, 6)),
+    "of another order": ("bsd,dhn->bsnh", ["N", 6, 16], (16, 6, 4), (4, 6)),
+    "channels second": ("od,bds->bos", ["N", 16, 6], (24, 16), (24, 1)),
+    "along the rows": ("bsd,do->bso", ["N", 6, 16], (16, 24), (6, 24)),
+    "a number": ("bsd,dnh->bsnh", ["N", 6, 16], (16, 4, 6), ()),
+}
+
+
+@pytest.mark.parametrize("literal", [False, True])
+@pytest.mark.parametrize("name", DENSE)
+def test_einsum_with_a_bias_is_its_operator(name, literal):
+    equation, shape, kernel, bias = DENSE[name]
+    w, b = weight(*kernel), np.asarray(weight(*bias), np.float32)
+    data = ("x", F, shape)
+    values = [w, data] if equation.startswith("od") else [data, w]
+    proto = network("Einsum", values, opset=17, domain="", equation=equation)
+    proto.graph.node[0].output[0] = "h"
+    held = numpy_helper.from_array(b, "bias")
+    if literal:
+        proto.graph.node.append(helper.make_node("Constant", [], ["bias"], value=held))
+    else:
+        proto.graph.initializer.append(held)
+    proto.graph.node.append(helper.make_node("Add", ["bias", "h"], ["y0"]))
+    assert set(operators(proto)) <= {"MatMul", "Add", "Transpose", "Reshape"}
+    feeds = drawn(proto, {"N": 3})
+    close(run(proto, feeds), run_onnxruntime(proto, feeds))
+
+
+def test_a_dense_layer_of_several_heads_has_its_bias():
+    """As Keras's EinsumDense and Flax's DenseGeneral are exported."""
+    weights = {"w": weight(16, 24), "b": weight(24), "v": weight(24, 5), "c": weight(5)}
+    plain = model(
+        """(float[N,6,16] x) => (float[N,6,5] y) {
+            h = MatMul (x, w) i = Add (h, b) j = Reshape (i, apart) a = Relu (j)
+            f = Reshape (a, together) z = MatMul (f, v) y = Add (z, c)
+        }""",
+        weights | {"apart": np.array([0, 0, 4, 6]), "together": np.array([0, 0, 24])},
+    )
+    shapes = {"w": (16, 4, 6), "b": (4, 6), "v": (4, 6, 5), "c": (5,)}
+    dense = model(
+        """(float[N,6,16] x) => (float[N,6,5] y) {
+            h = Einsum <equation = "bsd,dnh->bsnh"> (x, w) i = Add (h, b) a = Relu (i)
+            z = Einsum <equation = "bsnh,nhk->bsk"> (a, v) y = Add (z, c)
+        }""",
+        {n: weights[n].reshape(shape) for n, shape in shapes.items()},
+    )
+    assert_twins(dense, plain)
+
+
 # --- Twins ----------------------------------------------------------------------------------------------
 
 
