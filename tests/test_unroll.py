@@ -464,6 +464,17 @@ def test_to_torch_keeps_the_parameters_of_the_file():
     )
 
 
+def test_a_state_that_the_body_hands_on_as_it_is_is_no_state():
+    """The weight of a loop over time, carried through it, is its weight all the same."""
+    time_loop = """h, w_, s_ = Loop<body = b (int64 i, bool c, float[N,3] s, float[3,3] w, float[3,3] z)
+        => (bool d, float[N,3] t, float[3,3] w, float[3,3] e) {
+        d = Identity(c) m = MatMul(s, w) a = Tanh(m) n = MatMul(a, z) t = Tanh(n) e = Identity(z)
+        }>(four, , h0, W0, W1)"""
+    data = score(around(time_loop, PLAIN | {"four": np.array(4)}), CONFIG).data
+    rows = {w: layer["rows"] for layer in data["layers"] for w in layer["weights"]}
+    assert rows == {"u": 8, "v": 8, "W0": 4 * 8, "W1": 4 * 8}
+
+
 # What stays
 
 UNTIL = """k = {rounds} h = Loop<body = b (int64 i, bool c, float[N,3] s) => (bool d, float[N,3] t) {{
