@@ -273,7 +273,8 @@ _VIEWS: Mapping[str, Callable[[ir.Node, Operands], View]] = {
 
 
 def _first(arrays: Operands) -> Array:
-    assert arrays[0] is not None
+    if arrays[0] is None:
+        raise ValueError("the first operand is left out")
     return arrays[0]
 
 

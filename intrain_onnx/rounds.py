@@ -89,9 +89,12 @@ def form(node: ir.Node, opset: int) -> Form | None:
         return None
     try:
         body = node.attributes["body"].as_graph()
-        return _loop(node, body) if node.op_type == "Loop" else _scan(node, body, batched=opset < 9)
+        found = _loop(node, body) if node.op_type == "Loop" else _scan(node, body, batched=opset < 9)
     except TypeError:  # an attribute of another type than it must have
         return None
+    ends = {*(s.end for s in found.states), *(s.whole for s in found.outputs)} if found is not None else set()
+    stray = [v for v in node.outputs if v not in ends and (v.uses() or v.is_graph_output())]
+    return None if stray else found
 
 
 def _loop(node: ir.Node, body: ir.Graph) -> Form | None:
@@ -259,7 +262,9 @@ def passes(state: State) -> bool:
     value: ir.Value | None = state.made
     while value is not None and value is not state.formal:
         node = value.producer()
-        if node is None or node.domain or not (node.op_type == "Identity" or _casts_to(node, state.formal)):
+        if node is None or node.domain or not node.inputs:
+            return False
+        if node.op_type != "Identity" and not _casts_to(node, state.formal):
             return False
         value = node.inputs[0]
     return value is state.formal
@@ -267,7 +272,8 @@ def passes(state: State) -> bool:
 
 def _casts_to(node: ir.Node, value: ir.Value) -> bool:
     """Whether a node casts to the type of a value."""
-    return node.op_type == "Cast" and node.attributes["to"].as_int() == value.dtype
+    to = node.attributes.get("to")
+    return node.op_type == "Cast" and to is not None and to.value == value.dtype
 
 
 def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
