@@ -173,8 +173,8 @@ def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
     return None if floats is None else floats.astype(scale.dtype)
 
 
-def infer_shapes(model: ir.Model, signature: Signature) -> bool:
-    """Give every value the shape that it has for the signature's inputs, where onnx can tell.
+def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
+    """Give every value the shape that it has for the signature's inputs, or for those declared without one.
 
     Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
     cannot tell is taken from a run, where one was made (:func:`remember_shapes`).
@@ -182,8 +182,9 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     Returns:
         False where onnx refuses the model and no shape was found.
     """
-    for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
-        value.shape = ir.Shape(spec.shape)
+    if signature is not None:
+        for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
+            value.shape = ir.Shape(spec.shape)
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
