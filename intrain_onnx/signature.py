@@ -292,6 +292,10 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
+        if is_op(node, "Equal"):  # a one-hot code that is written out
+            classes = [constant_array(v) for v in node.inputs if v is not value]
+            if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
+                return int(classes[0].max()) + 1
         if depth < 16 and (is_view(node) or traits(node).elements_of or _wraps(node)):
             found = _vocabulary(node.outputs[0], depth + 1)
             if found is not None:
