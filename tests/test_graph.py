@@ -517,7 +517,7 @@ def test_attention_as_one_operator_gives_the_keys_of_its_products() -> None:
 
 
 def test_a_deformable_convolution_is_a_layer_of_its_own_kind() -> None:
-    """With offsets of zero it is a convolution: same weight, same operations; the offsets are a layer, too."""
+    """The weight and the operations are those of a convolution; what makes its offsets is a layer, too."""
     weights = {"w": weight(8, 3, 3, 3), "o": weight(18, 3, 3, 3)}
     text = "(float[1,3,8,8] x) => (float[1,8,8,8] y) { %s }"
     pads = "<pads = [1, 1, 1, 1]>"
