@@ -54,15 +54,17 @@ def prepare(path: Path, folder: Path) -> dict[str, np.ndarray]:
     import torch  # noqa: PLC0415 - the oracle's environment has none
 
     import intrain_onnx  # noqa: PLC0415
-    from intrain_onnx import initialise, inputs, rewrite, signature  # noqa: PLC0415
     from intrain_onnx.config import ScoreConfig  # noqa: PLC0415
-    from intrain_onnx.interpreter import run  # noqa: PLC0415
-    from intrain_onnx.load import load  # noqa: PLC0415
+    from intrain_onnx.loading.load import load  # noqa: PLC0415
+    from intrain_onnx.measure import initialise, inputs  # noqa: PLC0415
+    from intrain_onnx.network import input_shapes  # noqa: PLC0415
+    from intrain_onnx.rewrites.normalise import normalise  # noqa: PLC0415
+    from intrain_onnx.runtime.interpreter import run  # noqa: PLC0415
 
     torch.set_num_threads(1)
     normal = load(path).fresh()
-    rewrite.normalise(normal)
-    single = signature.resolve(normal, ScoreConfig.for_protocol(), batch=1)
+    normalise(normal)
+    single = input_shapes.resolve(normal, ScoreConfig.for_protocol(), batch=1)
     drawn = inputs.draw(single, torch.Generator().manual_seed(0), torch.device("cpu"))
     module = intrain_onnx.to_torch(path)
     outputs = [parts[0] for parts in run(module, drawn)]

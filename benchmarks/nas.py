@@ -23,8 +23,8 @@ from intrain_onnx.bench import run, summary, table
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.bench.table import Condition, Entry, Row
-from intrain_onnx.bench.wording import decimals, with_interval
-from intrain_onnx.peers import PROXIES
+from intrain_onnx.proxy_table import PROXIES
+from intrain_onnx.report.numbers import decimals, with_interval
 
 SEED = 0
 PROTOCOLS = ("paper", "architecture")

@@ -27,9 +27,10 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from intrain_onnx import initialise, preparation, probe, rewrite
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.load import load
+from intrain_onnx.loading.load import load
+from intrain_onnx.measure import initialise, preparation, probe
+from intrain_onnx.rewrites.normalise import normalise
 
 
 def export(folder: Path) -> Path:
@@ -50,7 +51,7 @@ def contestants(
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """The bare pass and the probed pass over one and the same module."""
     model = load(path).fresh()
-    rewrite.normalise(model)
+    normalise(model)
     prepared = preparation.prepare(model, ScoreConfig.for_protocol("architecture"))
     prepared.module.to(device)
     initialise.reinitialise(prepared.module, prepared.layers, 0)

@@ -27,7 +27,7 @@ from scipy.stats import kendalltau
 
 from intrain_onnx import ScoreConfig, score
 from intrain_onnx.bench.spaces.nasbench201 import build
-from intrain_onnx.peers import PROXIES
+from intrain_onnx.proxy_table import PROXIES
 
 PUBLISHED = {"naswot": "nwot"}
 """Columns whose name is not the proxy's."""

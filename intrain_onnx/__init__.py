@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
-from intrain_onnx.report import Report
+from intrain_onnx.report.document import Report
 
 if TYPE_CHECKING:
     from intrain_onnx.inspection import Inspection, inspect

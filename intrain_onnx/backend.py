@@ -19,9 +19,9 @@ import onnx_ir as ir
 import torch
 from torch import fx
 
-from intrain_onnx.arrays import from_numpy, to_numpy
-from intrain_onnx.convert import convert
-from intrain_onnx.rewrite import normalise
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.runtime.arrays import from_numpy, to_numpy
+from intrain_onnx.runtime.convert import convert
 
 
 class BackendRep(onnx.backend.base.BackendRep):

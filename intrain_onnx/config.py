@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
-from intrain_onnx import peers
+from intrain_onnx import proxy_table
 from intrain_onnx.errors import SettingsError
 
 Protocol = Literal["architecture", "checkpoint", "paper"]
@@ -72,7 +72,7 @@ class ScoreConfig:
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
         parity: compare the converted model with onnxruntime.
         points: what is measured beside the layers: ``cuts``, which a variant reads, or ``all``, for studies.
-        proxies: names of the peers' proxies that are measured beside the score (``intrain_onnx.peers``).
+        proxies: names of the peers' proxies that are measured beside the score (see ``proxy_table``).
     """
 
     protocol: Protocol = "architecture"
@@ -126,7 +126,7 @@ class ScoreConfig:
                 hint="Set calibrate=False and batch_norm='inference'",
             )
         if self.proxies:
-            peers.names(",".join(self.proxies))
+            proxy_table.names(",".join(self.proxies))
         for name, shape in self.input_shapes.items():
             if any(d < 1 for d in shape):
                 raise SettingsError(

@@ -1,4 +1,4 @@
-"""The static pass alone, as a document. No torch."""
+"""The static pass alone, as a document."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx import assemble, computed, coverage, float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
-from intrain_onnx.load import LoadedModel, load
-from intrain_onnx.operators import unsupported
-from intrain_onnx.values import name_of
+from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.network import coverage, input_shapes
+from intrain_onnx.network.layers import Layer, LayerMap, analyse
+from intrain_onnx.network.values import name_of
+from intrain_onnx.opset.support import unsupported
+from intrain_onnx.report import assemble
+from intrain_onnx.rewrites import computed_weights, dequantise
+from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
 
 _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
@@ -47,7 +51,7 @@ class Look:
     """
 
     model: ir.Model
-    layers: graph.LayerMap
+    layers: LayerMap
     covered: coverage.Coverage
     described: dict[str, Any]
     missing: dict[str, int]
@@ -83,7 +87,7 @@ def inspect(
     return Inspection(data)
 
 
-def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate | None = None) -> Look:
+def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Evaluate | None = None) -> Look:
     """The static pass of a loaded model, with the loader's warnings first.
 
     With ``evaluate``, the values of weights that the graph computes can be read.
@@ -92,13 +96,13 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate |
         SettingsError: an input shape that does not fit.
     """
     model = loaded.fresh()
-    rewrite.normalise(model)
-    single = signature.resolve(model, config, batch=1)
-    known = rewrite.infer_shapes(model, single)
+    normalise(model)
+    single = input_shapes.resolve(model, config, batch=1)
+    known = infer_shapes(model, single)
     missing = unsupported(model)
-    quantisation = rewrite.use_float_form(model, single)
-    computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
-    layers = graph.analyse(model)
+    quantisation = use_float_form(model, single)
+    computed_weights.separate(model, evaluate, partial(infer_for, model, single))
+    layers = analyse(model)
     warnings = [_warning(*row) for row in loaded.warnings]
     covered = coverage.measure(model, layers)
     warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
@@ -108,14 +112,14 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate |
 
 def static_warnings(
     model: ir.Model,
-    layers: graph.LayerMap,
+    layers: LayerMap,
     covered: coverage.Coverage,
-    quantisation: float_form.Quantisation | None = None,
+    quantisation: dequantise.Quantisation | None = None,
     *,
     shapes_known: bool = True,
 ) -> list[dict[str, Any]]:
     """What a user should know before reading a score."""
-    rows = [_warning(*row) for row in float_form.warnings(quantisation)]
+    rows = [_warning(*row) for row in dequantise.warnings(quantisation)]
     folded = folded_batch_norms(model, layers)
     if folded:
         rows.append(
@@ -160,7 +164,7 @@ def _trains(node: ir.Node) -> bool:
     return node.op_type == "BatchNormalization" and mode is not None and mode.as_int() == 1
 
 
-def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
+def folded_batch_norms(model: ir.Model, layers: LayerMap) -> int:
     """Layers whose names still tell of a BatchNorm that is no longer there.
 
     tf2onnx names the bias after the BatchNorm; TorchScript gives folded weights and biases numbers for names;
@@ -181,7 +185,7 @@ def folded_batch_norms(model: ir.Model, layers: graph.LayerMap) -> int:
     return count
 
 
-def _layer(layer: graph.Layer) -> dict[str, Any]:
+def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "name": layer.name,
         "op": layer.op,

@@ -27,4 +27,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "operators.json").write_text(text(), encoding="utf-8")
+    (Path(__file__).parent / "opset" / "operators.json").write_text(text(), encoding="utf-8")

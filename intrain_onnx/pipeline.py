@@ -14,36 +14,26 @@ import onnx_ir as ir
 import torch
 from torch import fx
 
-from intrain_onnx import (
-    assemble,
-    comparison,
-    convert,
-    coverage,
-    graph,
-    initialise,
-    inputs,
-    inspection,
-    memory,
-    oracle,
-    parity,
-    preparation,
-    probe,
-    reach,
-    rewrite,
-    scoring,
-    second_converter,
-    signature,
-)
+from intrain_onnx import inspection, memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
-from intrain_onnx.interpreter import NodeError, run
-from intrain_onnx.load import LoadedModel, load
+from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.measure import initialise, inputs, preparation, probe
+from intrain_onnx.measure.preparation import Prepared
+from intrain_onnx.measure.trace import Trace
+from intrain_onnx.network import coverage, gradient_reach, input_shapes
+from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.ops.limits import element_limit
-from intrain_onnx.preparation import Prepared
+from intrain_onnx.parity.check import check_parity
+from intrain_onnx.parity.compare import Parity
 from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.report import Report
-from intrain_onnx.trace import Trace
+from intrain_onnx.report import assemble, comparison
+from intrain_onnx.report.document import Report
+from intrain_onnx.rewrites.normalise import find_heads, infer_shapes, normalise, write_values
+from intrain_onnx.runtime import convert, onnx2torch_converter
+from intrain_onnx.runtime.interpreter import NodeError, run
+from intrain_onnx.scores import scoring
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 Progress = Callable[[str, float], None]
@@ -122,9 +112,9 @@ class _Scoring:
             loaded = load(self.source)
             memory.require_for_weights(loaded.tensor_bytes)
             model = loaded.fresh()
-            constants = rewrite.normalise(model)
-            single = signature.resolve(model, config, batch=1)
-            known = rewrite.infer_shapes(model, single)
+            constants = normalise(model)
+            single = input_shapes.resolve(model, config, batch=1)
+            known = infer_shapes(model, single)
         for code, message, node in loaded.warnings:
             self.warnings.add(code, message, node)
         with self._step("parity", 0.05):
@@ -133,8 +123,8 @@ class _Scoring:
             floating = preparation.use_float_form(model, single, self.device)
             quantisation = floating.quantisation
         with self._step("convert", 0.1):
-            original = graph.analyse(model, keys=False)
-            reached = reach.trace(model.graph, rewrite.find_heads(model))
+            original = analyse(model, keys=False)
+            reached = gradient_reach.trace(model.graph, find_heads(model))
             covered = coverage.measure(model, original)
             self.warnings.rows += inspection.static_warnings(
                 model, original, covered, quantisation, shapes_known=known
@@ -181,20 +171,18 @@ class _Scoring:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
-    def _parity(
-        self, loaded: LoadedModel, model: ir.Model, single: signature.Signature
-    ) -> parity.Parity | None:
+    def _parity(self, loaded: LoadedModel, model: ir.Model, single: input_shapes.Signature) -> Parity | None:
         if not self.config.parity:
             return None
-        compared = oracle.check(loaded, model, single, self.device, self.threads, self.config.seed)
+        compared = check_parity(loaded, model, single, self.device, self.threads, self.config.seed)
         if compared.ok is False:
             self.warnings.add("parity", f"differs from onnxruntime: {compared.reason}")
         elif compared.ok is None:
             self.warnings.add("parity_not_checked", compared.reason or "")
         return compared
 
-    def _runs(self, model: ir.Model, prepared: Prepared) -> tuple[list[Trace], bool, signature.Signature]:
-        used = signature.resolve(model, self.config)
+    def _runs(self, model: ir.Model, prepared: Prepared) -> tuple[list[Trace], bool, input_shapes.Signature]:
+        used = input_shapes.resolve(model, self.config)
         module = prepared.module
         if self.config.weights == "reinitialise":
             initialise.reinitialise(module, prepared.layers, self.config.seed)
@@ -212,7 +200,7 @@ class _Scoring:
         return traces, batched, used
 
     def _proxies(
-        self, prepared: Prepared, used: signature.Signature, batched: bool, described: Mapping[str, Any]
+        self, prepared: Prepared, used: input_shapes.Signature, batched: bool, described: Mapping[str, Any]
     ) -> dict[str, Measured]:
         """The peers' proxies that were asked for, on the weights and inputs of the first run."""
         if not self.config.proxies:
@@ -235,7 +223,7 @@ class _Scoring:
         return found
 
     def _one_run(
-        self, prepared: Prepared, used: signature.Signature, batched: bool, seed: int, start: float
+        self, prepared: Prepared, used: input_shapes.Signature, batched: bool, seed: int, start: float
     ) -> Trace:
         generator = torch.Generator().manual_seed(seed)
         fed = inputs.feed(used, generator, self.device, batched=batched)
@@ -266,18 +254,18 @@ class _Scoring:
     def _second(self, prepared: Prepared) -> fx.GraphModule:
         """The same network, with the same weights, through onnx2torch."""
         values = {n: p.detach().cpu().numpy() for n, p in initialise.parameters(prepared.module).items()}
-        rewrite.write_values(prepared.rewritten.model, values)
-        return second_converter.convert_second(
+        write_values(prepared.rewritten.model, values)
+        return onnx2torch_converter.convert_second(
             prepared.rewritten.model, prepared.layers, batch_statistics=self.config.batch_norm == "training"
         ).to(self.device)
 
-    def _choose_execution(self, module: fx.GraphModule, used: signature.Signature) -> bool:
+    def _choose_execution(self, module: fx.GraphModule, used: input_shapes.Signature) -> bool:
         """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
         if used.fixed_batch == used.batch:
             return True
         size = used.fixed_batch or 1
         calls = used.batch // size
-        pair = signature.resized(used, 2 * size)
+        pair = input_shapes.resized(used, 2 * size)
         drawn = inputs.draw(pair, torch.Generator().manual_seed(self.config.seed), self.device)
         with torch.no_grad():
             try:
@@ -321,23 +309,23 @@ def to_torch(source: Source) -> fx.GraphModule:
         loaded = load(source)
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
-        rewrite.normalise(model, unrolled=False)  # parameters are the file's own
-        rewrite.infer_shapes(model, _shapes_if_any(model))
-        return convert.convert(model, graph.analyse(model).slots, half_as_float=False)
+        normalise(model, unrolled=False)  # parameters are the file's own
+        infer_shapes(model, _shapes_if_any(model))
+        return convert.convert(model, analyse(model).slots, half_as_float=False)
     except IntrainError as error:
         error.at(path=path)
         raise
 
 
-def _shapes_if_any(model: ir.Model) -> signature.Signature | None:
+def _shapes_if_any(model: ir.Model) -> input_shapes.Signature | None:
     """Shapes to find trainable parameters by; a conversion needs none."""
     try:
-        return signature.resolve(model, ScoreConfig.for_protocol(), batch=1)
+        return input_shapes.resolve(model, ScoreConfig.for_protocol(), batch=1)
     except UnsupportedError:  # a sequence, an optional, strings, or an unknown rank
         return None
 
 
-def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:
+def canonical_layers(source: Source, config: ScoreConfig | None = None) -> LayerMap:
     """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
 
     Raises:
@@ -355,7 +343,7 @@ def canonical_network(source: Source, config: ScoreConfig | None = None) -> comp
     return comparison.network_of(*_canonical(source, config))
 
 
-def _canonical(source: Source, config: ScoreConfig | None) -> tuple[graph.LayerMap, coverage.Coverage]:
+def _canonical(source: Source, config: ScoreConfig | None) -> tuple[LayerMap, coverage.Coverage]:
     config = config or ScoreConfig.for_protocol()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     try:
@@ -363,7 +351,7 @@ def _canonical(source: Source, config: ScoreConfig | None) -> tuple[graph.LayerM
             loaded = load(source)
             memory.require_for_weights(loaded.tensor_bytes)
             model = preparation.floating(loaded, config, device)
-            covered = coverage.measure(model, graph.analyse(model, keys=False))
+            covered = coverage.measure(model, analyse(model, keys=False))
             return preparation.rewrite_for(model, config).layers, covered
     except IntrainError as error:
         error.at(path=path)

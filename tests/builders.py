@@ -12,9 +12,10 @@ import onnxruntime
 from hypothesis import given, settings
 from onnx import numpy_helper, parser
 
-from intrain_onnx import graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.graph import Layer, LayerMap
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import Layer, LayerMap, analyse
+from intrain_onnx.rewrites.normalise import infer_shapes, normalise
 
 
 def weight(*shape: int, seed: int = 0, scale: float | None = None) -> np.ndarray:
@@ -78,14 +79,14 @@ def model(
 def normalised(proto: onnx.ModelProto, config: ScoreConfig | None = None, batch: int | None = 1) -> ir.Model:
     """The model as the static pass takes it, shapes inferred."""
     result = ir.from_proto(proto)
-    rewrite.normalise(result)
-    rewrite.infer_shapes(result, signature.resolve(result, config or ScoreConfig.for_protocol(), batch=batch))
+    normalise(result)
+    infer_shapes(result, input_shapes.resolve(result, config or ScoreConfig.for_protocol(), batch=batch))
     return result
 
 
 def analysed(proto: onnx.ModelProto) -> LayerMap:
     """Result of the static pass."""
-    return graph.analyse(normalised(proto))
+    return analyse(normalised(proto))
 
 
 def by_weight(layers: LayerMap) -> dict[str, Layer]:

@@ -2,6 +2,6 @@
 
 import os
 
-from intrain_onnx import telemetry
+from intrain_onnx.parity import telemetry
 
 os.environ.update(telemetry.SWITCHES)

@@ -14,7 +14,7 @@ from builders import model, weight
 from models import exports
 
 from intrain_onnx import ScoreConfig, score
-from intrain_onnx.report import Report
+from intrain_onnx.report.document import Report
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 CONFIG = ScoreConfig.for_protocol(seeds=2, batch=4, threads=1, device="cpu", parity=False)

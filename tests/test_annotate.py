@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
 from intrain_onnx import ScoreConfig, score
-from intrain_onnx.annotate import PREFIX, add_metadata, annotate
 from intrain_onnx.cli import main
 from intrain_onnx.errors import ModelFileError, SettingsError
-from intrain_onnx.report import Report
+from intrain_onnx.report.annotate import PREFIX, add_metadata, annotate
+from intrain_onnx.report.document import Report
 
 CONFIG = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu", parity=False)
 SAMPLES = sorted(pages.SAMPLES.glob("*.onnx"))

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import intrain_onnx
-from intrain_onnx import operator_table, operators
+from intrain_onnx import operator_table
+from intrain_onnx.opset import support
 
 PACKAGE = Path(intrain_onnx.__file__).parent
 NAME = PACKAGE.name
@@ -199,9 +200,9 @@ def test_what_is_public_says_what_it_is(name: str):
 
 
 def test_the_operator_table_is_that_of_the_handlers():
-    stored = (PACKAGE / "operators.json").read_text(encoding="utf-8")
+    stored = (PACKAGE / "opset" / "operators.json").read_text(encoding="utf-8")
     assert stored == operator_table.text(), "run `python -m intrain_onnx.operator_table`"
-    assert operators.table() == json.loads(stored) == operator_table.table()
+    assert support.table() == json.loads(stored) == operator_table.table()
 
 
 def test_public_names_resolve():

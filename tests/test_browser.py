@@ -21,9 +21,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from intrain_onnx.annotate import annotate
-from intrain_onnx.report import Report
-from intrain_onnx.webpage import page
+from intrain_onnx.report.annotate import annotate
+from intrain_onnx.report.document import Report
+from intrain_onnx.report.page import page
 
 OPTIONS = (
     "--headless=new",

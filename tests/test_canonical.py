@@ -12,7 +12,7 @@ from builders import model, weight
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.pipeline import score
-from intrain_onnx.report import Report
+from intrain_onnx.report.document import Report
 
 CONFIG = ScoreConfig.for_protocol("architecture", seeds=1, batch=8, threads=1, parity=False, size=12)
 IMAGE = "(float[N,3,12,12] x) => (float[N,5] y)"

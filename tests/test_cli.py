@@ -24,9 +24,10 @@ from builders import model, weight
 from click.testing import CliRunner, Result
 
 import intrain_onnx.pipeline
-from intrain_onnx import Report, memory, report
+from intrain_onnx import Report, memory
 from intrain_onnx.cli import main
 from intrain_onnx.config import PROTOCOLS
+from intrain_onnx.report import document
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 CHECKPOINT = ("--protocol", "checkpoint")
@@ -65,7 +66,7 @@ def strict(text: str) -> Any:
 def valid(text: str) -> dict[str, Any]:
     """A report, checked against the schema in the package."""
     data = strict(text)
-    jsonschema.Draft202012Validator(report.schema()).validate(data)
+    jsonschema.Draft202012Validator(document.schema()).validate(data)
     return data
 
 
@@ -140,7 +141,7 @@ def test_every_protocol_writes_a_valid_report(cli: Run, protocol: str):
 
 
 def test_the_schema_is_a_schema_and_refuses_what_is_no_report(cli: Run, tmp_path: Path):
-    schema = report.schema()
+    schema = document.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     data = valid(cli("score", save(tmp_path, mlp()), "--seeds", 1, "-o", "-").stdout)
@@ -251,7 +252,7 @@ def test_a_failed_write_names_the_report_and_keeps_the_old_one(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report.os, "replace", full)
+    monkeypatch.setattr(document.os, "replace", full)
     result = cli("score", file, "--seeds", 1)
     assert result.exit_code == 2
     assert result.stderr == (

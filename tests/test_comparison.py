@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from intrain_onnx import comparison
 from intrain_onnx.cli import main
-from intrain_onnx.comparison import LayerRow, Network
+from intrain_onnx.report import comparison
+from intrain_onnx.report.comparison import LayerRow, Network
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

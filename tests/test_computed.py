@@ -10,17 +10,20 @@ import pytest
 import torch
 from builders import analysed, by_weight, model, normalised, run_onnxruntime, weight
 
-from intrain_onnx import computed, graph, inspect, preparation, score, to_torch
+from intrain_onnx import inspect, score, to_torch
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.extent import least_lengths
-from intrain_onnx.signature import resolve
-from intrain_onnx.values import of_file
+from intrain_onnx.measure import preparation
+from intrain_onnx.network.input_shapes import resolve
+from intrain_onnx.network.layers import analyse
+from intrain_onnx.network.values import of_file
+from intrain_onnx.network.window_lengths import least_lengths
+from intrain_onnx.rewrites import computed_weights
 
 
 def separated(text: str, weights: dict[str, np.ndarray]) -> ir.Model:
     """A normalised model with shapes and initializers for its parameters, whose values can be computed."""
     built = normalised(model(text, weights))
-    computed.separate(built, preparation.evaluate)
+    computed_weights.separate(built, preparation.evaluate)
     return built
 
 
@@ -34,7 +37,7 @@ def test_gates_put_in_order_by_the_graph_are_one_weight() -> None:
     p = weight(20, 4)
     cuts = {name: np.array([n]) for name, n in {"a": 0, "b": 5, "c": 10, "d": 20, "z": 0}.items()}
     built = separated(text, {"p": p, "q": weight(20, 5)} | cuts)
-    layers = graph.analyse(built)
+    layers = analyse(built)
     assert [layer.op for layer in layers.layers] == ["LSTM"]
     assert [node.op_type for node in built.graph] == ["Unsqueeze", "Unsqueeze", "LSTM"]  # views stay
     made = built.graph.initializers[layers.layers[0].weights[0].name]
@@ -93,7 +96,7 @@ def test_equal_computations_are_one_weight() -> None:
     text = """(float[N,6] x) => (float[N,6] y) {
         a = Mul(v, c) b = Mul(v, c) h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }"""
     built = separated(text, {"v": weight(6, 6), "c": CONSTANTS["c"]})
-    first, second = (layer.weights[0].name for layer in graph.analyse(built).layers)
+    first, second = (layer.weights[0].name for layer in analyse(built).layers)
     assert first == second
 
 

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import intrain_onnx
-from intrain_onnx import ScoreConfig, contrib_bodies, expand, rewrite
-from intrain_onnx.convert import convert
+from intrain_onnx import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, UnsupportedError
-from intrain_onnx.limits import Limits
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.pipeline import canonical_layers
+from intrain_onnx.rewrites import contrib_bodies, expand_operators
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.runtime.convert import convert
 
 FORMS = Path(__file__).parent / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
@@ -49,7 +51,7 @@ def network(
 
 def normalised(proto: onnx.ModelProto) -> ir.Model:
     result = ir.from_proto(proto)
-    rewrite.normalise(result)
+    normalise(result)
     return result
 
 
@@ -187,7 +189,7 @@ def test_a_body_is_its_operator_in_every_opset_and_batch(name, opset, monkeypatc
     results = [run(proto, feeds) for feeds in fed]
     for ours, feeds in zip(results, fed, strict=True):
         close(ours, run_onnxruntime(proto, feeds))
-    if intrain_onnx.operators.is_supported(MICROSOFT, op_type, 1):
+    if intrain_onnx.opset.support.is_supported(MICROSOFT, op_type, 1):
         monkeypatch.setattr(contrib_bodies, "BODIES", {})
         for ours, feeds in zip(results, fed, strict=True):
             close(ours, run(proto, feeds))
@@ -629,13 +631,13 @@ def test_any_node_is_expanded_or_refused(row, operands, attributes, outputs, ops
     proto = network(row[1], values, opset=opset, outputs=outputs, domain=row[0], **attributes)
     result = ir.from_proto(proto)
     with contextlib.suppress(ModelFileError, UnsupportedError):
-        expand.expand_fused(result)
+        expand_operators.expand_fused(result)
     for node in result.graph:  # what was written can be written down
         ir.to_proto(node)
 
 
 def test_expanded_size_is_bounded(monkeypatch):
-    monkeypatch.setattr(expand, "Limits", lambda: Limits(expanded_nodes=5))
+    monkeypatch.setattr(expand_operators, "Limits", lambda: Limits(expanded_nodes=5))
     with pytest.raises(LimitError, match="expanded_nodes"):
         normalised(network("Attention", CASES["Attention"][1], opset=17, num_heads=2))
 

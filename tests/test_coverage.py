@@ -10,11 +10,13 @@ import onnx
 import pytest
 from builders import model, weight
 
-from intrain_onnx import ScoreConfig, comparison, inspect, render, score
+from intrain_onnx import ScoreConfig, inspect, score
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.run import audit
+from intrain_onnx.commands import terminal
 from intrain_onnx.pipeline import canonical_network
-from intrain_onnx.webpage.document import page
+from intrain_onnx.report import comparison
+from intrain_onnx.report.page.document import page
 
 QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
 SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.onnx"))
@@ -60,11 +62,11 @@ def test_a_product_that_is_no_layer_is_named(name: str):
 def test_a_terminal_and_a_ranking_say_it():
     reports = [score(build(name), QUICK) for name in MISSED] + [score(SAMPLES[0], QUICK)]
     stream = io.StringIO()
-    render.ranking(reports, stream)
+    terminal.ranking(reports, stream)
     assert stream.getvalue().count("*") == len(MISSED) + 1
     assert "weights_not_recognised" in stream.getvalue()
     stream = io.StringIO()
-    render.summary(reports[0], stream)
+    terminal.summary(reports[0], stream)
     assert "of the weights are in no layer" in stream.getvalue()
 
 
@@ -82,7 +84,7 @@ def test_equal_layers_are_not_the_same_where_weights_are_missed(tmp_path: Path):
     found = comparison.compare(*networks)
     assert not found.same
     stream = io.StringIO()
-    render.comparison(found, (tmp_path, tmp_path), stream)
+    terminal.comparison(found, (tmp_path, tmp_path), stream)
     assert "not known to be the same" in stream.getvalue()
     whole = canonical_network(SAMPLES[0])
     assert comparison.compare(whole, whole).same

@@ -11,12 +11,13 @@ from builders import model, weight
 from conformance.suite import load_cases
 
 import intrain_onnx
-from intrain_onnx import contrib_bodies, expand, operators
 from intrain_onnx.errors import LimitError, MissingOpsError
-from intrain_onnx.limits import Limits
+from intrain_onnx.loading.limits import Limits
+from intrain_onnx.opset import support
+from intrain_onnx.rewrites import contrib_bodies, expand_operators
 
 SETTINGS = intrain_onnx.ScoreConfig.for_protocol(seeds=1, threads=1, parity=False, device="cpu")
-TABLE = operators.table()
+TABLE = support.table()
 CASES = {case.name: case for case in load_cases()}
 
 
@@ -26,14 +27,14 @@ def without(monkeypatch):
 
     def take(*names: str) -> None:
         left = {d: {o: v for o, v in t.items() if o not in names} for d, t in TABLE.items()}
-        monkeypatch.setattr(operators, "table", lambda: left)
+        monkeypatch.setattr(support, "table", lambda: left)
 
     return take
 
 
 def has_body(domain: str, op_type: str) -> bool:
     return any(
-        operators.has_body(s)
+        support.has_body(s)
         for s in onnx.defs.get_all_schemas_with_history()
         if (s.domain, s.name) == (domain, op_type)
     )
@@ -80,11 +81,11 @@ def test_body_passes_the_suite(without, monkeypatch, op_type, name):
 
     def record(network: ir.Model) -> int:
         assert op_type in {node.op_type for node in network.graph.all_nodes()}
-        expanded.append(expand.expand_missing(network))
+        expanded.append(expand_operators.expand_missing(network))
         assert op_type not in {node.op_type for node in network.graph.all_nodes()}
         return expanded[-1]
 
-    monkeypatch.setattr("intrain_onnx.rewrite.expand_missing", record)
+    monkeypatch.setattr("intrain_onnx.rewrites.normalise.expand_missing", record)
     assert CASES[f"test_{name}_cpu"].run() is None
     assert expanded[0] > 0
 
@@ -115,7 +116,7 @@ def test_nodes_in_subgraphs_and_several_of_one_kind(without):
         expected = values(text, X, np.array(condition))
         with pytest.MonkeyPatch.context() as patch:
             left = {"ai.onnx": {o: v for o, v in TABLE["ai.onnx"].items() if o not in ("Mish", "Softplus")}}
-            patch.setattr(operators, "table", lambda left=left: left)
+            patch.setattr(support, "table", lambda left=left: left)
             torch.testing.assert_close(values(text, X, np.array(condition)), expected)
 
 
@@ -142,16 +143,16 @@ def test_what_has_no_body_in_this_opset_stays_missing(without, monkeypatch):
 
 def test_nothing_is_expanded_that_has_a_handler():
     network = ir.from_proto(model("(float[3,4] x) => (float[3,4] y) { g = Gelu(x) y = Mish(g) }"))
-    assert expand.expand_missing(network) == 0
+    assert expand_operators.expand_missing(network) == 0
     assert [node.op_type for node in network.graph] == ["Gelu", "Mish"]
 
 
 def test_expanded_size_is_bounded(without, monkeypatch):
     without("Mish", "Softplus")
-    monkeypatch.setattr(expand, "Limits", lambda: Limits(expanded_nodes=5))
+    monkeypatch.setattr(expand_operators, "Limits", lambda: Limits(expanded_nodes=5))
     network = ir.from_proto(model("(float[3,4] x) => (float[3,4] y) { g = Mish(x) y = Mish(g) }"))
     with pytest.raises(LimitError, match="expanded_nodes"):
-        expand.expand_missing(network)
+        expand_operators.expand_missing(network)
 
 
 @pytest.mark.parametrize(
@@ -167,4 +168,4 @@ def test_expanded_size_is_bounded(without, monkeypatch):
 )
 def test_which_versions_take_the_same(op_type, old, new, same):
     schemas = (onnx.defs.get_schema(op_type, version) for version in (old, new))
-    assert expand._takes_the_same(*schemas) is same
+    assert expand_operators._takes_the_same(*schemas) is same

@@ -12,9 +12,12 @@ import pytest
 from builders import for_all, model, run_onnxruntime, weight
 from hypothesis import strategies as st
 
-from intrain_onnx import float_form, graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.float_form import Quantisation, clamps, numbers
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import analyse
+from intrain_onnx.rewrites import dequantise
+from intrain_onnx.rewrites.dequantise import Quantisation, arithmetic, dropped_activations
+from intrain_onnx.rewrites.normalise import infer_shapes, normalise, use_float_form
 
 MICROSOFT = {"com.microsoft": 1}
 HALF = np.array(0.5, np.float32)
@@ -25,10 +28,10 @@ NAUGHT = np.array(0, np.int8)
 
 def prepared(proto: onnx.ModelProto) -> tuple[ir.Model, Quantisation | None]:
     network = ir.from_proto(proto)
-    rewrite.normalise(network)
-    single = signature.resolve(network, ScoreConfig.for_protocol(), batch=1)
-    rewrite.infer_shapes(network, single)
-    return network, rewrite.use_float_form(network, single)
+    normalise(network)
+    single = input_shapes.resolve(network, ScoreConfig.for_protocol(), batch=1)
+    infer_shapes(network, single)
+    return network, use_float_form(network, single)
 
 
 def operators(network: ir.Model) -> Counter[str]:
@@ -342,11 +345,13 @@ def test_packed_numbers_unpack_to_what_was_packed(
     each = 8 // bits
     packed = sum(values[..., i::each] << (bits * i) for i in range(each)).astype(np.uint8)
     scales = np.abs(weight(rows, blocks, seed=seed)) + 0.1
-    found = numbers.block_weight(packed, scales, None, rows=rows, columns=columns, block=block, bits=bits)
+    found = arithmetic.block_weight(packed, scales, None, rows=rows, columns=columns, block=block, bits=bits)
     expected = ((values - 2 ** (bits - 1)) * scales[..., None]).reshape(rows, -1)[:, :columns].T
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert (
-        numbers.block_weight(packed, scales[:, :0], None, rows=rows, columns=columns, block=block, bits=bits)
+        arithmetic.block_weight(
+            packed, scales[:, :0], None, rows=rows, columns=columns, block=block, bits=bits
+        )
         is None
     )
 
@@ -354,11 +359,11 @@ def test_packed_numbers_unpack_to_what_was_packed(
 def test_parts_that_do_not_fit_are_left_alone() -> None:
     x = integers(4, 6).astype(np.int8)
     scale = np.ones(3, np.float32)
-    assert numbers.dequantise(x, scale, None, 1) is None
-    assert numbers.dequantise(x, scale, None, 5) is None
-    assert numbers.dequantise(x, np.ones((2, 6), np.float32), None, 0, 2**40) is None
-    assert numbers.dequantise(x, np.ones((2, 6), np.float32), None, 0, 2) is not None
-    assert numbers.dequantise(x, HALF, np.ones(3, np.int8), 1) is None
+    assert arithmetic.dequantise(x, scale, None, 1) is None
+    assert arithmetic.dequantise(x, scale, None, 5) is None
+    assert arithmetic.dequantise(x, np.ones((2, 6), np.float32), None, 0, 2**40) is None
+    assert arithmetic.dequantise(x, np.ones((2, 6), np.float32), None, 0, 2) is not None
+    assert arithmetic.dequantise(x, HALF, np.ones(3, np.int8), 1) is None
 
 
 def test_a_weight_that_two_nodes_dequantise_stays_tied() -> None:
@@ -370,7 +375,7 @@ def test_a_weight_that_two_nodes_dequantise_stays_tied() -> None:
     network, found = prepared(proto)
     assert found is not None
     assert found.layers == {"weight-only": 2}
-    first, second = graph.analyse(network).layers
+    first, second = analyse(network).layers
     assert first.weights[0].name == second.weights[0].name
 
 
@@ -387,7 +392,7 @@ def test_what_has_no_float_form_is_named() -> None:
     network, found = prepared(proto)
     assert found is not None
     assert found.left == {"MatMulInteger": 1}
-    assert [code for code, _, _ in float_form.warnings(found)] == ["quantised", "quantised_left"]
+    assert [code for code, _, _ in dequantise.warnings(found)] == ["quantised", "quantised_left"]
     assert "MatMulInteger" in operators(network)
 
 
@@ -436,4 +441,4 @@ def test_deep_sums_are_judged_in_linear_time() -> None:
         node = ir.Node("", "Add", [value, value])
         value = node.outputs[0]
         value.name = f"v{i}"
-    assert not clamps.never_negative(value)
+    assert not dropped_activations.never_negative(value)

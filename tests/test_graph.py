@@ -9,10 +9,9 @@ import pytest
 from builders import WEIGHT_SOURCES, analysed, by_weight, model, normalised, run_onnxruntime, weight
 from onnx import TensorProto, helper
 
-from intrain_onnx import graph
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.graph import LayerMap
-from intrain_onnx.preparation import rewrite_for
+from intrain_onnx.measure.preparation import rewrite_for
+from intrain_onnx.network.layers import LayerMap, analyse
 
 
 def depths(layers: LayerMap) -> dict[str, int]:
@@ -306,7 +305,7 @@ def test_weights_from_everywhere(kind: str) -> None:
     body, weights = WEIGHT_SOURCES[kind]
     proto = model(f"(float[N,4] x) => (float[N,3] y) {{ {body} y = MatMul(x, w) }}", weights)
     prepared = normalised(proto)
-    layers = graph.analyse(prepared)
+    layers = analyse(prepared)
     (layer,) = layers.layers
     found = layer.weights[0]
     assert found.shape == (3, 4)
@@ -330,7 +329,7 @@ def test_a_dequantised_weight_in_blocks() -> None:
         y = MatMul(x, w)
     }"""
     prepared = normalised(model(text, {"q": q, "s": s}, opset=21))
-    (layer,) = graph.analyse(prepared).layers
+    (layer,) = analyse(prepared).layers
     value = prepared.graph.initializers[layer.weights[0].name].const_value
     assert value is not None
     np.testing.assert_allclose(value.numpy(), q * np.repeat(s, 2, axis=0), rtol=1e-6)
@@ -416,7 +415,7 @@ def test_an_initializer_among_the_inputs_is_none_to_feed() -> None:
     text = "(float[N,4] x, float[4,3] w) => (float[N,3] y) { y = MatMul(x, w) }"
     prepared = normalised(model(text, {"w": weight(4, 3)}))
     assert [v.name for v in prepared.graph.inputs] == ["x"]
-    assert set(by_weight(graph.analyse(prepared))) == {"w"}
+    assert set(by_weight(analyse(prepared))) == {"w"}
 
 
 def test_layers_inside_local_functions_are_seen() -> None:

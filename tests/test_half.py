@@ -9,7 +9,9 @@ import pytest
 import torch
 from builders import model, normalised, weight
 
-from intrain_onnx import ScoreConfig, half, parity, score
+from intrain_onnx import ScoreConfig, score
+from intrain_onnx.parity.compare import compare
+from intrain_onnx.rewrites import half_precision
 
 TEXT = "({0}[N,8] x) => ({0}[N,5] y) {{ h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }}"
 NARROW = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -39,10 +41,10 @@ def test_what_onnx_has_not_in_bfloat16_is_checked_too():
 
 
 def test_the_narrowest_type_that_is_computed_in_counts():
-    assert half.rounding(normalised(network("float16"))) == 2**-11
-    assert half.rounding(normalised(network("bfloat16", opset=22))) == 2**-8
+    assert half_precision.rounding(normalised(network("float16"))) == 2**-11
+    assert half_precision.rounding(normalised(network("bfloat16", opset=22))) == 2**-8
     stored = "(float[N,8] x) => (y) { u = Cast<to = 1>(w) y = MatMul(x, u) }"
-    assert half.rounding(normalised(model(stored, {"w": weight(8, 16).astype(np.float16)}))) == 0
+    assert half_precision.rounding(normalised(model(stored, {"w": weight(8, 16).astype(np.float16)}))) == 0
 
 
 def test_widening_changes_no_value():
@@ -52,8 +54,8 @@ def test_widening_changes_no_value():
             else_branch = b () => (e) { e = Identity(h) }>(q) }"""
     values = {"w": weight(4).astype(ml_dtypes.bfloat16), "k": weight(4, seed=1), "q": np.array(True)}
     built = normalised(model(text, values, opset=16))
-    half.widen(built)
-    assert not half.has_bfloat16(built)
+    half_precision.widen(built)
+    assert not half_precision.has_bfloat16(built)
     wide = built.graph.initializers["w"].const_value
     assert wide is not None
     assert wide.dtype == ir.DataType.FLOAT
@@ -64,4 +66,4 @@ def test_widening_changes_no_value():
 def test_the_tolerance_follows_the_type(rounding: float, limit: float):
     for factor, ok in ((0.9, True), (1.1, False)):
         ours, reference = torch.tensor([1 + factor * limit, 1.0]), np.array([1.0, 1.0], np.float32)
-        assert parity.compare([ours], [reference], ["y"], 1, rounding=rounding).ok is ok
+        assert compare([ours], [reference], ["y"], 1, rounding=rounding).ok is ok

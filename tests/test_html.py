@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from pages import HOSTILE
 
 from intrain_onnx.cli import main
-from intrain_onnx.report import Report
-from intrain_onnx.webpage import analysis, charts, network, page, tables
+from intrain_onnx.report.document import Report
+from intrain_onnx.report.page import analysis, charts, network, page, tables
 
 NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 

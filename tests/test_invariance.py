@@ -18,9 +18,10 @@ from onnx import numpy_helper
 from torch import fx, nn
 
 import intrain_onnx
-from intrain_onnx import pipeline, probe
+from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, NumericalError
+from intrain_onnx.measure import probe
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PROTOCOLS = ["architecture", "checkpoint", "paper"]

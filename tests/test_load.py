@@ -27,8 +27,8 @@ from intrain_onnx.errors import (
     UnsupportedError,
     printable,
 )
-from intrain_onnx.inline import InlineFunctions
-from intrain_onnx.load import Limits, LoadedModel, _load, load
+from intrain_onnx.loading.load import Limits, LoadedModel, _load, load
+from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 
@@ -320,7 +320,7 @@ def test_limits_are_raised_by_the_caller(tmp_path: Path):
 
 
 def test_loading_imports_no_torch():
-    code = "import sys, intrain_onnx.load; sys.exit('torch' in sys.modules)"
+    code = "import sys, intrain_onnx.loading.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

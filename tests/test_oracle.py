@@ -23,11 +23,12 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
-from intrain_onnx import pipeline, probe
+from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.initialise import parameters
-from intrain_onnx.interpreter import run
-from intrain_onnx.trace import Trace
+from intrain_onnx.measure import probe
+from intrain_onnx.measure.initialise import parameters
+from intrain_onnx.measure.trace import Trace
+from intrain_onnx.runtime.interpreter import run
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -19,7 +19,7 @@ import intrain_onnx.audit.run
 import intrain_onnx.pipeline
 from intrain_onnx import Report, memory
 from intrain_onnx.cli import main
-from intrain_onnx.outputs import distinct_names
+from intrain_onnx.report.output_files import distinct_names
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "jax_cnn.onnx"
 

@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 from builders import model, weight
 
-from intrain_onnx import points, preparation, rewrite, signature
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.load import load
+from intrain_onnx.loading.load import load
+from intrain_onnx.measure import preparation
+from intrain_onnx.network import input_shapes, measuring_points
+from intrain_onnx.rewrites.normalise import infer_shapes, normalise
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 
-def found(source: object, protocol: str = "checkpoint") -> dict[str, points.Point]:
+def found(source: object, protocol: str = "checkpoint") -> dict[str, measuring_points.Point]:
     config = ScoreConfig.for_protocol(protocol)
     graph = load(source).fresh()
-    rewrite.normalise(graph)
-    rewrite.infer_shapes(graph, signature.resolve(graph, config, batch=1))
+    normalise(graph)
+    infer_shapes(graph, input_shapes.resolve(graph, config, batch=1))
     rewritten = preparation.rewrite_for(graph, config)
-    return {p.value: p for p in points.find(rewritten.model, rewritten.layers)}
+    return {p.value: p for p in measuring_points.find(rewritten.model, rewritten.layers)}
 
 
-def names(found: dict[str, points.Point], kind: str) -> list[str]:
+def names(found: dict[str, measuring_points.Point], kind: str) -> list[str]:
     return [name for name, p in found.items() if getattr(p, kind)]
 
 

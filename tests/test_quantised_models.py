@@ -15,9 +15,11 @@ from builders import run_onnxruntime
 from onnxruntime import quantization
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-from intrain_onnx import inspection, pipeline, rewrite, signature
+from intrain_onnx import inspection, pipeline
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.report import Report
+from intrain_onnx.network import input_shapes
+from intrain_onnx.report.document import Report
+from intrain_onnx.rewrites.normalise import infer_shapes, normalise, use_float_form
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 MODELS = ["pytorch_resnet_torchscript", "keras_mobile", "pytorch_encoder_torchscript"]
@@ -119,10 +121,10 @@ def test_quantised_files_score_as_the_float_file(name: str, way: str, tmp_path: 
 def test_the_float_form_of_a_file_gives_its_outputs(name: str, way: str, tmp_path: Path) -> None:
     proto = onnx.load(quantised(name, way, tmp_path))
     network = ir.from_proto(proto)
-    rewrite.normalise(network)
-    single = signature.resolve(network, CONFIG, batch=1)
-    rewrite.infer_shapes(network, single)
-    rewrite.use_float_form(network, single)
+    normalise(network)
+    single = input_shapes.resolve(network, CONFIG, batch=1)
+    infer_shapes(network, single)
+    use_float_form(network, single)
     original = onnx.load(SAMPLES / f"{name}.onnx")
     x = network_input(proto, 0)
     ours, theirs, real = (run_onnxruntime(p, x)[0] for p in (network, proto, original))

@@ -12,9 +12,12 @@ import pytest
 from builders import model, normalised, weight
 
 import intrain_onnx
-from intrain_onnx import graph, reach, render, report, rewrite
-from intrain_onnx.graph import Slot
-from intrain_onnx.reach import UNKNOWN, Reach, Stop
+from intrain_onnx.commands import terminal
+from intrain_onnx.network import gradient_reach
+from intrain_onnx.network.gradient_reach import UNKNOWN, Reach, Stop
+from intrain_onnx.network.layers import Slot, analyse
+from intrain_onnx.report.document import schema
+from intrain_onnx.rewrites.normalise import find_heads
 
 I64 = np.int64
 W = {"w": weight(4, 5), "v": weight(5, 3)}
@@ -22,8 +25,8 @@ W = {"w": weight(4, 5), "v": weight(5, 3)}
 
 def stops(proto: onnx.ModelProto) -> dict[str, tuple[str | None, str | None] | None]:
     network = normalised(proto)
-    found = reach.trace(network.graph, rewrite.find_heads(network))
-    used = graph.analyse(network).slots
+    found = gradient_reach.trace(network.graph, find_heads(network))
+    used = analyse(network).slots
     return {n: None if s is None else (s.node, s.op) for n, s in found.stops.items() if n in used}
 
 
@@ -32,7 +35,7 @@ def score(proto: onnx.ModelProto, protocol: str = "checkpoint", **settings: Any)
         protocol, seeds=1, batch=4, threads=1, parity=False, device="cpu", **settings
     )
     found = intrain_onnx.score(proto, config)
-    jsonschema.validate(found.data, report.schema())
+    jsonschema.validate(found.data, schema())
     assert found.data["gradient_reach"]["elements"] == found.data["model"]["parameters"]
     return found
 
@@ -144,7 +147,7 @@ def test_shape_of_a_value_reads_no_weights():
         W,
     )
     network = normalised(proto)
-    found = reach.trace(network.graph, rewrite.find_heads(network))
+    found = gradient_reach.trace(network.graph, find_heads(network))
     assert found.stops["w"] == Stop("s", "Shape")
 
 
@@ -189,7 +192,7 @@ STOP = Stop("round", "Round")
 
 def summary(measured: dict[str, str], lost: set[str] = frozenset(), **stopped: Stop) -> dict[str, Any]:
     found = Reach(dict.fromkeys("abcd", 10), dict.fromkeys("abcd") | stopped, {"b": Stop("if", "If")})
-    return reach.summary(found, SLOTS, measured, lost)
+    return gradient_reach.summary(found, SLOTS, measured, lost)
 
 
 def test_measured_gradients_have_the_last_word():
@@ -215,13 +218,13 @@ def test_replaced_parameters_go_by_the_graph_and_by_their_layer():
 def test_what_no_loss_reads_is_unknown():
     proto = model("(float[N,4] x) => (float[N,5] y) { y = MatMul(x, w) }", {"w": weight(4, 5)})
     network = normalised(proto)
-    assert reach.trace(network.graph, []).stops == {"w": UNKNOWN}
+    assert gradient_reach.trace(network.graph, []).stops == {"w": UNKNOWN}
 
 
 def test_summary_says_it_under_not_measured():
     proto = model("(float[N,4] x) => (float[N,3] y) { h = MatMul(x, w) r = Round(h) y = MatMul(r, v) }", W)
     stream = io.StringIO()
-    render.summary(score(proto), stream)
+    terminal.summary(score(proto), stream)
     assert "no gradient reaches 20 of 35 trainable elements (57.1%)" in stream.getvalue()
     assert "stopped by Round r: 1 tensor, 20 elements" in stream.getvalue()
 
@@ -229,5 +232,5 @@ def test_summary_says_it_under_not_measured():
 def test_summary_tells_what_did_not_run_from_what_is_stopped():
     weights = W | {"u": weight(4, 4), "z": weight(4, 5, seed=2)}
     stream = io.StringIO()
-    render.summary(score(model(IF.format("q = MatMul(m, z)"), weights)), stream)
+    terminal.summary(score(model(IF.format("q = MatMul(m, z)"), weights)), stream)
     assert "not run by If h: 1 tensor, 20 elements" in stream.getvalue()

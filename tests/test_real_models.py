@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 from models import names, require
 
-from intrain_onnx import ScoreConfig, report, score
+from intrain_onnx import ScoreConfig, score
+from intrain_onnx.report.document import schema
 
 FEW = {"opennsfw": 2, "nudenet": 2, "rapidocr_det": 2, "rapidocr_rec": 2, "rapidocr_cls": 4}
 FEW |= {"ddddocr": 2, "ddddocr_det": 2, "ddddocr_old": 2}
@@ -38,7 +39,7 @@ def test_real_model_is_scored_whole(name: str):
     )  # processes that share cores wait for each other
     config = ScoreConfig.for_protocol(seeds=1, batch=samples(name), threads=threads)
     data = score(path, config).data
-    jsonschema.Draft202012Validator(report.schema()).validate(data)
+    jsonschema.Draft202012Validator(schema()).validate(data)
     parity = data["parity"]
     assert parity["ok"] is True, parity
     if name not in ROUND_OFF:

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from builders import WEIGHT_SOURCES, model, normalised, run_onnxruntime, weight
 
-from intrain_onnx import graph, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import analyse
+from intrain_onnx.rewrites.normalise import (
+    absorb_batch_norm,
+    bias_name,
+    cut_heads,
+    infer_shapes,
+    own_biases,
+    own_norms,
+    write_values,
+)
 
 
 def test_the_file_keeps_its_outputs_after_normalisation() -> None:
@@ -34,7 +44,7 @@ def test_the_file_keeps_its_outputs_after_normalisation() -> None:
 
 def heads(text: str, **weights: np.ndarray) -> list[tuple[str, str, tuple[str, ...]]]:
     prepared = normalised(model(text, weights))
-    found = rewrite.cut_heads(prepared)
+    found = cut_heads(prepared)
     assert [h.value for h in found] == [v.name for v in prepared.graph.outputs]
     return [(h.value, h.output, h.through) for h in found]
 
@@ -104,7 +114,7 @@ CONV_BN = """(float[N,3,8,8] x) => (float[N,6,6,6] y) {
 
 def test_batch_norm_right_behind_a_layer_is_absorbed() -> None:
     prepared = normalised(model(CONV_BN, {"w": weight(6, 3, 3, 3), "b": weight(6), **NORM}))
-    assert len(rewrite.absorb_batch_norm(prepared, graph.analyse(prepared))) == 1
+    assert len(absorb_batch_norm(prepared, analyse(prepared))) == 1
     assert [n.op_type for n in prepared.graph] == ["Conv", "Relu"]
     x = {"x": weight(2, 3, 8, 8, scale=1.0)}
     plain = model(
@@ -131,7 +141,7 @@ def test_batch_norm_right_behind_a_layer_is_absorbed() -> None:
 )
 def test_other_batch_norms_stay(text: str) -> None:
     prepared = normalised(model(text, {"v": weight(6, 6, 1, 1), **NORM}))
-    assert rewrite.absorb_batch_norm(prepared, graph.analyse(prepared)) == []
+    assert absorb_batch_norm(prepared, analyse(prepared)) == []
     assert "BatchNormalization" in {n.op_type for n in prepared.graph}
 
 
@@ -156,13 +166,13 @@ def test_a_bias_of_its_own_is_zero_and_along_the_channels(kind: str) -> None:
     x = {"x": weight(*dims, scale=1.0)}
     (before,) = run_onnxruntime(proto, x)
     prepared = normalised(proto)
-    rewrite.own_biases(prepared, graph.analyse(prepared))
+    own_biases(prepared, analyse(prepared))
     np.testing.assert_array_equal(run_onnxruntime(prepared, x)[0], before)
-    rewrite.infer_shapes(prepared, signature.resolve(prepared, ScoreConfig.for_protocol(), batch=1))
-    (layer,) = graph.analyse(prepared).layers
-    assert layer.bias == rewrite.bias_name(layer)
+    infer_shapes(prepared, input_shapes.resolve(prepared, ScoreConfig.for_protocol(), batch=1))
+    (layer,) = analyse(prepared).layers
+    assert layer.bias == bias_name(layer)
     values = np.arange(1, layer.channels + 1, dtype=np.float32) * 100
-    rewrite.write_values(prepared, {layer.bias: values.reshape(layer.bias_shape)})
+    write_values(prepared, {layer.bias: values.reshape(layer.bias_shape)})
     (after,) = run_onnxruntime(prepared, x, [layer.output])
     (raw,) = run_onnxruntime(proto, x, [layer.node_output]) if "chain" in kind else (before,)
     along = [1] * after.ndim
@@ -179,11 +189,11 @@ def test_biases_that_were_there_become_zeros_of_their_own() -> None:
     }"""
     weights = {n: weight(4, 4, seed=i) for i, n in enumerate("uvw")}
     proto = model(text, weights | {"b": weight(4)})
-    before = graph.analyse(normalised(proto))
+    before = analyse(normalised(proto))
     assert [layer.bias for layer in before.layers] == ["b", "b", "b"]
     prepared = normalised(proto)
-    rewrite.own_biases(prepared, before)
-    layers = graph.analyse(prepared)
+    own_biases(prepared, before)
+    layers = analyse(prepared)
     assert len({layer.bias for layer in layers.layers}) == 3
     without = model(
         """(float[N,4] x) => (float[N,4] y) {
@@ -203,7 +213,7 @@ def test_batch_norms_of_their_own_pass_their_input() -> None:
         y = BatchNormalization(r, scale, offset, mean, var)
     }"""
     prepared = normalised(model(text, NORM))
-    norms = rewrite.own_norms(prepared)
+    norms = own_norms(prepared)
     assert [n.output for n in norms] == ["a", "y"]
     assert len({n.scale for n in norms}) == 2
     x = weight(2, 6, 8, 8, scale=1.0)

@@ -26,5 +26,5 @@ def test_ends_with_a_score_or_one_clear_error(case: corpus.Case, tmp_path: Path)
     path = case.build(tmp_path)
     outcome = corpus.caged(score, path, tmp_path, cap=6 * 2**30, cpu=240, wall=400)
     assert outcome.error is None or outcome.error in _ERRORS, f"{outcome.error}: {outcome.message}"
-    touched = {t for t in outcome.touched if "intrain_onnx.reference_worker" not in t}
+    touched = {t for t in outcome.touched if "intrain_onnx.parity.onnxruntime_worker" not in t}
     assert not touched - _HARMLESS

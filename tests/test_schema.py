@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from intrain_onnx.report import schema
+from intrain_onnx.report.document import schema
 
 COUNT = "#/$defs/count"
 

@@ -12,13 +12,13 @@ import scipy.stats
 from builders import for_all
 from hypothesis import strategies as st
 
-from intrain_onnx import scoring
-from intrain_onnx.assemble import _depth_profile
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
-from intrain_onnx.graph import Layer, LayerMap, Slot, Weight
-from intrain_onnx.scoring import Score
-from intrain_onnx.trace import GradientStatistics, LayerTrace, Participation, Trace
+from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, Trace
+from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
+from intrain_onnx.report.assemble import _depth_profile
+from intrain_onnx.scores import scoring
+from intrain_onnx.scores.scoring import Score
 
 ARCHITECTURE = ScoreConfig.for_protocol("architecture")
 PAPER = ScoreConfig.for_protocol("paper")

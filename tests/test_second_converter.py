@@ -11,7 +11,7 @@ from models import require
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import MissingOpsError
 from intrain_onnx.pipeline import score
-from intrain_onnx.report import Report
+from intrain_onnx.report.document import Report
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 MODELS = {"keras_mobilenetv2": 4, "keras_densenet121": 2, "rapidocr_cls": 4, "rapidocr_det": 2, "nudenet": 2}

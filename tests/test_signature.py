@@ -10,10 +10,12 @@ import pytest
 import torch
 from builders import model, weight
 
-from intrain_onnx import inputs, rewrite, signature
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
-from intrain_onnx.signature import InputSpec, Signature
+from intrain_onnx.measure import inputs
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.input_shapes import InputSpec, Signature
+from intrain_onnx.rewrites.normalise import normalise
 
 SIZE = ScoreConfig.for_protocol().size
 LENGTH = ScoreConfig.for_protocol().sequence
@@ -23,8 +25,8 @@ def resolved(
     text: str, weights: Mapping[str, np.ndarray] | None = None, batch: int | None = None, **settings: object
 ) -> Signature:
     prepared = ir.from_proto(model(text, weights))
-    rewrite.normalise(prepared)
-    return signature.resolve(prepared, ScoreConfig.for_protocol(**settings), batch=batch)  # type: ignore[arg-type]
+    normalise(prepared)
+    return input_shapes.resolve(prepared, ScoreConfig.for_protocol(**settings), batch=batch)  # type: ignore[arg-type]
 
 
 def only(found: Signature) -> InputSpec:
@@ -131,7 +133,7 @@ def test_sizes_below_one_mean_any(size: int) -> None:
     proto = model(image("N,3,H,W"))
     for dim in proto.graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_value = size
-    found = signature.resolve(ir.from_proto(proto), ScoreConfig.for_protocol(), batch=2)
+    found = input_shapes.resolve(ir.from_proto(proto), ScoreConfig.for_protocol(), batch=2)
     assert only(found).shape == (2, 3, SIZE, SIZE)
 
 
@@ -242,10 +244,10 @@ def test_a_given_shape_makes_up_for_an_unknown_rank() -> None:
     proto.graph.input[0].type.tensor_type.ClearField("shape")
     prepared = ir.from_proto(proto)
     with pytest.raises(UnsupportedError, match="'x' has an unknown rank") as error:
-        signature.resolve(prepared, ScoreConfig.for_protocol())
+        input_shapes.resolve(prepared, ScoreConfig.for_protocol())
     assert "--input-shape x:" in (error.value.hint or "")
     config = ScoreConfig.for_protocol(input_shapes={"x": (1, 3, 40)})
-    found = signature.resolve(prepared, config, batch=4)
+    found = input_shapes.resolve(prepared, config, batch=4)
     assert (only(found).shape, found.fixed_batch) == ((4, 3, 40), None)
 
 

@@ -9,9 +9,9 @@ from builders import for_all
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intrain_onnx.scoring import gradient_health
-from intrain_onnx.stats import gradient_statistics, participation_ratio
-from intrain_onnx.trace import GradientStatistics
+from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio
+from intrain_onnx.measure.trace import GradientStatistics
+from intrain_onnx.scores.scoring import gradient_health
 
 torch.set_num_threads(1)
 

@@ -15,10 +15,10 @@ from builders import model, weight
 from click.testing import CliRunner
 
 import intrain_onnx
-from intrain_onnx import operators, plugins, support
 from intrain_onnx.cli import main
 from intrain_onnx.errors import MissingOpsError, SettingsError
 from intrain_onnx.ops import registry
+from intrain_onnx.opset import plugins, support, support_table
 
 DOCS = Path(__file__).parent.parent / "docs"
 SETTINGS = intrain_onnx.ScoreConfig.for_protocol(seeds=1, threads=1, parity=False, device="cpu")
@@ -28,7 +28,7 @@ SETTINGS = intrain_onnx.ScoreConfig.for_protocol(seeds=1, threads=1, parity=Fals
 def put_back(monkeypatch):
     """Operators that a test adds are gone after it."""
     handlers = {key: dict(known) for key, known in registry._HANDLERS.items()}
-    monkeypatch.setattr(operators, "registered", {})
+    monkeypatch.setattr(support, "registered", {})
     monkeypatch.setattr(plugins, "_loaded", set())
     yield
     registry._HANDLERS.clear()
@@ -63,9 +63,11 @@ def test_command_lists_handlers_and_what_is_missing():
     assert re.search(r"ai\.onnx +Sigmoid +6, 13 +6, 13 ", everything)
     assert re.search(r"com\.microsoft +FastGelu +1 +- ", everything)
     assert "Sigmoid" not in missing
-    for domain, op_type in support.EXCLUDED:
+    for domain, op_type in support_table.EXCLUDED:
         assert re.search(rf"{domain} +{op_type} ", missing)
-    assert everything.splitlines()[-1] == missing.splitlines()[-1] == support.totals(support.rows())
+    assert (
+        everything.splitlines()[-1] == missing.splitlines()[-1] == support_table.totals(support_table.rows())
+    )
 
 
 def test_options_exclude_each_other():
@@ -80,7 +82,7 @@ def test_command_imports_no_torch():
 
 
 def test_every_row_without_a_handler_says_why():
-    for row in support.rows():
+    for row in support_table.rows():
         assert row.note or not row.missing
         assert row.handled or row.note
 
@@ -121,7 +123,7 @@ def test_newest_version_not_above_the_opset_is_taken_where_onnx_knows_none():
 def test_version_above_the_opset_is_no_handler():
     intrain_onnx.register_op("Bend", 2, domain="com.acme")(abs)
     assert registry.resolve("com.acme", "Bend", 1) is None
-    assert not operators.is_supported("com.acme", "Bend", 1)
+    assert not support.is_supported("com.acme", "Bend", 1)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +200,9 @@ def test_plugin_is_known_from_its_name_and_imported_once_when_needed(installed, 
 
 
 def test_plugins_are_not_in_the_page(installed):
-    before = support.markdown()
+    before = support_table.markdown()
     installed(PLUGIN)
-    assert support.markdown() == before
+    assert support_table.markdown() == before
 
 
 def test_plugin_that_fails_to_import_is_named_and_stops_only_models_that_need_it(installed, bent):

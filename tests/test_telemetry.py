@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from intrain_onnx import telemetry
+from intrain_onnx.parity import telemetry
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "jax_cnn.onnx"

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 
-from intrain_onnx import ScoreConfig, load, pipeline, rewrite, score, to_torch
-from intrain_onnx.unroll import capture_unchanging, left_rolled, unroll
-from intrain_onnx.values import of_file
+from intrain_onnx import ScoreConfig, pipeline, score, to_torch
+from intrain_onnx.loading.load import load
+from intrain_onnx.network.values import of_file
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.rewrites.unroll import capture_unchanging, left_rolled, unroll
 
 FORMS = Path(__file__).parent / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, batch=8, threads=1, device="cpu")
@@ -44,8 +46,8 @@ def assert_same_network(rolled: Any, plain: Any) -> None:
 
 
 def prepared(proto: onnx.ModelProto) -> ir.Model:
-    result = load.load(proto).fresh()
-    rewrite.normalise(result)
+    result = load(proto).fresh()
+    normalise(result)
     return result
 
 
@@ -442,8 +444,8 @@ def test_a_constant_or_an_input_can_be_what_a_loop_puts_out():
 def test_slices_share_memory_and_know_where_they_come_from():
     body = """h = Scan<num_scan_inputs = 1, body = b (float[N,3] s, float[3,3] w) => (float[N,3] t) {
         m = MatMul(s, w) t = Tanh(m) }>(h0, W)"""
-    result = load.load(around(body, STACK)).fresh()
-    rewrite.normalise(result)
+    result = load(around(body, STACK)).fresh()
+    normalise(result)
     slices = [result.graph.initializers[f"W[{k}]"] for k in range(4)]
     assert "W" not in result.graph.initializers
     assert {row[0] for v in slices for row in of_file(v)} == {"W"}

@@ -15,11 +15,11 @@ from builders import model, weight
 from onnx import numpy_helper
 
 import intrain_onnx
-from intrain_onnx import evidence, variants
 from intrain_onnx.bench import ablation
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.evidence import Evidence, LayerValue, PointValue, TensorValue
-from intrain_onnx.stats import participation_ratio, standardised_ratio, unit_variance
+from intrain_onnx.measure.statistics import participation_ratio, standardised_ratio, unit_variance
+from intrain_onnx.scores import variants
+from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue, from_rows
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 EVIDENCE = Evidence(
@@ -78,14 +78,14 @@ def test_a_gaussian_gradient_has_corrected_health_near_one_whatever_its_size():
 @pytest.mark.parametrize("name", ["keras_mobile", "pytorch_encoder_dynamo"])
 def test_a_saved_report_holds_all_that_the_variants_read(name: str, protocol: str):
     data = scored(SAMPLES / f"{name}.onnx", protocol)
-    again = variants.all_of(evidence.from_rows(data))
+    again = variants.all_of(from_rows(data))
     assert again == pytest.approx({k: v["value"] for k, v in data["scores"].items() if k != "intrain"})
 
 
 @pytest.mark.parametrize(("protocol", "form"), [("paper", ablation.PAPER), ("architecture", ablation.LIVE)])
 def test_the_grid_of_forms_holds_the_score_and_the_variants(protocol: str, form: ablation.Form):
     data = scored(SAMPLES / "keras_mobile.onnx", protocol, points="all")
-    found = evidence.from_rows(data)
+    found = from_rows(data)
     assert form(found) == pytest.approx(data["scores"]["intrain"]["value"])
     by_name = {choice: form for _, choice, form in ablation.forms()}
     for name in variants.VARIANTS:

@@ -18,11 +18,11 @@ from intrain_onnx.audit import static
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
 from intrain_onnx.audit.weights import weight_facts
-from intrain_onnx.computed import Array
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
-from intrain_onnx.load import LoadedModel, load
-from intrain_onnx.report import Report
+from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.report.document import Report
+from intrain_onnx.rewrites.computed_weights import Array
 
 Progress = Callable[[str, float], None]
 _T = TypeVar("_T")
@@ -156,12 +156,12 @@ def _score(path: Path, config: ScoreConfig, step: Progress, index: int) -> Repor
 
 
 def _evaluate(model: ir.Model) -> Sequence[Array]:
-    from intrain_onnx.preparation import evaluate  # noqa: PLC0415 - torch waits until a model is run
+    from intrain_onnx.measure.preparation import evaluate  # noqa: PLC0415 - torch waits until a model is run
 
     return evaluate(model)
 
 
 def _ranges(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
-    from intrain_onnx.ranges import measure  # noqa: PLC0415 - torch waits until a model is run
+    from intrain_onnx.audit.activation_ranges import measure  # noqa: PLC0415 - torch waits until a model is run
 
     return measure(loaded, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from intrain_onnx.coverage import Coverage
+from intrain_onnx.network.coverage import Coverage
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from intrain_onnx.audit.evidence import Evidence, Progress, gather
 from intrain_onnx.audit.policy import Policy, Waiver
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
 from intrain_onnx.errors import IntrainError, printable
-from intrain_onnx.report import Report, number
+from intrain_onnx.report.document import Report, number
 
 SCHEMA_VERSION = "1.0"
 MOST_FINDINGS = 200

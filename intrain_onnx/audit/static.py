@@ -8,12 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
-from intrain_onnx.half import rounding
 from intrain_onnx.inspection import Look
-from intrain_onnx.load import LoadedModel
+from intrain_onnx.loading.load import LoadedModel
+from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
-from intrain_onnx.values import constant_array, name_of
+from intrain_onnx.rewrites.half_precision import rounding
 
 ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 """Domains that the ONNX standard defines."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from intrain_onnx.evidence import Evidence, TensorValue
+from intrain_onnx.scores.run_values import Evidence, TensorValue
 
 Combination = Literal["product", "sum", "capacity only", "resilience only", "log product"]
 Where = Literal["layers", "read", "joins", "cuts", "standardised cuts"]

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intrain_onnx import evidence
 from intrain_onnx.bench.records import Record, pack
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.pipeline import score
+from intrain_onnx.scores.run_values import from_rows
 
 
 def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreConfig]) -> Record:
@@ -45,7 +45,7 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> dict[
         "score": {k: data["score"][k] for k in ("geometric_capacity", "optimization_resilience", "layers")},
         "scores": {name: row["value"] for name, row in data["scores"].items()},
         "proxies": proxies,
-        "evidence": pack(evidence.from_rows(data)),
+        "evidence": pack(from_rows(data)),
     }
 
 

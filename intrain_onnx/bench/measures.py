@@ -12,8 +12,8 @@ import numpy as np
 from intrain_onnx.bench import ablation
 from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Record, unpack
-from intrain_onnx.peers import PROXIES
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
+from intrain_onnx.proxy_table import PROXIES
 
 LAYERS = "layer count"
 PARAMETERS = "#Params"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.evidence import Evidence, LayerValue, PointValue, TensorValue
-from intrain_onnx.report import number
+from intrain_onnx.report.document import number
+from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue
 
 FORMAT = "intrain-onnx bench 1"
 

@@ -12,8 +12,8 @@ from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures
 from intrain_onnx.bench.ranking import TOP, Array, Ranking, rank, tau
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.table import Entry
-from intrain_onnx.bench.wording import decimals, with_interval
-from intrain_onnx.report import number
+from intrain_onnx.report.document import number
+from intrain_onnx.report.numbers import decimals, with_interval
 
 ROUNDS = 500
 

@@ -15,8 +15,8 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import failures, quiet_threads, shared
 from intrain_onnx.errors import IntrainError, SettingsError, printable
-from intrain_onnx.outputs import check_outputs
-from intrain_onnx.report import Report, write_atomically
+from intrain_onnx.report.document import Report, write_atomically
+from intrain_onnx.report.output_files import check_outputs
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.policy import Policy
@@ -172,10 +172,10 @@ def _check_outputs(
 def _run(
     models: Sequence[Path], policy: Policy, baselines: Sequence[Report | None], debug: bool
 ) -> list[Result]:
-    from intrain_onnx import render
+    from intrain_onnx.commands import terminal
 
     results = []
-    with render.progress(sys.stderr) as begin:
+    with terminal.progress(sys.stderr) as begin:
         for model, baseline in zip(models, baselines, strict=True):
             results.append(_audit_one(model, policy, baseline, begin(model.name), debug))
             if results[-1].error is not None:

@@ -13,8 +13,8 @@ from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
 from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.outputs import check_outputs
-from intrain_onnx.peers import names
+from intrain_onnx.proxy_table import names
+from intrain_onnx.report.output_files import check_outputs
 
 if TYPE_CHECKING:
     from intrain_onnx.bench.run import Plan
@@ -74,8 +74,8 @@ def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> No
 
 
 def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
-    from intrain_onnx import render
     from intrain_onnx.bench import run, table
+    from intrain_onnx.commands import terminal
 
     written = [(f"-o {folder}", folder / name) for name in _FILES]
     check_outputs(written, [("the table of accuracies", options["table"])])
@@ -90,7 +90,7 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
         raise SettingsError(
             f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
         ) from error
-    with render.counter(sys.stderr, f"{space.title}") as count:
+    with terminal.counter(sys.stderr, f"{space.title}") as count:
         records = run.run(plan, entries, folder / _RESULTS, resume=options["resume"], progress=count)
     _write(space, plan, entries, records, folder, options["seed"])
 
@@ -114,16 +114,16 @@ def _plan(space: Space, options: dict[str, Any]) -> Plan:
 def _write(
     space: Space, plan: Plan, entries: list[Entry], records: list[dict[str, Any]], folder: Path, seed: int
 ) -> None:
-    from intrain_onnx import render
     from intrain_onnx.bench import summary
-    from intrain_onnx.report import write_atomically
+    from intrain_onnx.commands import terminal
+    from intrain_onnx.report.document import write_atomically
 
     found = summary.summarise(entries, records, seed=seed)
     config = plan.configs[0]
     settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
     write_atomically(folder / _SUMMARY, json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / _TABLE, summary.markdown(found, space.title, settings))
-    render.benchmark(found, sys.stdout)
+    terminal.benchmark(found, sys.stdout)
     _plot(folder / _SCATTER, space.title, entries, records)
     click.echo(f"{', '.join(_FILES)} are in {folder}", err=True)
 

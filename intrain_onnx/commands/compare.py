@@ -11,7 +11,7 @@ import click
 from intrain_onnx.commands.shared import EXIT_CODES, failures
 
 if TYPE_CHECKING:
-    from intrain_onnx.comparison import Network
+    from intrain_onnx.report.comparison import Network
 
 _DIFFERENT = 7
 
@@ -27,8 +27,9 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
 
     Exit code 0 where they are, 7 where they are not.
     """
-    from intrain_onnx import comparison, render
-    from intrain_onnx.report import Report
+    from intrain_onnx.commands import terminal
+    from intrain_onnx.report import comparison
+    from intrain_onnx.report.document import Report
 
     networks: list[comparison.Network] = []
     for path in (first, second):
@@ -37,7 +38,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
         if failed[0]:
             sys.exit(failed[0])
     found = comparison.compare(*networks)
-    render.comparison(found, (first, second), sys.stdout, show_all=show_all)
+    terminal.comparison(found, (first, second), sys.stdout, show_all=show_all)
     sys.exit(0 if found.same else _DIFFERENT)
 
 

@@ -21,7 +21,7 @@ def inspect(
     model: Path, as_json: bool, show_all: bool, debug: bool, input_shapes: dict[str, tuple[int, ...]]
 ) -> None:
     """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
-    from intrain_onnx import render
+    from intrain_onnx.commands import terminal
     from intrain_onnx.inspection import inspect as inspect_file
 
     with failures(debug, model) as failed:
@@ -29,5 +29,5 @@ def inspect(
         if as_json:
             click.echo(json.dumps(found.data, indent=2, allow_nan=False, ensure_ascii=False))
         else:
-            render.inspection(found, sys.stdout, show_all=show_all)
+            terminal.inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])

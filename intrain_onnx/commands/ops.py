@@ -12,11 +12,12 @@ import click
 @click.option("--markdown", is_flag=True, help="Print docs/operators.md instead.")
 def ops(missing: bool, markdown: bool) -> None:
     """Show which versions of which operators have a handler, and why the others have none."""
-    from intrain_onnx import render, support
+    from intrain_onnx.commands import terminal
+    from intrain_onnx.opset import support_table
 
     if markdown and missing:
         raise click.UsageError("--missing and --markdown exclude each other")
     if markdown:
-        click.echo(support.markdown(), nl=False)
+        click.echo(support_table.markdown(), nl=False)
         return
-    render.operators(support.rows(), sys.stdout, missing=missing)
+    terminal.operators(support_table.rows(), sys.stdout, missing=missing)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from intrain_onnx.commands.shared import EXIT_CODES, failures
-from intrain_onnx.outputs import check_outputs
+from intrain_onnx.report.output_files import check_outputs
 
 
 @click.command(epilog=EXIT_CODES)
@@ -27,8 +27,8 @@ def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
 
     The page holds all that it needs: it opens from disk and asks the network for nothing.
     """
-    from intrain_onnx.report import Report, write_atomically
-    from intrain_onnx.webpage import page
+    from intrain_onnx.report.document import Report, write_atomically
+    from intrain_onnx.report.page import page
 
     with failures(debug) as failed:
         if output != "-":

@@ -15,11 +15,11 @@ from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
-from intrain_onnx.outputs import check_outputs, distinct_names
-from intrain_onnx.peers import names
+from intrain_onnx.proxy_table import names
+from intrain_onnx.report.output_files import check_outputs, distinct_names
 
 if TYPE_CHECKING:
-    from intrain_onnx.report import Report
+    from intrain_onnx.report.document import Report
 
 
 @click.command(epilog=EXIT_CODES)
@@ -85,7 +85,7 @@ def score(
 
     Several models end in a table in rank order. One bad model does not stop the others.
     """
-    from intrain_onnx import render
+    from intrain_onnx.commands import terminal
 
     if batch is not None:
         settings["batch"] = batch
@@ -100,7 +100,7 @@ def score(
     memory.cap_process()
     reports: list[Report] = []
     code = 0
-    with render.progress(sys.stderr) as begin:
+    with terminal.progress(sys.stderr) as begin:
         for model, target in zip(models, targets, strict=True):
             with failures(debug, model) as failed:
                 report = _score_one(model, config, begin(model.name))
@@ -116,9 +116,9 @@ def score(
             code = code or failed[0]
     out = sys.stderr if output == "-" else sys.stdout
     if len(models) == 1 and reports:
-        render.summary(reports[0], out, saved=targets[0])
+        terminal.summary(reports[0], out, saved=targets[0])
     elif reports:
-        render.ranking(reports, out)
+        terminal.ranking(reports, out)
     sys.exit(code)
 
 
@@ -137,7 +137,7 @@ def _save(report: Report, target: Path) -> None:
 
 
 def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None) -> None:
-    from intrain_onnx.annotate import check_target
+    from intrain_onnx.report.annotate import check_target
 
     written = [(f"-o {target}", target) for target in targets if target is not None]
     if annotated is not None:
@@ -149,7 +149,7 @@ def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annot
 
 
 def _annotate(model: Path, report: Report, target: Path) -> None:
-    from intrain_onnx.annotate import annotate
+    from intrain_onnx.report.annotate import annotate
 
     written = annotate(model, report, target)
     if written.elsewhere:

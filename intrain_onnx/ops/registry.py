@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from intrain_onnx import operators, plugins
+from intrain_onnx.opset import plugins, support
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -113,7 +113,7 @@ def register_op(op_type: str, *versions: int, domain: str = "") -> Callable[[Fun
         raise TypeError("register_op takes the operator's name: @register_op('Magic', domain='com.acme')")
     domain = "" if domain == "ai.onnx" else domain
     name = f"{domain or 'ai.onnx'}::{op_type}"
-    exist = sorted(operators.known_versions(domain, op_type))
+    exist = sorted(support.known_versions(domain, op_type))
     versions = versions or (() if exist or not domain else (1,))
     if not versions or not all(type(v) is int and v > 0 for v in versions):
         raise ValueError(f"{name}: name the since_versions that the function has, from {exist or 'ONNX'}")
@@ -128,7 +128,7 @@ def register_op(op_type: str, *versions: int, domain: str = "") -> Callable[[Fun
         if not callable(function) or not str(getattr(function, "__name__", "")).isidentifier():
             raise TypeError(f"the handler of {name} is no function with a name: {function!r}")
         op(op_type, *versions, domain=domain)(function)
-        operators.registered.setdefault((domain, op_type), set()).update(versions)
+        support.registered.setdefault((domain, op_type), set()).update(versions)
         return function
 
     return register
@@ -144,7 +144,7 @@ def resolve(domain: str, op_type: str, opset: int) -> Handler | None:
 
 def _find(domain: str, op_type: str, opset: int) -> Handler | None:
     known = _HANDLERS.get((domain, op_type), {})
-    version = operators.handled_version(domain, op_type, opset, known)
+    version = support.handled_version(domain, op_type, opset, known)
     return None if version is None else known[version]
 
 
@@ -155,5 +155,5 @@ def supported() -> list[Handler]:
 
 
 def _is_added(handler: Handler) -> bool:
-    added = operators.registered.get((handler.domain, handler.op_type), set())
+    added = support.registered.get((handler.domain, handler.op_type), set())
     return not added.isdisjoint(handler.versions)

@@ -1,4 +1,4 @@
-"""Types of the table of operator traits. No torch."""
+"""Types of the table of operator traits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to the table of operator traits. No torch.
+"""Questions to the table of operator traits.
 
 Every analysis asks here what an operator is. An operator without a row has no property and no parameter: a
 constant that it reads is reported as not recognised, and never taken for something that it is not.

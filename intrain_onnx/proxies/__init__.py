@@ -1,1 +1,1 @@
-"""Peers' zero-cost proxies, one module each; `intrain_onnx.peers` says what they are."""
+"""Peers' zero-cost proxies, one module each; `intrain_onnx.proxy_table` says what they are."""

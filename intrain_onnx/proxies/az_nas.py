@@ -28,7 +28,7 @@ from torch.nn import functional
 from intrain_onnx.proxies.blocks import Block, blocks
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.rng import generator_for
+from intrain_onnx.runtime.random_streams import generator_for
 
 _EPSILON = 1e-8
 _SLACK = 1e-6

@@ -6,7 +6,7 @@ import ast
 import sys
 from importlib import resources
 
-from intrain_onnx.peers import PROXIES, Proxy
+from intrain_onnx.proxy_table import PROXIES, Proxy
 
 _INTRODUCTION = """# Peers' zero-cost proxies
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from intrain_onnx.errors import IntrainError
-from intrain_onnx.peers import PROXIES
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxy_table import PROXIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from intrain_onnx.graph import Layer
+from intrain_onnx.network.layers import Layer
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
 

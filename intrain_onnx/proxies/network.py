@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx import initialise, inputs
-from intrain_onnx.graph import Layer, LayerMap
-from intrain_onnx.interpreter import Observer, Samples
+from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.network.input_shapes import Signature
+from intrain_onnx.network.layers import Layer, LayerMap
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.variant import Norms, Variant
-from intrain_onnx.rewrite import FreeNorm
-from intrain_onnx.rng import generator_for
-from intrain_onnx.signature import Signature
+from intrain_onnx.rewrites.normalise import FreeNorm
+from intrain_onnx.runtime.interpreter import Observer, Samples
+from intrain_onnx.runtime.random_streams import generator_for
 
 if TYPE_CHECKING:
     from intrain_onnx.config import ScoreConfig

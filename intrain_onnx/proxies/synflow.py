@@ -16,10 +16,10 @@ import math
 import torch
 from torch import Tensor
 
-from intrain_onnx.interpreter import Samples
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Fed, Network
 from intrain_onnx.proxies.variant import Variant
+from intrain_onnx.runtime.interpreter import Samples
 
 
 def compute(network: Network) -> dict[str, float]:

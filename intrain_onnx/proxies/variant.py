@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from intrain_onnx.interpreter import ObservedInterpreter, Observer, Samples, parts
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import UNKNOWN, of_call
+from intrain_onnx.runtime.interpreter import ObservedInterpreter, Observer, Samples, parts
 
 Norms = Literal["as_is", "batch", "frozen", "off"]
 

@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx.interpreter import Samples
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import of_call
 from intrain_onnx.proxies.blocks import live_nodes
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
 from intrain_onnx.proxies.variant import Norms, Variant
-from intrain_onnx.rng import generator_for
+from intrain_onnx.runtime.interpreter import Samples
+from intrain_onnx.runtime.random_streams import generator_for
 
 _LAYERS = 128
 _SMOOTHING = 0.05

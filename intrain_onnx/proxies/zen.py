@@ -16,12 +16,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from intrain_onnx import initialise
-from intrain_onnx.interpreter import Observer
+from intrain_onnx.measure import initialise
 from intrain_onnx.proxies.blocks import before_pooling
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.rng import generator_for
+from intrain_onnx.runtime.interpreter import Observer
+from intrain_onnx.runtime.random_streams import generator_for
 
 _STEP = 0.01
 

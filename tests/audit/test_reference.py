@@ -17,11 +17,11 @@ import yaml
 
 from audit.conftest import ROOT
 from audit.defects import DEFECTS
-from intrain_onnx import report
 from intrain_onnx.audit import policy, reference
 from intrain_onnx.audit.formats import FORMATS, json_document
 from intrain_onnx.audit.table import CHECKS, SEVERITIES
 from intrain_onnx.cli import main
+from intrain_onnx.report import document
 
 PAGE = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
 PAGES = ["docs/audit.md", "docs/tutorial.md", "docs/how-to-read-the-score.md", "docs/schemas/README.md"]
@@ -81,7 +81,7 @@ def test_schemas_are_packaged_and_say_their_version():
     folder = ROOT / "docs" / "schemas" / "README.md"
     text = folder.read_text(encoding="utf-8")
     packaged = resources.files("intrain_onnx")
-    for name, schema in (("report", report.schema()), ("audit/audit", json_document.schema())):
+    for name, schema in (("report", document.schema()), ("audit/audit", json_document.schema())):
         file = packaged.joinpath(f"{name}.schema.json")
         assert json.loads(file.read_text(encoding="utf-8")) == schema
         assert f"intrain_onnx/{name}.schema.json" in text

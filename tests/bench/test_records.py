@@ -9,7 +9,7 @@ import pytest
 
 from intrain_onnx.bench import records
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.evidence import Evidence, LayerValue, PointValue, TensorValue
+from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue
 
 EVIDENCE = Evidence(
     layers=(LayerValue(1.25, "measured"), LayerValue(0.0, "dead")),

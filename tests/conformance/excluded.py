@@ -1,6 +1,6 @@
 """Cases of ONNX's backend suite that are left out, each with its reason; operators are in the package."""
 
-from intrain_onnx.support import IMAGES, LOOK_UPS, STRINGS, TRAINING
+from intrain_onnx.opset.support_table import IMAGES, LOOK_UPS, STRINGS, TRAINING
 
 _RANDOM = "expects numpy's random numbers; tests/ops/test_random.py tests the distribution"
 _RUNNER = "ONNX's own reference fails: the comparison takes the length of a scalar; test_backend.py compares"

@@ -3,11 +3,14 @@
 import onnx.defs
 import pytest
 
-from intrain_onnx import ops, support
+from intrain_onnx import ops
+from intrain_onnx.opset import support_table
 
-SCHEMAS = list(support.schemas([""]))
+SCHEMAS = list(support_table.schemas([""]))
 HANDLERS = {(h.op_type, v): h for h in ops.supported() if h.domain == "" for v in h.versions}
-EXCLUDED = {op_type: reason for (domain, op_type), reason in support.EXCLUDED.items() if domain == "ai.onnx"}
+EXCLUDED = {
+    op_type: reason for (domain, op_type), reason in support_table.EXCLUDED.items() if domain == "ai.onnx"
+}
 
 
 def test_every_version_has_a_handler():
@@ -21,15 +24,15 @@ def test_handler_takes_every_attribute(schema):
     if handler is None:
         pytest.skip(EXCLUDED[schema.name])
     unknown = set(schema.attributes) - handler.attributes
-    assert unknown <= support.REFUSED_ATTRIBUTES.get(schema.name, set())
+    assert unknown <= support_table.REFUSED_ATTRIBUTES.get(schema.name, set())
 
 
 def test_no_handler_for_a_version_that_onnx_lacks():
     known = {(s.name, s.since_version) for s in onnx.defs.get_all_schemas_with_history() if s.domain == ""}
-    assert HANDLERS.keys() - known <= support.WRITTEN_BY_ONNXRUNTIME
+    assert HANDLERS.keys() - known <= support_table.WRITTEN_BY_ONNXRUNTIME
 
 
 def test_each_excluded_operator_exists_and_has_no_handler():
     known = {(s.domain or "ai.onnx", s.name) for s in onnx.defs.get_all_schemas_with_history()}
-    assert support.EXCLUDED.keys() <= known
-    assert not support.EXCLUDED.keys() & {(h.domain or "ai.onnx", h.op_type) for h in ops.supported()}
+    assert support_table.EXCLUDED.keys() <= known
+    assert not support_table.EXCLUDED.keys() & {(h.domain or "ai.onnx", h.op_type) for h in ops.supported()}

@@ -7,8 +7,8 @@ import onnxruntime
 import torch
 from onnx import helper
 
-from intrain_onnx import rewrite
-from intrain_onnx.convert import convert
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.runtime.convert import convert
 
 torch.set_num_threads(1)
 
@@ -42,7 +42,7 @@ def single_node(op_type, values, *, n_outputs=1, domain="", opset_version=21, ou
 def converted(model):
     """The torch module of a model."""
     network = ir.serde.deserialize_model(model)
-    rewrite.normalise(network)
+    normalise(network)
     return convert(network)
 
 

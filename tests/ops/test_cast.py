@@ -8,9 +8,9 @@ import torch
 from node_oracle import ours, single_node
 from onnx.reference import ReferenceEvaluator
 
-from intrain_onnx.arrays import from_numpy, to_numpy
 from intrain_onnx.ops import narrow
 from intrain_onnx.ops.cast import bit_cast, cast
+from intrain_onnx.runtime.arrays import from_numpy, to_numpy
 
 EDGES = [
     0.0,

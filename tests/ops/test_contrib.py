@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from node_oracle import check
 
-from intrain_onnx import contrib_bodies
+from intrain_onnx.rewrites import contrib_bodies
 
 check = partial(check, domain="com.microsoft")
 RNG = np.random.default_rng(0)

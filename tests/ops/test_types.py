@@ -10,9 +10,9 @@ from node_oracle import make_model
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from intrain_onnx import rewrite
 from intrain_onnx.backend import BackendRep
-from intrain_onnx.convert import convert
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.runtime.convert import convert
 
 OPSET = 25
 RNG = np.random.default_rng(0)
@@ -191,7 +191,7 @@ def check_type(op_type, dtype):
     model = make_model([node], feeds, outputs, opset=OPSET)
     expected = ReferenceEvaluator(model).run(None, feeds)
     graph = ir.serde.deserialize_model(model)
-    rewrite.normalise(graph)
+    normalise(graph)
     network = BackendRep(convert(graph, half_as_float=False), torch.device("cpu"))
     for ours, theirs in zip(network.run(list(feeds.values())), expected, strict=True):
         assert ours.dtype == theirs.dtype

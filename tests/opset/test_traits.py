@@ -10,14 +10,13 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from intrain_onnx import operators
-from intrain_onnx.opset import traits
+from intrain_onnx.opset import support, traits
 from intrain_onnx.opset.kinds import EVERY_INPUT, Kind, Property
 from intrain_onnx.opset.table import ROWS
 
 HANDLED = sorted(
     ("" if domain == "ai.onnx" else domain, op_type)
-    for domain, rows in operators.table().items()
+    for domain, rows in support.table().items()
     for op_type in rows
 )
 DEFINED = [key for key in HANDLED if onnx.defs.has(key[1], key[0])]

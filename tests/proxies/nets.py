@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from intrain_onnx import assemble, graph, initialise, inputs, preparation, rewrite, signature
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.load import load
+from intrain_onnx.loading.load import load
+from intrain_onnx.measure import initialise, inputs, preparation
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import analyse
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.rng import generator_for
+from intrain_onnx.report import assemble
+from intrain_onnx.rewrites.normalise import infer_shapes, normalise
+from intrain_onnx.runtime.random_streams import generator_for
 from tests.builders import model, weight
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -24,13 +28,13 @@ def network(source: onnx.ModelProto | Path, protocol: str = "paper", **settings:
     """A network as ``score`` hands it to the proxies."""
     config = ScoreConfig.for_protocol(protocol, **{"batch": 8, **settings})
     ir_model = load(source).fresh()
-    rewrite.normalise(ir_model)
-    single = signature.resolve(ir_model, config, batch=1)
-    rewrite.infer_shapes(ir_model, single)
-    original = graph.analyse(ir_model, keys=False)
+    normalise(ir_model)
+    single = input_shapes.resolve(ir_model, config, batch=1)
+    infer_shapes(ir_model, single)
+    original = analyse(ir_model, keys=False)
     count = assemble.parameter_count(ir_model, original)
     prepared = preparation.prepare(ir_model, config)
-    used = signature.resolve(ir_model, config)
+    used = input_shapes.resolve(ir_model, config)
     heads = [h.output for h in prepared.heads]
     batched = used.fixed_batch in (None, used.batch)
     device = torch.device("cpu")

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from intrain_onnx.cli import main
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.peers import PROXIES, names
 from intrain_onnx.pipeline import score
 from intrain_onnx.proxies import aggregate, document
 from intrain_onnx.proxies.blocks import before_pooling, blocks
 from intrain_onnx.proxies.measure import Measured, measure
+from intrain_onnx.proxy_table import PROXIES, names
 from tests.builders import model, weight
 from tests.proxies.nets import SAMPLES, cnn, network
 

@@ -30,7 +30,7 @@ from intrain_onnx.proxies import (
     zico,
 )
 from intrain_onnx.proxies.network import Network
-from intrain_onnx.rng import generator_for
+from intrain_onnx.runtime.random_streams import generator_for
 from tests.builders import model, weight
 from tests.proxies.nets import Twin, cnn, network
 

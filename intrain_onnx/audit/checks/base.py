@@ -1,4 +1,4 @@
-"""What a check is. Imports nothing else of the room, so that the policy reads the table without evidence."""
+"""What a check is. Imports no other audit module, so that the policy reads the table without evidence."""
 
 from __future__ import annotations
 

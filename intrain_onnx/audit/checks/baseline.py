@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from scipy.special import stdtr
 
 from intrain_onnx.audit.checks.base import Check, Found, Option
-from intrain_onnx.comparison import compare, network_of_report
-from intrain_onnx.report import Report
+from intrain_onnx.report.comparison import compare, network_of_report
+from intrain_onnx.report.document import Report
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence

@@ -9,7 +9,7 @@ from importlib import resources
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
-from intrain_onnx.hashes import digest
+from intrain_onnx.report.csp import digest
 
 _OWN_STYLE = """
 .data td { overflow-wrap: anywhere; vertical-align: top; }
@@ -21,7 +21,7 @@ _OWN_STYLE = """
 
 def write(results: Sequence[Result]) -> str:
     """A page that fetches nothing and runs nothing, in the style of the pages that show reports."""
-    style = resources.files("intrain_onnx").joinpath("webpage", "templates", "page.css")
+    style = resources.files("intrain_onnx.report.page").joinpath("templates", "page.css")
     css = f"{style.read_text(encoding='utf-8')}{_OWN_STYLE}"
     rule = f"default-src 'none'; style-src {digest(css)}; base-uri 'none'; form-action 'none'"
     body = "".join(_section(result) for result in results)

@@ -11,7 +11,7 @@ from typing import Any
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
-from intrain_onnx.report import number
+from intrain_onnx.report.document import number
 from intrain_onnx.versions import version
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"

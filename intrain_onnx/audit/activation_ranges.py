@@ -1,0 +1,180 @@
+"""Ranges and channels of all activations of a checkpoint, from one forward pass on noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+
+from intrain_onnx import memory
+from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading.load import LoadedModel
+from intrain_onnx.measure import inputs, preparation
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.values import constant_array, name_of
+from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import is_op, traits
+from intrain_onnx.runtime.interpreter import NodeError, Observer, Samples, run
+
+_OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
+"""Kinds that mix the positions of a channel."""
+
+_FLAT = 1e-6
+"""A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
+
+
+def measure(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
+    """Run the checkpoint forward once and look at every activation.
+
+    Args:
+        loaded: the file.
+        config: of the ``checkpoint`` protocol; its seed and its inputs are used.
+
+    Raises:
+        IntrainError: the model cannot be run.
+    """
+    with element_limit(memory.elements_of_one_tensor()), torch.no_grad():
+        model = preparation.floating(loaded, config, torch.device("cpu"))
+        prepared = preparation.prepare(model, config)
+        values = {v.name: v for node in model.graph.all_nodes() for v in node.outputs if v.name}
+        used = input_shapes.resolve(model, config)
+        watched = _watched(prepared.module, prepared.layers, values)
+        _run(prepared.module, watched, used, config.seed)
+        return _facts(watched, values)
+
+
+@dataclass
+class _Range:
+    """Accumulates over calls: a value in a subgraph appears once a round."""
+
+    channel_axes: tuple[int, ...] | None = None
+    layer: Layer | None = None
+    low: float = math.inf
+    high: float = -math.inf
+    not_finite: bool = False
+    zeros: int = 0
+    elements: int = 0
+    channel_low: Tensor | None = None
+    channel_high: Tensor | None = None
+    rows: int = 0
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        for part in parts:
+            if part.is_floating_point() and part.numel():
+                self._add(part.detach())
+
+    def _add(self, part: Tensor) -> None:
+        low, high = (v.item() for v in torch.aminmax(part))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.not_finite = True
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.elements += part.numel()
+        self.zeros += part.numel() - int(torch.count_nonzero(part))
+        if self.channel_axes is not None:
+            self._add_channels(part, self.channel_axes)
+
+    def _add_channels(self, part: Tensor, channel_axes: tuple[int, ...]) -> None:
+        axes = [a % part.dim() for a in channel_axes]
+        others = [a for a in range(part.dim()) if a not in axes]
+        low, high = (part.amin(others), part.amax(others)) if others else (part, part)
+        same = self.channel_low is not None and self.channel_low.shape == low.shape
+        self.channel_low = torch.minimum(self.channel_low, low) if same else low  # type: ignore[arg-type]
+        self.channel_high = torch.maximum(self.channel_high, high) if same else high  # type: ignore[arg-type]
+        self.rows += math.prod(part.shape[a] for a in others)
+
+
+def _watched(module: fx.GraphModule, layers: LayerMap, values: dict[str, ir.Value]) -> dict[str, _Range]:
+    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
+    names = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ()) if name]
+    watched = {name: _Range() for name in dict.fromkeys(names)}
+    for layer in layers.layers:
+        end = _activation(values.get(layer.output))
+        if end is not None and end.name in watched:
+            watched[end.name].layer = layer
+            watched[end.name].channel_axes = layer.channel_axes
+    return watched
+
+
+def _activation(value: ir.Value | None) -> ir.Value | None:
+    """The last value whose channels are still those of the layer that made ``value``."""
+    while value is not None:
+        users = [use.node for use in value.uses()]
+        follower = next((n for n in users if is_op(n, "Sigmoid") and _gates(n, value)), None)
+        if follower is not None and len(users) == 2:  # x * sigmoid(x), written out
+            value = next(iter(follower.outputs[0].uses())).node.outputs[0]
+            continue
+        if len(users) != 1 or value.is_graph_output() or not _keeps_channels(users[0], value):
+            return value
+        value = users[0].outputs[0]
+    return None
+
+
+def _gates(node: ir.Node, value: ir.Value) -> bool:
+    uses = [u.node for u in node.outputs[0].uses()]
+    return len(uses) == 1 and is_op(uses[0], "Mul") and value in uses[0].inputs
+
+
+def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
+    if not node.inputs or node.inputs[0] is None:
+        return False
+    row = traits(node)
+    if row.has(Property.KEEPS_CHANNELS) and row.kind not in _OTHER_POSITIONS:
+        return node.inputs[0] is value
+    if not (row.has(Property.SCALES) or row.has(Property.SHIFTS)) or len(node.inputs) != 2:
+        return False
+    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+    array = constant_array(other)
+    rank = len(value.shape.dims) if value.shape is not None else None
+    return array is not None and (rank is None or array.ndim <= rank)
+
+
+def _run(module: fx.GraphModule, watched: dict[str, _Range], used: input_shapes.Signature, seed: int) -> None:
+    drawn = inputs.draw(used, torch.Generator().manual_seed(seed), torch.device("cpu"))
+    observers: dict[str, Observer] = dict(watched)
+    if used.fixed_batch is None or used.fixed_batch == used.batch:
+        try:
+            run(module, drawn, observers)
+        except NodeError:
+            if used.fixed_batch is not None:
+                raise
+        else:
+            return
+        for name, old in watched.items():  # what was seen before the failure would count twice
+            watched[name] = _Range(old.channel_axes, old.layer)
+        observers = dict(watched)
+    chunks: Sequence[Tensor | Samples] = inputs.chunk(drawn, used, used.fixed_batch or 1)
+    run(module, chunks, observers)
+
+
+def _facts(watched: dict[str, _Range], values: dict[str, ir.Value]) -> RangeFacts:
+    ranges: dict[str, ValueFacts] = {}
+    channels: dict[str, ChannelFacts] = {}
+    for name, found in watched.items():
+        value = values.get(name)
+        node = value.producer() if value is not None else None
+        if not found.elements or node is None:
+            continue
+        largest = max(abs(found.low), abs(found.high))
+        ranges[name] = ValueFacts(
+            name, name_of(node), node.op_type, largest, found.not_finite, found.zeros / found.elements
+        )
+        if found.layer is not None and found.channel_low is not None and found.channel_high is not None:
+            channels[found.layer.name] = _channel_facts(found, found.layer, node.op_type)
+    return RangeFacts(ranges, channels)
+
+
+def _channel_facts(found: _Range, layer: Layer, after: str) -> ChannelFacts:
+    low, high = found.channel_low, found.channel_high
+    assert low is not None
+    assert high is not None
+    magnitude = torch.maximum(low.abs(), high.abs())
+    constant = (high - low) <= _FLAT * magnitude
+    zero = constant & (magnitude == 0)
+    return ChannelFacts(layer.name, after, low.numel(), int(constant.sum()), int(zero.sum()), found.rows)

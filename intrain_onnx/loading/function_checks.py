@@ -1,0 +1,145 @@
+"""Model-local functions: what they call, and how large the graph becomes once they are expanded.
+
+Thirty functions that each call the one before twice take 2 kB and expand to half a billion nodes; shape
+inference and onnxruntime hang on them. So everything is counted before anything is expanded.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import onnx
+
+from intrain_onnx.errors import ModelFileError, UnsupportedError, printable
+from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.protobuf_scan import too_many
+
+FunctionId = tuple[str, str, str]
+"""Domain, name and overload."""
+
+_COUNTED = 10**15
+
+
+def plain_domain(domain: str) -> str:
+    """The domain as onnx_ir has it: ``ai.onnx`` is the empty one."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def called(node: onnx.NodeProto) -> FunctionId:
+    """The function that a node calls, if there is one of that name."""
+    return plain_domain(node.domain), node.op_type, node.overload
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These nodes and those of all their subgraphs."""
+    stack = [iter(nodes)]
+    while stack:
+        node = next(stack[-1], None)
+        if node is None:
+            stack.pop()
+            continue
+        yield node
+        for attribute in node.attribute:
+            graphs = [attribute.g] if attribute.HasField("g") else []
+            stack.extend(iter(graph.node) for graph in (*graphs, *attribute.graphs))
+
+
+def check_functions(model: onnx.ModelProto, limits: Limits) -> None:
+    """Check that functions have one definition each, that no function reaches itself, and the expanded size.
+
+    Cost: linear in the nodes of the file, whatever they expand to.
+
+    Raises:
+        ModelFileError: a name defined twice, recursion, or a call with more values than the function has.
+        UnsupportedError: a subgraph as argument, or an opset that differs from the model's: onnx_ir cannot
+            expand these.
+        LimitError: over ``expanded_nodes`` or ``function_depth``.
+    """
+    functions: dict[FunctionId, onnx.FunctionProto] = {}
+    for function in model.functions:
+        identity = (plain_domain(function.domain), function.name, function.overload)
+        if functions.setdefault(identity, function) is not function:
+            raise ModelFileError(f"the function '{_shown(identity)}' is defined twice")
+    if not functions:
+        return
+    _check_opsets(model)
+    uses = {identity: _uses(function.node, functions) for identity, function in functions.items()}
+    sizes: dict[FunctionId, int] = {}
+    depths: dict[FunctionId, int] = {}
+    for identity in _callees_first({identity: set(calls) for identity, (_, calls) in uses.items()}):
+        sizes[identity] = _size(uses[identity], sizes)
+        depths[identity] = 1 + max((depths[callee] for callee in uses[identity][1]), default=0)
+        if depths[identity] > limits.function_depth:
+            raise too_many("function_depth", depths[identity], limits.function_depth, at_least=True)
+    used = _uses(model.graph.node, functions)
+    size = _size(used, sizes)
+    if size > limits.expanded_nodes:
+        raise too_many("expanded_nodes", size, limits.expanded_nodes)
+
+
+def _check_opsets(model: onnx.ModelProto) -> None:
+    versions = {plain_domain(o.domain): o.version for o in model.opset_import}
+    for function in model.functions:
+        for opset in function.opset_import:
+            known = versions.setdefault(plain_domain(opset.domain), opset.version)
+            if known != opset.version:
+                raise UnsupportedError(
+                    f"the function '{printable(function.name)}' uses opset {opset.version} of "
+                    f"'{printable(opset.domain or 'ai.onnx')}', the model {known}",
+                    hint="Expand it with onnx.inliner.inline_local_functions(model, convert_version=True)",
+                )
+
+
+def _uses(
+    nodes: Iterable[onnx.NodeProto], functions: dict[FunctionId, onnx.FunctionProto]
+) -> tuple[int, Counter[FunctionId]]:
+    """How many plain nodes there are, and how often each function is called."""
+    plain, calls = 0, Counter[FunctionId]()
+    for node in all_nodes(nodes):
+        function = functions.get(called(node))
+        if function is None:
+            plain += _weight(node)
+            continue
+        calls[called(node)] += 1
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            raise UnsupportedError("a function that takes a subgraph", **place(node))
+        if len(node.input) > len(function.input) or len(node.output) > len(function.output):
+            raise ModelFileError(
+                f"{len(node.input)} inputs and {len(node.output)} outputs for a function of "
+                f"{len(function.input)} and {len(function.output)}",
+                **place(node),
+            )
+    return plain, calls
+
+
+def _weight(node: onnx.NodeProto) -> int:
+    """A node of more than 16 parts counts as several: each copy has all of them."""
+    return 1 + (len(node.input) + len(node.output) + len(node.attribute) + len(node.metadata_props)) // 16
+
+
+def _callees_first(calls: dict[FunctionId, set[FunctionId]]) -> list[FunctionId]:
+    try:
+        return list(graphlib.TopologicalSorter(calls).static_order())
+    except graphlib.CycleError as error:
+        cycle = " calls ".join(f"'{_shown(identity)}'" for identity in error.args[1][:6][::-1])
+        raise ModelFileError(f"a function calls itself: {cycle}") from None
+
+
+def _size(use: tuple[int, Counter[FunctionId]], sizes: dict[FunctionId, int]) -> int:
+    """Nodes after expansion, where a call itself is none; capped, to keep the numbers short."""
+    plain, calls = use
+    size = plain + sum(count * sizes[identity] for identity, count in calls.items())
+    return min(size, _COUNTED)
+
+
+def _shown(identity: FunctionId) -> str:
+    return printable("::".join(part for part in identity if part))
+
+
+def place(node: onnx.NodeProto) -> dict[str, str]:
+    """Where an error is: keyword arguments for it. A node without a name goes by its first output."""
+    domain = plain_domain(node.domain)
+    op = f"{domain}::{node.op_type}" if domain else node.op_type
+    return {"node": node.name or next(iter(node.output), ""), "op": op}

@@ -1,0 +1,208 @@
+"""What the protocols do to a converted module: draw weights, calibrate, normalise by the batch.
+
+Everything random comes from a generator keyed by the seed and by the structural position of what it
+fills, drawn in the canonical layout: names, node order and the layout in the file change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
+from intrain_onnx.network.values import Step
+from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.rewrites.normalise import FreeNorm
+from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.random_streams import generator_for
+
+_PRELU_SLOPE = 0.25
+_TABLE_STD = 0.02
+
+
+def parameters(module: fx.GraphModule) -> dict[str, nn.Parameter]:
+    """The module's parameters by ONNX name."""
+    return {name: module.get_parameter(path) for name, path in module.meta["parameters"].items()}
+
+
+def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[Step]) -> Tensor:
+    """Undo the views that lead from an initializer of ``shape`` to the canonical layout."""
+    shapes = [shape]
+    for kind, argument in steps:
+        last = shapes[-1]
+        shapes.append(argument if kind == "reshape" else tuple(last[i] for i in argument))
+    for (kind, argument), before in zip(reversed(steps), reversed(shapes[:-1]), strict=True):
+        if kind == "reshape":
+            canonical = canonical.reshape(before)
+        else:
+            inverse = sorted(range(len(argument)), key=argument.__getitem__)
+            canonical = canonical.permute(inverse)
+    return canonical
+
+
+def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
+    """Draw every parameter anew, in place.
+
+    Weights of layers are Kaiming normal by fan-in; recurrent ones N(0, 1/fan-in), since their gates
+    saturate; embeddings N(0, 1), or N(0, 1/dimension) where a linear layer shares the weight, whose outputs
+    then have unit variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of
+    offsets N(0, 0.02^2). A tied parameter is drawn where it is used first.
+    """
+    values = parameters(module)
+    done: set[str] = set()
+    shared = {w.name for layer in layers.layers if layer.kind == "linear" for w in layer.weights}
+    with torch.no_grad():
+        for layer in layers.layers:
+            for index, weight in enumerate(layer.weights):
+                if weight.name in values and weight.name not in done:
+                    generator = generator_for(seed, f"{layer.key}.{index}")
+                    _draw_weight(values[weight.name], layer, weight, generator, weight.name in shared)
+                    done.add(weight.name)
+        for name, parameter in values.items():
+            if name not in done:
+                slot = layers.slots[name]
+                _draw_slot(parameter, slot, generator_for(seed, slot.key))
+
+
+def _draw_weight(
+    parameter: nn.Parameter, layer: Layer, weight: Weight, generator: torch.Generator, shared: bool
+) -> None:
+    gain = {"embedding": 1.0, "recurrent": 1.0}.get(layer.kind, math.sqrt(2.0))
+    fan_in = weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
+    canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(fan_in))
+    parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), weight.steps))
+
+
+def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) -> None:
+    vector = sum(d > 1 for d in parameter.shape) <= 1
+    if slot.role == "scale":
+        parameter.fill_(1.0)
+    elif slot.role == "slope":
+        parameter.fill_(_PRELU_SLOPE)
+    elif slot.role == "bias" or (slot.role == "offset" and vector):
+        parameter.zero_()
+    elif slot.role == "weight":
+        fan_in = max(math.prod(parameter.shape[1:]), 1)
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2.0 / fan_in))
+    else:
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * _TABLE_STD)
+
+
+def calibrate(
+    module: fx.GraphModule,
+    layers: LayerMap,
+    norms: Iterable[FreeNorm],
+    inputs: Sequence[Tensor | Samples],
+) -> list[str]:
+    """Scale and shift convolutions and linear layers to zero mean and unit variance per channel, in place.
+
+    One forward pass; each layer is calibrated on what the calibrated layers before it give. This is what
+    BatchNorm does to a network at initialisation, so a graph whose BatchNorm was folded away behaves
+    as the network that it came from. Free BatchNorm nodes get their transform from the same pass.
+    Recurrences and embeddings are left as they were drawn, and so is a layer that shares an embedding's
+    weight: a gate's scale is part of its meaning. Another tied weight is calibrated where it is used first; a
+    channel that does not vary keeps its scale.
+
+    Args:
+        module: the converted module.
+        layers: of a graph in which each such layer has a bias of its own (``normalise.own_biases``).
+        norms: BatchNorm nodes that no layer absorbed.
+        inputs: those that the network will be probed with.
+
+    Returns:
+        Names of layers with channels that do not vary.
+    """
+    values = parameters(module)
+    flat: list[str] = []
+    kept = (layer for layer in layers.layers if layer.kind in ("embedding", "recurrent"))
+    done = {weight.name for layer in kept for weight in layer.weights}
+    observers: dict[str, Observer] = {}
+    for layer in layers.layers:
+        weight = layer.weights[0]
+        if layer.kind in ("convolution", "linear") and weight.name in values and layer.bias in values:
+            observers[layer.node_output] = _layer_observer(
+                layer, values[weight.name], values[layer.bias], done, flat
+            )
+    for norm in norms:
+        observers[norm.output] = _norm_observer(norm, values[norm.scale], values[norm.bias])
+    with torch.no_grad():
+        run(module, inputs, observers)
+    return flat
+
+
+def _moments(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, scale to unit variance, and which channels vary, over all other axes of all parts."""
+    whole, axis = parts[0], axis % parts[0].dim()
+    if len(parts) > 1:
+        whole, axis = torch.cat([p.movedim(axis, 0).reshape(p.shape[axis], -1) for p in parts], 1), 0
+    var, mean = torch.var_mean(whole, [i for i in range(whole.dim()) if i != axis], correction=0)
+    noise = (torch.finfo(var.dtype).eps * 8 * mean).square()
+    varies = var > noise.clamp(min=torch.finfo(var.dtype).tiny)
+    if whole.numel() // whole.shape[axis] < 2:
+        return torch.zeros_like(mean), torch.ones_like(var), torch.ones_like(varies)
+    return mean, torch.where(varies, var.rsqrt(), torch.ones_like(var)), varies
+
+
+def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
+    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
+
+
+def _layer_observer(
+    layer: Layer, weight: nn.Parameter, bias: nn.Parameter, done: set[str], flat: list[str]
+) -> Observer:
+    reference, axis = layer.weights[0], layer.channel_axes[0]
+
+    def observe(parts: list[Tensor]) -> list[Tensor] | None:
+        if reference.name in done:
+            return None
+        done.add(reference.name)
+        mean, scale, varies = _moments(parts, axis)
+        if not bool(varies.all()):
+            flat.append(layer.name)
+        factor = scale.repeat(reference.shape[0] // scale.numel())
+        spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
+        weight.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
+        bias.copy_((-mean * scale).reshape(bias.shape))
+        shift = mean if layer.output == layer.node_output else torch.zeros_like(mean)
+        return [(p - _along(shift, axis, p.dim())) * _along(scale, axis, p.dim()) for p in parts]
+
+    return observe
+
+
+def _norm_observer(norm: FreeNorm, scale: nn.Parameter, bias: nn.Parameter) -> Observer:
+    def observe(parts: list[Tensor]) -> list[Tensor]:
+        mean, factor, _ = _moments(parts, 1)
+        scale.mul_(factor)
+        bias.copy_(-mean * factor)
+        return [(p - _along(mean, 1, p.dim())) * _along(factor, 1, p.dim()) for p in parts]
+
+    return observe
+
+
+def use_batch_statistics(module: fx.GraphModule) -> int:
+    """Make every BatchNormalization normalise by the statistics of the batch, as in training.
+
+    Returns:
+        The number of nodes changed.
+    """
+    changed = sum(use_batch_statistics(m) for m in module.children() if isinstance(m, fx.GraphModule))
+    for node in list(module.graph.nodes):
+        if node.meta.get("onnx_op") != "BatchNormalization" or node.op != "call_function":
+            continue
+        with module.graph.inserting_before(node):
+            epsilon = node.kwargs.get("epsilon", 1e-5)
+            new = module.graph.call_function(batch_normalization_of_batch, (*node.args[:3], epsilon))
+        new.meta |= node.meta | {"onnx_outputs": node.meta["onnx_outputs"][:1]}
+        for user in list(node.users):
+            if user.target is operator.getitem and user.args[1] == 0:
+                user.replace_all_uses_with(new)
+                module.graph.erase_node(user)
+        if not node.users:
+            module.graph.erase_node(node)
+        changed += 1
+    module.recompile()
+    return changed

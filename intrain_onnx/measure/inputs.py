@@ -1,0 +1,195 @@
+"""Synthetic inputs and the synthetic loss, for any signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from intrain_onnx.errors import LimitError, UnsupportedError
+from intrain_onnx.measure.trace import LossTerm
+from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
+from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.runtime.convert import torch_dtype
+from intrain_onnx.runtime.interpreter import Samples
+from intrain_onnx.runtime.random_streams import generator_for
+
+
+def draw(
+    signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
+) -> list[Tensor]:
+    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+
+    Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
+    layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
+
+    Raises:
+        LimitError: the shape of an input has more elements than the limit.
+    """
+    for spec in signature.inputs:
+        try:
+            check_elements(spec.shape)
+        except LimitError as error:
+            error.message = f"input {spec.name!r}: {error.message}"
+            raise
+    seed = generator.initial_seed()
+    return [
+        _draw(spec, generator_for(seed, f"input {spec.number}"), half_as_float).to(device)
+        for spec in signature.inputs
+    ]
+
+
+def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
+    dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+    if spec.kind in ("noise", "ids"):
+        order = _canonical_axes(spec)
+        shape = [spec.shape[axis] for axis in order]
+        if spec.kind == "noise":
+            drawn = torch.randn(shape, generator=generator)
+        else:
+            drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
+        return drawn.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous().to(dtype)
+    if spec.kind == "positions":
+        steps = torch.arange(spec.shape[-1] if spec.shape else 1) % max(spec.high, 1)
+        return steps.expand(spec.shape).to(dtype).contiguous()
+    return torch.full(spec.shape, _constant(spec), dtype=dtype)
+
+
+def _constant(spec: InputSpec) -> int:
+    return sampling_rate() if spec.kind == "sampling_rate" else 1
+
+
+def _canonical_axes(spec: InputSpec) -> list[int]:
+    """The input's axes as the canonical layout has them: samples, channels, space."""
+    if spec.channels_last:
+        return [0, 3, 1, 2]
+    first = spec.batch_axis or 0
+    return [first, *(axis for axis in range(len(spec.shape)) if axis != first)] if spec.shape else []
+
+
+def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]:
+    """The inputs as numpy arrays of the graph's own element types."""
+    return [
+        tensor.cpu().numpy().astype(spec.dtype.numpy())
+        for tensor, spec in zip(drawn, signature.inputs, strict=True)
+    ]
+
+
+def feed(
+    signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
+) -> list[Tensor | Samples]:
+    """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
+    drawn = draw(signature, generator, device)
+    return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
+
+
+def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
+    """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
+    parts: list[Tensor | Samples] = []
+    for tensor, spec in zip(inputs, signature.inputs, strict=True):
+        if spec.batch_axis is None:
+            parts.append(tensor)
+        else:
+            parts.append(Samples(torch.split(tensor, size, spec.batch_axis)))
+    return parts
+
+
+def synthetic_loss(
+    outputs: Sequence[list[Tensor]],
+    names: Sequence[str],
+    samples: int,
+    generator: torch.Generator,
+    *,
+    channels_last: bool = False,
+) -> tuple[Tensor, list[LossTerm]]:
+    """Sum over the outputs of cross-entropy with random labels, or of mean squared error to noise.
+
+    An output of shape (samples, classes), trailing axes of size one aside, is taken for logits; every
+    other one is compared with N(0, 1) noise of its shape, drawn channels first also where the graph has
+    images channels last. Both are means over their elements. Each output has a generator of its own, from
+    the seed of the one given.
+
+    Raises:
+        UnsupportedError: no output passes a gradient.
+    """
+    total: Tensor | None = None
+    terms = []
+    for index, (name, parts) in enumerate(zip(names, outputs, strict=True)):
+        joined = _join(parts)
+        if joined is None or not joined.requires_grad or not joined.numel():
+            continue
+        own = generator_for(generator.initial_seed(), f"target {index}")
+        loss, kind = _term(joined, samples, own, channels_last)
+        terms.append(LossTerm(name, kind, tuple(joined.shape), loss.detach().item()))
+        total = loss if total is None else total + loss
+    if total is None:
+        raise UnsupportedError(
+            "no output passes a gradient to a parameter",
+            hint="A model without trainable weights has no score",
+        )
+    return total, terms
+
+
+def _join(parts: list[Tensor]) -> Tensor | None:
+    if not all(isinstance(p, Tensor) and p.is_floating_point() for p in parts):
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].dim() < 2:
+        return torch.stack(parts)
+    if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
+        return torch.cat([p.reshape(-1) for p in parts])
+    return torch.cat(parts)
+
+
+def _term(
+    output: Tensor, samples: int, generator: torch.Generator, channels_last: bool
+) -> tuple[Tensor, str]:
+    shape = output.shape
+    if len(shape) >= 2 and shape[0] == samples and shape[1] > 1 and output.numel() == samples * shape[1]:
+        logits = output.reshape(samples, shape[1])
+        labels = balanced_labels(samples, shape[1], generator)
+        return functional.cross_entropy(logits, labels.to(output.device)), "cross_entropy"
+    if channels_last and len(shape) == 4:
+        n, h, w, c = shape
+        target = torch.randn(n, c, h, w, generator=generator).permute(0, 2, 3, 1).to(output)
+    else:
+        target = torch.randn(shape, generator=generator).to(output)
+    return functional.mse_loss(output, target), "mean_squared_error"
+
+
+def balanced_labels(samples: int, classes: int, generator: torch.Generator) -> Tensor:
+    """Random labels of which no class has two more than another.
+
+    Independent labels of few samples leave some classes out by chance, which adds to the spread over seeds
+    and says nothing about the network.
+    """
+    order = torch.randperm(classes, generator=generator)
+    return order[torch.arange(samples) % classes][torch.randperm(samples, generator=generator)]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Whether an output in one part holds what it holds in several parts, to float32 round-off.
+
+    The samples may lie along any axis: time often comes before them.
+    """
+    whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
+    return any(
+        whole.shape == (*shape[:axis], sum(p.shape[axis] for p in parts), *shape[axis + 1 :])
+        and all(p.shape[:axis] == shape[:axis] and p.shape[axis + 1 :] == shape[axis + 1 :] for p in parts)
+        and _close(whole, torch.cat(parts, axis))
+        for shape in (parts[0].shape,)
+        for axis in range(len(shape))
+    )
+
+
+def _close(whole: Tensor, joined: Tensor) -> bool:
+    if not whole.is_floating_point():
+        return torch.equal(whole, joined)
+    if not bool(torch.isfinite(joined).all()):
+        return True  # the probe says where that began
+    scale = joined.abs().amax().item() if joined.numel() else 0.0
+    return bool(torch.allclose(whole, joined, rtol=1e-3, atol=1e-4 * scale))

@@ -1,0 +1,304 @@
+"""One forward and one backward pass, and what is read on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, fx
+from torch.utils.hooks import RemovableHandle
+
+from intrain_onnx.errors import NumericalError
+from intrain_onnx.measure.initialise import parameters
+from intrain_onnx.measure.inputs import synthetic_loss
+from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
+from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.runtime.interpreter import ObservedInterpreter, Samples, run
+
+
+def probe(
+    module: fx.GraphModule,
+    layers: LayerMap,
+    inputs: Sequence[Tensor | Samples],
+    output_names: Sequence[str],
+    samples: int,
+    generator: torch.Generator,
+    seed: int = 0,
+    *,
+    points: Sequence[Point] = (),
+    all_points: bool = False,
+    channels_last: bool = False,
+) -> Trace:
+    """Run the module forward and backward once and measure on the way.
+
+    Participation ratios are formed as each activation appears and gradients are read and freed as each
+    appears, so neither all activations nor all gradients are kept beyond what autograd itself keeps.
+
+    Args:
+        module: a converted module, its outputs being those that the loss reads.
+        layers: the static pass of the same graph.
+        inputs: one tensor an input, or :class:`Samples`.
+        output_names: names of the outputs, in order.
+        samples: number of samples in ``inputs``.
+        generator: draws labels and targets.
+        seed: of the run, for the record.
+        points: values to be measured beside the outputs of layers.
+        all_points: measure their covariance too, not only their correlation.
+        channels_last: the graph has its images channels last.
+
+    Raises:
+        NumericalError: an activation, the loss or a gradient is not finite; names where it began.
+        UnsupportedError: a node fails, or nothing passes a gradient.
+    """
+    found: dict[str, LayerTrace] = {}
+    between: dict[str, PointTrace] = {}
+    main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
+    observers: dict[str, _RowsObserver] = {
+        layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
+            layer.channel_axes, [_LayerReader(layer.name, found)]
+        )
+        for layer in layers.layers
+    }
+    for point in points:
+        observer = observers.setdefault(point.value, _RowsObserver(point.channel_axes, []))
+        observer.readers.append(_PointReader(point, all_points, between))
+    started = time.perf_counter()
+    try:
+        with torch.enable_grad():
+            outputs = run(module, inputs, observers)
+            for observer in observers.values():
+                observer.finish()
+            loss, terms = synthetic_loss(
+                outputs, output_names, samples, generator, channels_last=channels_last
+            )
+        if not math.isfinite(loss.item()):
+            raise _NotFiniteError
+    except _NotFiniteError:
+        raise _first_non_finite_value(module, inputs) from None
+    forward = time.perf_counter() - started
+    del outputs
+    gradients = backward(module, loss)
+    bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
+    if bad:
+        raise _first_non_finite_gradient(module, inputs, output_names, samples, bad[0])
+    seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
+    return Trace(seed, found, gradients, tuple(terms), seconds, between)
+
+
+class _NotFiniteError(Exception):
+    """Something measured is not finite; where it began is found afterwards."""
+
+
+_T = TypeVar("_T")
+
+Rows = tuple[int, ...]
+"""The shape of an activation; sample by sample it begins with the number of calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerReader:
+    name: str
+    found: dict[str, LayerTrace]
+
+    def __call__(self, matrix: Tensor, shape: Rows) -> None:
+        rows, channels = matrix.shape
+        self.found[self.name] = LayerTrace(shape, rows, channels, _participation(matrix))
+
+
+@dataclass(frozen=True, slots=True)
+class _PointReader:
+    point: Point
+    plain: bool
+    found: dict[str, PointTrace]
+
+    def __call__(self, matrix: Tensor, shape: Rows) -> None:
+        standardised = _finite(standardised_ratio, matrix)
+        plain = _participation(matrix) if self.plain else None
+        rows, channels = matrix.shape
+        self.found[self.point.value] = PointTrace(
+            rows,
+            channels,
+            standardised=standardised,
+            plain=plain.ratio if plain else None,
+        )
+
+
+def _participation(matrix: Tensor) -> Participation | None:
+    return _finite(participation_ratio, matrix)
+
+
+def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
+    """A statistic of a matrix, or None where it has too few rows for one."""
+    rows, channels = matrix.shape
+    if rows < 2 or not channels:
+        return None
+    try:
+        return statistic(matrix)
+    except ValueError:
+        raise _NotFiniteError from None
+
+
+@dataclass(slots=True)
+class _RowsObserver:
+    """Brings a value to rows and channels once, for all who read it."""
+
+    channel_axes: tuple[int, ...]
+    readers: list[Callable[[Tensor, Rows], None]]
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        matrices = [as_rows(part.detach(), self.channel_axes) for part in parts]
+        matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
+        shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
+        for reader in self.readers:
+            reader(matrix, shape)
+
+    def finish(self) -> None:
+        """Nothing is left to do: a value of the main graph is there once."""
+
+
+class _BodyObserver(_RowsObserver):
+    """Gathers what a layer inside a subgraph gives over all rounds of a Loop, or over samples one by one."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, channel_axes: tuple[int, ...], readers: list[Callable[[Tensor, Rows], None]]) -> None:
+        super().__init__(channel_axes, readers)
+        self.parts: list[Tensor] = []
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        self.parts += [part.detach() for part in parts]
+
+    def finish(self) -> None:
+        """Measure the rows of all rounds together."""
+        if self.parts:
+            super().__call__(self.parts)
+            self.parts = []
+
+
+def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
+    """Bring an activation to (rows, channels): the channel axes last, all others flattened."""
+    axes = [a % x.dim() for a in channel_axes]
+    order = [a for a in range(x.dim()) if a not in axes]
+    channels = math.prod(x.shape[a] for a in axes)
+    if order == list(range(x.dim() - len(axes))):
+        return x.reshape(-1, channels)
+    # Channels outermost in memory: the copy and the products over rows then run along contiguous memory.
+    return x.permute(*axes, *order).reshape(channels, -1).T
+
+
+def backward(module: fx.GraphModule, loss: Tensor) -> dict[str, GradientStatistics]:
+    """Run the backward pass; read each parameter's gradient when it is complete, then free it."""
+    found: dict[str, GradientStatistics] = {}
+    handles: list[RemovableHandle] = []
+    for name, parameter in parameters(module).items():
+        parameter.grad = None
+        handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found)))
+    try:
+        loss.backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    name: str
+    found: dict[str, GradientStatistics]
+
+    def __call__(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.found[self.name] = gradient_statistics(parameter.grad)
+        parameter.grad = None
+
+
+class _Finder(ObservedInterpreter):
+    """Finds where values, or gradients in backward order, stop being finite. Slow: for diagnosis only."""
+
+    def __init__(
+        self, module: fx.GraphModule, of: Literal["value", "gradient"], found: list[fx.Node] | None = None
+    ) -> None:
+        super().__init__(module, {})
+        self.of = of
+        self.finite: dict[fx.Node, bool] = {}
+        self.found: list[fx.Node] = [] if found is None else found
+
+    @property
+    def culprit(self) -> fx.Node | None:
+        """The node where it began."""
+        return self.found[0] if self.found else None
+
+    def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
+        """Look inside subgraphs too."""
+        return _Finder(module, self.of, self.found)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and look at what it gives."""
+        result = super().run_node(n)
+        parts = result if isinstance(result, (Samples, tuple)) else [result]
+        tensors = [p for p in parts if isinstance(p, Tensor) and p.is_floating_point()]
+        if self.of == "gradient":
+            for part in tensors:
+                if part.requires_grad and n.op == "call_function":
+                    part.register_hook(partial(self._note_gradient, n))
+        else:
+            self.finite[n] = all(bool(torch.isfinite(t).all()) for t in tensors)
+            # Infinities that the graph holds as constants, such as an attention mask, are no failure.
+            begins = not self.finite[n] and all(self.finite[source] for source in n.all_input_nodes)
+            if begins and n.op == "call_function":
+                self.found.append(n)
+        return result
+
+    def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:
+        if not self.found and not bool(torch.isfinite(gradient).all()):
+            self.found.append(node)
+
+
+def _first_non_finite_value(module: fx.GraphModule, inputs: Sequence[Tensor | Samples]) -> NumericalError:
+    finder = _Finder(module, "value")
+    with torch.no_grad():
+        finder.run(*inputs)
+    bad = next((n for n, p in parameters(module).items() if not bool(torch.isfinite(p).all())), None)
+    if bad is not None:
+        return NumericalError(
+            f"the weight {bad!r} holds values that are not finite",
+            hint="Repair the checkpoint, or score it with --protocol architecture",
+        )
+    return _numerical("an activation overflows or is not a number; it began", finder.culprit)
+
+
+def _first_non_finite_gradient(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor | Samples],
+    names: Sequence[str],
+    samples: int,
+    parameter: str,
+) -> NumericalError:
+    finder = _Finder(module, "gradient")
+    loss, _ = synthetic_loss(finder.outputs(*inputs), names, samples, torch.Generator().manual_seed(0))
+    loss.backward()
+    for p in module.parameters():
+        p.grad = None
+    # The gradient of the culprit's output is bad, so it was made by the node that reads it, if that is one.
+    culprit = finder.culprit
+    if culprit is not None and len(culprit.users) == 1:
+        reader = next(iter(culprit.users))
+        culprit = reader if reader.op == "call_function" else culprit
+    return _numerical(f"the gradient of {parameter!r} is not finite; it began", culprit)
+
+
+def _numerical(message: str, node: fx.Node | None) -> NumericalError:
+    meta = node.meta if node is not None else {}
+    return NumericalError(
+        f"{message} here" if node is not None else message.rpartition(";")[0],
+        node=meta.get("onnx_name"),
+        op=meta.get("onnx_op"),
+        hint="Try --protocol architecture, which scales every layer",
+    )

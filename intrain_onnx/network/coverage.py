@@ -1,0 +1,217 @@
+"""How much of a file's weights and products the static pass accounts for, and what it does not.
+
+Every float initializer that an output needs is behind a layer, behind a parameter of another role (scale,
+offset, table …), or a constant that its operators do not train. What is left are operands of products that
+are no layers: they would be missing from the score without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import LayerMap, data_dependent, needed
+from intrain_onnx.network.values import initializers_behind, macs, name_of, of_file, shape_of
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import UNKNOWN, is_op, traits
+from intrain_onnx.rewrites.unroll import left_rolled
+
+_NO_FLOAT_FORM = "a quantised operator without a float form"
+_NO_ROW = "an operator that intrain-onnx does not know"
+_IN_ATTRIBUTES = "its coefficients are attributes"
+_FORMS: Mapping[Kind, str] = {
+    Kind.PRODUCT: "not a matrix product with one weight",
+    Kind.CONVOLUTION: "not a convolution with a weight of known shape",
+    Kind.RECURRENT: "not a recurrence with weights of known shape",
+    Kind.ATTENTION: "an attention whose projection is not written out",
+    Kind.QUANTISED: _NO_FLOAT_FORM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A product with a constant operand that is no layer.
+
+    Attributes:
+        node: its name.
+        op: its operator.
+        reason: why it is none.
+        initializers: the file's initializers behind the operand.
+        elements: theirs, or the number of its coefficients.
+        macs: multiply-accumulate operations; None where a shape is unknown.
+    """
+
+    node: str
+    op: str
+    reason: str
+    initializers: tuple[str, ...]
+    elements: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the elements of the weights and the operations of a network are to the score.
+
+    Attributes:
+        elements: of the float initializers that outputs need, and of the integers that stand for weights.
+        by_role: of those that are accounted for: weight, bias, scale, offset, slope, table, or constant.
+        missed: products that are not.
+        macs: multiply-accumulate operations of all products; None where none is known.
+    """
+
+    elements: int = 0
+    by_role: Mapping[str, int] = field(default_factory=dict)
+    missed: tuple[Missed, ...] = ()
+    macs: int | None = None
+
+    @property
+    def share(self) -> float:
+        """Elements that are accounted for, over all; 1 without any."""
+        lost = self.elements - sum(self.by_role.values())
+        return 1.0 - lost / self.elements if self.elements else 1.0
+
+    @property
+    def macs_share(self) -> float | None:
+        """Operations in products that are accounted for, over all; None where they cannot be counted."""
+        lost = [m.macs for m in self.missed]
+        if not lost:
+            return 1.0
+        known = [m for m in lost if m is not None]
+        return 1.0 - sum(known) / self.macs if self.macs and len(known) == len(lost) else None
+
+
+def measure(model: ir.Model, layers: LayerMap) -> Coverage:
+    """Account for every weight of a model.
+
+    Args:
+        model: normalised, in its float form, its computed weights separated (see ``computed_weights``).
+        layers: the static pass of it.
+    """
+    used = needed(model.graph)
+    sizes: dict[str, int] = {}
+    roles: dict[str, str] = {}
+    readers = (node for node in model.graph.all_nodes() if node in used)
+    read = (v for node in readers for v in node.inputs if v is not None and v.const_value is not None)
+    for value in dict.fromkeys(read):
+        slot = layers.slots.get(value.name or "")
+        if slot is None and not _holds_floats(value):
+            continue
+        for name, size in of_file(value):
+            sizes[name] = size
+            if name not in roles or slot is not None:
+                roles[name] = slot.role if slot is not None else "constant"
+    missed = (*_missed(model, layers, used), *_left_rolled(model))
+    for row in missed:
+        for name in row.initializers:
+            if not _belongs_to_a_layer(name, layers):
+                roles[name] = ""
+    held = {v.name: v for v in model.graph.initializers.values()}
+    for name in {n for row in missed for n in row.initializers} - sizes.keys():
+        constant = held[name].const_value if name in held else None
+        sizes[name] = int(constant.size) if constant is not None else 0
+    counts: Counter[str] = Counter()
+    for name, size in sizes.items():
+        counts[roles.get(name, "")] += size
+    lost = counts.pop("", 0) + sum(row.elements for row in missed if not row.initializers)
+    return Coverage(sum(counts.values()) + lost, dict(sorted(counts.items())), missed, layers.macs)
+
+
+def _holds_floats(value: ir.Value) -> bool:
+    assert value.const_value is not None
+    return value.const_value.size > 1 and value.const_value.dtype.is_floating_point()
+
+
+def _belongs_to_a_layer(name: str, layers: LayerMap) -> bool:
+    return any(w.name == name for layer in layers.layers for w in layer.weights)
+
+
+def _missed(model: ir.Model, layers: LayerMap, used: set[ir.Node]) -> Iterator[Missed]:
+    data = data_dependent(model.graph)
+    known = {layer.node_output for layer in layers.layers}
+    for node in model.graph.all_nodes():
+        if node not in used or not any(v in data for v in node.outputs):
+            continue
+        if any(v.name in known for v in node.outputs if v.name):
+            continue
+        row = traits(node)
+        if row.coefficients:
+            count = sum(len(node.attributes.get_floats(name, ())) for name in row.coefficients)
+            yield Missed(name_of(node), node.op_type, _IN_ATTRIBUTES, (), count, count)
+            continue
+        operands = _weights(node, data)
+        elements = dict(row for operand in operands for value in operand for row in of_file(value))
+        if elements:
+            reason = _NO_ROW if row is UNKNOWN else _FORMS[row.kind]
+            yield Missed(
+                name_of(node), node.op_type, reason, tuple(elements), sum(elements.values()), macs(node)
+            )
+
+
+def _left_rolled(model: ir.Model) -> Iterator[Missed]:
+    for loop in left_rolled(model):
+        rows = dict(loop.initializers)
+        yield Missed(loop.node, loop.op, loop.reason, tuple(rows), sum(rows.values()), None)
+
+
+def _weights(node: ir.Node, data: set[ir.Value]) -> list[tuple[ir.Value, ...]]:
+    """Constant operands of a product, as the initializers behind each."""
+    row = traits(node)
+    if row is UNKNOWN:
+        constants = [v for v in node.inputs if v is not None and v.const_value is not None]
+        return [(v,) for v in constants if _holds_floats(v) and sum(d > 1 for d in shape_of(v)) > 1]
+    if row.kind not in _FORMS:
+        return []
+    operands = [node.inputs[i] for i in row.weights if i < len(node.inputs)]
+    constant = [v for v in operands if v is not None and v not in data]
+    if is_op(node, "MatMul", "Gemm", "Einsum") and len(constant) == len(operands):
+        return []
+    return [initializers_behind(v) for v in constant]
+
+
+def as_dict(found: Coverage) -> dict[str, Any]:
+    """The part ``coverage`` of a report."""
+    share = found.macs_share
+    return {
+        "share": _rounded(found.share),
+        "macs_share": None if share is None else _rounded(share),
+        "elements": found.elements,
+        "by_role": dict(found.by_role),
+        "not_recognised": [
+            {
+                "node": m.node,
+                "op": m.op,
+                "reason": m.reason,
+                "initializers": list(m.initializers),
+                "elements": m.elements,
+            }
+            for m in found.missed
+        ],
+    }
+
+
+def _rounded(share: float) -> float:
+    """Six digits, rounded down: what is not whole never looks whole."""
+    return math.floor(share * 1e6) / 1e6
+
+
+def warning(found: Coverage) -> tuple[str, str, str | None] | None:
+    """Code, message and first node of what a reader has to know; None where all is accounted for."""
+    if not found.missed:
+        return None
+    shown = [f"{m.op} {m.node} ({m.elements:,} elements: {m.reason})" for m in found.missed[:_SHOWN]]
+    more = f", and {len(found.missed) - _SHOWN} more" if len(found.missed) > _SHOWN else ""
+    elements = found.elements - sum(found.by_role.values())
+    message = (
+        f"{elements:,} of {found.elements:,} elements of weights are in no layer, so the score leaves them "
+        f"out: {', '.join(shown)}{more}"
+    )
+    return "weights_not_recognised", message, found.missed[0].node
+
+
+_SHOWN = 5

@@ -1,0 +1,155 @@
+"""Keys of layers that depend on the structure of the network alone.
+
+Not on names or the order of nodes, and not on which operators an exporter wrote between the layers:
+activations, normalisations, reshapes and transposes are looked through, so a key says which layers lie
+before and after, in what shapes, and how their outputs meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from intrain_onnx.network.subgraphs import bodies, entering
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
+
+ONLY = "intrain_onnx.only"
+"""Key in ``Value.meta`` of a value that holds the output of one layer alone, although more lead to it."""
+
+JOINED = "intrain_onnx.joined"
+"""Key in ``Value.meta`` of a value that holds the layers side by side that one layer was split into."""
+
+_ROUNDS = 2
+_ATTENTION = {0: ("MatMul 0", "Softmax"), 1: ("MatMul 0", "MatMul 1", "Softmax"), 2: ("MatMul 1",)}
+"""What query, key and value pass through where one operator stands for softmax(q k) v."""
+
+Atom = tuple[Any, tuple[str, ...]]
+"""A layer (its node) or a graph input (its number), and what its output passed through since."""
+
+
+@dataclass
+class _Network:
+    """Layers as nodes and what leads from one to another as edges.
+
+    Behind those in ``bent`` lies an activation, on a way to the next layer.
+    """
+
+    bent: set[ir.Node] = field(default_factory=set)
+    before: dict[ir.Node, set[Atom]] = field(default_factory=dict)
+    after: defaultdict[ir.Node, set[Atom]] = field(default_factory=lambda: defaultdict(set))
+
+    def connect(self, atoms: Iterable[Atom], target: Any) -> None:
+        for source, marks in atoms:
+            if isinstance(source, ir.Node):
+                self.after[source].add((target, marks))
+
+
+def digest(*parts: Any) -> str:
+    """A short hexadecimal hash of the representation of some values."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]) -> dict[ir.Node, str]:
+    """A hexadecimal key for each layer.
+
+    Args:
+        graph: nodes in topological order.
+        layers: a description of each layer in itself (kind, canonical weight shapes, strides …), by its node.
+        data: the values that depend on the data of an input.
+
+    Returns:
+        Unique keys: layers that a symmetry of the network exchanges are numbered. Where layers have the same
+        neighbours and only one of them is followed by an activation (a gate beside what it opens), that
+        tells the order, and not the file.
+    """
+    network = _connect(graph, layers, data)
+    order = list(network.before)
+    keys = _refine(network, {node: digest(layers[node]) for node in order})
+    alike = Counter(keys.values())
+    if max(alike.values(), default=0) > 1:
+        finer = _refine(network, {node: digest(keys[node], node in network.bent) for node in order})
+        order.sort(key=finer.__getitem__)
+    seen: Counter[str] = Counter()
+    unique = {}
+    for node in order:
+        unique[node] = digest(keys[node], seen[keys[node]])
+        seen[keys[node]] += 1
+    return unique
+
+
+def _refine(network: _Network, first: Mapping[ir.Node, str]) -> dict[ir.Node, str]:
+    """Weisfeiler-Lehman colour refinement, along the edges and against them."""
+    order = list(network.before)
+    keys = dict(first)
+    for _ in range(_ROUNDS):
+        for node in order:
+            keys[node] = digest(keys[node], _around(network.before[node], keys))
+        for node in reversed(order):
+            keys[node] = digest(keys[node], _around(network.after[node], keys))
+    return keys
+
+
+def _around(atoms: Iterable[Atom], keys: Mapping[ir.Node, str]) -> list[tuple[str, tuple[str, ...]]]:
+    return sorted(
+        (keys[place] if isinstance(place, ir.Node) else str(place), marks) for place, marks in atoms
+    )
+
+
+def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]) -> _Network:
+    network = _Network()
+    read = [value for value in graph.inputs if value.uses()]
+    reaching: dict[ir.Value, set[Atom]] = {value: {(f"input {i}", ())} for i, value in enumerate(read)}
+    _flow(graph, layers, data, network, reaching)
+    for index, value in enumerate(graph.outputs):
+        network.connect(reaching.get(value, ()), f"output {index}")
+    return network
+
+
+def _flow(
+    graph: ir.Graph,
+    layers: Mapping[ir.Node, Any],
+    data: set[ir.Value],
+    network: _Network,
+    reaching: dict[ir.Value, set[Atom]],
+) -> None:
+    """Follow one graph, and the subgraphs of its nodes as if they stood before these nodes."""
+    for node in graph:
+        operands = [v for v in node.inputs if v in data and v in reaching]
+        atoms: set[Atom] = set()
+        for position, value in enumerate(operands):
+            marks = _marks(node, position, len(operands))
+            atoms |= {_marked(a, *marks) for a in reaching[value]} if marks else reaching[value]
+        for name, body in bodies(node):
+            reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
+            _flow(body, layers, data, network, reaching)
+            atoms |= {_marked(a, name) for v in body.outputs for a in reaching.get(v, ())}
+        if kind(node) is Kind.ACTIVATION:
+            network.bent |= {source for source, _ in atoms if isinstance(source, ir.Node)}
+        if node in layers:
+            network.before[node] = atoms
+            network.connect(atoms, node)
+            atoms = {(node, ())}
+        for value in node.outputs:
+            reaching[value] = atoms
+            if ONLY in value.meta:
+                reaching[value] = {(value.meta[ONLY], ())}
+
+
+def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:
+    """What an operand passes through in a node."""
+    if has(node, Property.ORDERED) and operands > 1:
+        return (f"{'MatMul' if kind(node) is Kind.PRODUCT else node.op_type} {position}",)
+    if kind(node) is Kind.ATTENTION and not node.domain:
+        return _ATTENTION.get(position, ())
+    return ("Softmax",) if is_op(node, "Softmax") else ()
+
+
+def _marked(atom: Atom, *more: str) -> Atom:
+    source, marks = atom
+    return source, tuple(sorted({*marks, *more}))

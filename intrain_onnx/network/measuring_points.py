@@ -1,0 +1,232 @@
+"""Where a network's representations can be measured besides the outputs of its layers.
+
+Three kinds of values say more than an operator's output: what a layer reads (after normalisation and
+activation, whoever wrote them), a join of branches, and a cut, which every path from the inputs to the loss
+crosses. A network has the same ones whoever exported it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layer_keys import JOINED
+from intrain_onnx.network.layers import LayerMap, data_dependent, needed
+from intrain_onnx.network.values import constant_array, static_shape
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
+
+Origin = tuple[ir.Node, ...]
+"""The layer or join that a value was made from, and the pooling that it passed since: a branch of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value to be measured.
+
+    Attributes:
+        value: its name.
+        layer: the layer whose output it is, if it is one.
+        read: a layer reads it, and it is no input of the graph.
+        join: branches are joined in it.
+        cut: the output of a layer or a join that every path to the loss which passes a layer crosses.
+        depth: canonical layers on the longest path to it.
+        channel_axes: axes that hold the channels; all others are rows.
+    """
+
+    value: str
+    layer: str | None
+    read: bool
+    join: bool
+    cut: bool
+    depth: int
+    channel_axes: tuple[int, ...]
+
+
+def find(model: ir.Model, layers: LayerMap) -> tuple[Point, ...]:
+    """Points of the main graph, in the order of the graph.
+
+    Args:
+        model: a normalised and rewritten graph with inferred shapes, its outputs those that the loss reads.
+        layers: the static pass of it.
+    """
+    return _Search(model.graph, layers).run()
+
+
+class _Search:
+    def __init__(self, graph: ir.Graph, layers: LayerMap) -> None:
+        self.data = data_dependent(graph)
+        alive = needed(graph, ends=_is_zero)
+        self.nodes = [n for n in graph if n in alive and any(v in self.data for v in n.outputs)]
+        self.outputs = set(graph.outputs)
+        self.measured = layers.by_output()
+        self.by_node = {layer.node_output: layer for layer in layers.layers}
+        self.axes: dict[ir.Value, tuple[int, ...]] = {}
+        self.depth: Counter[ir.Value] = Counter()
+        self.read: set[ir.Value] = set()
+        self.joins: set[ir.Value] = set()
+        self.origins: dict[ir.Value, frozenset[Origin]] = {}
+
+    def run(self) -> tuple[Point, ...]:
+        for node in self.nodes:
+            self.visit(node)
+        cuts = self.cuts()
+        merged = {v for v in self.joins if self.continued(v)}
+        points = []
+        for node in self.nodes:
+            for value in node.outputs:
+                layer = self.measured.get(value.name or "")
+                join = value in self.joins and value not in merged
+                if value in self.axes and (layer or join or value in self.read):
+                    cut = value in cuts and (join or layer is not None)
+                    points.append(self.point(value, layer.name if layer else None, join, cut))
+        return tuple(points)
+
+    def point(self, value: ir.Value, layer: str | None, join: bool, cut: bool) -> Point:
+        return Point(
+            value=value.name or "",
+            layer=layer,
+            read=value in self.read,
+            join=join,
+            cut=cut,
+            depth=self.depth[value],
+            channel_axes=self.axes[value],
+        )
+
+    def visit(self, node: ir.Node) -> None:
+        operands = [v for v in node.inputs if v is not None and v in self.data]
+        layer = self.by_node.get(node.outputs[0].name or "")
+        depth = max((self.depth[v] for v in operands), default=0)
+        if layer is not None:
+            for value in operands[:1]:
+                if self.depth[value]:
+                    self.read.add(value)
+                axes = _read_axes(node, value)
+                if axes is not None:
+                    self.axes.setdefault(value, axes)
+        if has(node, Property.JOINS) and self.unites(node, operands):
+            self.joins.add(node.outputs[0])
+        origins = self.originating(node, operands, layer is not None)
+        for value in node.outputs:
+            self.depth[value] = layer.depth if layer else depth
+            self.origins[value] = origins
+            axes = self.carried(node, value, operands)
+            measured = self.measured.get(value.name or "")
+            if measured is not None:
+                axes = measured.channel_axes
+            if axes is not None:
+                self.axes[value] = axes
+
+    def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:
+        if is_layer or node.outputs[0] in self.joins:
+            return frozenset({(node,)})
+        found = frozenset[Origin]().union(*(self.origins.get(v, frozenset()) for v in operands))
+        return (
+            frozenset((*origin, node) for origin in found)
+            if kind(node) is Kind.POOL and has(node, Property.WINDOW)
+            else found
+        )
+
+    def unites(self, node: ir.Node, operands: list[ir.Value]) -> bool:
+        branches = {v for v in operands if self.depth[v]}
+        origins = {self.origins[v] for v in branches}  # those of a LayerNorm that was written out are equal
+        if len(origins) < 2 or JOINED in node.outputs[0].meta:
+            return False
+        if kind(node) is Kind.SELECTION:  # side by side
+            return True
+        sizes = {_elements(v) for v in branches}
+        return len(sizes) == 1  # one that is spread over the other is an offset, not a branch
+
+    def continued(self, value: ir.Value) -> bool:
+        """Whether a join is a part of a larger one: a sum of three that was written as two."""
+        uses = list(value.uses())
+        if len(uses) != 1 or value in self.outputs:
+            return False
+        reader, maker = uses[0].node, value.producer()
+        return reader.outputs[0] in self.joins and maker is not None and reader.op_type == maker.op_type
+
+    def carried(self, node: ir.Node, value: ir.Value, operands: list[ir.Value]) -> tuple[int, ...] | None:
+        origin = next((v for v in operands if v in self.axes and self.depth[v]), None)
+        if origin is None or kind(node) is Kind.PRODUCT:
+            return None
+        before, after = static_shape(origin), static_shape(value)
+        axes = self.axes[origin]
+        if before is None or after is None:
+            return axes if not has(node, Property.MOVES_AXES) else None
+        axes = tuple(a % len(before) for a in axes)
+        if is_op(node, "Transpose"):
+            given = node.attributes.get("perm")
+            perm = list(given.as_ints()) if given is not None else list(reversed(range(len(before))))
+            return tuple(perm.index(a) for a in axes)
+        if len(before) == len(after) and not is_op(node, "Reshape", "Flatten"):
+            return axes
+        return _same_place(before, axes, after)
+
+    def cuts(self) -> set[ir.Value]:
+        """Values that are all that is left to be read once they are there."""
+        last = {}
+        for index, node in enumerate(self.nodes):
+            for value in node.inputs:
+                if value is not None:
+                    last[value] = index
+        for value in self.outputs:
+            last[value] = len(self.nodes)
+        found: set[ir.Value] = set()
+        waiting: set[ir.Value] = set()
+        for index, node in enumerate(self.nodes):
+            waiting |= {v for v in node.outputs if self.depth[v] and last.get(v, -1) > index}
+            waiting = {v for v in waiting if last[v] > index}
+            if len(waiting) == 1:
+                found |= waiting & set(node.outputs)
+        return found
+
+
+def _is_zero(node: ir.Node) -> bool:
+    """Whether a branch is cut off here by a factor of zero."""
+    if not is_op(node, "Mul"):
+        return False
+    factors = (constant_array(value) for value in node.inputs)
+    return any(factor is not None and not factor.any() for factor in factors)
+
+
+def _elements(value: ir.Value) -> int:
+    shape = static_shape(value)
+    return math.prod(shape) if shape is not None else -1
+
+
+def _read_axes(node: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
+    if kind(node) is Kind.CONVOLUTION:
+        return (1,)
+    if kind(node) is Kind.RECURRENT:
+        return (2,)
+    if is_op(node, "Gemm"):
+        transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
+        return (0,) if transposed != (node.inputs[0] is not value) else (1,)
+    if kind(node) is Kind.PRODUCT:
+        return (-1,) if node.inputs[0] is value else (-2,)
+    return None
+
+
+def _same_place(
+    before: tuple[int, ...], axes: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Axes of a reshaped value that hold the same elements as some consecutive axes did."""
+    if axes != tuple(range(axes[0], axes[-1] + 1)):
+        return None
+    inner = math.prod(before[axes[-1] + 1 :])
+    channels = math.prod(before[a] for a in axes)
+    for count in range(1, len(after) + 1):  # the fewest: one sample has a batch axis of size one
+        for first in range(len(after) - count + 1):
+            end = first + count
+            if math.prod(after[end:]) == inner and math.prod(after[first:end]) == channels:
+                return tuple(range(first, end))
+    return _pooled_place(channels, after)
+
+
+def _pooled_place(channels: int, after: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The channels after positions were averaged or picked: the one axis of their size."""
+    places = [a for a in range(1, len(after)) if after[a] == channels]
+    return (places[0],) if len(places) == 1 else None

@@ -1,0 +1,333 @@
+"""Constants, shapes and costs read off an onnx_ir graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
+
+MADE_FROM = "intrain_onnx.made_from"
+"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
+
+Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
+"""A view of a tensor: its axes permuted, or its elements in another shape."""
+
+_PRODUCTS = frozenset({Kind.PRODUCT, Kind.CONVOLUTION, Kind.RECURRENT})
+_MOST_NODES = 4096
+"""Nodes that compute one constant: weight normalisation has 10, the gates of a recurrence some 30."""
+
+_MASKED = -50.0
+"""exp of it is nothing beside 1 in float32: no learned offset goes so far, masks go from -100 to -inf."""
+
+
+def name_of(node: ir.Node) -> str:
+    """A node's name, or the name of its first output where it has none."""
+    return node.name or node_id(node) or node.op_type
+
+
+def node_id(node: ir.Node) -> str:
+    """The name of a node's first output: unique, unlike the node's own name."""
+    return next((v.name for v in node.outputs if v.name), "")
+
+
+class ComputedTensor(ir.LazyTensor):
+    """A constant of known shape whose value is computed when it is read, if it can be.
+
+    Attributes:
+        known: whether somebody is there to compute it.
+    """
+
+    def __init__(
+        self, compute: Callable[[], ir.TensorProtocol], *args: Any, known: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(compute, *args, cache=True, **kwargs)
+        self.known = known
+
+
+def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
+    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
+    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
+    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
+    return found
+
+
+def is_known(value: ir.Value) -> bool:
+    """Whether the elements of an initializer can be read."""
+    return not isinstance(value.const_value, ComputedTensor) or value.const_value.known
+
+
+def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The value of an initializer, read through casts and identities."""
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        if node is None or not is_op(node, "Identity", "Cast"):
+            return None
+        value = node.inputs[0]
+    if value is None or value.const_value is None or not is_known(value):
+        return None
+    return value.const_value.numpy()
+
+
+def source(value: ir.Value | None, *, spread: bool = False) -> tuple[ir.Value, list[ir.Node]] | None:
+    """The initializer that a value is a view of, and the view nodes from it to the value.
+
+    With ``spread``, copies along an axis (Expand, Tile) count as views.
+    """
+    nodes: list[ir.Node] = []
+    while value is not None:
+        if value.is_initializer():
+            return value, nodes[::-1]
+        node = value.producer()
+        if node is None or not (is_view(node) or (spread and is_op(node, "Expand", "Tile"))):
+            return None
+        nodes.append(node)
+        value = node.inputs[0]
+    return None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a value is computed from, where that is constants alone.
+
+    Attributes:
+        nodes: those that compute it, in topological order.
+        parameters: initializers behind it that hold numbers: floats, or integers of a byte and less.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    parameters: tuple[ir.Value, ...]
+
+
+def constant_sources(value: ir.Value, settled: Container[ir.Value] = ()) -> Sources | None:
+    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it.
+
+    Values that are ``settled`` count as constants.
+    """
+    order: dict[ir.Node, None] = {}
+    seen: set[ir.Node] = set()
+    stack: list[tuple[ir.Value | None, bool]] = [(value, False)]
+    while stack:
+        current, done = stack.pop()
+        if current is None or current.const_value is not None or current in settled:
+            continue
+        node = current.producer()
+        if node is None or len(seen) > _MOST_NODES:
+            return None
+        if done:
+            order[node] = None
+        elif node not in seen:
+            seen.add(node)
+            stack.append((current, True))
+            stack.extend((v, False) for v in node.inputs)
+    return Sources(tuple(order), initializers_behind(value))
+
+
+def initializers_behind(value: ir.Value) -> tuple[ir.Value, ...]:
+    """The initializers with numbers that a value is computed from, whatever else it is computed from.
+
+    Scalars are left out: an epsilon, a factor. Reading a shape is no computation.
+    """
+    found: dict[ir.Value, None] = {}
+    seen = {value}
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if current.const_value is not None:
+            if current.const_value.size > 1 and _holds_numbers(current.const_value.dtype):
+                found[current] = None
+        elif (node := current.producer()) is not None and not has(node, Property.SHAPE_ONLY):
+            stack.extend(v for v in node.inputs if v is not None and v not in seen)
+            seen.update(v for v in node.inputs if v is not None)
+    return tuple(found)
+
+
+def _holds_numbers(dtype: ir.DataType) -> bool:
+    return dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of a value where every dimension is known."""
+    if value is None or value.shape is None:
+        return None
+    dims = value.shape.dims
+    return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The shape of an initializer."""
+    assert value.const_value is not None
+    return tuple(int(d) for d in value.const_value.shape.numpy())
+
+
+def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
+    """Shape after a chain of view nodes on an initializer, and the views as steps."""
+    steps: list[Step] = []
+    for node in nodes:
+        if node.op_type in ("Identity", "Cast"):
+            continue
+        if node.op_type == "Transpose":
+            perm = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else None
+            perm = perm or tuple(reversed(range(len(shape))))
+            shape = tuple(shape[p] for p in perm)
+            steps.append(("transpose", perm))
+            continue
+        new = static_shape(node.outputs[0]) or _view_shape(node, shape)
+        if new is None or math.prod(new) != math.prod(shape):
+            return None
+        shape = new
+        steps.append(("reshape", shape))
+    return shape, steps
+
+
+def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of what is computed from constants by views, joins and elementwise operators."""
+    if value is None or value.const_value is not None:
+        return None if value is None else shape_of(value)
+    node = value.producer()
+    if node is None or not node.inputs or value.index():
+        return static_shape(value)
+    if is_view(node):
+        below = constant_shape(node.inputs[0])
+        viewed = view_steps(below, [node]) if below is not None else None
+        return viewed[0] if viewed is not None else static_shape(value)
+    if is_op(node, "DequantizeLinear"):
+        return constant_shape(node.inputs[0])
+    shapes = [constant_shape(v) for v in node.inputs if v is not None]
+    known = [s for s in shapes if s is not None]
+    if len(known) != len(shapes):
+        return static_shape(value)
+    if is_op(node, "Concat"):
+        axis = node.attributes.get_int("axis", 0)
+        length = sum(s[axis] for s in known if -len(s) <= axis < len(s))
+        return (*known[0][:axis], length, *known[0][axis:][1:])
+    if kind(node) in (Kind.ELEMENTWISE, Kind.ACTIVATION):
+        try:
+            return np.broadcast_shapes(*known)
+        except ValueError:
+            return None
+    return static_shape(value)
+
+
+def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that a view gives a constant, where shape inference did not come: a branch of an If."""
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    if given is None and len(node.inputs) > 1:
+        return None
+    named = node.attributes.get_ints("axes", ()) if given is None else given.reshape(-1).tolist()
+    if is_op(node, "Flatten"):
+        axis = node.attributes.get_int("axis", 1) % (len(shape) + 1)
+        return math.prod(shape[:axis]), math.prod(shape[axis:])
+    if is_op(node, "Unsqueeze"):
+        rank = len(shape) + len(named)
+        left = iter(shape)
+        added = {a % rank for a in named} if rank else set()
+        if len(added) != len(named):  # not valid, and shape inference says so
+            return None
+        return tuple(1 if i in added else next(left) for i in range(rank))
+    if is_op(node, "Squeeze"):
+        gone = {a % len(shape) for a in named if shape} or {i for i, d in enumerate(shape) if d == 1}
+        return tuple(d for i, d in enumerate(shape) if i not in gone)
+    if not is_op(node, "Reshape") or named.count(-1) > 1:
+        return None
+    literal = node.attributes.get_int("allowzero", 0)
+    dims = [shape[i] if d == 0 and not literal and i < len(shape) else d for i, d in enumerate(named)]
+    known = math.prod(d for d in dims if d != -1)
+    return tuple(math.prod(shape) // known if d == -1 and known else d for d in dims)
+
+
+def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """A new initializer of the main graph; its data is shared with the array."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.graph.register_initializer(value)
+    return value
+
+
+def is_fixed(value: ir.Value, role: str) -> bool:
+    """Whether a constant operand of a product or sum is none of the network's parameters.
+
+    A scalar is a factor; a factor with several long axes is a table of rotary positions or a mask; and an
+    offset of two numbers, the lower one far below any score, says where not to look.
+    """
+    shape = shape_of(value)
+    if role == "scale":
+        return sum(d > 1 for d in shape) != 1
+    return role == "offset" and (math.prod(shape) < 2 or _is_mask(value, shape))
+
+
+def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:
+    array = constant_array(value) if len(shape) > 1 else None
+    if array is None:
+        return False
+    numbers = array.astype(np.float64)
+    low, high = numbers.min(initial=0.0), numbers.max(initial=0.0)
+    return bool(low <= _MASKED and np.isin(numbers, (low, high)).all())
+
+
+def has_macs(node: ir.Node) -> bool:
+    """Whether a node is a product that multiply-accumulate operations are counted for."""
+    return kind(node) in _PRODUCTS and not traits(node).coefficients
+
+
+def macs(node: ir.Node) -> int | None:
+    """Multiply-accumulate operations of one node as its shapes are declared."""
+    out = static_shape(node.outputs[0])
+    operands = [
+        static_shape(v) or (shape_of(v) if v is not None and v.is_initializer() else None)
+        for v in node.inputs
+    ]
+    if kind(node) is Kind.RECURRENT:
+        x, w, r = operands[:3]
+        if x is None or w is None or r is None:
+            return None
+        return x[0] * x[1] * (math.prod(w) + math.prod(r))
+    if kind(node) is Kind.CONVOLUTION:
+        x, w = operands[:2]
+        if w is None or (x if node.op_type == "ConvTranspose" else out) is None:
+            return None
+        spatial = x if node.op_type == "ConvTranspose" else out
+        assert spatial is not None
+        positions = math.prod((spatial[0], *spatial[2:]))
+        return positions * math.prod(w)
+    if is_op(node, "Einsum"):
+        return _einsum_macs(node.attributes["equation"].as_string(), operands)
+    a = operands[0]
+    if out is None or a is None or len(a) < 1:
+        return None
+    transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
+    return math.prod(out) * a[-2 if transposed and len(a) > 1 else -1]
+
+
+def _einsum_macs(equation: str, operands: list[tuple[int, ...] | None]) -> int | None:
+    """The product of the sizes of all indices, None where a shape is unknown or an index has no letter."""
+    sizes: dict[str, int] = {}
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    for term, shape in zip(terms, operands, strict=False):
+        if shape is None or len(term) != len(shape) or "." in term:
+            return None
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    return math.prod(sizes.values())
+
+
+def remove_unused(node: ir.Node) -> None:
+    """Remove a node that nothing reads, and then those that only it read."""
+    stack: list[ir.Node | None] = [node]
+    while stack:
+        current = stack.pop()
+        if current is None or current.graph is None:
+            continue
+        if any(v.uses() or v.is_graph_output() for v in current.outputs):
+            continue
+        before = [v.producer() for v in current.inputs if v is not None]
+        current.graph.remove(current, safe=True)
+        stack.extend(before)

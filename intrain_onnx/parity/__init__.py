@@ -1,0 +1,1 @@
+"""The same model in onnxruntime, and how far the two differ."""

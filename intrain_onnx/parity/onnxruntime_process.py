@@ -1,0 +1,104 @@
+"""onnxruntime as a reference, in a process of its own that may crash, hang or run out of memory."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from intrain_onnx.parity.onnxruntime_worker import read_frame, write_frame
+
+
+class NoReferenceError(Exception):
+    """The reference gave no outputs; says why."""
+
+
+_worker: subprocess.Popen[bytes] | None = None
+_lock = threading.Lock()
+
+
+def run_reference(
+    model: str | bytes,
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    cuda: bool,
+    threads: int,
+    timeout: float,
+) -> list[np.ndarray[Any, Any]]:
+    """Run a model file or a serialised model in onnxruntime.
+
+    The process is kept for the next model; one that crashed or hung is replaced.
+
+    Args:
+        model: a path only where the model has external data.
+        inputs: by name; names that the model does not have are left out.
+        cuda: ask for CUDA where onnxruntime has it.
+        threads: for one operator.
+        timeout: seconds after which the process is ended.
+
+    Raises:
+        NoReferenceError: onnxruntime refuses the model, crashes, or takes too long.
+    """
+    with _lock:
+        worker = _start()
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        path = model if isinstance(model, str) else None
+        header = {"path": path, "cuda": cuda, "threads": threads}
+        timer = threading.Timer(timeout, worker.kill)
+        timer.start()
+        try:
+            write_frame(worker.stdin, header, inputs, b"" if path is not None else model)  # type: ignore[arg-type]
+            answer, outputs, _ = read_frame(worker.stdout)
+        except (EOFError, OSError):
+            timed_out = not timer.is_alive()
+            code = _stop()
+            raise NoReferenceError(
+                f"onnxruntime took longer than {timeout:.0f} s"
+                if timed_out
+                else f"onnxruntime crashed ({code})"
+            ) from None
+        finally:
+            timer.cancel()
+    if answer["error"] is not None:
+        raise NoReferenceError(f"onnxruntime: {answer['error']}")
+    return list(outputs.values())
+
+
+def _start() -> subprocess.Popen[bytes]:
+    global _worker  # noqa: PLW0603 - one process serves all models
+    if _worker is None or _worker.poll() is not None:
+        _worker = subprocess.Popen(
+            [sys.executable, "-m", "intrain_onnx.parity.onnxruntime_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    return _worker
+
+
+def _stop() -> str:
+    """End the process, and say how it ended."""
+    global _worker  # noqa: PLW0603
+    if _worker is None:
+        return ""
+    _worker.kill()
+    code = _worker.wait()
+    for stream in (_worker.stdin, _worker.stdout):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:
+                continue
+    _worker = None
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+atexit.register(_stop)

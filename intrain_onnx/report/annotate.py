@@ -1,0 +1,243 @@
+"""Measurements written into the metadata of the model's own nodes, where Netron shows them.
+
+The graph, its weights and every other field stay as they are, ``ir_version`` included: protobuf readers skip
+the node metadata of IR version 10 where they do not know it, and a higher version would change what
+initializers among the inputs mean (IR version 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google.protobuf.message  # type: ignore[import-untyped]
+import onnx
+
+from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, printable
+from intrain_onnx.report.derived import layer_gradient, layer_health, relative_ratio
+from intrain_onnx.report.document import Report, write_atomically
+from intrain_onnx.report.output_files import check_outputs
+
+PREFIX = "intrain."
+"""Of every key that is written; what had such a key before is replaced."""
+
+_PART = re.compile(r"\.part\d+$")
+_STEPS_TO_WEIGHT = 6
+"""Casts, transposes and the like that may lie between a node and its weight."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """What was written.
+
+    Attributes:
+        nodes: how many nodes got measurements.
+        elsewhere: layers that no node of the file stands for, such as those inside of functions.
+    """
+
+    nodes: int
+    elsewhere: tuple[str, ...]
+
+
+def check_target(target: Path) -> None:
+    """Refuse a place where the annotated model cannot be.
+
+    Raises:
+        SettingsError: so it is.
+    """
+    if not target.absolute().parent.is_dir():
+        raise SettingsError(f"--annotate {target}: its folder does not exist", hint="Create it first")
+    if target.is_dir():
+        raise SettingsError(f"--annotate {target} is a folder", hint="Name a file")
+
+
+def annotate(source: Path, report: Report, target: Path) -> Annotated:
+    """Write a copy of a model with the measurements of its report in it.
+
+    External data stays where it is: the copy refers to it by the same relative path, so it must lie in the
+    model's own folder.
+
+    Raises:
+        SettingsError: the target is the model or its data, in another folder than its data, or not writable.
+        ModelFileError: the file is not the one that was scored.
+    """
+    check_target(target)
+    check_outputs([(f"--annotate {target}", target)], (), [source])
+    _check_external(source, report, target)
+    try:
+        data = source.read_bytes()
+        if hashlib.sha256(data).hexdigest() != report.data["model"]["sha256"]:
+            raise ModelFileError("the file is not the one that was scored", path=str(source))
+        model = onnx.ModelProto.FromString(data)
+        written = add_metadata(model, report.data)
+        content = model.SerializeToString()
+    except (google.protobuf.message.Error, ValueError) as error:
+        raise LimitError(f"the annotated model cannot be serialised: {printable(error)}") from error
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise SettingsError(f"cannot write {target}: {error.strerror or error}") from error
+    return written
+
+
+def _check_external(source: Path, report: Report, target: Path) -> None:
+    locations = report.data["model"]["external_sha256"]
+    if not locations:
+        return
+    folder = Path(os.path.realpath(source)).parent
+    if Path(os.path.realpath(target)).parent != folder:
+        raise SettingsError(
+            f"--annotate {target}: the model's weights lie beside it", hint=f"Name a file in {folder}"
+        )
+
+
+def add_metadata(model: onnx.ModelProto, data: Row) -> Annotated:
+    """Put the measurements of a report into the metadata of a model and of its nodes, in place."""
+    nodes = list(_nodes(model.graph))
+    _clear(model)
+    for node in nodes:
+        _clear(node)
+    found, elsewhere = _owners(nodes, data["layers"], strict=bool(model.functions))
+    parameters = {p["name"]: p for p in data["parameters"]}
+    ranks = _ranks(data["layers"])
+    for index, rows in found.items():
+        _write(nodes[index], _measurements(rows, parameters, ranks))
+    _write(model, _summary(data, len(elsewhere)))
+    return Annotated(len(found), tuple(elsewhere))
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of a graph and its subgraphs; those of functions stand for many calls and are left out."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _nodes(body)
+
+
+def _clear(holder: onnx.ModelProto | onnx.NodeProto) -> None:
+    kept = [p for p in holder.metadata_props if not p.key.startswith(PREFIX)]
+    if len(kept) < len(holder.metadata_props):
+        del holder.metadata_props[:]
+        holder.metadata_props.extend(kept)
+
+
+def _write(holder: onnx.ModelProto | onnx.NodeProto, entries: Mapping[str, str]) -> None:
+    for key, value in entries.items():
+        holder.metadata_props.add(key=PREFIX + key, value=value)
+
+
+def _owners(
+    nodes: Sequence[onnx.NodeProto], layers: Sequence[Row], *, strict: bool
+) -> tuple[dict[int, list[Row]], list[str]]:
+    """Layers by the index of the file's node that they come from, and the names of those without one.
+
+    A layer has its node's name or, without one, that of its first output; a name that is not unique is
+    followed by an output, and a part of a fused layer by its number. ``strict``: a node must also read the
+    layer's weight, since expanded functions make nodes whose names may be those of others.
+    """
+    by_name: defaultdict[str, list[int]] = defaultdict(list)
+    for index, node in enumerate(nodes):
+        first = next((name for name in node.output if name), "")
+        by_name[node.name or first].append(index)
+        for name in node.output:
+            by_name[f"{node.name or first}:{name}"].append(index)
+    makers = {name: node for node in nodes for name in node.output if name}
+    found: defaultdict[int, list[Row]] = defaultdict(list)
+    elsewhere = []
+    for layer in layers:
+        candidates = by_name.get(layer["name"]) or by_name.get(_PART.sub("", layer["name"]), [])
+        same = [i for i in candidates if nodes[i].op_type == layer["op"]]
+        if strict:
+            same = [i for i in same if _reads(nodes[i], set(layer["weights"]), makers)]
+        if same or (len(candidates) == 1 and not strict):
+            found[(same or candidates)[0]].append(layer)
+        else:
+            elsewhere.append(layer["name"])
+    return dict(found), elsewhere
+
+
+def _reads(node: onnx.NodeProto, weights: set[str], makers: Mapping[str, onnx.NodeProto]) -> bool:
+    names = set(node.input)
+    for _ in range(_STEPS_TO_WEIGHT):
+        if names & weights:
+            return True
+        names = {name for x in names if x in makers for name in makers[x].input if name}
+    return False
+
+
+def _ranks(layers: Iterable[Row]) -> dict[str, str]:
+    """Place of each measured layer by its share of the largest participation ratio, the lowest first."""
+    shares = [(share, x["name"]) for x in layers if (share := relative_ratio(x)) is not None]
+    return {name: f"{i} of {len(shares)}" for i, (_, name) in enumerate(sorted(shares), start=1)}
+
+
+def _measurements(
+    rows: Sequence[Row], parameters: Mapping[str, Row], ranks: Mapping[str, str]
+) -> dict[str, str]:
+    """Of one layer, or of the parts that a fused one was measured in.
+
+    Over parts, the logarithms are summed as the score does; ratio and share are geometric means.
+    """
+    logs = _known(x["log_participation_ratio"] for x in rows)
+    entries = {
+        "participation_ratio": _geometric(x["participation_ratio"] for x in rows),
+        "share": _geometric(relative_ratio(x) for x in rows),
+        "log_participation_ratio": _number(math.fsum(logs)) if logs else "",
+        "rank_of_share": ", ".join(ranks[x["name"]] for x in rows if x["name"] in ranks),
+        "health": _mean(layer_health(x, parameters) for x in rows),
+        "gradient_std": _mean(layer_gradient(x, parameters) for x in rows),
+        "depth": str(min(x["depth"] for x in rows)),
+        "channels": str(sum(x["channels"] for x in rows)),
+        "status": ", ".join(dict.fromkeys(x["status"] for x in rows)),
+        "counted": ", ".join(dict.fromkeys("yes" if x["counted"] else "no" for x in rows)),
+        "parts": str(len(rows)) if len(rows) > 1 else "",
+    }
+    return {key: value for key, value in entries.items() if value}
+
+
+def _summary(data: Row, elsewhere: int) -> dict[str, str]:
+    score, settings = data["score"], data["settings"]
+    entries = {
+        "score": _number(score["intrain"]),
+        "score_ci95": " to ".join(map(_number, score["ci95"])) if score["ci95"] else "",
+        "geometric_capacity": _number(score["geometric_capacity"]),
+        "optimization_resilience": _number(score["optimization_resilience"]),
+        "layers": str(score["layers"]),
+        "layers_without_a_node": str(elsewhere) if elsewhere else "",
+        "protocol": settings["protocol"],
+        "seeds": str(settings["seeds"]),
+        "samples": str(settings["samples"]),
+        "warnings": str(len(data["warnings"])),
+        "model_sha256": data["model"]["sha256"],
+        "version": data["tool"]["version"] or "",
+    }
+    return {key: value for key, value in entries.items() if value}
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [v for v in values if v is not None]
+
+
+def _geometric(values: Iterable[float | None]) -> str:
+    known = _known(values)
+    return _number(statistics.geometric_mean(known)) if known else ""
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = _known(values)
+    return _number(statistics.fmean(known)) if known else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,104 @@
+"""The report: its JSON form, in and out."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from intrain_onnx.errors import ModelFileError
+
+SCHEMA_VERSION = "1.1"
+_READ = ("1.0", SCHEMA_VERSION)
+"""Versions of reports that are read: 1.1 added ``coverage``."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A scored model. ``data`` is the JSON document that ``report.schema.json`` describes."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def intrain(self) -> float:
+        """The InTrain score, mean over the runs."""
+        return float(self.data["score"]["intrain"])
+
+    @property
+    def geometric_capacity(self) -> float:
+        """Sum over layers of the log participation ratio, in nats, mean over the runs."""
+        return float(self.data["score"]["geometric_capacity"])
+
+    @property
+    def optimization_resilience(self) -> float:
+        """Sum over parameter tensors of the gradient health, mean over the runs."""
+        return float(self.data["score"]["optimization_resilience"])
+
+    def to_json(self) -> str:
+        """Strict JSON: no NaN, no infinity, keys in a fixed order."""
+        return json.dumps(self.data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the JSON atomically: the file is either whole or as it was before."""
+        return write_atomically(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Read a saved report.
+
+        Raises:
+            ModelFileError: not JSON, or not a report of this schema version.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"not a report: {error}", path=str(path)) from error
+        if not isinstance(data, dict) or data.get("schema_version") not in _READ:
+            raise ModelFileError(
+                f"not a report of schema version {' or '.join(_READ)}",
+                path=str(path),
+                hint="Make it with `intrain-onnx score`",
+            )
+        return cls(data)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a report."""
+    text = resources.files("intrain_onnx").joinpath("report.schema.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write a file, text in UTF-8, by way of a temporary file beside it.
+
+    A device or a pipe is written to as it is: a rename would put a file in its place.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return path
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def number(value: float | None, digits: int = 12) -> float | None:
+    """A JSON number without the digits that are round-off; None for what is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")

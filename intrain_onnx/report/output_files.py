@@ -1,0 +1,106 @@
+"""Where a command may write: never onto what it reads, nor twice onto one file.
+
+Two paths are one file where the system says so (device and inode: symbolic and hard links, relative paths, a
+file system that folds case), or, for files that are yet to be made, where their real paths differ at most in
+case or in the way that accents are written.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from os.path import exists, isfile
+from pathlib import Path
+
+from intrain_onnx.errors import SettingsError
+
+Named = tuple[str, Path]
+"""What a path is to the user (``-o x.json``, ``the model``), and the path."""
+
+_HINT = "Name another file"
+
+
+def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Sequence[Path] = ()) -> None:
+    """Refuse outputs that would replace an input, the weights of a model, or each other.
+
+    Args:
+        outputs: files that will be written; those that are no regular files (pipes, devices) are left out.
+        inputs: files that are read, beside the models.
+        models: ONNX files. One is opened for the names of its external data only where an output is there
+            already, in the model's folder or below.
+
+    Raises:
+        SettingsError: names the output and what it would replace.
+    """
+    written = [(label, path) for label, path in outputs if isfile(path) or not exists(path)]
+    read = [*(("the model", path) for path in models), *inputs]
+    made: dict[object, str] = {}
+    for label, path in written:
+        for what, source in read:
+            if _same(path, source):
+                raise SettingsError(f"{label} is {what} {source}", hint=_HINT)
+        key = _identity(path)
+        if key in made:
+            raise SettingsError(f"{label} and {made[key]} are one file", hint=_HINT)
+        made[key] = label
+    for model in models:
+        _check_weights([x for x in written if _is_below(x[1], model)], model)
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Make names distinct on every file system, by numbers behind those that come again.
+
+    The first of equal names keeps it, and no other gets a number that makes it a name which is there already.
+
+    >>> distinct_names(["x", "x-2", "x", "X"])
+    ['x', 'x-2', 'x-3', 'X-4']
+    """
+    taken = {_folded(name) for name in names}
+    seen: set[str] = set()
+    numbers: dict[str, int] = {}
+    found = []
+    for name in names:
+        folded = unique = _folded(name)
+        while unique in seen or (unique in taken and unique != folded):
+            numbers[folded] = numbers.get(folded, 1) + 1
+            unique = f"{folded}-{numbers[folded]}"
+        seen.add(unique)
+        found.append(name if unique == folded else f"{name}-{numbers[folded]}")
+    return found
+
+
+def _same(a: Path, b: Path) -> bool:
+    return exists(a) and exists(b) and a.samefile(b)
+
+
+def _identity(path: Path) -> object:
+    """A key that is equal for two paths to one file."""
+    if not exists(path):
+        return _folded(os.path.realpath(path))
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_below(path: Path, model: Path) -> bool:
+    """Whether a path leads to a file that may be external data of a model: such data has no other names."""
+    folder = os.path.dirname(os.path.realpath(model))
+    return exists(path) and os.path.realpath(path).startswith(os.path.join(folder, ""))
+
+
+def _check_weights(written: Sequence[Named], model: Path) -> None:
+    if not written:
+        return
+    from intrain_onnx.loading.load import load  # noqa: PLC0415 - few need it, and it imports onnx
+
+    try:
+        files = [file.path for file in load(model).external]
+    except Exception:  # the command itself will say what is wrong with the model
+        return
+    for label, path in written:
+        if any(_same(path, file) for file in files):
+            raise SettingsError(f"{label} holds the weights of {model}", hint=_HINT)

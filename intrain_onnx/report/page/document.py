@@ -1,0 +1,63 @@
+"""The template, the style and the script in one file that asks for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import jinja2
+
+from intrain_onnx.errors import ModelFileError
+from intrain_onnx.report.csp import digest
+from intrain_onnx.report.document import Report
+from intrain_onnx.report.page import view
+
+
+def page(reports: Sequence[Report]) -> str:
+    """One HTML document for one report or several, the same for the same reports.
+
+    Raises:
+        ModelFileError: a report lacks what its schema requires.
+    """
+    try:
+        context = view.page([r.data for r in reports])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelFileError(
+            f"a report does not follow its schema ({type(error).__name__}: {error})",
+            hint="Make it with `intrain-onnx score`",
+        ) from error
+    style, script = _file("page.css"), _file("page.js")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(**context, style=style, script=script, policy=_policy(style, script))
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("intrain_onnx.report.page").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    """Everything is escaped unless the template says otherwise, and a missing name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content Security Policy that allows this style and this script, and nothing else."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src {digest(style)}",
+            f"script-src {digest(script)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )

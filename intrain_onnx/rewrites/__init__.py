@@ -1,0 +1,1 @@
+"""Changes of a graph, in place, before it is converted."""

@@ -1,0 +1,224 @@
+"""Rewrites that make graphs of the same network alike, before its weights are drawn anew.
+
+Each changes the model in place and is valid only where the weights that it drops are re-initialised and
+calibrated afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import LayerMap, data_dependent
+from intrain_onnx.network.values import add_initializer, node_id, shape_of, source, static_shape
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind
+
+_NO_ACCIDENT = 1024
+"""Fewest equal elements that are taken for a tie."""
+
+
+def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
+    """Take a BatchNorm that an exporter wrote out as products and sums per channel for what it is.
+
+    A chain of Mul, Div, Add and Sub with constants along the channels, at least one product and one sum, is
+    an inference BatchNorm. Behind a convolution or linear layer it is removed, as calibration does its work;
+    elsewhere it becomes a BatchNormalization node, to be calibrated. A chain on a graph input is
+    preprocessing and stays, and so does one that ends a normalisation over features.
+
+    Returns:
+        Identities (``values.node_id``) of the nodes that went.
+    """
+    data = data_dependent(model.graph)
+    outputs = {name: x for x in layers.layers for name in (x.node_output, x.output)}
+    gone: list[str] = []
+    done: set[ir.Node] = set()
+    for node in list(model.graph):
+        if node in done or not _is_affine(node, data):
+            continue
+        chain = _chain(node, data)
+        done.update(chain)
+        begin = _data_input(node, data)
+        both = all(any(has(n, p) for n in chain) for p in (Property.SCALES, Property.SHIFTS))
+        if begin is None or not both:
+            continue
+        layer = outputs.get(begin.name or "")
+        if layer is not None and layer.kind in ("convolution", "linear"):
+            if _channel_axis(chain, begin) == _positive(layer.channel_axes[0], begin):
+                _remove(model, chain, begin)
+                gone += [node_id(n) for n in chain]
+        elif (
+            _channel_axis(chain, begin) == 1
+            and not _is_preprocessing(begin)
+            and not _is_normalised(begin, data)
+        ):
+            gone += [node_id(n) for n in chain]
+            _replace_by_batch_norm(model, chain, begin)
+    return gone
+
+
+def tie_heads(model: ir.Model, layers: LayerMap) -> list[str]:
+    """Give a last layer that holds the very numbers of an embedding the embedding's weight again.
+
+    Constant folding writes a tied weight twice, once transposed; equal numbers in thousands of places are no
+    accident.
+
+    Returns:
+        Names of the layers that were tied.
+    """
+    nodes = {v.name: node for node in model.graph for v in node.outputs}
+    tables = {x.weights[0].name: x for x in layers.layers if x.kind == "embedding"}
+    tied = []
+    for layer in layers.layers:
+        node = nodes.get(layer.node_output)
+        if (
+            layer.kind != "linear"
+            or node is None
+            or layer.channel_axes != (-1,)
+            or kind(node) is not Kind.PRODUCT
+        ):
+            continue
+        weight = node.inputs[1]
+        if weight is None or not weight.is_initializer() or weight.name in tables:
+            continue
+        for name in tables:
+            table = model.graph.initializers[name]
+            if _same_numbers(table, layer.weights[0].shape, weight):
+                _use_table(model, node, table, transposed=_flag(node, "transB"))
+                tied.append(layer.name)
+                break
+    return tied
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and node.attributes[name].as_int() == 1
+
+
+def _same_numbers(table: ir.Value, canonical: tuple[int, ...], weight: ir.Value) -> bool:
+    if shape_of(table) != canonical or math.prod(canonical) < _NO_ACCIDENT:
+        return False
+    assert table.const_value is not None
+    assert weight.const_value is not None
+    a, b = table.const_value.numpy(), weight.const_value.numpy()
+    b = b if b.shape == a.shape and (a.shape[0] != a.shape[1] or np.array_equal(a, b)) else b.T
+    return a.dtype == b.dtype and bool((a != a.flat[0]).any()) and np.array_equal(a, b)
+
+
+def _use_table(model: ir.Model, node: ir.Node, table: ir.Value, *, transposed: bool) -> None:
+    value = table
+    if not transposed:
+        value = ir.Value(name=f"{node_id(node)}.tied", type=table.type, shape=ir.Shape(shape_of(table)[::-1]))
+        turn = ir.Node("", "Transpose", [table], attributes=[ir.AttrInt64s("perm", [1, 0])], outputs=[value])
+        turn.name = value.name
+        model.graph.insert_before(node, turn)
+    node.replace_input_with(1, value)
+
+
+def _is_affine(node: ir.Node, data: set[ir.Value]) -> bool:
+    """One operand depends on data, the other is a constant with one axis longer than one."""
+    if not _scales_or_shifts(node) or len(node.inputs) != 2:
+        return False
+    begin = _data_input(node, data)
+    if begin is None or (is_op(node, "Div", "Sub") and begin is not node.inputs[0]):
+        return False
+    return _vector(node, data) is not None
+
+
+def _scales_or_shifts(node: ir.Node) -> bool:
+    return has(node, Property.SCALES) or has(node, Property.SHIFTS)
+
+
+def _data_input(node: ir.Node, data: set[ir.Value]) -> ir.Value | None:
+    found = [v for v in node.inputs if v in data]
+    return found[0] if len(found) == 1 else None
+
+
+def _vector(node: ir.Node, data: set[ir.Value]) -> tuple[int, int] | None:
+    """Axis, counted from the end, and length of the constant operand."""
+    constant = next((v for v in node.inputs if v is not None and v not in data), None)
+    found = source(constant)
+    if constant is None or found is None:
+        return None
+    shape = shape_of(constant) if constant.is_initializer() else static_shape(constant)
+    if shape is None or sum(d > 1 for d in shape) != 1:
+        return None
+    axis = next(i for i, d in enumerate(shape) if d > 1)
+    return axis - len(shape), shape[axis]
+
+
+def _chain(first: ir.Node, data: set[ir.Value]) -> list[ir.Node]:
+    """The node and the affine nodes behind it, along the same axis, each the only user of the one before."""
+    chain = [first]
+    vector = _vector(first, data)
+    while True:
+        value = chain[-1].outputs[0]
+        users = list(value.uses())
+        if len(users) != 1 or value.is_graph_output():
+            return chain
+        following = users[0].node
+        if not _is_affine(following, data) or _vector(following, data) != vector:
+            return chain
+        chain.append(following)
+
+
+def _channel_axis(chain: list[ir.Node], begin: ir.Value) -> int | None:
+    """The axis of the chain's constants in the value it works on, where the rank is known."""
+    if begin.shape is None:
+        return None
+    constants = [v for v in chain[0].inputs if v is not None and v is not begin]
+    shape = shape_of(constants[0]) if constants[0].is_initializer() else static_shape(constants[0])
+    assert shape is not None
+    axis = next(i for i, d in enumerate(shape) if d > 1) - len(shape)
+    return axis + len(begin.shape.dims)
+
+
+def _positive(axis: int, value: ir.Value) -> int | None:
+    return None if value.shape is None else axis % len(value.shape.dims)
+
+
+def _is_preprocessing(value: ir.Value) -> bool:
+    while (node := value.producer()) is not None:
+        if not (is_view(node) or _scales_or_shifts(node)) or node.inputs[0] is None:
+            return False
+        value = node.inputs[0]
+    return value.is_graph_input()
+
+
+def _is_normalised(value: ir.Value, data: set[ir.Value]) -> bool:
+    """Whether a value comes from a normalisation, or is a quotient or product of two that depend on data."""
+    node = value.producer()
+    while node is not None and is_view(node) and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None:
+        return False
+    return has(node, Property.OVER_FEATURES) or (
+        has(node, Property.SCALES) and all(v in data for v in node.inputs)
+    )
+
+
+def _remove(model: ir.Model, chain: Iterable[ir.Node], begin: ir.Value) -> None:
+    nodes = list(chain)
+    nodes[-1].outputs[0].replace_all_uses_with(begin, replace_graph_outputs=True)
+    model.graph.remove(reversed(nodes), safe=True)
+
+
+def _replace_by_batch_norm(model: ir.Model, chain: list[ir.Node], begin: ir.Value) -> None:
+    last = chain[-1].outputs[0]
+    constants = [v for v in chain[0].inputs if v is not None and v is not begin]
+    found = source(constants[0])
+    assert found is not None
+    root = found[0]
+    assert root.const_value is not None
+    array = root.const_value.numpy().reshape(-1)
+    roles = ("scale", "bias", "mean", "variance")
+    inputs = [add_initializer(model, f"{last.name}.written_out.{role}", array) for role in roles]
+    out = ir.Value(name=f"{last.name}.normalised", shape=last.shape, type=last.type)
+    norm = ir.Node(
+        "", "BatchNormalization", [begin, *inputs], outputs=[out], name=f"{node_id(chain[-1])}.written_out"
+    )
+    model.graph.insert_after(chain[-1], norm)
+    last.replace_all_uses_with(out, replace_graph_outputs=True)
+    model.graph.remove(reversed(chain), safe=True)

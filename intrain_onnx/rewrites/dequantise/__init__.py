@@ -1,0 +1,255 @@
+"""The float network that a quantised one stands for: the same layers, without the rounding.
+
+A quantised file runs exactly as ONNX says, but its layers compute on integers, which have no gradient. For
+scoring it is rewritten: weights are the floats that their numbers stand for, quantised operators become the
+float operators that they stand for, and nothing is rounded. What has no float form stays as it is, exact but
+without a gradient, and is named in the result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx import memory
+from intrain_onnx.network.values import constant_array, source
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+from intrain_onnx.rewrites.dequantise.float_values import DEQUANTISED, Lifting, Scale, Scheme
+from intrain_onnx.rewrites.dequantise.integer_products import integer_product
+from intrain_onnx.rewrites.dequantise.operators import QLINEAR, REWRITES, argument, integer, scale_at
+
+__all__ = ["DEQUANTISED", "Quantisation", "output_steps", "to_float", "warnings"]
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """What :func:`to_float` found and did.
+
+    Attributes:
+        layers: number of layers with quantised weights, by kind.
+        activations: what was put back: the node before it, and its operator.
+        left: quantised operators that have no float form, with their counts.
+        removed: nodes of the file that have no counterpart.
+    """
+
+    layers: Mapping[Scheme, int]
+    activations: tuple[tuple[str, str], ...]
+    left: Mapping[str, int]
+    removed: int
+
+
+def to_float(model: ir.Model) -> Quantisation | None:
+    """Give a normalised model its float form, in place.
+
+    Ensures: graph inputs and outputs keep their names, types and order; integer outputs are quantised from
+    floats. Shapes of new values are not inferred.
+
+    Returns:
+        None, with nothing changed, where nothing in the model is quantised.
+
+    Raises:
+        LimitError: the floats do not fit into memory.
+    """
+    if not any(_is_quantised(node) for node in model.graph.all_nodes()) and not any(
+        DEQUANTISED in value.meta for value in model.graph.initializers.values()
+    ):
+        return None
+    memory.require_for_weights(_float_bytes(model))
+    before = sum(1 for _ in model.graph.all_nodes())
+    unused = frozenset(_removable(model.graph, frozenset()))
+    lifting = Lifting(model)
+    _count_dequantised(model, lifting)
+    for node in list(_in_order(model.graph)):
+        _rewrite(lifting, node)
+    for node in list(_in_order(model.graph)):
+        _quantise_again(lifting, node, unused)
+    for node in _removable(model.graph, unused):
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+    left = Counter(n.op_type for n in model.graph.all_nodes() if _is_quantised(n) and _stops_gradient(n))
+    after = sum(1 for _ in model.graph.all_nodes())
+    return Quantisation(
+        dict(lifting.layers),
+        tuple(lifting.activations),
+        dict(left),
+        max(before - after + len(lifting.activations), 0),
+    )
+
+
+def _float_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers as float32; packed bytes count as the numbers in them."""
+    packed: dict[ir.Value | None, int] = {}
+    for node in model.graph.all_nodes():
+        if node.op_type == "MatMulNBits":
+            packed[argument(node, 1)] = max(8 // max(integer(node, "bits", 4), 1), 1)
+    tensors = ((v, v.const_value) for v in model.graph.initializers.values())
+    return sum(4 * t.size * packed.get(v, 1) for v, t in tensors if t is not None)
+
+
+def _is_quantised(node: ir.Node) -> bool:
+    return kind(node) is Kind.QUANTISED
+
+
+def _stops_gradient(node: ir.Node) -> bool:
+    """Quantising for an output, and reading an input of integers, are as they should be."""
+    if is_op(node, "QuantizeLinear"):
+        return not any(v.is_graph_output() for v in node.outputs)
+    value = argument(node, 0)
+    while is_op(node, "DequantizeLinear") and value is not None:
+        maker = value.producer()
+        if maker is None:
+            return False
+        value = argument(maker, 0)
+    return True
+
+
+def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Nodes of a graph and its subgraphs; whatever makes a value comes before what reads it."""
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _in_order(attribute.as_graph())
+        yield node
+
+
+def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
+    """Layers of ONNX's own operators whose weights come from integers."""
+    for node in model.graph.all_nodes():
+        weights = [argument(node, i) for i in traits(node).weights]
+        if kind(node) is Kind.QUANTISED or not any(_from_integers(v) for v in weights):
+            continue
+        table = kind(node) is Kind.LOOKUP
+        data = argument(node, 1 if table or _from_integers(argument(node, 0)) else 0)
+        maker = data.producer() if data is not None else None
+        quantised = is_op(maker, "DequantizeLinear")
+        lifting.layers["static QDQ" if quantised else "weight-only"] += 1
+
+
+def _from_integers(value: ir.Value | None) -> bool:
+    found = source(value)
+    if found is not None:
+        return DEQUANTISED in found[0].meta
+    maker = value.producer() if value is not None else None
+    if maker is None or not is_op(maker, "DequantizeLinear"):
+        return False
+    numbers = argument(maker, 0)
+    quantiser = numbers.producer() if numbers is not None else None
+    if quantiser is not None and is_op(quantiser, "QuantizeLinear"):  # of a float weight, in the graph
+        numbers = argument(quantiser, 0)
+    return constant_array(numbers) is not None
+
+
+def _rewrite(lifting: Lifting, node: ir.Node) -> None:
+    if (node.domain, node.op_type) in REWRITES:
+        REWRITES[node.domain, node.op_type](lifting, node)
+    elif is_op(node, "QuantizeLinear"):
+        scale = scale_at(node, 1)
+        if node.inputs[0] is not None and scale is not None:
+            along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
+            lifting.stand_for(node.outputs[0], node.inputs[0], along, node)
+    elif is_op(node, "DynamicQuantizeLinear"):
+        if node.inputs[0] is not None and len(node.outputs) == 3:
+            y, scale_value, zero = node.outputs
+            lifting.stand_for(y, node.inputs[0], Scale(scale_value, zero), node)
+    elif is_op(node, "DequantizeLinear"):
+        _dequantize(lifting, node)
+    elif is_op(node, "MatMulInteger", "ConvInteger"):
+        integer_product(lifting, node)
+
+
+def _dequantize(lifting: Lifting, node: ir.Node) -> None:
+    scale = scale_at(node, 1)
+    if scale is None:
+        return
+    along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
+    found = lifting.lift(node.inputs[0], along)
+    if found is not None:
+        lifting.replace(node.outputs[0], found)
+
+
+def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node]) -> None:
+    """Make an integer that is still read from the float form of what made it."""
+    form = QLINEAR.get((node.domain, node.op_type))
+    value = node.outputs[0] if form is not None else None
+    if form is None or value is None or value not in lifting.twins or node in unused:
+        return
+    if not value.uses() and not value.is_graph_output():
+        return
+    scale, zero = argument(node, form.result), argument(node, form.result + 1)
+    if zero is None:
+        return
+    new = lifting.node(
+        node,
+        "QuantizeLinear",
+        [lifting.twins[value].value, scale, zero],
+        dtype=zero.dtype or ir.DataType.UINT8,
+    )
+    lifting.replace(value, new)
+
+
+def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> list[ir.Node]:
+    """Nodes that nothing reads, nor anything that is read, readers first; those in ``kept`` count as read."""
+    found: dict[ir.Node, None] = {}
+
+    def visit(inside: ir.Graph) -> None:
+        for node in reversed(list(inside)):
+            graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+            for part in graphs:
+                visit(part)
+            uses = (use.node for value in node.outputs for use in value.uses())
+            read = any(v.is_graph_output() for v in node.outputs) or any(user not in found for user in uses)
+            if not read and not graphs and node not in kept:
+                found[node] = None
+
+    visit(graph)
+    return list(found)
+
+
+def output_steps(model: ir.Model) -> dict[str, float]:
+    """The size of a quantisation step in each graph output that comes straight from quantised values."""
+    steps = {}
+    for output in model.graph.outputs:
+        node = output.producer()
+        while node is not None and is_view(node) and node.inputs[0] is not None:
+            node = node.inputs[0].producer()
+        if node is None:
+            continue
+        if is_op(node, "DequantizeLinear"):
+            scale = constant_array(argument(node, 1))
+            if scale is not None and scale.size:
+                steps[output.name or ""] = float(scale.max())
+        elif is_op(node, "QuantizeLinear") or (node.domain, node.op_type) in QLINEAR:
+            steps[output.name or ""] = 1.0
+    return steps
+
+
+def warnings(found: Quantisation | None) -> list[tuple[str, str, str | None]]:
+    """Code, message and node of what a reader of a score should know."""
+    if found is None:
+        return []
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(found.layers.items()) if count)
+    rows: list[tuple[str, str, str | None]] = [
+        (
+            "quantised",
+            f"the model is quantised (layers by kind: {kinds or 'none'}); its float form is scored: weights "
+            "are the floats that the numbers stand for, and nothing is rounded",
+            None,
+        )
+    ]
+    if found.activations:
+        kinds = ", ".join(f"{n} {op}" for op, n in sorted(Counter(op for _, op in found.activations).items()))
+        rows.append(
+            (
+                "activations_restored",
+                f"{kinds} put back where the quantised range does what they did",
+                found.activations[0][0],
+            )
+        )
+    if found.left:
+        names = ", ".join(f"{op}: {count}" for op, count in sorted(found.left.items()))
+        rows.append(("quantised_left", f"without a float form, and so without a gradient: {names}", None))
+    return rows

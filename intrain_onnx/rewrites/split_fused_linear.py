@@ -1,0 +1,117 @@
+"""Linear maps that an exporter, or the author, fused into one: query, key and value for example.
+
+Valid only where the weights are drawn anew afterwards, as ``canonical``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.network.channel_parts import Indices, Parts, Tracer
+from intrain_onnx.network.known_values import Constants
+from intrain_onnx.network.layer_keys import JOINED, ONLY
+from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.values import (
+    MADE_FROM,
+    add_initializer,
+    name_of,
+    of_file,
+    shape_of,
+    source,
+    static_shape,
+)
+
+
+def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
+    """Make as many layers of one as its output is used in separate parts.
+
+    Followed through reshapes, transposes, splits, slices, gathers and elementwise operators, the output of a
+    linear layer or a convolution without groups that is used only in disjoint sets of channels is that of
+    several layers side by side: fused query, key and value, or the two halves of a gated unit. The parts are
+    computed by layers of their own and joined again, so what follows stays as it is.
+
+    Returns:
+        Names of the new layers by that of the layer that they replace.
+    """
+    nodes = {v.name: node for node in model.graph for v in node.outputs}
+    tracer = Tracer({node: i for i, node in enumerate(model.graph)}, Constants(model, shapes=True))
+    replaced = {}
+    for layer in layers.layers:
+        node = nodes.get(layer.node_output)
+        if node is None or _weight_axis(node, layer) is None:
+            continue
+        out = next(v for v in nodes[layer.output].outputs if v.name == layer.output)
+        parts = tracer.parts(out, layer.channel_axes[0], layer.channels)
+        if parts is not None:
+            replaced[layer.name] = _split(model, layer, node, out, parts)
+    return replaced
+
+
+def _weight_axis(node: ir.Node, layer: Layer) -> int | None:
+    """The axis of the weight, input 1 of the node, that the output's channels come from; None for no such."""
+    if layer.kind == "linear" and layer.channel_axes == (-1,):
+        return 0 if node.attributes.get_int("transB", 0) == 1 else -1
+    if layer.kind == "convolution" and node.attributes.get_int("group", 1) == 1:
+        return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type)
+    return None
+
+
+def _split(model: ir.Model, layer: Layer, node: ir.Node, out: ir.Value, parts: Parts) -> list[str]:
+    """Replace a layer by one for each part, joined in the old order of channels."""
+    names: list[str] = []
+    outputs: list[ir.Value] = []
+    order: list[int] = []
+    weight, axis = node.inputs[1], _weight_axis(node, layer)
+    assert weight is not None
+    assert axis is not None
+    for number, (channels, values) in enumerate(sorted(parts.items())):
+        part = _part_weight(model, weight, channels, axis, f"{out.name}.part{number}.weight")
+        made = ir.Value(name=f"{out.name}.part{number}", type=out.type)
+        new = ir.Node(
+            "",
+            node.op_type,
+            [node.inputs[0], part],
+            attributes=[a for name, a in node.attributes.items() if name not in ("alpha", "beta")],
+            outputs=[made],
+            name=f"{name_of(node)}.part{number}",
+        )
+        model.graph.insert_before(node, new)
+        for value in values:
+            value.meta[ONLY] = new
+        names.append(new.name or "")
+        outputs.append(made)
+        order += channels
+    joined = ir.Value(name=f"{out.name}.joined", shape=out.shape, type=out.type)
+    joined.meta[JOINED] = True
+    along = ir.AttrInt64("axis", layer.channel_axes[0])
+    join = ir.Node("", "Concat", outputs, attributes=[along], outputs=[joined], name=joined.name)
+    model.graph.insert_before(node, join)
+    if order != sorted(order):
+        joined = _reorder(model, join, joined, np.argsort(order), along)
+    out.replace_all_uses_with(joined, replace_graph_outputs=True)
+    producer = out.producer()
+    assert producer is not None
+    model.graph.remove([producer, node] if producer is not node else [node], safe=True)
+    return names
+
+
+def _part_weight(
+    model: ir.Model, weight: ir.Value, channels: tuple[int, ...], axis: int, name: str
+) -> ir.Value:
+    found = source(weight)
+    assert found is not None
+    shape = list(shape_of(weight) if weight.is_initializer() else static_shape(weight) or ())
+    shape[axis] = len(channels)
+    dtype = found[0].const_value.dtype if found[0].const_value is not None else ir.DataType.FLOAT
+    value = add_initializer(model, name, np.zeros(shape, dtype.numpy()))
+    value.meta[MADE_FROM] = of_file(found[0])
+    return value
+
+
+def _reorder(model: ir.Model, join: ir.Node, joined: ir.Value, order: Indices, along: ir.Attr) -> ir.Value:
+    indices = add_initializer(model, f"{joined.name}.order", order.astype(np.int64))
+    out = ir.Value(name=f"{joined.name}.ordered", shape=joined.shape, type=joined.type)
+    node = ir.Node("", "Gather", [joined, indices], attributes=[along], outputs=[out], name=out.name)
+    model.graph.insert_after(join, node)
+    return out

@@ -1,0 +1,185 @@
+"""Runs a converted module node by node and shows each value to whoever asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
+from intrain_onnx.ops.control import if_
+from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.runtime.convert import bind
+
+Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
+"""Takes a value as the list of its parts (one, or one a sample) and may return other parts in their place."""
+
+
+class Samples(list[Any]):
+    """One value for each sample of a graph whose batch size is fixed."""
+
+
+class ObservedInterpreter(fx.Interpreter):
+    """A ``torch.fx.Interpreter`` that calls an observer on the ONNX values that have one.
+
+    Nothing is attached to the module, so there is nothing to remove. An input given as :class:`Samples` makes
+    every node that depends on it run once for each sample, in lock step: statistics over all samples
+    are then exact, and so are gradients.
+
+    Subgraphs are run by interpreters of the same kind. Their values are observed once for each time that the
+    subgraph runs: in each round of a Loop, and never in the branch of an If that is not taken.
+    """
+
+    def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
+        super().__init__(module)
+        self.observers = observers
+
+    def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
+        """The interpreter of a subgraph."""
+        return ObservedInterpreter(module, self.observers)
+
+    def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
+        """Run the module; its outputs, each as the list of its parts."""
+        results = self.run(*inputs)
+        return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, then its observer."""
+        try:
+            result = super().run_node(n)
+        except IntrainError as error:
+            error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
+            raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise self._out_of_memory(n, error) from error
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError) as error:
+            if "allocate memory" in str(error):
+                raise self._out_of_memory(n, error) from error
+            raise NodeError(n, error) from error
+        for name in n.meta.get("onnx_outputs", ()) if n.op in ("call_function", "call_module") else ():
+            observer = self.observers.get(name)
+            if observer is not None and _is_tensor(result):
+                replaced = observer(parts(result))
+                if replaced is not None:
+                    result = Samples(replaced) if isinstance(result, Samples) else replaced[0]
+        return result
+
+    @staticmethod
+    def _out_of_memory(n: fx.Node, error: BaseException) -> IntrainError:
+        return LimitError(
+            f"out of memory: {str(error).splitlines()[0][:160]}",
+            node=n.meta.get("onnx_name"),
+            op=n.meta.get("onnx_op"),
+            hint="Take a smaller --batch or --input-shape",
+        )
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, once for each sample where an argument is one value a sample."""
+        if target is bind:
+            return _Subgraph(self.inside(args[0]), args[1:])
+        if target is if_ and _agree(args[0]):  # all samples take the same branch: they stay in lock step
+            args = (_pick(args[0], 0),)
+            return super().call_function(target, args, kwargs)
+        count = _sample_count((args, kwargs))
+        if count is None:
+            return super().call_function(target, args, kwargs)
+        if target is batch_normalization_of_batch:
+            sizes = [len(part) for part in args[0]]
+            whole = super().call_function(target, (torch.cat(args[0]), *args[1:]), kwargs)
+            return Samples(torch.split(whole, sizes))
+        results = [
+            super(ObservedInterpreter, self).call_function(target, _pick(args, i), _pick(kwargs, i))
+            for i in range(count)
+        ]
+        return Samples(results)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a submodule, once for each sample where an argument is one value a sample."""
+        count = _sample_count((args, kwargs))
+        if count is None:
+            return super().call_module(target, args, kwargs)
+        return Samples(
+            super(ObservedInterpreter, self).call_module(target, _pick(args, i), _pick(kwargs, i))
+            for i in range(count)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Subgraph:
+    """A subgraph with the outer values that it captures, as a function of its formal inputs."""
+
+    interpreter: ObservedInterpreter
+    captured: tuple[Any, ...]
+
+    def __call__(self, *formal: Any) -> tuple[Any, ...]:
+        return tuple(self.interpreter.run(*formal, *self.captured))
+
+
+class NodeError(UnsupportedError):
+    """A node failed on the values that reached it."""
+
+    def __init__(self, node: fx.Node, error: Exception) -> None:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[0][:200] if lines else type(error).__name__
+        super().__init__(
+            f"the node cannot run on these inputs: {reason}",
+            node=node.meta.get("onnx_name"),
+            op=node.meta.get("onnx_op"),
+            hint="Free dimensions may need other sizes: set them with --input-shape",
+        )
+
+
+def parts(value: Any) -> list[Tensor]:
+    """A value as the list of its parts: one, or one a sample."""
+    return list(value) if isinstance(value, Samples) else [value]
+
+
+def _agree(condition: Any) -> bool:
+    """Whether a condition is the same for all samples."""
+    return not isinstance(condition, Samples) or len({bool(c) for c in condition}) == 1
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor, or one a sample: several outputs are observed one by one."""
+    return isinstance(value[0] if isinstance(value, Samples) else value, Tensor)
+
+
+def _sample_count(value: Any) -> int | None:
+    if isinstance(value, Samples):
+        return len(value)
+    if isinstance(value, _Subgraph):
+        value = value.captured
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return None
+    return next((n for v in value if (n := _sample_count(v)) is not None), None)
+
+
+def _pick(value: Any, index: int) -> Any:
+    if isinstance(value, Samples):
+        return value[index]
+    if isinstance(value, _Subgraph):
+        return _Subgraph(value.interpreter, _pick(value.captured, index))
+    if isinstance(value, dict):
+        return {k: _pick(v, index) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_pick(v, index) for v in value)
+    return value
+
+
+def run(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor | Samples],
+    observers: Mapping[str, Observer] | None = None,
+) -> list[list[Tensor]]:
+    """Run a module; returns its outputs, each as the list of its parts.
+
+    Raises:
+        NodeError: a node failed; names it.
+        LimitError: out of memory; names the node.
+    """
+    return ObservedInterpreter(module, observers or {}).outputs(*inputs)

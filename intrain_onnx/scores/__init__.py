@@ -1,0 +1,1 @@
+"""What was measured, as the InTrain score and as named ones."""

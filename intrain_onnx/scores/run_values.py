@@ -1,0 +1,164 @@
+"""What one run measured, in the form that every formula of a score reads: plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
+from intrain_onnx.network.measuring_points import Point
+
+_GONE = frozenset({"dead", "unreached", "not_run"})
+
+
+@dataclass(frozen=True, slots=True)
+class LayerValue:
+    """A layer: log participation ratio of its output in nats (0 where it collapsed), and its status."""
+
+    log_ratio: float
+    status: str
+
+    @property
+    def live(self) -> bool:
+        """Whether its weights get a gradient."""
+        return self.status not in _GONE
+
+
+@dataclass(frozen=True, slots=True)
+class TensorValue:
+    """A parameter tensor that a gradient reached.
+
+    Attributes:
+        health: of its gradient, in [0, 1].
+        max_abs: largest magnitude of its gradient.
+        size: elements.
+        weight: it is a weight of a live layer.
+        live: its gradient is not a true zero.
+    """
+
+    health: float
+    max_abs: float
+    size: int
+    weight: bool
+    live: bool
+
+    @property
+    def corrected_health(self) -> float:
+        """Health over what a Gaussian gradient of this size has, about 1 / sqrt(2 ln n); about 1 then.
+
+        The largest of n independent Gaussians is about sqrt(2 ln n) standard deviations: without the
+        correction a tensor looks less healthy for being large.
+        """
+        return self.health * math.sqrt(2 * math.log(max(self.size, 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class PointValue:
+    """A value of the graph, see `measuring_points.Point`.
+
+    Attributes:
+        standardised: log participation ratio of the correlation of its channels, nats; 0 where none varies.
+        plain: that of their covariance; None where it was not measured.
+        read: a layer reads it.
+        join: branches join in it.
+        cut: every path to the loss crosses it.
+    """
+
+    standardised: float
+    plain: float | None
+    read: bool
+    join: bool
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that the formulas read of one run."""
+
+    layers: tuple[LayerValue, ...]
+    tensors: tuple[TensorValue, ...]
+    points: tuple[PointValue, ...]
+
+    @property
+    def live_layers(self) -> list[float]:
+        """Log participation ratios of the live layers."""
+        return [layer.log_ratio for layer in self.layers if layer.live]
+
+    @property
+    def live_weights(self) -> list[TensorValue]:
+        """The weights of live layers that have a gradient."""
+        return [t for t in self.tensors if t.weight and t.live]
+
+    @property
+    def cuts(self) -> list[float]:
+        """Log participation ratios of the standardised cuts."""
+        return [p.standardised for p in self.points if p.cut]
+
+
+def log_ratio(trace: LayerTrace | None) -> float:
+    """Log participation ratio in nats; 0 where nothing varies or was measured."""
+    measured = trace.participation if trace is not None else None
+    return _log(measured.ratio if measured is not None else None)
+
+
+def point_value(point: Point, trace: PointTrace | None) -> PointValue:
+    """A point with what was measured there."""
+    return PointValue(
+        standardised=_log(trace.standardised if trace else None),
+        plain=math.log(trace.plain) if trace and trace.plain is not None else None,
+        read=point.read,
+        join=point.join,
+        cut=point.cut,
+    )
+
+
+def _log(ratio: float | None) -> float:
+    return math.log(ratio) if ratio is not None else 0.0
+
+
+def tensor_values(
+    gradients: Mapping[str, GradientStatistics],
+    healths: Mapping[str, float],
+    weights: Iterable[str],
+) -> tuple[TensorValue, ...]:
+    """Tensors that a gradient reached; ``healths`` has 0 for a true zero."""
+    of_layers = set(weights)
+    return tuple(
+        TensorValue(healths[name], gradient.max_abs, gradient.size, name in of_layers, healths[name] > 0.0)
+        for name, gradient in gradients.items()
+    )
+
+
+def from_rows(data: Mapping[str, Any]) -> Evidence:
+    """The same from the ``layers``, ``parameters`` and ``points`` of a report: means over its runs."""
+    layers = [LayerValue(row["log_participation_ratio"] or 0.0, row["status"]) for row in data["layers"]]
+    weights = {
+        name
+        for row, layer in zip(data["layers"], layers, strict=True)
+        if layer.live
+        for name in row["weights"]
+    }
+    tensors = [
+        TensorValue(
+            health=row["health"],
+            max_abs=row["grad_max_abs"],
+            size=math.prod(row["shape"]),
+            weight=row["name"] in weights,
+            live=row["health"] > 0.0,
+        )
+        for row in data["parameters"]
+        if row["health"] is not None
+    ]
+    points = [
+        PointValue(
+            standardised=row["log_participation_ratio_standardised"],
+            plain=row["log_participation_ratio"],
+            read=row["read"],
+            join=row["join"],
+            cut=row["cut"],
+        )
+        for row in data["points"]
+    ]
+    return Evidence(tuple(layers), tuple(tensors), tuple(points))

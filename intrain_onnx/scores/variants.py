@@ -1,0 +1,77 @@
+"""Named scores beside the paper's.
+
+Each is a formula of the same evidence, over the live layers and their weights under every protocol. How they
+were chosen and what they were confirmed on stands in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from intrain_onnx.scores.run_values import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A named score; a higher one is better.
+
+    Attributes:
+        name: short, for reports.
+        formula: in one line.
+        reason: why it should rank better than the paper's.
+        compute: from the evidence of one run.
+    """
+
+    name: str
+    formula: str
+    reason: str
+    compute: Callable[[Evidence], float]
+
+
+def mean(values: list[float]) -> float:
+    """Arithmetic mean; 0 of nothing, as a network without a live layer has no capacity."""
+    return statistics.fmean(values) if values else 0.0
+
+
+def width(evidence: Evidence) -> float:
+    """Mean log PR at the cuts, nats: the log of the effective width."""
+    return mean(evidence.cuts) if evidence.live_weights else 0.0
+
+
+def depth(evidence: Evidence) -> float:
+    """log(1 + sum over live weights of size-corrected health times log n): the log of the effective depth.
+
+    The log of its number of elements is what a weight can add to a capacity that is counted in nats, as the
+    log of the number of channels is for an activation.
+    """
+    return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in evidence.live_weights))
+
+
+_ROWS: Final = (
+    Variant(
+        "width_depth",
+        "mean of log PR at the cuts, times log(1 + sum of size-corrected health times log n)",
+        "Both factors of the paper's score are sums: it grows with the square of the depth, and width hardly "
+        "counts. Here one is the log of the effective width, the other that of the effective depth. Width is "
+        "taken at cuts: what collapses in one branch is carried by another, but every path crosses a cut.",
+        lambda evidence: width(evidence) * depth(evidence),
+    ),
+    Variant(
+        "width",
+        "mean of log PR at the cuts",
+        "The first factor alone, for networks that differ little in depth.",
+        width,
+    ),
+)
+
+VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def all_of(evidence: Evidence) -> dict[str, float]:
+    """Every variant, by name."""
+    return {name: variant.compute(evidence) for name, variant in VARIANTS.items()}
