@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +16,11 @@ from intrain_onnx.errors import IntrainError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import Layer, LayerMap, analyse
-from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.report import assemble
-from intrain_onnx.rewrites import computed_weights, dequantise
+from intrain_onnx.report.model_warnings import static_warnings, warning_row
+from intrain_onnx.rewrites import computed_weights
 from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
-
-_BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
-_FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
 @dataclass(frozen=True)
@@ -103,86 +99,11 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Ev
     quantisation = use_float_form(model, single)
     computed_weights.separate(model, evaluate, partial(infer_for, model, single))
     layers = analyse(model)
-    warnings = [_warning(*row) for row in loaded.warnings]
+    warnings = [warning_row(*row) for row in loaded.warnings]
     covered = coverage.measure(model, layers)
     warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
     described = assemble.describe(loaded, model, layers, single)
     return Look(model, layers, covered, described, missing, warnings)
-
-
-def static_warnings(
-    model: ir.Model,
-    layers: LayerMap,
-    covered: coverage.Coverage,
-    quantisation: dequantise.Quantisation | None = None,
-    *,
-    shapes_known: bool = True,
-) -> list[dict[str, Any]]:
-    """What a user should know before reading a score."""
-    rows = [_warning(*row) for row in dequantise.warnings(quantisation)]
-    folded = folded_batch_norms(model, layers)
-    if folded:
-        rows.append(
-            _warning(
-                "batch_norm_folded",
-                f"BatchNorm was folded into {folded} of {len(layers.layers)} layers by the exporter; only "
-                "the architecture protocol gives such a graph the score of the network that it came from",
-            )
-        )
-    training = [name_of(n) for n in model.graph.all_nodes() if _trains(n)]
-    if training:
-        rows.append(
-            _warning(
-                "training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0]
-            )
-        )
-    if not shapes_known:
-        rows.append(
-            _warning("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown")
-        )
-    elif layers.unknown_macs:
-        rows.append(
-            _warning(
-                "macs_incomplete",
-                f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out",
-            )
-        )
-    missed = coverage.warning(covered)
-    if missed is not None:
-        rows.append(_warning(*missed))
-    if not layers.layers:
-        rows.append(_warning("no_layers", "no convolution, linear map, recurrence or embedding was found"))
-    return rows
-
-
-def _warning(code: str, message: str, node: str | None = None) -> dict[str, Any]:
-    return {"code": code, "message": message, "node": node}
-
-
-def _trains(node: ir.Node) -> bool:
-    mode = node.attributes.get("training_mode")
-    return node.op_type == "BatchNormalization" and mode is not None and mode.as_int() == 1
-
-
-def folded_batch_norms(model: ir.Model, layers: LayerMap) -> int:
-    """Layers whose names still tell of a BatchNorm that is no longer there.
-
-    tf2onnx names the bias after the BatchNorm; TorchScript gives folded weights and biases numbers for names;
-    PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be
-    told from one that never had any.
-    """
-    producers = {v.name: n for n in model.graph.all_nodes() for v in n.outputs}
-    count = 0
-    for layer in layers.layers:
-        if layer.kind not in ("convolution", "linear") or layer.bias is None:
-            continue
-        followers = [u.node.op_type for v in producers[layer.output].outputs for u in v.uses()]
-        if "BatchNormalization" in followers:
-            continue
-        weight = layer.weights[0].name
-        numbered = all(_FOLDED_BY_TORCHSCRIPT.fullmatch(n) for n in (layer.bias, weight))
-        count += numbered or layer.bias == f"{weight}_bias" or _BATCH_NORM_NAME.search(layer.bias) is not None
-    return count
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import onnx_ir as ir
 import torch
 from torch import fx
 
-from intrain_onnx import inspection, memory
+from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.measure import initialise, inputs, preparation, probe
-from intrain_onnx.measure.preparation import Prepared
+from intrain_onnx.measure.preparation import Prepared, seen_shapes
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, gradient_reach, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
@@ -30,7 +30,9 @@ from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxies.network import Network
 from intrain_onnx.report import assemble, comparison
 from intrain_onnx.report.document import Report
+from intrain_onnx.report.model_warnings import static_warnings
 from intrain_onnx.rewrites.normalise import find_heads, infer_shapes, normalise, write_values
+from intrain_onnx.rewrites.protocol import rewrite_for
 from intrain_onnx.runtime import convert, onnx2torch_converter
 from intrain_onnx.runtime.interpreter import NodeError, run
 from intrain_onnx.scores import scoring
@@ -126,9 +128,7 @@ class _Scoring:
             original = analyse(model, keys=False)
             reached = gradient_reach.trace(model.graph, find_heads(model))
             covered = coverage.measure(model, original)
-            self.warnings.rows += inspection.static_warnings(
-                model, original, covered, quantisation, shapes_known=known
-            )
+            self.warnings.rows += static_warnings(model, original, covered, quantisation, shapes_known=known)
             described = assemble.describe(loaded, model, original, single)
             prepared = preparation.prepare(model, config)
             prepared.module.to(self.device)
@@ -352,7 +352,7 @@ def _canonical(source: Source, config: ScoreConfig | None) -> tuple[LayerMap, co
             memory.require_for_weights(loaded.tensor_bytes)
             model = preparation.floating(loaded, config, device)
             covered = coverage.measure(model, analyse(model, keys=False))
-            return preparation.rewrite_for(model, config).layers, covered
+            return rewrite_for(model, config, seen_shapes).layers, covered
     except IntrainError as error:
         error.at(path=path)
         raise

@@ -10,9 +10,10 @@ from builders import model, weight
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure import preparation
+from intrain_onnx.measure.preparation import seen_shapes
 from intrain_onnx.network import input_shapes, measuring_points
 from intrain_onnx.rewrites.normalise import infer_shapes, normalise
+from intrain_onnx.rewrites.protocol import rewrite_for
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -22,7 +23,7 @@ def found(source: object, protocol: str = "checkpoint") -> dict[str, measuring_p
     graph = load(source).fresh()
     normalise(graph)
     infer_shapes(graph, input_shapes.resolve(graph, config, batch=1))
-    rewritten = preparation.rewrite_for(graph, config)
+    rewritten = rewrite_for(graph, config, seen_shapes)
     return {p.value: p for p in measuring_points.find(rewritten.model, rewritten.layers)}
 
 

@@ -21,9 +21,10 @@ from onnx_ir.passes import common
 
 from intrain_onnx import ScoreConfig, pipeline, score, to_torch
 from intrain_onnx.loading.load import load
+from intrain_onnx.network.marks import left_rolled
 from intrain_onnx.network.values import of_file
 from intrain_onnx.rewrites.normalise import normalise
-from intrain_onnx.rewrites.unroll import capture_unchanging, left_rolled, unroll
+from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
 FORMS = Path(__file__).parent / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, batch=8, threads=1, device="cpu")

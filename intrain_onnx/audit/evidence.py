@@ -1,34 +1,12 @@
-"""Gathers what checks read: both reports, the static pass, weights, ranges and the baseline.
-
-No torch at import: whatever runs the model is imported when it is run.
-"""
+"""What checks read: both reports, the static pass, weights, ranges and the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import onnx_ir as ir
-
-from intrain_onnx import inspection, memory
-from intrain_onnx.audit import static
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
-from intrain_onnx.audit.policy import Policy, RunSettings
-from intrain_onnx.audit.weights import weight_facts
-from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, SettingsError
-from intrain_onnx.loading.load import LoadedModel, load
-from intrain_onnx.report.document import Report
-from intrain_onnx.rewrites.computed_weights import Array
-
-Progress = Callable[[str, float], None]
-_T = TypeVar("_T")
-
-PROTOCOLS = ("checkpoint", "architecture")
-"""What the two reports say: how the network is, and how its architecture starts."""
 
 
 @dataclass(frozen=True)
@@ -76,92 +54,3 @@ class Evidence:
     def architecture(self) -> Mapping[str, Any] | None:
         """The report of its architecture at initialisation."""
         return self.reports.get("architecture")
-
-
-def gather(
-    path: Path, policy: Policy, baseline: Report | None = None, progress: Progress | None = None
-) -> Evidence:
-    """Read and run a model.
-
-    Raises:
-        IntrainError: the file cannot be loaded. What fails after that is part of the evidence.
-        SettingsError: an input shape of the policy does not fit the model.
-    """
-    step = progress or (lambda name, share: None)
-    step("load", 0.0)
-    loaded = load(path)
-    memory.require_for_weights(loaded.tensor_bytes)
-    configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
-    look = inspection.look(loaded, configs["checkpoint"], _evaluate)
-    step("weights", 0.05)
-    weights = weight_facts(look.model, look.layers)
-    file = static.file_facts(loaded, look)
-    failures: dict[str, Failure] = {}
-    reports: dict[str, Mapping[str, Any]] = {}
-    for index, name in enumerate(PROTOCOLS):
-        report = _attempt(name, failures, partial(_score, path, configs[name], step, index))
-        if report is not None:
-            reports[name] = report.data
-    step("ranges", 0.9)
-    ranges = _attempt("ranges", failures, partial(_ranges, loaded, configs["checkpoint"]))
-    return Evidence(
-        path=str(path),
-        deploy=policy.deploy,
-        model=look.described,
-        file=file,
-        weights=weights,
-        ranges=ranges,
-        reports=reports,
-        failures=failures,
-        baseline=baseline.data if baseline is not None else None,
-    )
-
-
-def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
-    """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
-    chosen = {
-        "seed": run.seed,
-        "seeds": run.seeds,
-        "batch": run.batch,
-        "threads": run.threads,
-        "device": run.device,
-        "input_shapes": dict(run.input_shapes),
-        "parity": protocol == "checkpoint" and run.parity,
-    }
-    if baseline is not None and baseline.data["settings"]["protocol"] == protocol:
-        told = baseline.data["settings"]
-        chosen |= {name: told[name] for name in ("seed", "seeds", "batch", "size", "sequence")}
-        shapes = {name: tuple(shape) for name, shape in told["input_shapes"].items()}
-        chosen["input_shapes"] = shapes | dict(run.input_shapes)
-    return ScoreConfig.for_protocol(protocol, **chosen)
-
-
-def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T]) -> _T | None:
-    try:
-        return measure()
-    except SettingsError:
-        raise
-    except IntrainError as error:
-        failures[name] = Failure(type(error).__name__, error.message, error.node, error.op)
-        return None
-
-
-def _score(path: Path, config: ScoreConfig, step: Progress, index: int) -> Report:
-    from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch waits until a model is run
-
-    def scaled(name: str, share: float) -> None:
-        step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
-
-    return score(path, config, progress=scaled)
-
-
-def _evaluate(model: ir.Model) -> Sequence[Array]:
-    from intrain_onnx.measure.preparation import evaluate  # noqa: PLC0415 - torch waits until a model is run
-
-    return evaluate(model)
-
-
-def _ranges(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
-    from intrain_onnx.audit.activation_ranges import measure  # noqa: PLC0415 - torch waits until a model is run
-
-    return measure(loaded, config)

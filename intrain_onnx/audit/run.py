@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from intrain_onnx.audit.evidence import Evidence, Progress, gather
+from intrain_onnx.audit.evidence import Evidence
+from intrain_onnx.audit.gather import Progress, gather
 from intrain_onnx.audit.policy import Policy, Waiver
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
 from intrain_onnx.errors import IntrainError, printable

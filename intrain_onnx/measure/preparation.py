@@ -17,14 +17,16 @@ from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import initialise, inputs
 from intrain_onnx.network import input_shapes, measuring_points
-from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.ops.limits import element_limit
-from intrain_onnx.rewrites import canonical, computed_weights, normalise
+from intrain_onnx.rewrites import computed_weights, normalise
 from intrain_onnx.rewrites.dequantise import Quantisation
-from intrain_onnx.rewrites.split_fused_linear import split_fused
+from intrain_onnx.rewrites.protocol import Rewritten, rewrite_for
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import run
+
+_CPU = torch.device("cpu")
 
 
 def floating(loaded: LoadedModel, config: ScoreConfig, device: torch.device) -> ir.Model:
@@ -57,15 +59,9 @@ class Floating:
 def use_float_form(model: ir.Model, single: input_shapes.Signature, device: torch.device) -> Floating:
     """Bring a normalised model to its float form with initializers for parameters, in place."""
     quantisation = normalise.use_float_form(model, single)
-    _complete_shapes(model, single, device)
+    normalise.complete_shapes(model, single, partial(seen_shapes, device=device))
     made = computed_weights.separate(model, evaluate, partial(normalise.infer_for, model, single))
     return Floating(quantisation, made)
-
-
-def _complete_shapes(model: ir.Model, single: input_shapes.Signature, device: torch.device) -> None:
-    """Take the shapes that inference missed from a run."""
-    if normalise.lacks_shapes(model):
-        normalise.remember_shapes(model, seen_shapes(model, single, device))
 
 
 def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
@@ -76,29 +72,6 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
     """
     with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
         return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
-
-
-@dataclass
-class Rewritten:
-    """A graph in the form that a protocol probes.
-
-    Attributes:
-        model: the graph; its outputs are those that the loss reads.
-        layers: the static pass of it.
-        heads: where the loss attaches.
-        norms: BatchNorm nodes that no layer absorbed.
-        kept: nodes of the file that are live up to the heads, by their first outputs.
-        absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
-        split: layers that stand for one of the file, by its name.
-    """
-
-    model: ir.Model
-    layers: LayerMap
-    heads: list[normalise.Head]
-    norms: list[normalise.FreeNorm]
-    kept: frozenset[str]
-    absorbed: list[str]
-    split: dict[str, list[str]]
 
 
 @dataclass
@@ -125,48 +98,13 @@ class Prepared:
         return self.rewritten.norms
 
 
-def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
-    """Rewrite a normalised model for a protocol, in place.
-
-    Raises:
-        UnsupportedError: see ``normalise.cut_heads``.
-    """
-    if config.weights == "reinitialise" and computed_weights.are_in(model):
-        computed_weights.forget_values(model, analyse(model, keys=False).slots)
-    single = input_shapes.resolve(model, config, batch=1)
-    normalise.infer_shapes(model, single)
-    heads = normalise.cut_heads(model)
-    layers = analyse(model, keys=False)
-    kept = layers.live
-    absorbed: list[str] = []
-    norms: list[normalise.FreeNorm] = []
-    split: dict[str, list[str]] = {}
-    if config.batch_norm == "fold":
-        absorbed = normalise.absorb_batch_norm(model, layers)
-        absorbed += canonical.absorb_affine_chains(model, analyse(model, keys=False))
-    if config.weights == "reinitialise" and config.calibrate:
-        layers = analyse(model, keys=False)
-        if canonical.tie_heads(model, layers):
-            layers = analyse(model, keys=False)
-        split = split_fused(model, layers)
-    if config.calibrate:
-        normalise.own_biases(model, analyse(model, keys=False))
-        norms = normalise.own_norms(model)
-        normalise.infer_shapes(model, single)
-        _complete_shapes(model, single, torch.device("cpu"))
-    if single.fixed_batch is not None:
-        normalise.free_batch(model, single.fixed_batch)
-    layers = analyse(model)
-    return Rewritten(model, layers, heads, norms, kept, absorbed, split)
-
-
 def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
     """Rewrite a normalised model for a protocol, in place, and convert it.
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert`` and ``normalise.cut_heads``.
     """
-    rewritten = rewrite_for(model, config)
+    rewritten = rewrite_for(model, config, seen_shapes)
     module = convert.convert(model, rewritten.layers.slots)
     if config.batch_norm == "training":
         initialise.use_batch_statistics(module)
@@ -175,7 +113,7 @@ def prepare(model: ir.Model, config: ScoreConfig) -> Prepared:
 
 
 def seen_shapes(
-    model: ir.Model, single: input_shapes.Signature, device: torch.device
+    model: ir.Model, single: input_shapes.Signature, device: torch.device = _CPU
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
     shapes: dict[str, tuple[int, ...]] = {}

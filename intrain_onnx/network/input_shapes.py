@@ -9,15 +9,13 @@ import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
+from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.values import constant_array, constant_shape
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
 Contents = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
-
-DECLARED = "intrain_onnx.declared"
-"""Key in ``Value.meta`` of a graph input's shape in the file, before concrete sizes were put in."""
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000

@@ -15,15 +15,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from intrain_onnx.network.marks import ONLY
 from intrain_onnx.network.subgraphs import bodies, entering
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
-
-ONLY = "intrain_onnx.only"
-"""Key in ``Value.meta`` of a value that holds the output of one layer alone, although more lead to it."""
-
-JOINED = "intrain_onnx.joined"
-"""Key in ``Value.meta`` of a value that holds the layers side by side that one layer was split into."""
 
 _ROUNDS = 2
 _ATTENTION = {0: ("MatMul 0", "Softmax"), 1: ("MatMul 0", "MatMul 1", "Softmax"), 2: ("MatMul 1",)}

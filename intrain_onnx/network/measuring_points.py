@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from intrain_onnx.network.layer_keys import JOINED
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
+from intrain_onnx.network.marks import JOINED
 from intrain_onnx.network.values import constant_array, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from intrain_onnx.network.marks import MADE_FROM
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
-
-MADE_FROM = "intrain_onnx.made_from"
-"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
 
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 """A view of a tensor: its axes permuted, or its elements in another shape."""

@@ -18,9 +18,9 @@ from onnx_ir.passes import common
 
 from intrain_onnx.network.known_values import Constants
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.marks import MADE_FROM
 from intrain_onnx.network.subgraphs import bodies
 from intrain_onnx.network.values import (
-    MADE_FROM,
     ComputedTensor,
     constant_sources,
     of_file,

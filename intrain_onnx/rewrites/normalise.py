@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from onnx_ir.passes import common
 
 from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_integer
-from intrain_onnx.network.input_shapes import DECLARED, Signature, resized
+from intrain_onnx.network.input_shapes import Signature, resized
 from intrain_onnx.network.layers import Layer, LayerMap, data_dependent
+from intrain_onnx.network.marks import DECLARED, DEQUANTISED
 from intrain_onnx.network.values import (
     add_initializer,
     constant_array,
@@ -27,12 +28,15 @@ from intrain_onnx.network.values import (
 )
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
-from intrain_onnx.rewrites.dequantise import DEQUANTISED, Quantisation, to_float
+from intrain_onnx.rewrites.dequantise import Quantisation, to_float
 from intrain_onnx.rewrites.dequantise.arithmetic import dequantise
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 from intrain_onnx.rewrites.written_out import restore
+
+See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
+"""Runs a model for one sample, and tells the shapes of its values."""
 
 _SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
@@ -177,7 +181,7 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     """Give every value the shape that it has for the signature's inputs, or for those declared without one.
 
     Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
-    cannot tell is taken from a run, where one was made (:func:`remember_shapes`).
+    cannot tell is taken from a run, where one was made (:func:`complete_shapes`).
 
     Returns:
         False where onnx refuses the model and no shape was found.
@@ -214,19 +218,19 @@ def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
     return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
 
 
-def remember_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Keep the shapes that values had in a run of one sample, and give them to those that have none."""
-    model.graph.meta[_SEEN] = dict(shapes)
+def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
+    """Take the shapes that inference missed in the main graph from a run of one sample, and keep them.
+
+    :func:`infer_shapes` takes from the same run what it misses later.
+    """
+    if all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses()):
+        return
+    shapes = model.graph.meta[_SEEN] = dict(see(model, single))
     for node in model.graph.all_nodes():
         for value in node.outputs:
             name = value.name or ""
             if name in shapes and static_shape(value) is None:
                 value.shape = ir.Shape(shapes[name])
-
-
-def lacks_shapes(model: ir.Model) -> bool:
-    """Whether a node of the main graph makes a value whose shape is not known."""
-    return any(static_shape(v) is None for node in model.graph for v in node.outputs if v.uses())
 
 
 def use_float_form(model: ir.Model, signature: Signature) -> Quantisation | None:

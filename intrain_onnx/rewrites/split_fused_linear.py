@@ -10,10 +10,9 @@ import onnx_ir as ir
 
 from intrain_onnx.network.channel_parts import Indices, Parts, Tracer
 from intrain_onnx.network.known_values import Constants
-from intrain_onnx.network.layer_keys import JOINED, ONLY
 from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.marks import JOINED, MADE_FROM, ONLY
 from intrain_onnx.network.values import (
-    MADE_FROM,
     add_initializer,
     name_of,
     of_file,

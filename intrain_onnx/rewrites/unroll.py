@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.network.known_values import Array, Constants, Known
+from intrain_onnx.network.marks import LEFT_ROLLED, MADE_FROM, Rolled
 from intrain_onnx.network.subgraphs import bodies
-from intrain_onnx.network.values import MADE_FROM, add_initializer, name_of, of_file
+from intrain_onnx.network.values import add_initializer, name_of, of_file
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.loop_rounds import (
     Flow,
@@ -29,30 +30,6 @@ from intrain_onnx.rewrites.loop_rounds import (
     passes,
     rounds,
 )
-
-_LEFT = "intrain_onnx.left_rolled"
-
-
-@dataclass(frozen=True, slots=True)
-class Rolled:
-    """A loop over layers that is taken for one layer.
-
-    Attributes:
-        node: its name.
-        op: Loop or Scan.
-        reason: why it was not unrolled.
-        initializers: those that its weights are slices of, each with its elements.
-    """
-
-    node: str
-    op: str
-    reason: str
-    initializers: tuple[tuple[str, int], ...]
-
-
-def left_rolled(model: ir.Model) -> list[Rolled]:
-    """The loops that :func:`unroll` left as they are, though their weights change by the round."""
-    return [node.meta[_LEFT] for node in model.graph.all_nodes() if _LEFT in node.meta]
 
 
 def unroll(model: ir.Model) -> int:
@@ -123,7 +100,7 @@ class _Unroller:
                     known = rounds(loop, self.constants, self.budget)
                 except StaysRolledError as stays:
                     behind = sorted({row for w in weights for row in of_file(w)})
-                    node.meta[_LEFT] = Rolled(name_of(node), node.op_type, str(stays), tuple(behind))
+                    node.meta[LEFT_ROLLED] = Rolled(name_of(node), node.op_type, str(stays), tuple(behind))
                     self.budget -= stays.spent
                 else:
                     self.budget -= len(known) * loop.size

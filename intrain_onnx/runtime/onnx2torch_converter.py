@@ -18,8 +18,8 @@ from onnx2torch.node_converters.registry import get_converter
 from torch import fx, nn
 
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
-from intrain_onnx.network.input_shapes import DECLARED
 from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.opset.support import versioned_name
 
 _HINT = "Use --converter native"

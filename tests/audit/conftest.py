@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from intrain_onnx.audit import policy
-from intrain_onnx.audit.evidence import Evidence, gather
+from intrain_onnx.audit.evidence import Evidence
+from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy
 
 ROOT = Path(__file__).parents[2]

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx import memory
+from intrain_onnx.network.marks import DEQUANTISED
 from intrain_onnx.network.values import constant_array, source
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
-from intrain_onnx.rewrites.dequantise.float_values import DEQUANTISED, Lifting, Scale, Scheme
+from intrain_onnx.rewrites.dequantise.float_values import Lifting, Scale, Scheme
 from intrain_onnx.rewrites.dequantise.integer_products import integer_product
 from intrain_onnx.rewrites.dequantise.operators import QLINEAR, REWRITES, argument, integer, scale_at
 
-__all__ = ["DEQUANTISED", "Quantisation", "output_steps", "to_float", "warnings"]
+__all__ = ["Quantisation", "output_steps", "to_float", "warnings"]
 
 
 @dataclass(frozen=True)

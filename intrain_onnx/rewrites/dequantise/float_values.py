@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.input_shapes import DECLARED
+from intrain_onnx.network.marks import DECLARED, DEQUANTISED
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.opset.kinds import EVERY_INPUT, Kind
 from intrain_onnx.opset.traits import is_op, kind, traits
@@ -24,9 +24,6 @@ from intrain_onnx.rewrites.dequantise.dropped_activations import dropped_activat
 
 Array = np.ndarray[Any, Any]
 Scheme = Literal["static QDQ", "QLinear operators", "dynamic", "weight-only"]
-
-DEQUANTISED = "intrain_onnx.dequantised"
-"""Key in ``Value.meta`` of an initializer that was made from quantised numbers."""
 
 _DEPTH = 64
 
