@@ -1,187 +1,130 @@
-"""The shape of the package: imports point one way, heavy ones stay where they belong, files stay small.
-
-errors, config <- load, graph, ops … <- convert <- inputs, initialise, probe <- pipeline <- cli
-"""
+"""The shape of the package: imports run one way, torch stays in its packages, files and folders small."""
 
 from __future__ import annotations
 
 import ast
 import json
 from collections.abc import Iterator
-from functools import cache
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from import_graph import Package, by_place, circles, in_folders, place
 
 import intrain_onnx
 from intrain_onnx import operator_table
 from intrain_onnx.opset import support
 
-PACKAGE = Path(intrain_onnx.__file__).parent
-NAME = PACKAGE.name
-FILES = sorted(PACKAGE.rglob("*.py"))
+PACKAGE = Package(Path(intrain_onnx.__file__).parent)
+ARROWS = PACKAGE.arrows()
 
-STAGES = ["errors", "config", "load", "graph", "convert", "probe", "pipeline", "cli"]
-"""The way of the data: none of them imports a later one, not even through others."""
+GROUND = ("errors", "versions", "memory", "proxy_table", "config")
+BELOW_TORCH = ("opset", "loading", "network", "rewrites")
+WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
+BEHIND_TORCH = ("scores", "report")
+ENTRIES = ("inspection", "pipeline", "backend", "operator_table")
+USERS = ("bench", "audit", "commands", "cli", "__init__", "__main__")
 
-ALONE = {"errors", "limits", "trace"}
+ORDER = GROUND + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
+"""Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
+
+TORCH = {*WITH_TORCH, "pipeline", "backend", "operator_table"}
+"""All others do without: a graph is inspected and a saved report drawn in milliseconds."""
+
+TORCH_MODULES = {"audit.activation_ranges", "bench.measure"}
+"""Modules elsewhere that run a model: others import them when they do."""
+
+LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}
+"""Modules beside those with torch that do without: what others read of a run, and a process of its own."""
+
+ALONE = {"errors", "versions", "loading.limits", "measure.trace", "opset.kinds"}
 """Import nothing of the package."""
 
 IMPORTED_BY = {
-    "cli": {"__main__"},
-    "commands": {"cli"},
-    "audit": {"commands", "ranges"},
-    "ranges": {"audit"},
+    "audit": {"commands"},
+    "bench": {"commands"},
+    "report.annotate": {"commands"},
+    "report.page": {"commands"},
     "pipeline": {"audit", "bench", "commands", "__init__"},
-    "render": {"commands"},
     "click": {"cli", "commands"},
-    "annotate": {"commands"},
-    "webpage": {"commands"},
-    "rich": {"audit", "render"},
-    "jinja2": {"webpage"},
-    "onnxruntime": {"telemetry"},
-    "onnx2torch": {"second_converter"},
-    "scipy": {"audit", "bench", "scoring"},
-    "matplotlib": {"bench"},
-    "subprocess": {"reference"},
+    "rich": {"audit.formats.terminal", "commands.terminal"},
+    "jinja2": {"report.page"},
+    "onnxruntime": {"parity.telemetry"},
+    "onnx2torch": {"runtime.onnx2torch_converter"},
+    "scipy": {"audit.checks", "bench", "scores.scoring"},
+    "matplotlib": {"bench.plot"},
+    "subprocess": {"parity.onnxruntime_process"},
 }
-"""Rooms that few may enter, and third parties that one room alone knows."""
-
-TORCH_ROOMS = {
-    "arrays", "backend", "convert", "initialise", "inputs", "interpreter", "operator_table", "ops", "oracle",
-    "parity", "pipeline", "preparation", "probe", "proxies", "ranges", "rng", "second_converter", "stats",
-}  # fmt: skip
-"""All others work without torch: a graph is inspected and a saved report drawn in milliseconds."""
-
-TORCH_MODULES = {"bench.measure"}
-"""Modules of other rooms that need it: workers import them."""
-
-LIGHT_MODULES = {"proxies", "proxies.aggregate", "proxies.document"}
-"""Modules of those rooms that do without: tables, and what reads stored values."""
+"""Who alone may import these: modules, or packages with all that is in them."""
 
 
-def module(file: Path) -> str:
-    """``load`` for load.py, ``ops.math`` for ops/math.py, ``ops`` for ops/__init__.py."""
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+def is_in(name: str, package: str) -> bool:
+    """Whether a module is another, or in it."""
+    return f"{name}.".startswith(f"{package}.")
 
 
-MODULES = {module(file): file for file in FILES}
+def test_every_place_has_one_in_the_order():
+    assert sorted(ORDER) == sorted(by_place(ARROWS))
 
 
-def room(name: str) -> str:
-    """A module, or the folder that it is in."""
-    return name.partition(".")[0]
+@pytest.mark.parametrize("name", ARROWS)
+def test_imports_run_one_way(name: str):
+    own = ORDER.index(place(name))
+    assert not {t for t in ARROWS[name] if ORDER.index(place(t)) > own}
 
 
-@cache
-def tree(name: str) -> ast.Module:
-    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
-
-
-def statements(body: list[ast.stmt], *, inside: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Import statements that run: not those for type checkers; inside functions only where asked for."""
-    for node in body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from statements(node.orelse, inside=inside)
-        elif inside or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for part in ("body", "orelse", "finalbody"):
-                yield from statements(getattr(node, part, []), inside=inside)
-            for handler in getattr(node, "handlers", []):
-                yield from statements(handler.body, inside=inside)
-
-
-@cache
-def imports(name: str, *, inside: bool = True) -> frozenset[str]:
-    """What a module imports: modules of the package by their short name, others by their top-level name."""
-    found = set()
-    for node in statements(tree(name).body, inside=inside):
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        else:
-            assert node.level == 0, f"{name}: imports in the package are absolute"
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            targets = [t if t.removeprefix(f"{NAME}.") in MODULES else str(node.module) for t in below]
-        for target in targets:
-            if target == NAME:
-                found.add("__init__")
-            elif target.startswith(f"{NAME}."):
-                found.add(target.removeprefix(f"{NAME}."))
-            else:
-                found.add(target.partition(".")[0])
-    return frozenset(found)
-
-
-def reached(name: str, seen: set[str] | None = None) -> set[str]:
-    """All that importing a module imports, through others too."""
-    seen = set() if seen is None else seen
-    for target in imports(name, inside=False):
-        if target not in seen:
-            seen.add(target)
-            if target in MODULES:
-                package = target.partition(".")[0]
-                if package != target and package not in seen:
-                    seen.add(package)
-                    reached(package, seen)
-                reached(target, seen)
-    return seen
-
-
-def test_stages_point_one_way():
-    for index, stage in enumerate(STAGES):
-        later = reached(stage) & set(STAGES[index + 1 :])
-        assert not later, f"{stage} imports {later}"
+def test_no_circles():
+    assert circles(ARROWS) == []
+    assert circles(by_place(ARROWS)) == []
 
 
 @pytest.mark.parametrize("name", sorted(ALONE))
 def test_these_stand_alone(name: str):
-    assert not imports(name) & set(MODULES)
-
-
-def test_no_room_imports_itself_through_others():
-    entered = {
-        r: {room(t) for n in MODULES if room(n) == r for t in imports(n, inside=False) if t in MODULES} - {r}
-        for r in map(room, MODULES)
-    }
-    order = TopologicalSorter(entered)
-    try:
-        order.prepare()
-    except CycleError as error:
-        pytest.fail(" <- ".join(error.args[1]))
+    assert not ARROWS[name]
 
 
 @pytest.mark.parametrize(
-    "name", sorted(LIGHT_MODULES | {n for n in MODULES if room(n) not in TORCH_ROOMS} - TORCH_MODULES)
+    "name", sorted(LIGHT_MODULES | {n for n in ARROWS if place(n) not in TORCH} - TORCH_MODULES)
 )
-def test_torch_stays_in_its_rooms(name: str):
-    assert "torch" not in reached(name)
-    assert "torch" not in imports(name)
+def test_torch_stays_in_its_packages(name: str):
+    assert "torch" not in PACKAGE.reached(name)
+    assert "torch" not in {i.target for i in PACKAGE.imports[name]}
+
+
+@pytest.mark.parametrize("name", [n for n in ARROWS if place(n) in (*BEHIND_TORCH, "inspection")])
+def test_what_is_behind_torch_does_not_call_it(name: str):
+    called = {i.target for i in PACKAGE.imports[name] if i.runs == "on call"} & set(ARROWS)
+    assert not any("torch" in PACKAGE.reached(target) for target in called)
 
 
 @pytest.mark.parametrize("target", IMPORTED_BY)
 def test_few_may_import_these(target: str):
-    assert {room(name) for name in MODULES if target in imports(name)} <= IMPORTED_BY[target]
+    allowed = IMPORTED_BY[target] | {target}
+    for name, found in PACKAGE.imports.items():
+        if any(is_in(i.target, target) for i in found if i.runs != "never"):
+            assert any(is_in(name, a) for a in allowed), name
 
 
 def test_only_the_command_line_prints():
-    for name in MODULES:
-        for node in ast.walk(tree(name)):
+    for name, tree in PACKAGE.trees.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("print", "input", "eval", "exec"), f"{name}:{node.lineno}"
 
 
 def test_nothing_reaches_for_pickles_or_the_network():
     risky = {"pickle", "shelve", "marshal", "socket", "urllib", "http", "ftplib", "ctypes"}
-    for name in MODULES:
-        assert not imports(name) & risky, name
+    for name, found in PACKAGE.imports.items():
+        assert not {i.target for i in found} & risky, name
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
-def test_files_stay_small(file: Path):
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 520
+@pytest.mark.parametrize("name", PACKAGE.files)
+def test_files_stay_small(name: str):
+    assert len(PACKAGE.files[name].read_text(encoding="utf-8").splitlines()) <= 520
+
+
+def test_folders_stay_small():
+    one_file_an_entry = {"ops", "proxies", "bench/spaces"}
+    assert {f: n for f, n in in_folders(PACKAGE).items() if n > 16 and f not in one_file_an_entry} == {}
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
@@ -192,15 +135,16 @@ def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AS
                 yield from public(node.body, f"{prefix}{node.name}.")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", PACKAGE.files)
 def test_what_is_public_says_what_it_is(name: str):
-    assert ast.get_docstring(tree(name)) or name == "__main__"
-    silent = [n for n, node in public(tree(name).body) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    tree = PACKAGE.trees[name]
+    assert ast.get_docstring(tree) or name == "__main__"
+    silent = [n for n, node in public(tree.body) if not ast.get_docstring(node)]  # type: ignore[arg-type]
     assert silent == []
 
 
 def test_the_operator_table_is_that_of_the_handlers():
-    stored = (PACKAGE / "opset" / "operators.json").read_text(encoding="utf-8")
+    stored = (PACKAGE.folder / "opset" / "operators.json").read_text(encoding="utf-8")
     assert stored == operator_table.text(), "run `python -m intrain_onnx.operator_table`"
     assert support.table() == json.loads(stored) == operator_table.table()
 
