@@ -19,7 +19,7 @@ from intrain_onnx.network.layers import Layer, LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.report import assemble
 from intrain_onnx.report.model_warnings import static_warnings, warning_row
-from intrain_onnx.rewrites import computed_weights
+from intrain_onnx.rewrites import computed_weights, written_out
 from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
 
 
@@ -96,6 +96,7 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Ev
     single = input_shapes.resolve(model, config, batch=1)
     known = infer_shapes(model, single)
     missing = unsupported(model)
+    written_out.restore(model)
     quantisation = use_float_form(model, single)
     computed_weights.separate(model, evaluate, partial(infer_for, model, single))
     layers = analyse(model)

@@ -19,7 +19,7 @@ from intrain_onnx.measure import initialise, inputs
 from intrain_onnx.network import input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.ops.limits import element_limit
-from intrain_onnx.rewrites import computed_weights, normalise
+from intrain_onnx.rewrites import computed_weights, normalise, written_out
 from intrain_onnx.rewrites.dequantise import Quantisation
 from intrain_onnx.rewrites.protocol import Rewritten, rewrite_for
 from intrain_onnx.runtime import convert
@@ -58,9 +58,10 @@ class Floating:
 
 def use_float_form(model: ir.Model, single: input_shapes.Signature, device: torch.device) -> Floating:
     """Bring a normalised model to its float form with initializers for parameters, in place."""
+    restored = written_out.restore(model)
     quantisation = normalise.use_float_form(model, single)
     normalise.complete_shapes(model, single, partial(seen_shapes, device=device))
-    made = computed_weights.separate(model, evaluate, partial(normalise.infer_for, model, single))
+    made = restored + computed_weights.separate(model, evaluate, partial(normalise.infer_for, model, single))
     return Floating(quantisation, made)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.network.known_values import Constants
-from intrain_onnx.network.values import static_shape
+from intrain_onnx.network.values import source, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
 
@@ -50,6 +50,8 @@ class Tracer:
         )
         self.held = {out: np.broadcast_to(numbers, shape)}
         found = self._follow(out, channels)
+        for part in list(found or ()):
+            self._refine(found or {}, part)
         covered = sorted(c for part in found or () for c in part)
         return found if found and len(found) > 1 and covered == list(range(channels)) else None
 
@@ -70,12 +72,23 @@ class Tracer:
                     return None
                 held = np.unique(indices)
                 if len(held) < channels:
+                    self.held[value] = indices
                     found.setdefault(tuple(held.tolist()), []).append(value)
                 elif value.uses():
                     self.held[value] = indices
                     if not self._queue(value, waiting, nodes):
                         return None
         return found
+
+    def _refine(self, found: Parts, part: tuple[int, ...]) -> None:
+        """Replace a part by those that it is used in: one of several joined maps may be fused itself."""
+        values = found[part]
+        finer = self._follow(values[0], len(part)) if len(values) == 1 and len(part) > 1 else None
+        if finer and len(finer) > 1 and sorted(c for piece in finer for c in piece) == list(part):
+            del found[part]
+            found.update(finer)
+            for piece in finer:
+                self._refine(found, piece)
 
     def _queue(self, value: ir.Value, waiting: list[tuple[int, int]], nodes: dict[int, ir.Node]) -> bool:
         """Note the nodes that read a value; False where one is in a subgraph."""
@@ -117,10 +130,10 @@ class Tracer:
         return self._slice(node, indices) if is_op(node, "Slice") else None
 
     def _elementwise(self, node: ir.Node) -> list[Indices] | None:
-        """Operators on each element keep the channels, with scalars and with other values of the same."""
+        """Operators on each element keep the channels, with constants and with other values of the same."""
         if any(has(node, p) for p in (Property.NO_GRADIENT, Property.MOVES_AXES)):
             return None
-        operands = [self.held.get(v) for v in node.inputs if v is not None and not _is_single(v)]
+        operands = [self.held.get(v) for v in node.inputs if v is not None and source(v) is None]
         first = operands[0] if operands else None
         if (
             first is None
@@ -149,8 +162,3 @@ class Tracer:
                 return None
             picked[axis] = slice(start, end, step)
         return [indices[tuple(picked)]]
-
-
-def _is_single(value: ir.Value) -> bool:
-    """Whether an operand is one constant number, which all channels share."""
-    return value.const_value is not None and value.const_value.size == 1

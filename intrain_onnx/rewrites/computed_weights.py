@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from intrain_onnx.network.known_values import Constants
 from intrain_onnx.network.layers import data_dependent
@@ -23,6 +22,7 @@ from intrain_onnx.network.subgraphs import bodies
 from intrain_onnx.network.values import (
     ComputedTensor,
     constant_sources,
+    may_have_role,
     of_file,
     remove_unused,
     source,
@@ -30,6 +30,7 @@ from intrain_onnx.network.values import (
 )
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, trainable_inputs
+from intrain_onnx.rewrites import shape_inference
 
 _EXACT = ("weight", "bias")
 """Roles of inputs that a copy of a smaller constant does not stand for."""
@@ -101,6 +102,9 @@ def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
         for index, role in trainable_inputs(node):
             value = node.inputs[index]
             if value is None or value in data or source(value, spread=role not in _EXACT) is not None:
+                continue
+            shape = static_shape(value)
+            if shape is not None and not may_have_role(shape, role):
                 continue
             root = _below_views(value)
             if not root.is_graph_output():
@@ -186,13 +190,13 @@ class _Maker:
     def infer_shapes(self) -> None:
         """Find the shapes of all that was copied: in a branch of an If, nothing else finds them."""
         if self.copies:
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(self.recipe.model)
+            shape_inference.infer(self.recipe.model, data_prop=True)
 
     def initializer(self, value: ir.Value, role: str) -> ir.Value | None:
         """The initializer that takes a value's place; None where it is no parameter of known shape."""
         copy = self.copies[value]
         shape, dtype = static_shape(copy) or static_shape(value), copy.dtype or value.dtype
-        if shape is None or dtype is None or not dtype.is_floating_point() or not _may_be(role, shape):
+        if shape is None or dtype is None or not dtype.is_floating_point() or not may_have_role(shape, role):
             return None
         if copy not in self.made:
             self.made[copy] = self._register(value, copy, shape, dtype)
@@ -247,12 +251,6 @@ class _Maker:
                 self.equal[number] = [copy]
             self.copies[value] = self.equal[number][0]
         return self.copies[value]
-
-
-def _may_be(role: str, shape: tuple[int, ...]) -> bool:
-    """Whether a constant of this shape can have the role."""
-    long = sum(d > 1 for d in shape)
-    return long == 1 if role == "scale" else long > 0 if role == "offset" else True
 
 
 def _is_random(node: ir.Node) -> bool:

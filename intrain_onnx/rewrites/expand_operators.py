@@ -13,13 +13,12 @@ from typing import Any
 import onnx
 import onnx.defs
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from intrain_onnx.loading.function_checks import all_nodes, plain_domain
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.opset import support
-from intrain_onnx.rewrites import contrib_bodies
+from intrain_onnx.rewrites import contrib_bodies, shape_inference
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
 _DOMAIN = "intrain_onnx.expanded"
@@ -56,7 +55,7 @@ def expand_fused(model: ir.Model) -> int:
             break
         work.guess = len(left) == len(waiting) and work.inferred
         waiting = left
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+        shape_inference.infer(model)
         work.inferred = True
     work.guess = True
     work.expand(left)
@@ -118,7 +117,7 @@ def expand_missing(model: ir.Model) -> int:
         if not nodes:
             break
         if any(v is not None and v.type is None for node in nodes for v in node.inputs):
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+            shape_inference.infer(model)
         found = [_call_body(model, node, expanded + i) for i, node in enumerate(nodes)]
         count = sum(found)
         if not count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from intrain_onnx.network.marks import DECLARED, DEQUANTISED
 from intrain_onnx.network.values import (
     add_initializer,
     constant_array,
+    drops_values,
     name_of,
     node_id,
     source,
@@ -28,12 +28,12 @@ from intrain_onnx.network.values import (
 )
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
+from intrain_onnx.rewrites import shape_inference
 from intrain_onnx.rewrites.dequantise import Quantisation, to_float
 from intrain_onnx.rewrites.dequantise.arithmetic import dequantise
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
-from intrain_onnx.rewrites.written_out import restore
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 """Runs a model for one sample, and tells the shapes of its values."""
@@ -68,6 +68,7 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     InlineFunctions()(model)
     expand_fused(model)
     expand_missing(model)
+    _remove_dropout(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
         if is_op(node, "Constant"):
@@ -84,8 +85,20 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     capture_unchanging(model)
     if unrolled:
         unroll(model)
-    restore(model)
     return lifted + _fold_weight_makers(model)
+
+
+def _remove_dropout(model: ir.Model) -> None:
+    """Remove each Dropout that drops nothing, in place: it hides what lies behind it."""
+    opset = model.opset_imports.get("", 1)
+    for node in list(model.graph.all_nodes()):
+        if not is_op(node, "Dropout") or drops_values(node, opset) or node.inputs[0] is None:
+            continue
+        kept, *mask = node.outputs
+        if kept.is_graph_output() or any(v.uses() or v.is_graph_output() for v in mask):
+            continue
+        kept.replace_all_uses_with(node.inputs[0])
+        _remove(node)
 
 
 def _rename_twins(model: ir.Model) -> None:
@@ -192,18 +205,7 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
-    logger = logging.getLogger(common.ShapeInferencePass.__module__)
-    silent = logger.disabled
-    logger.disabled = True  # it logs a traceback where it fails; the return value says the same
-    try:
-        found = any(
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(
-                model
-            ).modified
-            for data_prop in (True, False)
-        )
-    finally:
-        logger.disabled = silent
+    found = any(shape_inference.infer(model, data_prop=data_prop) for data_prop in (True, False))
     seen = model.graph.meta.get(_SEEN, {})
     for node in model.graph.all_nodes() if seen else ():
         for value in node.outputs:
