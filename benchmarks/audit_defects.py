@@ -22,8 +22,9 @@ import onnx
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+import fixtures  # noqa: E402
 from audit.defects import DEFECTS, Defect, change, one_nan, stored  # noqa: E402
-from models.fetch import MODELS, cache, target  # noqa: E402
+from models.fetch import names, path  # noqa: E402
 
 from intrain_onnx.audit import policy  # noqa: E402
 from intrain_onnx.audit.policy import Policy  # noqa: E402
@@ -70,13 +71,13 @@ def defects(told: Policy) -> int:
 def healthy(told: Policy, *, wide: bool) -> int:
     """Print the table of healthy models; return how many failed."""
     files = {file.stem: file for file in sorted((ROOT / "samples").glob("*.onnx"))}
-    files |= {name: target(name) for name in MODELS}
+    files |= {name: path(name) for name in names() if not name.startswith("light_")}
     print("| healthy model | audit | warnings | notes |\n|---|---|---|---|")
     results = {name: held(name, file, told) for name, file in files.items()}
     for name, result in results.items():
         print(f"| {name} | {' | '.join(cells([result]))} |")
     for family in ("export", "matrix") if wide else ():
-        found = [held(f.stem, f, told) for f in sorted(cache().glob(f"{family}-*.onnx"))]
+        found = [held(n, fixtures.path(n), told) for n in fixtures.names() if n.startswith(family)]
         print(
             f"| {family}-\\*: {len(found)} files of all exporters | {' | '.join(cells(found))} |", flush=True
         )
@@ -136,9 +137,9 @@ def in_real_models(told: Policy, layers: int = 4) -> int:
     tried, caught, failed = Counter[str](), Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         for name in TRAINED:
-            facts = audit(target(name), told).evidence
+            facts = audit(path(name), told).evidence
             assert facts is not None
-            model = onnx.load(target(name))
+            model = onnx.load(path(name))
             there = stored(model)
             fit = [
                 w

@@ -11,11 +11,19 @@ The model comes from a factory, a callable that returns a module:
 
     from_jax.py --factory my_nets.py:Mixer --kwargs '{"width": 64}' --input image=1x32x32x3 -o mixer.onnx
 
-An NNX factory is called with ``rngs=nnx.Rngs(seed)`` if it takes ``rngs``; a Linen module is initialised from
-the seed. An input is ``[NAME=]SHAPE`` for float32 noise, or ``[NAME=]SHAPE:N`` for int32 ids below N; give
-``--input`` once for each argument of the call. The first dimension is the batch; it is free in the exported
-file (named ``B``) unless ``--fixed-batch`` is given. The ONNX file is compared with the module on random
-inputs (onnxruntime, CPU).
+An NNX factory is called with ``rngs=nnx.Rngs(seed)`` if it takes ``rngs``. A Linen module holds no weights: it
+is initialised from the seed, unless the factory returns it bound to its variables (``module.bind(variables)``)
+or as a pair ``(module, variables)``.
+
+An input is ``[NAME=]SHAPE`` for float32 noise, or ``[NAME=]SHAPE:N`` for int32 ids below N; give ``--input``
+once for each argument of the call. The first dimension is the batch; it is free in the exported
+file (named ``B``) unless ``--fixed-batch`` is given.
+
+The ONNX file is compared on random inputs (onnxruntime, CPU) with what the
+module computed before anything touched it. ``--warm-up N`` (NNX) passes noise through in training mode first,
+and keeps what that did to the statistics of BatchNorms that are still the initial ones; those that were trained,
+and all other weights, stay. The file is then compared with the module after it, and the line that is printed
+says how far the outputs moved.
 
 Safe by default: weights are read from Flax's msgpack format, which holds data only. The factory is code that
 you name, and it runs.
@@ -78,6 +86,21 @@ class InputSpec:
         return jax.ShapeDtypeStruct((batch, *self.shape[1:]), np.float32 if self.high is None else np.int32)
 
 
+@dataclass(frozen=True)
+class Example:
+    """Inputs, and what the model made of them."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+def differences(want: list[np.ndarray], have: list[np.ndarray]) -> tuple[float, float]:
+    """Return the largest difference of outputs, absolute and relative to the largest value of each."""
+    absolute = [float(np.abs(a - b).max()) for a, b in zip(want, have, strict=True)]
+    relative = [d / max(float(np.abs(a).max()), 1e-12) for a, d in zip(want, absolute, strict=True)]
+    return max(absolute), max(relative)
+
+
 def load_factory(reference: str) -> Function:
     """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
     source, _, attribute = reference.rpartition(":")
@@ -94,53 +117,110 @@ def load_factory(reference: str) -> Function:
     return getattr(module, attribute)
 
 
-def build(args: argparse.Namespace) -> tuple[Function, int]:
-    """Make the seeded model; return it as a function of its inputs, and its number of parameters."""
+@dataclass(frozen=True)
+class Network:
+    """A module as a function of its inputs."""
+
+    call: Function
+    parameters: int
+    module: nnx.Module | None = None  # of NNX, whose statistics can be warmed up
+
+
+def build(args: argparse.Namespace) -> Network:
+    """Make the seeded model, or take the weights that the factory gave it."""
     factory = load_factory(args.factory)
     # NNX's metaclass hides the signature of the class.
     maker = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
     seeded = {"rngs": nnx.Rngs(args.seed)} if "rngs" in inspect.signature(maker).parameters else {}
     module = factory(**args.kwargs, **seeded)
     if isinstance(module, nnx.Module):
-        return prepare_nnx(module, args)
+        return build_nnx(module, args)
+    variables = None
+    if isinstance(module, tuple) and len(module) == 2:
+        module, variables = module
     if isinstance(module, linen.Module):
-        return prepare_linen(module, args)
+        if module.scope is not None:
+            module, variables = module.unbind()
+        return build_linen(module, variables, args)
     raise SystemExit(f"--factory {args.factory}: returned {type(module).__name__}, not a Flax module")
 
 
-def prepare_nnx(module: nnx.Module, args: argparse.Namespace) -> tuple[Function, int]:
-    """Load weights, pass noise through in training mode if asked, and switch to evaluation mode."""
+def build_nnx(module: nnx.Module, args: argparse.Namespace) -> Network:
+    """Load weights, and switch to evaluation mode."""
     if args.weights:
         state = nnx.state(module, nnx.Not(nnx.RngState))
         pure = serialization.from_bytes(nnx.to_pure_dict(state), Path(args.weights).read_bytes())
         nnx.replace_by_pure_dict(state, pure)
         nnx.update(module, state)
-    rng = np.random.default_rng(args.seed)
-    module.train()
-    for _ in range(args.warm_up):
-        module(*(spec.sample(WARM_UP_BATCH, rng) for spec in args.input), **args.call_kwargs)
     module.eval()
 
     def call(*inputs: Any) -> Any:
         return module(*inputs, **args.call_kwargs)
 
-    return call, sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    return Network(call, sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param))), module)
 
 
-def prepare_linen(module: linen.Module, args: argparse.Namespace) -> tuple[Function, int]:
-    """Initialise the variables from the seed, or read them from the file."""
+def build_linen(module: linen.Module, variables: Any, args: argparse.Namespace) -> Network:
+    """Take the variables given, or initialise them from the seed; read them from the file if there is one."""
     if args.warm_up:
         raise SystemExit("--warm-up needs an NNX module: Linen has no one way to switch to training")
-    rng = np.random.default_rng(args.seed)
-    example = [spec.sample(2, rng) for spec in args.input]
-    variables = module.init(jax.random.key(args.seed), *example, **args.call_kwargs)
+    if variables is None:
+        rng = np.random.default_rng(args.seed)
+        example = [spec.sample(2, rng) for spec in args.input]
+        variables = module.init(jax.random.key(args.seed), *example, **args.call_kwargs)
     if args.weights:
         variables = serialization.from_bytes(variables, Path(args.weights).read_bytes())
 
     def call(*inputs: Any) -> Any:
         return module.apply(variables, *inputs, **args.call_kwargs)
 
-    return call, sum(x.size for x in jax.tree.leaves(variables["params"]))
+    return Network(call, sum(x.size for x in jax.tree.leaves(variables["params"])))
+
+
+def examples(
+    function: Function, specs: Sequence[InputSpec], batches: Sequence[int], seed: int
+) -> list[Example]:
+    """Run the module on random inputs of these batch sizes; the same inputs for the same seed."""
+    rng = np.random.default_rng(seed + 1)
+    drawn = [[spec.sample(batch, rng) for spec in specs] for batch in batches]
+    return [Example(x, [np.asarray(y) for y in jax.tree.leaves(function(*x))]) for x in drawn]
+
+
+def fresh_norms(module: nnx.Module) -> list[nnx.BatchNorm]:
+    """Return the BatchNorm modules whose running statistics are still the initial ones."""
+    norms = [part for _, part in nnx.iter_graph(module) if isinstance(part, nnx.BatchNorm)]
+    return [n for n in norms if not np.any(n.mean[...]) and bool(np.all(np.asarray(n.var[...]) == 1))]
+
+
+def warm_up(
+    module: nnx.Module, norms: Sequence[nnx.BatchNorm], batches: int, args: argparse.Namespace
+) -> None:
+    """Pass noise through in training mode, and keep what it did to the statistics of ``norms`` alone."""
+    before = jax.tree.map(lambda x: x, nnx.state(module))
+    rng = np.random.default_rng(args.seed)
+    module.train()
+    for _ in range(batches):
+        module(*(spec.sample(WARM_UP_BATCH, rng) for spec in args.input), **args.call_kwargs)
+    moved = [(norm, norm.mean[...], norm.var[...]) for norm in norms]
+    nnx.update(module, before)
+    for norm, mean, variance in moved:
+        norm.mean[...], norm.var[...] = mean, variance
+    module.eval()
+
+
+def prepare(network: Network, batches: Sequence[int], args: argparse.Namespace) -> tuple[list[Example], str]:
+    """Warm fresh BatchNorms up if asked; return what the file is held to, and a note on it."""
+    given = examples(network.call, args.input, batches, args.seed)
+    norms = fresh_norms(network.module) if args.warm_up and network.module is not None else []
+    if network.module is None or not norms:
+        return given, "as given"
+    warm_up(network.module, norms, args.warm_up, args)
+    warm = examples(network.call, args.input, batches, args.seed)
+    moved = max(differences(a.outputs, b.outputs)[1] for a, b in zip(given, warm, strict=True))
+    return warm, (
+        f"after {args.warm_up} batches of noise for the fresh statistics of {len(norms)} BatchNorm, "
+        f"which moved the outputs by {moved:.1e} relative"
+    )
 
 
 def loads(path: str) -> bool:
@@ -152,33 +232,26 @@ def loads(path: str) -> bool:
     return True
 
 
-def largest_difference(
-    function: Function, path: str, specs: Sequence[InputSpec], batches: Sequence[int], seed: int
-) -> tuple[float, float]:
-    """Return the largest difference on random inputs, absolute and relative to the largest output."""
+def largest_difference(expected: Sequence[Example], path: str, names: Sequence[str]) -> tuple[float, float]:
+    """Return the largest difference of the file from the examples, absolute and relative."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(seed + 1)
-    absolute = relative = 0.0
-    for batch in batches:
-        inputs = [spec.sample(batch, rng) for spec in specs]
-        expected = jax.tree.leaves(function(*inputs))
-        got = session.run(None, {s.name: x for s, x in zip(specs, inputs, strict=True)})
-        for want, have in zip(expected, got, strict=True):
-            reference = np.asarray(want)
-            difference = float(np.abs(reference - have).max())
-            absolute = max(absolute, difference)
-            relative = max(relative, difference / max(float(np.abs(reference).max()), 1e-12))
-    return absolute, relative
+    feeds = [dict(zip(names, example.inputs, strict=True)) for example in expected]
+    got = [
+        differences(example.outputs, session.run(None, feed))
+        for example, feed in zip(expected, feeds, strict=True)
+    ]
+    return max(a for a, _ in got), max(r for _, r in got)
 
 
 def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
-    function, parameters = build(args)
+    network = build(args)
     first = args.input[0].shape[0]
+    expected, note = prepare(network, [first] if args.fixed_batch else [first, first + 1], args)
     model = jax2onnx.to_onnx(
-        function,
+        network.call,
         [spec.abstract(first if args.fixed_batch else "B") for spec in args.input],
         model_name=args.factory.rpartition(":")[2],
         input_names=[spec.name for spec in args.input],
@@ -192,8 +265,7 @@ def convert(args: argparse.Namespace) -> str:
         if not loads(part):  # jax2onnx leaves shapes of inner values from before it moved a Transpose
             del model.graph.value_info[:]
             onnx.save(model, part)
-        batches = [first] if args.fixed_batch else [first, first + 1]
-        absolute, relative = largest_difference(function, part, args.input, batches, args.seed)
+        absolute, relative = largest_difference(expected, part, [spec.name for spec in args.input])
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
         os.replace(part, args.output)
@@ -202,9 +274,9 @@ def convert(args: argparse.Namespace) -> str:
     opset = next(o.version for o in model.opset_import if o.domain == "")
     return (
         f"{args.output}: {args.factory} by jax2onnx {model.producer_version} (jax {jax.__version__}, "
-        f"flax {flax.__version__}), opset {opset}, {parameters:,} parameters, "
+        f"flax {flax.__version__}), opset {opset}, {network.parameters:,} parameters, "
         f"{Path(args.output).stat().st_size:,} bytes, batch {first if args.fixed_batch else 'free'}, "
-        f"max |difference| to JAX {absolute:.2e} (relative {relative:.2e})"
+        f"max |difference| to JAX {absolute:.2e} (relative {relative:.2e}), the module {note}"
     )
 
 
@@ -228,7 +300,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="batches of noise for BatchNorm's statistics (NNX)",
+        help="batches of noise for fresh BatchNorms (NNX)",
     )
     add("--weights", metavar="FILE.msgpack", help="written by flax.serialization.to_bytes")
     add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")

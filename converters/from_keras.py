@@ -13,13 +13,18 @@ The model is a saved file, a name in ``keras.applications``, or what a factory r
     from_keras.py --application MobileNetV2 --kwargs '{"input_shape": [64, 64, 3]}' --seed 0 -o mobilenet.onnx
     from_keras.py --factory my_nets.py:tiny --seed 0 -o tiny.onnx
 
-A network with fresh weights sees some noise in training mode first: a BatchNorm of fresh statistics shifts by
-0, TensorFlow folds that away, and nothing in the file says that a BatchNorm was there.
+A network whose every bias, scale and statistic is as it was initialised, so that it was never trained, sees
+some noise in training mode first: a BatchNorm of fresh statistics shifts by 0, TensorFlow folds that away,
+and nothing in the file says that a BatchNorm was there. This moves statistics that are fresh, and nothing
+else; a trained model, a saved one among them, is exported as it is. ``--warm-up 0`` turns it off,
+``--warm-up N`` asks for it where a model is partly trained.
 
-The batch dimension stays free. The ONNX file is compared with the model on random inputs (onnxruntime, CPU).
+The batch dimension stays free. The ONNX file is compared on random inputs (onnxruntime, CPU) with what the
+model computed before anything touched it, or after the warm-up if there was one; the line that is printed
+says which, and how far the warm-up moved the outputs.
 
 Safe by default: a file with Lambda layers or other stored code is refused unless ``--allow-code`` is given. A
-factory is code that you name, and it runs.
+factory, and the file of ``--register``, is code that you name, and it runs.
 """
 
 import argparse
@@ -27,10 +32,13 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
@@ -72,24 +80,31 @@ class Erfc:
         )
 
 
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_factory(reference: str) -> Callable[..., keras.Model]:
     """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    if not source.endswith(".py"):
-        return getattr(importlib.import_module(source), attribute)
-    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return getattr(module, attribute)
+    return getattr(
+        load_file(source) if source.endswith(".py") else importlib.import_module(source), attribute
+    )
 
 
 def build(args: argparse.Namespace) -> keras.Model:
     """Make or load the model, seeded."""
+    for path in args.register:
+        load_file(path)
     keras.utils.set_random_seed(args.seed)
     if args.application:
         weights = None if args.weights == "none" else args.weights
@@ -98,8 +113,60 @@ def build(args: argparse.Namespace) -> keras.Model:
         return load_factory(args.factory)(**args.kwargs)
     try:
         return keras.saving.load_model(args.model, compile=False, safe_mode=not args.allow_code)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # what Keras raises for an unknown class, and for stored code
+        if unknown := re.search(r"(?:Could not locate class|Unknown layer:?) '?(\w+)", str(error)):
+            raise SystemExit(
+                f"{args.model}: holds the custom class {unknown[1]}: name the Python file that has it, under "
+                f"@keras.saving.register_keras_serializable(), with --register FILE.py."
+            ) from error
         raise SystemExit(f"{args.model}: {error}\nIf it holds code that you trust: --allow-code.") from error
+
+
+def is_constant_still(layer: keras.Layer, name: str) -> bool:
+    """Whether a variable of a layer has the one value of its initializer; a random one could have any."""
+    variable, initializer = getattr(layer, name, None), getattr(layer, f"{name}_initializer", None)
+    constant = (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
+    if not isinstance(initializer, constant) or not isinstance(variable, keras.Variable):
+        return True
+    initial = initializer(variable.shape, dtype=variable.dtype)
+    return bool(np.array_equal(keras.ops.convert_to_numpy(initial), keras.ops.convert_to_numpy(variable)))
+
+
+def fresh_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the BatchNorm layers whose moving statistics are still the initial ones."""
+    norms = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization) and x.built]
+    statistics = ("moving_mean", "moving_variance")
+    return [norm for norm in norms if all(is_constant_still(norm, name) for name in statistics)]
+
+
+def is_untrained(model: keras.Model) -> bool:
+    """Whether nothing tells of training: what starts as a constant is still that, and nothing is frozen."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and int(optimizer.iterations):
+        return False
+    layers = [layer for layer in model._flatten_layers() if not getattr(layer, "unit_forget_bias", False)]
+    names = ("bias", "gamma", "beta", "moving_mean", "moving_variance")
+    return all(
+        is_constant_still(layer, name) and (layer.trainable or not layer.weights)
+        for layer in layers
+        for name in names
+    )
+
+
+def warm_up(
+    model: keras.Model,
+    norms: list[keras.layers.BatchNormalization],
+    batches: int,
+    high: int,
+    rng: np.random.Generator,
+) -> None:
+    """Pass noise through in training mode, and keep what it did to the statistics of ``norms`` alone."""
+    moved = {id(v) for norm in norms for v in (norm.moving_mean, norm.moving_variance)}
+    others = [(v, keras.ops.convert_to_numpy(v).copy()) for v in model.variables if id(v) not in moved]
+    for _ in range(batches):
+        call(model, random_inputs(model, WARM_UP_BATCH, high, rng), training=True)
+    for variable, value in others:
+        variable.assign(value)
 
 
 def random_inputs(model: keras.Model, batch: int, high: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -120,10 +187,30 @@ def call(model: keras.Model, inputs: list[np.ndarray], *, training: bool = False
     return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(output)]
 
 
-def largest_difference(
-    model: keras.Model, path: str, batches: Sequence[int], high: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Return the largest difference on random inputs, absolute and relative to the largest output.
+@dataclass(frozen=True)
+class Example:
+    """Inputs, and what the model made of them."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+def examples(model: keras.Model, high: int, seed: int) -> list[Example]:
+    """Run the model on random inputs of two batch sizes; the same inputs for the same seed."""
+    rng = np.random.default_rng(seed + 1)
+    drawn = [random_inputs(model, batch, high, rng) for batch in (1, 3)]
+    return [Example(inputs, call(model, inputs)) for inputs in drawn]
+
+
+def differences(want: list[np.ndarray], have: list[np.ndarray]) -> tuple[float, float]:
+    """Return the largest difference of outputs, absolute and relative to the largest value of each."""
+    absolute = [float(np.abs(a - b).max()) for a, b in zip(want, have, strict=True)]
+    relative = [d / max(float(np.abs(a).max()), 1e-12) for a, d in zip(want, absolute, strict=True)]
+    return max(absolute), max(relative)
+
+
+def largest_difference(model: keras.Model, path: str, expected: Sequence[Example]) -> tuple[float, float]:
+    """Return the largest difference of the file from the examples, absolute and relative.
 
     Keras can leave graph inputs behind that nothing reads (its Normalization layer does): they get zeros.
     """
@@ -132,33 +219,44 @@ def largest_difference(
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = {tensor.name for tensor in model.inputs}
     left_over = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name not in names}
-    absolute = relative = 0.0
-    for batch in batches:
-        inputs = random_inputs(model, batch, high, rng)
-        feeds = {t.name: x for t, x in zip(model.inputs, inputs, strict=True)}
-        got = session.run(None, {**feeds, **left_over})
-        for reference, have in zip(call(model, inputs), got, strict=True):
-            difference = float(np.abs(reference - have).max())
-            absolute = max(absolute, difference)
-            relative = max(relative, difference / max(float(np.abs(reference).max()), 1e-12))
-    return absolute, relative
+    found = []
+    for example in expected:
+        feeds = {t.name: x for t, x in zip(model.inputs, example.inputs, strict=True)}
+        found.append(differences(example.outputs, session.run(None, {**feeds, **left_over})))
+    return max(a for a, _ in found), max(r for _, r in found)
+
+
+def prepare(model: keras.Model, args: argparse.Namespace) -> tuple[list[Example], str]:
+    """Warm fresh BatchNorms up if that is due; return what the file is held to, and a note on it."""
+    given = examples(model, args.high, args.seed)  # Keras exports only a model that was called, too
+    norms = fresh_norms(model)
+    made_here = not args.model and args.weights == "none"
+    batches = args.warm_up
+    if batches is None:
+        batches = 2 if made_here and is_untrained(model) else 0
+    if not batches or not norms:
+        left = f", {len(norms)} BatchNorm with fresh statistics left as they are" if norms else ""
+        return given, f"as given{left}"
+    warm_up(model, norms, batches, args.high, np.random.default_rng(args.seed))
+    warm = examples(model, args.high, args.seed)
+    moved = max(differences(a.outputs, b.outputs)[1] for a, b in zip(given, warm, strict=True))
+    return warm, (
+        f"after {batches} batches of noise for the fresh statistics of {len(norms)} BatchNorm, "
+        f"which moved the outputs by {moved:.1e} relative"
+    )
 
 
 def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
     model = build(args)
-    rng = np.random.default_rng(args.seed)
-    fresh = not args.model and args.weights == "none"
-    for _ in range((2 if fresh else 0) if args.warm_up is None else args.warm_up):
-        call(model, random_inputs(model, WARM_UP_BATCH, args.high, rng), training=True)
-    call(model, random_inputs(model, 1, args.high, rng))  # Keras exports only a model that was called
+    expected, note = prepare(model, args)
     part = f"{args.output}.part"
     options: dict[str, Any] = {"opset_version": args.opset} if args.opset else {}
     try:
         model.export(part, format="onnx", verbose=False, **options)
         proto = onnx.load(part)
         onnx.checker.check_model(proto)
-        absolute, relative = largest_difference(model, part, [1, 3], args.high, rng)
+        absolute, relative = largest_difference(model, part, expected)
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: differs from the model by {relative:.2e} relative; not written")
         os.replace(part, args.output)
@@ -169,7 +267,7 @@ def convert(args: argparse.Namespace) -> str:
         f"{args.output}: {args.application or args.factory or args.model} by keras {keras.__version__} and "
         f"tf2onnx {tf2onnx.__version__}, opset {opset}, {model.count_params():,} parameters, "
         f"{Path(args.output).stat().st_size:,} bytes, batch free, "
-        f"max |difference| to Keras {absolute:.2e} (relative {relative:.2e})"
+        f"max |difference| to Keras {absolute:.2e} (relative {relative:.2e}), the model {note}"
     )
 
 
@@ -194,9 +292,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--warm-up",
         type=int,
         metavar="N",
-        help="batches of noise for BatchNorm (default: 2 if weights are fresh)",
+        help="batches of noise for BatchNorms of fresh statistics (default: 2 if nothing was trained yet)",
     )
     add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
+    add(
+        "--register",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="runs first; registers custom layers",
+    )
     add("--allow-code", action="store_true", help="load Lambda layers, which are code stored in the file")
     add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
     return parser.parse_args(argv)

@@ -8,7 +8,7 @@ computed only where it is asked for, by a function that the measuring process br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +18,16 @@ from onnx_ir.passes import common
 
 from intrain_onnx.bodies import bodies
 from intrain_onnx.graph import data_dependent
-from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import is_op, is_view, kind, trainable_inputs
+from intrain_onnx.known import Constants
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind, trainable_inputs
 from intrain_onnx.values import ComputedTensor, constant_sources, source, static_shape
 
 _EXACT = ("weight", "bias")
 """Roles of inputs that a copy of a smaller constant does not stand for."""
+
+_COUNTS = (ir.DataType.INT64, ir.DataType.INT32)
+_MOST_ANCESTORS = 4096
 
 Array = np.ndarray[Any, Any]
 Evaluate = Callable[[ir.Model], Sequence[Array]]
@@ -33,7 +37,9 @@ MADE_FROM = "intrain_onnx.made_from"
 """Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
 
 
-def separate(model: ir.Model, evaluate: Evaluate | None = None) -> int:
+def separate(
+    model: ir.Model, evaluate: Evaluate | None = None, resize: Callable[[int], object] | None = None
+) -> int:
     """Replace each parameter that is computed from constants by an initializer, in place.
 
     A parameter is an input that ``opset`` names for a node that depends on data. Its shape must be known.
@@ -45,13 +51,17 @@ def separate(model: ir.Model, evaluate: Evaluate | None = None) -> int:
     Args:
         model: a normalised model.
         evaluate: brings values, when they are first read; without it they stay unknown.
+        resize: infers the shapes for a number of samples. With it, sizes of the data that are the same for
+            any number are constants: a width that cuts a weight, a length that cuts a table of positions.
 
     Returns:
         The number of nodes that went.
     """
     before = sum(1 for _ in model.graph.all_nodes())
-    maker = _Maker(model, evaluate)
-    wanted = {value: role for value, role in _computed(model) if maker.copy(value)}
+    found = dict(_computed(model))
+    cut = [value for value in found if constant_sources(value) is None]
+    maker = _Maker(model, evaluate, _settled(model, cut, resize) if cut and resize is not None else {})
+    wanted = {value: role for value, role in found.items() if maker.copy(value)}
     maker.infer_shapes()
     for value, role in wanted.items():
         new = maker.initializer(value, role)
@@ -108,6 +118,34 @@ def _below_views(value: ir.Value) -> ir.Value:
     return value
 
 
+def _settled(
+    model: ir.Model, values: Iterable[ir.Value], resize: Callable[[int], object]
+) -> dict[ir.Value, Array]:
+    """Whole numbers behind values that follow from shapes, and are the same for one sample and for two."""
+    behind = (v for value in values for v in _ancestors(value))
+    numbers = {v for v in behind if v.dtype in _COUNTS and v.const_value is None}
+    if not numbers:
+        return {}
+    found = []
+    for samples in (2, 1):
+        resize(samples)
+        known = Constants(model, shapes=True)
+        found.append({v: k.array for v in numbers if (k := known.of(v)) is not None})
+    return {v: a for v, a in found[1].items() if v in found[0] and np.array_equal(a, found[0][v])}
+
+
+def _ancestors(value: ir.Value) -> set[ir.Value]:
+    seen = {value}
+    stack = [value]
+    while stack and len(seen) < _MOST_ANCESTORS:
+        node = stack.pop().producer()
+        if node is not None and not has(node, Property.SHAPE_ONLY):
+            new = [v for v in node.inputs if v is not None and v not in seen]
+            seen.update(new)
+            stack.extend(new)
+    return seen
+
+
 @dataclass
 class _Recipe:
     """A model that computes all weights of a file in one run, on demand."""
@@ -129,6 +167,7 @@ class _Maker:
 
     model: ir.Model
     evaluate: Evaluate | None
+    settled: Mapping[ir.Value, Array]
     copies: dict[ir.Value, ir.Value] = field(default_factory=dict)
     equal: dict[tuple[Any, ...], list[ir.Value]] = field(default_factory=dict)
     made: dict[ir.Value, ir.Value] = field(default_factory=dict)
@@ -139,7 +178,7 @@ class _Maker:
 
     def copy(self, value: ir.Value) -> bool:
         """Copy what computes a value; False where it does not come from constants alone."""
-        behind = constant_sources(value)
+        behind = constant_sources(value, self.settled)
         if behind is None or any(_is_random(n) for n in behind.nodes):
             return False
         for node in behind.nodes:
@@ -159,11 +198,10 @@ class _Maker:
             return None
         if copy not in self.made:
             self.made[copy] = self._register(value, copy, shape, dtype)
-            behind = constant_sources(value)
+            behind = constant_sources(value, self.settled)
             assert behind is not None
-            self.made[copy].meta[MADE_FROM] = tuple(
-                (v.name or "", v.const_value.size) for v in behind.parameters if v.const_value is not None
-            )
+            rows = (row for v in behind.parameters for row in of_file(v))
+            self.made[copy].meta[MADE_FROM] = tuple(dict.fromkeys(rows))
         return self.made[copy]
 
     def _register(
@@ -199,12 +237,17 @@ class _Maker:
 
     def _operand(self, value: ir.Value) -> ir.Value:
         if value not in self.copies:
-            assert value.const_value is not None
-            copy = ir.Value(
-                name=value.name, type=value.type, shape=value.shape, const_value=value.const_value
-            )
-            self.recipe.model.graph.register_initializer(copy)
-            self.copies[value] = copy
+            tensor = value.const_value
+            if value in self.settled:
+                tensor = ir.Tensor(self.settled[value], name=value.name)
+            assert tensor is not None
+            shape = tensor.shape.numpy()
+            number = (tensor.dtype, shape, tensor.tobytes()) if tensor.dtype in _COUNTS else (value,)
+            if number not in self.equal:
+                copy = ir.Value(name=value.name, type=value.type, shape=ir.Shape(shape), const_value=tensor)
+                self.recipe.model.graph.register_initializer(copy)
+                self.equal[number] = [copy]
+            self.copies[value] = self.equal[number][0]
         return self.copies[value]
 
 

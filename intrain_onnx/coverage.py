@@ -19,6 +19,7 @@ from intrain_onnx.computed import of_file
 from intrain_onnx.graph import LayerMap, data_dependent, needed
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import UNKNOWN, is_op, traits
+from intrain_onnx.unroll import left_rolled
 from intrain_onnx.values import initializers_behind, macs, name_of, shape_of
 
 _NO_FLOAT_FORM = "a quantised operator without a float form"
@@ -106,7 +107,7 @@ def measure(model: ir.Model, layers: LayerMap) -> Coverage:
             sizes[name] = size
             if name not in roles or slot is not None:
                 roles[name] = slot.role if slot is not None else "constant"
-    missed = tuple(_missed(model, layers, used))
+    missed = (*_missed(model, layers, used), *_left_rolled(model))
     for row in missed:
         for name in row.initializers:
             if not _belongs_to_a_layer(name, layers):
@@ -151,6 +152,12 @@ def _missed(model: ir.Model, layers: LayerMap, used: set[ir.Node]) -> Iterator[M
             yield Missed(
                 name_of(node), node.op_type, reason, tuple(elements), sum(elements.values()), macs(node)
             )
+
+
+def _left_rolled(model: ir.Model) -> Iterator[Missed]:
+    for loop in left_rolled(model):
+        rows = dict(loop.initializers)
+        yield Missed(loop.node, loop.op, loop.reason, tuple(rows), sum(rows.values()), None)
 
 
 def _weights(node: ir.Node, data: set[ir.Value]) -> list[tuple[ir.Value, ...]]:

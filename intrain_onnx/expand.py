@@ -43,6 +43,7 @@ def expand_fused(model: ir.Model) -> int:
         ModelFileError, UnsupportedError: a node that is not what its operator says.
         LimitError: the graph becomes too large.
     """
+    contrib_bodies.unblock(model)
     waiting = [n for n in model.graph.all_nodes() if (n.domain, n.op_type) in contrib_bodies.BODIES]
     if not waiting:
         return 0

@@ -6,6 +6,7 @@ Valid only where the weights are drawn anew afterwards, as ``canonical``.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.graph import Layer, LayerMap
+from intrain_onnx.known import Constants
 from intrain_onnx.opset.kinds import Property
 from intrain_onnx.opset.traits import has, is_op, is_view
 from intrain_onnx.structure_key import JOINED, ONLY
 from intrain_onnx.values import (
     add_initializer,
-    constant_array,
     name_of,
     shape_of,
     source,
@@ -34,6 +35,7 @@ class _Parts:
     """Values behind a layer that hold some of its channels, by those channels."""
 
     channels: int
+    known: Constants
     found: dict[tuple[int, ...], list[ir.Value]] = field(default_factory=dict)
     whole: bool = False
 
@@ -50,21 +52,22 @@ def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
         Names of the new layers by that of the layer that they replace.
     """
     nodes = {v.name: node for node in model.graph for v in node.outputs}
+    known = Constants(model, shapes=True)
     replaced = {}
     for layer in layers.layers:
         node = nodes.get(layer.node_output)
         if node is None or layer.kind != "linear" or layer.channel_axes != (-1,):
             continue
         out = next(v for v in nodes[layer.output].outputs if v.name == layer.output)
-        parts = _trace(out, layer.channels)
+        parts = _trace(out, _Parts(layer.channels, known))
         if parts is not None:
             replaced[layer.name] = _split(model, layer, node, out, parts)
     return replaced
 
 
-def _trace(out: ir.Value, channels: int) -> dict[tuple[int, ...], list[ir.Value]] | None:
+def _trace(out: ir.Value, parts: _Parts) -> dict[tuple[int, ...], list[ir.Value]] | None:
     """The disjoint sets of channels that cover the output, with the values that hold each; None for one."""
-    shape = static_shape(out)
+    shape, channels = static_shape(out), parts.channels
     if (
         shape is None
         or not shape
@@ -73,7 +76,6 @@ def _trace(out: ir.Value, channels: int) -> dict[tuple[int, ...], list[ir.Value]
         or out.is_graph_output()
     ):
         return None
-    parts = _Parts(channels)
     _follow(out, np.broadcast_to(np.arange(channels), shape), parts)
     covered = [c for part in parts.found for c in part]
     if parts.whole or len(parts.found) < 2 or sorted(covered) != list(range(channels)):
@@ -89,7 +91,7 @@ def _follow(value: ir.Value, indices: _Indices, parts: _Parts) -> None:
     for use in value.uses():
         if has(use.node, Property.SHAPE_ONLY):
             continue
-        made = _select(use.node, use.idx, indices) if not parts.whole else None
+        made = _select(use.node, use.idx, indices, parts.known) if not parts.whole else None
         if made is None:
             parts.whole = True
             return
@@ -100,7 +102,7 @@ def _follow(value: ir.Value, indices: _Indices, parts: _Parts) -> None:
                 _follow(output, selected, parts)
 
 
-def _select(node: ir.Node, position: int, indices: _Indices) -> list[_Indices] | None:
+def _select(node: ir.Node, position: int, indices: _Indices, known: Constants) -> list[_Indices] | None:
     """What a node makes of the indices, where it only rearranges or picks; None where it computes."""
     if position != 0:
         return None
@@ -117,15 +119,21 @@ def _select(node: ir.Node, position: int, indices: _Indices) -> list[_Indices] |
             return None
         return list(np.split(indices, np.cumsum(sizes)[:-1], axis))
     if is_op(node, "Gather"):
-        chosen = constant_array(node.inputs[1])
+        (chosen,) = _whole_numbers(node.inputs[1:2], known)
         return None if chosen is None else [np.take(indices, chosen, axis)]
     if is_op(node, "Slice"):
-        return _slice(node, indices)
+        return _slice(node, indices, known)
     return None
 
 
-def _slice(node: ir.Node, indices: _Indices) -> list[_Indices] | None:
-    arrays = [constant_array(v) for v in node.inputs[1:]]
+def _whole_numbers(values: Sequence[ir.Value | None], known: Constants) -> list[_Indices | None]:
+    """Constants, and what is computed from constants and shapes."""
+    found = [None if v is None else known.of(v) for v in values]
+    return [None if f is None or f.array.dtype.kind not in "iu" else f.array for f in found]
+
+
+def _slice(node: ir.Node, indices: _Indices, known: Constants) -> list[_Indices] | None:
+    arrays = _whole_numbers(node.inputs[1:], known)
     if len(arrays) < 2 or any(a is None for a in arrays):
         return None
     starts, ends = (a.tolist() for a in arrays[:2] if a is not None)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import onnx
@@ -96,7 +97,7 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate |
     known = rewrite.infer_shapes(model, single)
     missing = unsupported(model)
     quantisation = rewrite.use_float_form(model, single)
-    computed.separate(model, evaluate)
+    computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
     layers = graph.analyse(model)
     warnings = [_warning(*row) for row in loaded.warnings]
     covered = coverage.measure(model, layers)

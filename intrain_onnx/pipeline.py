@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -16,6 +16,7 @@ from torch import fx
 
 from intrain_onnx import (
     assemble,
+    comparison,
     convert,
     coverage,
     graph,
@@ -276,7 +277,7 @@ class _Scoring:
             return True
         size = used.fixed_batch or 1
         calls = used.batch // size
-        pair = _two_calls(used, size)
+        pair = signature.resized(used, 2 * size)
         drawn = inputs.draw(pair, torch.Generator().manual_seed(self.config.seed), self.device)
         with torch.no_grad():
             try:
@@ -306,16 +307,6 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _two_calls(used: signature.Signature, size: int) -> signature.Signature:
-    specs = []
-    for spec in used.inputs:
-        shape = list(spec.shape)
-        if spec.batch_axis is not None:
-            shape[spec.batch_axis] = 2 * size
-        specs.append(replace(spec, shape=tuple(shape)))
-    return replace(used, inputs=tuple(specs), batch=2 * size)
-
-
 def to_torch(source: Source) -> fx.GraphModule:
     """Convert a model to a trainable ``torch.fx.GraphModule``.
 
@@ -329,7 +320,7 @@ def to_torch(source: Source) -> fx.GraphModule:
         loaded = load(source)
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
-        rewrite.normalise(model)
+        rewrite.normalise(model, unrolled=False)  # parameters are the file's own
         rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
         return convert.convert(model, graph.analyse(model).slots)
     except IntrainError as error:
@@ -337,14 +328,25 @@ def to_torch(source: Source) -> fx.GraphModule:
         raise
 
 
-def canonical_layers(
-    source: Source, config: ScoreConfig | None = None
-) -> tuple[graph.LayerMap, coverage.Coverage]:
-    """The layers of a network as the ``architecture`` protocol sees them, and how much of it they are.
+def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:
+    """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
 
     Raises:
         IntrainError: one of its kinds.
     """
+    return _canonical(source, config)[0]
+
+
+def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.Network:
+    """The same as ``compare`` takes it: layers, and how much of the network they are.
+
+    Raises:
+        IntrainError: one of its kinds.
+    """
+    return comparison.network_of(*_canonical(source, config))
+
+
+def _canonical(source: Source, config: ScoreConfig | None) -> tuple[graph.LayerMap, coverage.Coverage]:
     config = config or ScoreConfig.for_protocol()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     try:

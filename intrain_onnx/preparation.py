@@ -61,15 +61,17 @@ class Floating:
 
 
 def use_float_form(model: ir.Model, single: signature.Signature, device: torch.device) -> Floating:
-    """Bring a normalised model to its float form with initializers for parameters, in place.
-
-    A run finds shapes that inference missed.
-    """
+    """Bring a normalised model to its float form with initializers for parameters, in place."""
     quantisation = rewrite.use_float_form(model, single)
+    _complete_shapes(model, single, device)
+    made = computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
+    return Floating(quantisation, made)
+
+
+def _complete_shapes(model: ir.Model, single: signature.Signature, device: torch.device) -> None:
+    """Take the shapes that inference missed from a run."""
     if rewrite.lacks_shapes(model):
         rewrite.remember_shapes(model, seen_shapes(model, single, device))
-    made = computed.separate(model, evaluate)
-    return Floating(quantisation, made)
 
 
 def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
@@ -157,6 +159,7 @@ def rewrite_for(model: ir.Model, config: ScoreConfig) -> Rewritten:
         rewrite.own_biases(model, graph.analyse(model, keys=False))
         norms = rewrite.own_norms(model)
         rewrite.infer_shapes(model, single)
+        _complete_shapes(model, single, torch.device("cpu"))
     if single.fixed_batch is not None:
         rewrite.free_batch(model, single.fixed_batch)
     layers = graph.analyse(model)

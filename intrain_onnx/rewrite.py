@@ -22,7 +22,8 @@ from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 from intrain_onnx.reach import blocks_gradient, is_integer, to_integer
-from intrain_onnx.signature import DECLARED, Signature
+from intrain_onnx.signature import DECLARED, Signature, resized
+from intrain_onnx.unroll import capture_unchanging, unroll
 from intrain_onnx.values import (
     add_initializer,
     constant_array,
@@ -39,8 +40,11 @@ LITERAL = "intrain_onnx.literal"
 _MAX_FOLDED_ELEMENTS = 2**31
 
 
-def normalise(model: ir.Model) -> int:
+def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     """Bring a model to the form that the graph pass and the converter take.
+
+    Layers that a Scan or Loop has one of in each round are written out (see ``unroll``) unless told
+    otherwise: their weights are then slices of the file's initializers.
 
     Ensures: no model-local functions, no operator that is fused or lacks a handler but has a body (see
     ``expand``), Constant nodes only where a graph output needs one, every initializer is in the main graph
@@ -71,8 +75,11 @@ def normalise(model: ir.Model) -> int:
     common.RemoveInitializersFromInputsPass()(model)
     _rename_twins(model)
     common.TopologicalSortPass()(model)
-    _fold_weight_makers(model)
-    return before - sum(1 for _ in model.graph.all_nodes())
+    lifted = before - sum(1 for _ in model.graph.all_nodes())
+    capture_unchanging(model)
+    if unrolled:
+        unroll(model)
+    return lifted + _fold_weight_makers(model)
 
 
 def _rename_twins(model: ir.Model) -> None:
@@ -97,8 +104,9 @@ def _name_literal(value: ir.Value) -> None:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
 
 
-def _fold_weight_makers(model: ir.Model) -> None:
-    """Make ConstantOfShape and DequantizeLinear of constants initializers, so that they can be trained."""
+def _fold_weight_makers(model: ir.Model) -> int:
+    """Make ConstantOfShape and DequantizeLinear of constants initializers; returns the number of nodes."""
+    folded = 0
     tied: dict[tuple[Any, ...], ir.Value] = {}
     for node in list(model.graph.all_nodes()):
         if node.outputs[0].is_graph_output():
@@ -118,6 +126,8 @@ def _fold_weight_makers(model: ir.Model) -> None:
                 )
             node.outputs[0].replace_all_uses_with(new)
             _remove(node)
+            folded += 1
+    return folded
 
 
 def _initializer_instead(model: ir.Model, node: ir.Node, array: np.ndarray[Any, Any]) -> ir.Value:
@@ -194,6 +204,11 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
             if name in seen and static_shape(value) is None:
                 value.shape = ir.Shape(seen[name])
     return found
+
+
+def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
+    """Infer shapes for another number of samples, where the file leaves it open."""
+    return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
 
 
 def remember_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -114,6 +114,17 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
     return Signature(tuple(inputs), samples, fixed)
 
 
+def resized(given: Signature, batch: int) -> Signature:
+    """The same inputs for another number of samples."""
+    specs = []
+    for spec in given.inputs:
+        shape = list(spec.shape)
+        if spec.batch_axis is not None:
+            shape[spec.batch_axis] = batch
+        specs.append(replace(spec, shape=tuple(shape)))
+    return replace(given, inputs=tuple(specs), batch=batch)
+
+
 def _samples_axis(value: ir.Value, dims: tuple[int | str | None, ...]) -> int:
     """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
     named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]

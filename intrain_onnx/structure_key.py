@@ -116,9 +116,8 @@ def _flow(
             network.before[node] = atoms
             network.connect(atoms, node)
             atoms = {(node, ())}
-        for index, value in enumerate(node.outputs):
-            mark = f"Split {index}" if is_op(node, "Split") else None
-            reaching[value] = {_marked(a, mark) for a in atoms} if mark else atoms
+        for value in node.outputs:
+            reaching[value] = atoms
             if ONLY in value.meta:
                 reaching[value] = {(value.meta[ONLY], ())}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,14 +95,17 @@ class Sources:
     parameters: tuple[ir.Value, ...]
 
 
-def constant_sources(value: ir.Value) -> Sources | None:
-    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it."""
+def constant_sources(value: ir.Value, settled: Container[ir.Value] = ()) -> Sources | None:
+    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it.
+
+    Values that are ``settled`` count as constants.
+    """
     order: dict[ir.Node, None] = {}
     seen: set[ir.Node] = set()
     stack: list[tuple[ir.Value | None, bool]] = [(value, False)]
     while stack:
         current, done = stack.pop()
-        if current is None or current.const_value is not None:
+        if current is None or current.const_value is not None or current in settled:
             continue
         node = current.producer()
         if node is None or len(seen) > _MOST_NODES:

@@ -12,7 +12,6 @@ import onnx
 import pytest
 from builders import model, weight
 from models import exports
-from models.fetch import MissingModel
 
 from intrain_onnx import ScoreConfig, score
 from intrain_onnx.report import Report
@@ -38,18 +37,10 @@ def missing(error: LookupError) -> NoReturn:
     pytest.skip(str(error))
 
 
-def require(name: str) -> Path:
-    """A network of the export matrix."""
-    try:
-        return exports.path(name)
-    except MissingModel as error:
-        missing(error)
-
-
 NETWORKS = {
     "cnn": lambda: SAMPLES / "keras_mobile.onnx",
-    "vit": lambda: require("vit-dynamo-20"),
-    "lstm": lambda: require("Tagger-dynamo-20"),
+    "vit": lambda: exports.path("vit-dynamo-20"),
+    "lstm": lambda: exports.path("Tagger-dynamo-20"),
     "dead": dead,
 }
 """A network of each kind that a page must show."""

@@ -1,17 +1,29 @@
-"""The converters refuse what can run code, unless told that it may."""
+"""The converters refuse what can run code, and leave trained models as they are.
+
+PyTorch's runs here. The others need frameworks that the tests do without: they are skipped where those are
+not installed, and `python tests/fixtures/make.py`, which installs them, runs this file with them.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
-from matrix.make import PADDLE_PINS, SKLEARN_PINS
+from matrix.make import JAX_PINS, PADDLE_PINS, SKLEARN_PINS
+from models import exports
 from models.fetch import KERAS_PINS, ROOT, MissingModel, environment_python
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 SAVED_MODELS = """
-import sys
 import tensorflow as tf
 
 class Module(tf.Module):
@@ -36,11 +48,11 @@ for name in sys.argv[2:]:
 
 
 def run(pins: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run this in the environment of these packages; without one, fail in CI and skip elsewhere."""
+    """Run this in the environment of these packages; without it, skip with the reason."""
     try:
         python = environment_python(pins, make=False)
     except MissingModel as error:
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        if os.environ.get("INTRAIN_ONNX_FRAMEWORKS"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
     command = [str(a) for a in (python, "-W", "ignore", *arguments)]
@@ -48,6 +60,110 @@ def run(pins: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedPr
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | quiet, cwd=ROOT
     )
+
+
+def converted(pins: tuple[str, ...], script: str, *arguments: str | Path) -> str:
+    """Run a converter that must succeed, PyTorch's in this process; return what it said."""
+    if not pins:
+        module = exports.converter()
+        return str(module.convert(module.parse_arguments([str(a) for a in arguments])))
+    done = run(pins, f"converters/{script}", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def moved(model: Path, record: Path) -> float:
+    """How far a file's last output is from what the network computed when it was made, relative."""
+    known = np.load(record)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    got = session.run(None, {session.get_inputs()[0].name: known["x"]})[-1]
+    return float(np.abs(got - known["y"]).max() / np.abs(known["y"]).max())
+
+
+ROUND_OFF = 1e-5
+NCHW, NHWC = ("--input", "1x3x8x8"), ("--input", "1x8x8x3")
+NOISE = ("--warm-up", "3")
+TRAINED = {
+    "keras": (KERAS_PINS, (), ("trained", "frozen", "compiled", "half_trained")),
+    "keras, asked": (KERAS_PINS, NOISE, ("all_trained",)),
+    "pytorch": ((), NCHW, ("trained", "half_trained")),
+    "pytorch, TorchScript": ((), (*NCHW, "--exporter", "torchscript"), ("trained",)),
+    "pytorch, BatchNorm kept": ((), (*NCHW, "--training-preserving"), ("trained",)),
+    "pytorch, asked": ((), (*NCHW, *NOISE), ("trained",)),
+    "paddle": (PADDLE_PINS, NCHW, ("trained", "half_trained")),
+    "paddle, asked": (PADDLE_PINS, (*NCHW, *NOISE), ("trained",)),
+    "jax": (JAX_PINS, NHWC, ("trained", "half_trained", "linen_trained", "linen_pair")),
+    "jax, asked": (JAX_PINS, (*NHWC, *NOISE), ("trained",)),
+    "sklearn": (SKLEARN_PINS, (), ("trained",)),
+}
+
+
+def from_factory(way: str, options: Sequence[str], name: str, folder: Path) -> tuple[str, float]:
+    """Convert a network of tests/trained; return what was said, and how far its outputs moved."""
+    framework, pins = way.partition(",")[0], TRAINED[way][0]
+    kwargs = json.dumps({"record": str(folder / "record.npz")})
+    factory = ("--factory", f"{ROOT}/tests/trained/nets_{framework}.py:{name}", "--kwargs", kwargs)
+    said = converted(pins, f"from_{framework}.py", *factory, *options, "-o", folder / "model.onnx")
+    return said, moved(folder / "model.onnx", folder / "record.npz")
+
+
+@pytest.mark.parametrize(("way", "name"), [(way, name) for way, row in TRAINED.items() for name in row[2]])
+def test_a_trained_network_keeps_its_outputs(way: str, name: str, tmp_path: Path):
+    said, distance = from_factory(way, TRAINED[way][1], name, tmp_path)
+    assert distance < ROUND_OFF, said
+    assert "batches of noise" not in said
+
+
+@pytest.mark.parametrize("way", ["keras", "pytorch", "paddle", "jax"])
+def test_fresh_statistics_move_and_the_line_says_how_far(way: str, tmp_path: Path):
+    asked = () if way == "keras" else NOISE  # it can tell that nothing was trained
+    said, distance = from_factory(way, (*TRAINED[way][1], *asked), "fresh", tmp_path)
+    assert distance > 1e-3
+    told = re.search(r"noise for the fresh statistics of 2 BatchNorm, which moved the outputs by (\S+)", said)
+    assert told, said
+    assert 0.1 < float(told[1]) / distance < 10  # on other inputs
+
+
+@pytest.mark.parametrize("way", ["keras", "pytorch", "paddle", "jax"])
+def test_noise_that_is_asked_for_moves_fresh_statistics_alone(way: str, tmp_path: Path):
+    keep = ("--training-preserving",) if way == "pytorch" else ()
+    said, distance = from_factory(way, (*TRAINED[way][1], *NOISE, *keep), "half_trained", tmp_path)
+    assert distance > 1e-4
+    assert "3 batches of noise for the fresh statistics of 1 BatchNorm" in said
+    if way in ("pytorch", "paddle", "jax"):  # TensorFlow folds
+        model = onnx.load(tmp_path / "model.onnx")
+        values = {t.name: t for t in model.graph.initializer}
+        values |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+        means = [
+            onnx.numpy_helper.to_array(values[n.input[3]])
+            for n in model.graph.node
+            if n.op_type == "BatchNormalization"
+        ]
+        assert len(means) == 2
+        assert np.allclose(means[0], np.linspace(-1, 1, 8), atol=1e-6)
+        assert np.abs(means[1]).max() > 1e-4
+
+
+def test_a_trained_saved_model_keeps_its_outputs(tmp_path: Path):
+    made = run(KERAS_PINS, "tests/trained/nets_tensorflow.py", tmp_path / "saved", tmp_path / "record.npz")
+    assert made.returncode == 0, made.stderr
+    converted(KERAS_PINS, "from_tensorflow.py", tmp_path / "saved", "-o", tmp_path / "model.onnx")
+    assert moved(tmp_path / "model.onnx", tmp_path / "record.npz") < ROUND_OFF
+
+
+def test_a_keras_file_with_a_custom_layer_needs_the_file_that_registers_it(tmp_path: Path):
+    save = "import sys; sys.path.insert(0, sys.argv[1]); import nets_keras; "
+    save += "nets_keras.trained(sys.argv[3]).save(sys.argv[2])"
+    saved, record, output = (tmp_path / name for name in ("model.keras", "record.npz", "model.onnx"))
+    assert run(KERAS_PINS, "-c", save, "tests/trained", saved, record).returncode == 0
+    refused = run(KERAS_PINS, "converters/from_keras.py", saved, "-o", output)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "the custom class Doubled" in refused.stderr.splitlines()[-1]
+    assert "--register FILE.py" in refused.stderr
+    registered = ("--register", "tests/trained/nets_keras.py")
+    converted(KERAS_PINS, "from_keras.py", saved, *registered, "-o", output)
+    assert moved(output, record) < ROUND_OFF
 
 
 @pytest.mark.parametrize(

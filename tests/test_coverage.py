@@ -13,7 +13,7 @@ from builders import model, weight
 from intrain_onnx import ScoreConfig, comparison, inspect, render, score
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.run import audit
-from intrain_onnx.pipeline import canonical_layers
+from intrain_onnx.pipeline import canonical_network
 from intrain_onnx.webpage.document import page
 
 QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
@@ -78,13 +78,13 @@ def test_the_page_says_it():
 
 def test_equal_layers_are_not_the_same_where_weights_are_missed(tmp_path: Path):
     name = next(iter(MISSED))
-    networks = [comparison.network_of(*canonical_layers(build(name))) for _ in range(2)]
+    networks = [canonical_network(build(name)) for _ in range(2)]
     found = comparison.compare(*networks)
     assert not found.same
     stream = io.StringIO()
     render.comparison(found, (tmp_path, tmp_path), stream)
     assert "not known to be the same" in stream.getvalue()
-    whole = comparison.network_of(*canonical_layers(SAMPLES[0]))
+    whole = canonical_network(SAMPLES[0])
     assert comparison.compare(whole, whole).same
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matrix
 import pytest
-from models import MissingModel, exports
+from models import exports
 
 from intrain_onnx import ScoreConfig, score
 
@@ -17,16 +16,6 @@ FRAMEWORKS = [
     *(("jax", name) for name in ("cnn", "vit_token")),
     ("sklearn", "classifier"),
 ]
-
-
-def require(name: str) -> Path:
-    """The file of a cell; where it is missing, fail in CI and skip elsewhere, with the reason."""
-    try:
-        return exports.path(name)
-    except MissingModel as error:
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
 
 def check(path: Path, protocol: str = "architecture") -> None:
@@ -44,12 +33,12 @@ def check(path: Path, protocol: str = "architecture") -> None:
 
 @pytest.mark.parametrize("name", exports.CELLS)
 def test_an_export_of_pytorch(name: str):
-    check(require(name))
+    check(exports.path(name))
 
 
 @pytest.mark.parametrize(("exporter", "name"), FRAMEWORKS)
 def test_an_export_of_another_framework(exporter: str, name: str):
-    check(matrix.require(name, exporter))
+    check(matrix.path(name, exporter))
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -59,7 +48,7 @@ def test_a_sample_of_jax(path: Path):
 
 @pytest.mark.parametrize("name", [f"{network}-torchscript-20" for network in exports.NETWORKS])
 def test_a_checkpoint(name: str):
-    check(require(name), "checkpoint")
+    check(exports.path(name), "checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -72,5 +61,5 @@ def test_opsets_and_exporters_give_one_score(network: str, exporter: str):
     config = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu", parity=False)
     alike = [c for c in exports.CELLS.values() if c.network == network and not c.is_half]
     cells = [c.name for c in alike if exporter in ("", c.exporter)]
-    figures = {name: score(require(name), config).data["score"]["intrain"] for name in cells}
+    figures = {name: score(exports.path(name), config).data["score"]["intrain"] for name in cells}
     assert max(figures.values()) == pytest.approx(min(figures.values()), rel=1e-4), figures

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from matrix import ESTIMATORS, EXPORTERS, NETWORKS, UNREACHED, require
+from matrix import ESTIMATORS, EXPORTERS, NETWORKS, UNREACHED, path
 
 from intrain_onnx import ScoreConfig, score
 
@@ -29,7 +29,7 @@ CELLS = [
 @cache
 def scored(name: str, exporter: str) -> dict[str, Any]:
     return score(
-        require(name, exporter), ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
+        path(name, exporter), ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
     ).data
 
 
@@ -64,7 +64,7 @@ def test_no_other_network_has_the_same_keys(name: str):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_an_estimator_is_scored(name: str):
-    data = score(require(name, "sklearn"), ScoreConfig.for_protocol(seeds=1, threads=1, device="cpu")).data
+    data = score(path(name, "sklearn"), ScoreConfig.for_protocol(seeds=1, threads=1, device="cpu")).data
     assert data["parity"]["ok"] is True
     assert [layer["weight_shape"][:2] for layer in data["layers"]] == [
         [32, 12],

@@ -11,8 +11,7 @@ import click
 from intrain_onnx.commands.shared import EXIT_CODES, failures
 
 if TYPE_CHECKING:
-    from intrain_onnx.coverage import Coverage
-    from intrain_onnx.graph import LayerMap
+    from intrain_onnx.comparison import Network
 
 _DIFFERENT = 7
 
@@ -34,11 +33,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     networks: list[comparison.Network] = []
     for path in (first, second):
         with failures(debug, path) as failed:
-            networks.append(
-                comparison.network_of_report(Report.load(path))
-                if reports
-                else comparison.network_of(*_canonical_layers(path))
-            )
+            networks.append(comparison.network_of_report(Report.load(path)) if reports else _network(path))
         if failed[0]:
             sys.exit(failed[0])
     found = comparison.compare(*networks)
@@ -46,7 +41,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     sys.exit(0 if found.same else _DIFFERENT)
 
 
-def _canonical_layers(path: Path) -> tuple[LayerMap, Coverage]:
-    from intrain_onnx.pipeline import canonical_layers
+def _network(path: Path) -> Network:
+    from intrain_onnx.pipeline import canonical_network
 
-    return canonical_layers(path)
+    return canonical_network(path)

@@ -14,14 +14,24 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
-from intrain_onnx.contrib_bodies import activations, attention, einsum, norms, products, quantised, rotary
+from intrain_onnx.contrib_bodies import (
+    activations,
+    attention,
+    einsum,
+    nchwc,
+    norms,
+    products,
+    quantised,
+    rotary,
+)
 from intrain_onnx.contrib_bodies.call import BODIES, Body, Call, Later
+from intrain_onnx.contrib_bodies.nchwc import unblock
 from intrain_onnx.functions import plain_domain
 from intrain_onnx.values import add_initializer, name_of, node_id
 
-__all__ = ["BODIES", "Later", "expand"]
+__all__ = ["BODIES", "Later", "expand", "unblock"]
 
-_WRITTEN = (activations, attention, einsum, norms, products, quantised, rotary)
+_WRITTEN = (activations, attention, einsum, nchwc, norms, products, quantised, rotary)
 """Modules whose bodies are in the table once they are imported."""
 
 _OLDEST = 7

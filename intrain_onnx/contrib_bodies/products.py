@@ -5,7 +5,7 @@ from __future__ import annotations
 from intrain_onnx.contrib_bodies.activations import activation, fast_gelu
 from intrain_onnx.contrib_bodies.call import Call, body
 
-_CONV = {
+CONV = {
     "auto_pad": "string",
     "dilations": "ints",
     "group": "int",
@@ -27,7 +27,7 @@ def _conv(call: Call, x: str, y: str) -> str:
     """activation(Conv + Z)."""
     name, parameters = call.word("activation"), call.reals("activation_params")
     made = "h" if call.has("z") or name else y
-    text = f"{made} = Conv {call.passed(**_CONV)} ({x}, w, b)"
+    text = f"{made} = Conv {call.passed(**CONV)} ({x}, w, b)"
     if call.has("z"):
         made = "s" if name else y
         text += f" {made} = Add (h, z)"
@@ -83,9 +83,12 @@ def _matmul(call: Call, y: str) -> str:
     alpha = call.real("alpha", 1.0)
     left, a = _turned(call, "a", call.flag("transA"), call.flag("transBatchA"))
     right, b = _turned(call, "b", call.flag("transB"), call.flag("transBatchB"))
-    made = y if alpha == 1.0 else f"{y}_product"
-    text = f"{left} {right} {made} = MatMul ({a}, {b})"
-    return text if alpha == 1.0 else f"{text} {y} = Mul ({made}, {call.number(alpha)})"
+    text = f"{left} {right}"
+    if alpha == 1.0:
+        return f"{text} {y} = MatMul ({a}, {b})"
+    if call.is_fixed("b"):  # what is added to a layer's output next is its bias
+        return f"{text} scaled = Mul ({a}, {call.number(alpha)}) {y} = MatMul (scaled, {b})"
+    return f"{text} product = MatMul ({a}, {b}) {y} = Mul (product, {call.number(alpha)})"
 
 
 def _turned(call: Call, x: str, matrix: bool, batch: bool) -> tuple[str, str]:
@@ -114,7 +117,7 @@ def _gemm_fast_gelu(call: Call) -> str:
 
 @body("NhwcConv", "x w b?")
 def _nhwc_conv(call: Call) -> str:
-    return _channels_last(call, f"c = Conv {call.passed(**_CONV)} (first, w, b)", call.rank("w"))
+    return channels_last(call, f"c = Conv {call.passed(**CONV)} (first, w, b)", call.rank("w"))
 
 
 @body("NhwcFusedConv", "x w b? z?")
@@ -122,7 +125,7 @@ def _nhwc_fused_conv(call: Call) -> str:
     """The same, where the residual has its channels last too."""
     name, parameters = call.word("activation"), call.reals("activation_params")
     made = "h" if call.has("z") or name else "y"
-    text = _channels_last(call, f"c = Conv {call.passed(**_CONV)} (first, w, b)", call.rank("w"), made)
+    text = channels_last(call, f"c = Conv {call.passed(**CONV)} (first, w, b)", call.rank("w"), made)
     if call.has("z"):
         made = "s" if name else "y"
         text += f" {made} = Add (h, z)"
@@ -132,10 +135,10 @@ def _nhwc_fused_conv(call: Call) -> str:
 @body("NhwcMaxPool", "x")
 def _nhwc_max_pool(call: Call) -> str:
     rank = len(call.integers("kernel_shape")) + 2
-    return _channels_last(call, f"c = MaxPool {call.passed(**_POOL)} (first)", rank)
+    return channels_last(call, f"c = MaxPool {call.passed(**_POOL)} (first)", rank)
 
 
-def _channels_last(call: Call, text: str, rank: int, y: str = "y") -> str:
+def channels_last(call: Call, text: str, rank: int, y: str = "y") -> str:
     """A text from ``first`` to ``c``, channels first, between values that have them last."""
     if not 3 <= rank <= 8:
         call.fail(f"a window over {rank - 2} axes")
@@ -147,7 +150,7 @@ def _channels_last(call: Call, text: str, rank: int, y: str = "y") -> str:
 
 @body("ConvTransposeWithDynamicPads", "x w pads? b?")
 def _conv_transpose_with_dynamic_pads(call: Call) -> str | None:
-    kept = call.passed(**{n: k for n, k in _CONV.items() if n != "pads"}, output_padding="ints")
+    kept = call.passed(**{n: k for n, k in CONV.items() if n != "pads"}, output_padding="ints")
     if not call.has("pads"):
         return f"y = ConvTranspose {kept} (x, w, b)"
     pads = call.constant("pads")

@@ -1,25 +1,14 @@
-#!/usr/bin/env python3
-"""Make the matrix: each network written in each framework, by each exporter.
+"""The cells of the matrix: each network written in each framework, by each exporter, and how one is made.
 
-Also the samples as optimisers leave them, and estimators of scikit-learn.
-
-    python tests/matrix/make.py                  # all that is missing, some minutes
-    python tests/matrix/make.py keras paddle     # of some exporters or optimisers
-    python tests/matrix/make.py --list           # every cell, and where it is
-
-The files lie in the cache folder of tests/models/fetch.py, and frameworks other than PyTorch run in virtual
-environments of pinned versions there. The name of a file contains a digest of its recipe, source included.
+Also the samples as optimisers leave them, estimators of scikit-learn, and narrow networks of
+keras.applications. ``tests/fixtures/make.py`` makes the files that are committed; frameworks other than
+PyTorch run in virtual environments of pinned versions.
 """
 
-import argparse
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +17,8 @@ ROOT = HERE.parents[1]
 if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
-from models.fetch import KERAS_PINS, MissingModel, cache, environment_python, installed, locked  # noqa: E402
+import fixtures  # noqa: E402
+from models.fetch import KERAS_PINS, SLIM, MissingModel, environment_python  # noqa: E402
 
 NETWORKS = (
     "cnn",
@@ -86,7 +76,7 @@ class Maker:
 
     script: str
     options: tuple[str, ...] = ()
-    nets: str = ""
+    nets: str = ""  # a file of networks
     pins: tuple[str, ...] = ()  # empty: run by this Python
     channels_last: bool = False
 
@@ -96,45 +86,41 @@ class Maker:
             return [*self.options, f"samples/{name}.onnx"]
         if self.script == "tests/matrix/saved_model.py":
             return [name]
-        factory = ["--factory", f"tests/matrix/{self.nets}.py:{name}", "--seed", "0"]
+        factory = ["--factory", f"{self.nets}:{name}", "--seed", "0"]
         if self.script in ("converters/from_keras.py", "converters/from_sklearn.py"):
             return [*factory, *self.options]
         image = "1x32x32x3" if self.channels_last else "1x3x32x32"
         given = {"mlp": "features=1x64", "lstm": "ids=1x16:128"}.get(name, f"image={image}")
         return [*factory, "--input", given, *self.options]
 
-    def digest(self, name: str) -> str:
-        """Return a digest of all that a file comes from."""
-        sources = [self.script, f"tests/matrix/{self.nets}.py"]
-        if self.script == "tests/matrix/saved_model.py":
-            sources += ["converters/from_tensorflow.py", "converters/from_keras.py"]
-        if self.script == "tests/matrix/optimise.py":
-            sources[1:] = [f"samples/{name}.onnx"]
-        parts = [hashlib.sha256((ROOT / source).read_bytes()).hexdigest() for source in sources]
-        versions = self.pins or (installed("torch"), installed("onnxscript"))
-        return hashlib.sha256(repr((parts, self.arguments(name), versions)).encode()).hexdigest()[:10]
-
 
 def pytorch(*options: str) -> Maker:
-    return Maker("converters/from_pytorch.py", ("--warm-up", "2", "--exporter", *options), "nets_pytorch")
+    return Maker(
+        "converters/from_pytorch.py",
+        ("--warm-up", "2", "--exporter", *options),
+        "tests/matrix/nets_pytorch.py",
+    )
 
 
 EXPORTERS = {
     "torchscript": pytorch("torchscript"),
     "torchscript_training": pytorch("torchscript", "--training-preserving"),
     "dynamo": pytorch("dynamo"),
-    "keras": Maker("converters/from_keras.py", ("--high", "128"), "nets_keras", KERAS_PINS),
-    "tensorflow": Maker("tests/matrix/saved_model.py", (), "nets_keras", KERAS_PINS),
-    "jax": Maker("converters/from_jax.py", (), "nets_jax", JAX_PINS, channels_last=True),
-    "paddle": Maker("converters/from_paddle.py", ("--warm-up", "2"), "nets_paddle", PADDLE_PINS),
+    "keras": Maker("converters/from_keras.py", ("--high", "128"), "tests/matrix/nets_keras.py", KERAS_PINS),
+    "tensorflow": Maker("tests/matrix/saved_model.py", pins=KERAS_PINS),
+    "jax": Maker("converters/from_jax.py", (), "tests/matrix/nets_jax.py", JAX_PINS, channels_last=True),
+    "paddle": Maker(
+        "converters/from_paddle.py", ("--warm-up", "2"), "tests/matrix/nets_paddle.py", PADDLE_PINS
+    ),
 }
 OPTIMISERS = {
     tool: Maker("tests/matrix/optimise.py", (tool,), pins=OPTIMISER_PINS) for tool in ("onnxsim", "onnxslim")
 }
 SAMPLES = tuple(sorted(path.stem for path in (ROOT / "samples").glob("*.onnx")))
 ESTIMATORS = ("classifier", "binary", "regressor", "pipeline")
-SKLEARN = Maker("converters/from_sklearn.py", (), "nets_sklearn", SKLEARN_PINS)
-MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN}
+SKLEARN = Maker("converters/from_sklearn.py", (), "tests/matrix/nets_sklearn.py", SKLEARN_PINS)
+KERAS_SLIM = Maker("converters/from_keras.py", (), "tests/models/nets_keras.py", KERAS_PINS)
+MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN, "keras_slim": KERAS_SLIM}
 
 UNREACHED = {
     (
@@ -147,83 +133,47 @@ UNREACHED = {
 
 
 def cells(maker: str) -> tuple[str, ...]:
-    """Return the networks, samples or estimators that a maker makes."""
+    """Return the names of what a maker makes."""
     if maker in OPTIMISERS:
         return SAMPLES
     if maker == "sklearn":
         return ESTIMATORS
+    if maker == "keras_slim":
+        return tuple(SLIM)
     return tuple(name for name in NETWORKS if (name, maker) not in UNREACHED)
 
 
-def target(name: str, maker: str) -> Path:
-    """Return where the file of a cell lies once it is made."""
-    return cache() / f"matrix-{maker}-{name}-{MAKERS[maker].digest(name)}.onnx"
+def file_name(name: str, maker: str) -> str:
+    """Return the name of a cell's file, without ``.onnx``."""
+    return name if maker == "keras_slim" else f"matrix-{maker}-{name}"
 
 
 def path(name: str, maker: str) -> Path:
-    """Return the file of a cell; raise MissingModel if it is not there. Makes nothing."""
-    file = target(name, maker)
-    if not file.is_file():
-        raise MissingModel(f"{file.name} is not in {cache()}: run `python tests/matrix/make.py {maker}`")
-    return file
+    """Return the file of a cell."""
+    return fixtures.path(file_name(name, maker))
 
 
-def make(maker: str) -> bool:
-    """Make the missing files of one maker in one process, and print a line for each."""
-    with locked(f"matrix-{maker}"), tempfile.TemporaryDirectory(dir=cache()) as folder:
-        missing = [name for name in cells(maker) if not target(name, maker).is_file()]
-        if not missing:
-            return True
-        recipe = MAKERS[maker]
-        python = environment_python(recipe.pins) if recipe.pins else Path(sys.executable)
-        start = time.monotonic()
-        outputs = [Path(folder) / f"{name}.onnx" for name in missing]
-        lines = [
-            json.dumps([*recipe.arguments(name), "--output", str(output)])
-            for name, output in zip(missing, outputs, strict=True)
-        ]
-        done = subprocess.run(
-            [python, HERE / "drive.py", ROOT / recipe.script],
-            input="\n".join(lines),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},
-        )
-        answers = [json.loads(line) for line in done.stdout.splitlines()]
-        answers += [[False, done.stderr[-2000:]]] * (len(missing) - len(answers))
-        good = True
-        for name, output, (well, said) in zip(missing, outputs, answers, strict=True):
-            good &= well
-            if well:
-                os.replace(output, target(name, maker))
-            line = said.replace(str(output), name) if well else f"{name}: MISSING: {said}"
-            print(f"{maker} {line}", flush=True)
-        print(f"{maker}: {len(missing)} files in {time.monotonic() - start:.0f} s", flush=True)
-    return good
+def write(maker: str, folder: Path) -> None:
+    """Make all files of a maker in one process, and print a line for each.
 
-
-def main() -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    Raises:
+        MissingModel: one could not be made.
+    """
+    recipe, outputs = MAKERS[maker], {n: folder / f"{file_name(n, maker)}.onnx" for n in cells(maker)}
+    python = environment_python(recipe.pins) if recipe.pins else Path(sys.executable)
+    lines = [json.dumps([*recipe.arguments(name), "--output", str(file)]) for name, file in outputs.items()]
+    done = subprocess.run(
+        [python, HERE / "drive.py", ROOT / recipe.script],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},
     )
-    parser.add_argument("makers", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)} (default: all)")
-    parser.add_argument("--list", action="store_true", help="print every cell and its file, make nothing")
-    args = parser.parse_args()
-    if unknown := set(args.makers) - set(MAKERS):
-        parser.error(f"no such exporter or optimiser: {', '.join(sorted(unknown))}")
-    chosen = args.makers or list(MAKERS)
-    if args.list:
-        for maker in chosen:
-            for name in cells(maker):
-                file = target(name, maker)
-                print(f"{maker} {name}: {file if file.is_file() else 'missing'}")
-        return 0
-    with ThreadPoolExecutor(2) as pool:
-        return 0 if all(list(pool.map(make, chosen))) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    answers += [[False, done.stderr[-2000:]]] * (len(lines) - len(answers))
+    for (name, file), (well, said) in zip(outputs.items(), answers, strict=True):
+        if not well:
+            raise MissingModel(f"{maker} {name}: {said}")
+        print(f"{maker} {said.replace(str(file), name)}", flush=True)

@@ -26,9 +26,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def convert(args: argparse.Namespace) -> str:
     keras.utils.set_random_seed(0)
     model = getattr(nets_keras, args.name)()
-    rng = np.random.default_rng(0)
-    for _ in range(2):  # BatchNorm of fresh statistics shifts by 0, which TensorFlow folds away
-        from_keras.call(model, from_keras.random_inputs(model, 16, 128, rng), training=True)
+    # BatchNorm of fresh statistics shifts by 0, which TensorFlow folds away.
+    from_keras.warm_up(model, from_keras.fresh_norms(model), 2, 128, np.random.default_rng(0))
     with tempfile.TemporaryDirectory() as folder:
         model.export(folder, verbose=False)
         options = ("--high", "128", "--output", args.output)

@@ -1,21 +1,10 @@
-#!/usr/bin/env python3
-"""Export the networks of nets.py by both of PyTorch's exporters at several opsets, and to half precision.
+"""The networks of nets.py by both of PyTorch's exporters at several opsets, and in half precision.
 
-    python tests/models/exports.py                  # all that is missing, some minutes
-    python tests/models/exports.py --only NAME...   # some
-    python tests/models/exports.py --list           # every cell, and where it is or why there is none
-
-The files lie in the cache folder of fetch.py. The name of a file contains a digest of its recipe, source
-included, and of the versions of PyTorch and onnxscript.
+``tests/fixtures/make.py`` makes the files that are committed.
 """
 
-import argparse
-import hashlib
 import importlib.util
-import os
 import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +14,9 @@ ROOT = HERE.parents[1]
 if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
-from models.fetch import MissingModel, cache, installed, locked  # noqa: E402
+import fixtures  # noqa: E402
+
+from models.fetch import MissingModel  # noqa: E402
 
 CONVERTER = ROOT / "converters" / "from_pytorch.py"
 IMAGE = ("--input", "image=1x3x32x32")
@@ -108,20 +99,9 @@ CELLS = {
 }
 
 
-def target(name: str) -> Path:
-    """Return where the file of a cell lies once it is made."""
-    sources = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (HERE / "nets.py", CONVERTER)]
-    versions = [installed(package) for package in ("torch", "torchvision", "onnxscript")]
-    recipe = (name, NETWORKS[CELLS[name].network], sources, versions)
-    return cache() / f"export-{name}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:10]}.onnx"
-
-
 def path(name: str) -> Path:
-    """Return the file of a cell; raise MissingModel if it is not there. Makes nothing."""
-    file = target(name)
-    if file.is_file():
-        return file
-    raise MissingModel(f"{name} is not in {cache()}: run `python tests/models/exports.py --only {name}`")
+    """Return the file of a cell."""
+    return fixtures.path(f"export-{name}")
 
 
 def converter() -> ModuleType:
@@ -135,30 +115,26 @@ def converter() -> ModuleType:
     return sys.modules["from_pytorch"]
 
 
-def make(name: str) -> str:
-    """Make the file of a cell, unless it is there; return a line about it."""
-    cell, final = CELLS[name], target(name)
-    with locked(f"export-{name}"):
-        if final.is_file():
-            return "there"
-        with tempfile.TemporaryDirectory(dir=cache()) as folder:
-            part = Path(folder) / "model.onnx"
-            if cell.is_half:
-                base = Cell(cell.network, cell.exporter, cell.opset).name
-                make(base)
-                write_half(target(base), part, cell.dtype)
-                line = f"{cell.dtype} of {base}"
-            else:
-                module = converter()
-                try:
-                    line = module.convert(module.parse_arguments([*cell.arguments(), "--output", str(part)]))
-                except (SystemExit, Exception) as error:
-                    lines = [text for text in str(error).splitlines() if text.strip()]
-                    raise MissingModel(f"{type(error).__name__}: {' '.join(lines[:2])[:300]}") from error
-                if f"opset {cell.opset}," not in line:
-                    raise MissingModel(f"the exporter wrote another opset: {line.partition(': ')[2][:120]}")
-            os.replace(part, final)
-    return line.partition(": ")[2] or line
+def write(name: str, folder: Path) -> str:
+    """Make the file of a cell, in half precision from the file of its base there; return a line about it.
+
+    Raises:
+        MissingModel: the exporter failed, or wrote another opset.
+    """
+    cell, file = CELLS[name], folder / f"export-{name}.onnx"
+    if cell.is_half:
+        base = Cell(cell.network, cell.exporter, cell.opset).name
+        write_half(folder / f"export-{base}.onnx", file, cell.dtype)
+        return f"{cell.dtype} of {base}"
+    module = converter()
+    try:
+        line = str(module.convert(module.parse_arguments([*cell.arguments(), "--output", str(file)])))
+    except (SystemExit, Exception) as error:
+        lines = [text for text in str(error).splitlines() if text.strip()]
+        raise MissingModel(f"{name}: {type(error).__name__}: {' '.join(lines[:2])[:300]}") from error
+    if f"opset {cell.opset}," not in line:
+        raise MissingModel(f"{name}: the exporter wrote another opset: {line.partition(': ')[2][:120]}")
+    return line.partition(": ")[2]
 
 
 def write_half(source: Path, destination: Path, dtype: str) -> None:
@@ -188,33 +164,3 @@ def write_half(source: Path, destination: Path, dtype: str) -> None:
         if value.dtype == ir.DataType.FLOAT:
             value.dtype = wanted
     ir.save(model, destination)
-
-
-def main() -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(CELLS), help="make these only")
-    parser.add_argument("--list", action="store_true", help="print every cell, make nothing")
-    args = parser.parse_args()
-    if args.list:
-        for name in CELLS:
-            print(f"{name}: {target(name) if target(name).is_file() else 'missing'}")
-        for (network, exporter, opset), reason in REFUSED.items():
-            print(f"{network}-{exporter}-{opset}: refused: {reason}")
-        return 0
-    os.chdir(ROOT)
-    good = True
-    for name in args.only or CELLS:
-        start = time.monotonic()
-        try:
-            line = make(name)
-        except MissingModel as error:
-            good, line = False, f"MISSING: {error}"
-        print(f"{name}: {time.monotonic() - start:.1f} s: {line}", flush=True)
-    return 0 if good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

