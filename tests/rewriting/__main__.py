@@ -101,7 +101,7 @@ def main() -> None:
     print(f"seed {args.seed}; without their tools: {', '.join(missing) or 'none'}", flush=True)
     names = [n for n, found in REWRITES.items() if found.available and (args.only or "") in n]
     names = [n for n in names if n not in args.without]
-    paths = list(networks.files()) if args.files else [(p.stem, p) for p in args.models or ()]
+    paths = list(networks.files().items()) if args.files else [(p.stem, p) for p in args.models or ()]
     fixed = [(name, networks.on_grid(onnx.load(path))) for name, path in paths]
     for index in [args.chain] if args.chain is not None else range(args.chains):
         if time.monotonic() - search.started > 60 * args.minutes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from matrix import EXPORTERS, NETWORKS, UNREACHED, path
 from numpy.random import Generator
 from onnx import numpy_helper
 
@@ -295,17 +296,11 @@ def on_grid(proto: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def files() -> Iterator[tuple[str, Path]]:
-    """The samples, and the cells of the matrix that are there."""
-    from matrix import EXPORTERS, NETWORKS, UNREACHED, path
-    from matrix.make import MissingModel
-
-    for sample in sorted(SAMPLES.glob("*.onnx")):
-        yield sample.stem, sample
+def files() -> dict[str, Path]:
+    """The samples, and the cells of the matrix."""
+    found = {sample.stem: sample for sample in sorted(SAMPLES.glob("*.onnx"))}
     for name in NETWORKS:
         for exporter in EXPORTERS:
             if (name, exporter) not in UNREACHED:
-                try:
-                    yield f"{name}-{exporter}", path(name, exporter)
-                except MissingModel:
-                    continue
+                found[f"{name}-{exporter}"] = path(name, exporter)
+    return found
