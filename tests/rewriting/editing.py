@@ -139,7 +139,7 @@ class Edit:
 
     def constant(self, array: Any, dtype: Any = np.float32, hint: str = "const") -> ir.Value:
         """A new initializer, or the output of a Constant node."""
-        values = np.ascontiguousarray(np.asarray(array, dtype))
+        values = np.array(array, dtype, order="C")
         name = self.name(hint)
         value = ir.Value(name=name, const_value=ir.tensor(values, name=name))
         value.shape, value.type = ir.Shape(values.shape), ir.TensorType(value.const_value.dtype)

@@ -43,10 +43,10 @@ class Plan:
 
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "HardSwish", "LeakyRelu", "Softplus", "Silu", "Gelu", "Elu")
 BLOCKS = {
-    "image": ("conv", "residual", "dense", "squeeze", "separable", "pool", "repeated", "group_norm", "gated"),
+    "image": ("conv", "residual", "dense", "squeeze", "separable", "pool", "repeated", "group_norm", "gated", "branches"),
     "signal": ("conv", "residual", "dense", "separable", "repeated", "group_norm", "gated", "gru"),
-    "features": ("linear", "residual", "gated", "repeated", "norm", "dense"),
-    "tokens": ("attention", "linear", "residual", "gated", "repeated", "norm", "lstm", "gru", "over_tokens"),
+    "features": ("linear", "residual", "gated", "repeated", "norm", "dense", "branches"),
+    "tokens": ("attention", "linear", "residual", "gated", "branches", "repeated", "norm", "lstm", "gru", "over_tokens"),
 }
 
 
@@ -218,6 +218,14 @@ class _Builder:
         both = self.map(x, width, 2 * size)
         halves = self.op("Split", both, self.ints(size, size), axis=axis, outputs=2).producer().outputs
         return self.op("Mul", self.activate(halves[0], activation), halves[1]), size
+
+    def branches(self, x: ir.Value, width: int, size: int, activation: str) -> tuple[ir.Value, int]:
+        """Two or three maps of one value that meet in a product, one of them behind an activation."""
+        branches = [self.map(x, width, size) for _ in range(int(self.edit.rng.integers(2, 4)))]
+        y = self.activate(branches[0], activation)
+        for other in branches[1:]:
+            y = self.op("Mul", other, y)
+        return y, size
 
     def repeated(self, x: ir.Value, width: int, size: int, activation: str) -> tuple[ir.Value, int]:
         shape = [3] * self.positions
