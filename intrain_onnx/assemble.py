@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from intrain_onnx import coverage, reach
-from intrain_onnx.computed import of_file
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.graph import LayerMap, Slot
 from intrain_onnx.load import LoadedModel
@@ -21,6 +20,7 @@ from intrain_onnx.rewrite import Head
 from intrain_onnx.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.signature import InputSpec, Signature, declared_shape
 from intrain_onnx.trace import Trace
+from intrain_onnx.values import of_file
 from intrain_onnx.versions import version
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def _layer(s: LayerScore) -> dict[str, Any]:
         "inputs": list(layer.inputs),
         "key": layer.key,
         "weights": [w.name for w in layer.weights],
+        "initializers": list(dict.fromkeys(name for w in layer.weights for name in w.initializers)),
         "weight_shape": list(layer.weights[0].shape),
         "shape": list(trace.shape) if trace else None,
         "rows": trace.rows if trace else None,

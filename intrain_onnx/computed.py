@@ -21,7 +21,15 @@ from intrain_onnx.graph import data_dependent
 from intrain_onnx.known import Constants
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, trainable_inputs
-from intrain_onnx.values import ComputedTensor, constant_sources, source, static_shape
+from intrain_onnx.values import (
+    MADE_FROM,
+    ComputedTensor,
+    constant_sources,
+    of_file,
+    remove_unused,
+    source,
+    static_shape,
+)
 
 _EXACT = ("weight", "bias")
 """Roles of inputs that a copy of a smaller constant does not stand for."""
@@ -32,9 +40,6 @@ _MOST_ANCESTORS = 4096
 Array = np.ndarray[Any, Any]
 Evaluate = Callable[[ir.Model], Sequence[Array]]
 """Runs a model without inputs; its outputs, in order."""
-
-MADE_FROM = "intrain_onnx.made_from"
-"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
 
 
 def separate(
@@ -69,15 +74,8 @@ def separate(
             old = value.producer()
             assert old is not None
             value.replace_all_uses_with(new)
-            _remove_unused(old)
+            remove_unused(old)
     return before - sum(1 for _ in model.graph.all_nodes())
-
-
-def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
-    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
-    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
-    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
-    return found
 
 
 def are_in(model: ir.Model) -> bool:
@@ -259,17 +257,3 @@ def _may_be(role: str, shape: tuple[int, ...]) -> bool:
 
 def _is_random(node: ir.Node) -> bool:
     return kind(node) is Kind.RANDOM or bool(bodies(node))
-
-
-def _remove_unused(node: ir.Node) -> None:
-    """Remove a node that nothing reads, and then those that only it read."""
-    stack: list[ir.Node | None] = [node]
-    while stack:
-        current = stack.pop()
-        if current is None or current.graph is None:
-            continue
-        if any(v.uses() or v.is_graph_output() for v in current.outputs):
-            continue
-        before = [v.producer() for v in current.inputs if v is not None]
-        current.graph.remove(current, safe=True)
-        stack.extend(before)

@@ -15,12 +15,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from intrain_onnx.computed import of_file
 from intrain_onnx.graph import LayerMap, data_dependent, needed
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import UNKNOWN, is_op, traits
 from intrain_onnx.unroll import left_rolled
-from intrain_onnx.values import initializers_behind, macs, name_of, shape_of
+from intrain_onnx.values import initializers_behind, macs, name_of, of_file, shape_of
 
 _NO_FLOAT_FORM = "a quantised operator without a float form"
 _NO_ROW = "an operator that intrain-onnx does not know"

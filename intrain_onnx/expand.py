@@ -44,10 +44,11 @@ def expand_fused(model: ir.Model) -> int:
         LimitError: the graph becomes too large.
     """
     contrib_bodies.unblock(model)
+    contrib_bodies.join_biases(model)
     waiting = [n for n in model.graph.all_nodes() if (n.domain, n.op_type) in contrib_bodies.BODIES]
     if not waiting:
         return 0
-    work = _Expansion(model)
+    work, left = _Expansion(model), waiting
     for _ in range(_MAX_ROUNDS):
         left = work.expand(waiting)
         if not left or (work.guess and len(left) == len(waiting)):
@@ -56,6 +57,8 @@ def expand_fused(model: ir.Model) -> int:
         waiting = left
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
         work.inferred = True
+    work.guess = True
+    work.expand(left)
     return work.expanded
 
 

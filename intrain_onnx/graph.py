@@ -26,6 +26,7 @@ from intrain_onnx.values import (
     macs,
     name_of,
     node_id,
+    of_file,
     shape_of,
     source,
     view_steps,
@@ -41,12 +42,14 @@ class Weight:
         shape: canonical: (out, in / groups, *kernel); an embedding table stays (vocabulary, dimension).
         steps: views that lead from the initializer's layout to the canonical one.
         fan_in: inputs of one output element.
+        initializers: the file's, that it is made from; itself where it is one.
     """
 
     name: str
     shape: tuple[int, ...]
     steps: tuple[Step, ...]
     fan_in: int
+    initializers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +300,7 @@ class _Pass:
             fan_in = shape[0] // groups * math.prod(kernel)
             shape = (groups * shape[1], shape[0] // groups, *kernel)
             steps = [*steps, ("reshape", split), ("transpose", order), ("reshape", shape)]
-        weight = Weight(root.name or "", shape, tuple(steps), fan_in)
+        weight = _of(root, shape, tuple(steps), fan_in)
         return self._finish(node, "convolution", depth, (weight,), (1,), shape[0])
 
     def _linear(self, node: ir.Node, depth: int) -> Layer | None:
@@ -318,7 +321,7 @@ class _Pass:
         if len(shape) > 2:
             shape = (math.prod(shape[:-1]), shape[-1])
             steps = [*steps, ("reshape", shape)]
-        weight = Weight(root.name or "", shape, tuple(steps), shape[-1])
+        weight = _of(root, shape, tuple(steps), shape[-1])
         axis = -1 if right else -2
         if is_op(node, "Gemm") and axis == -2:
             axis = 0
@@ -332,7 +335,7 @@ class _Pass:
                 return None
             root, shape, steps = item
             flat = (shape[0] * shape[1], shape[2])
-            weights.append(Weight(root.name or "", flat, (*steps, ("reshape", flat)), shape[2]))
+            weights.append(_of(root, flat, (*steps, ("reshape", flat)), shape[2]))
         assert found[1] is not None
         directions, _, hidden = found[1][1]
         batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
@@ -351,7 +354,7 @@ class _Pass:
         if found is None or axis != 0 or len(found[1]) != 2 or node.inputs[1] not in self.data:
             return None
         root, shape, steps = found
-        weight = Weight(root.name or "", shape, tuple(steps), 1)
+        weight = _of(root, shape, tuple(steps), 1)
         return self._finish(node, "embedding", depth, (weight,), (-1,), shape[1])
 
     def _finish(
@@ -399,6 +402,10 @@ _RECOGNISERS: Mapping[Kind, Callable[[_Pass, ir.Node, int], Layer | None]] = {
     Kind.RECURRENT: _Pass._recurrent,
     Kind.LOOKUP: _Pass._embedding,
 }
+
+
+def _of(root: ir.Value, shape: tuple[int, ...], steps: tuple[Step, ...], fan_in: int) -> Weight:
+    return Weight(root.name or "", shape, steps, fan_in, tuple(name for name, _ in of_file(root)))
 
 
 def _products(node: ir.Node) -> tuple[int, int]:

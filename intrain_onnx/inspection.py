@@ -188,6 +188,7 @@ def _layer(layer: graph.Layer) -> dict[str, Any]:
         "kind": layer.kind,
         "depth": layer.depth,
         "weights": [w.name for w in layer.weights],
+        "initializers": list(dict.fromkeys(name for w in layer.weights for name in w.initializers)),
         "weight_shapes": [list(w.shape) for w in layer.weights],
         "bias": layer.bias,
         "channels": layer.channels,

@@ -57,6 +57,9 @@ class Constants:
         self.opset = model.opset_imports.get("", 1)
         self._outer: dict[ir.Value, Known | None] = {}
         self._programs: dict[ir.Node, Callable[[Mapping[str, Array]], list[Any]]] = {}
+        stored = (v.const_value.size for v in model.graph.initializers.values() if v.const_value is not None)
+        self._room = 2 * sum(stored) + _MAX_COUNTED**2
+        """Elements that may still be copied, where a view cannot share memory."""
 
     def of(self, value: ir.Value) -> Known | None:
         """An initializer, or what nodes outside of loops make of initializers."""
@@ -109,13 +112,22 @@ class Constants:
             return None
         arrays = [None if operand is None else operand.array for operand in operands]
         view = _VIEWS.get(node.op_type)
+        if self._room < 0 and any(k.array.size > _MAX_COUNTED for k in given):
+            return None
         try:
             with np.errstate(all="ignore"):
                 if view is not None and (seen := view(node, arrays)) is not None:
-                    return [_seen(given[0], *seen)]
+                    return self._seen(given[0], *seen)
                 return self._count(node, given)
-        except (ValueError, IndexError, TypeError, RuntimeError, KeyError, OverflowError, AttributeError):
+        except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError):
             return None
+
+    def _seen(self, operand: Known, array: Array, index: str) -> list[Known] | None:
+        if array is operand.array:
+            return [operand]
+        if not np.may_share_memory(array, operand.array):
+            self._room -= array.size
+        return [Known(array, operand.label + index, operand.roots)] if self._room >= 0 else None
 
     def _count(self, node: ir.Node, given: Sequence[Known]) -> list[Known] | None:
         if not _counts(node) or sum(k.array.size for k in given) > _MAX_COUNTED:
@@ -152,12 +164,6 @@ def _initializer(value: ir.Value) -> Known | None:
     if tensor is None or tensor.dtype == ir.DataType.STRING:
         return None
     return Known(tensor.numpy(), value.name or "", (value,), value)
-
-
-def _seen(operand: Known, array: Array, index: str) -> Known:
-    if array is operand.array:
-        return operand
-    return Known(array, operand.label + index, operand.roots)
 
 
 def _program(node: ir.Node, opset: int) -> Callable[[Mapping[str, Array]], list[Any]]:
@@ -286,7 +292,8 @@ _VIEWS: Mapping[str, Callable[[ir.Node, Operands], View]] = {
 
 
 def _first(arrays: Operands) -> Array:
-    assert arrays[0] is not None
+    if arrays[0] is None:
+        raise ValueError("the first operand is left out")
     return arrays[0]
 
 

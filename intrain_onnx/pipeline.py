@@ -35,7 +35,7 @@ from intrain_onnx import (
     signature,
 )
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, LimitError, SettingsError
+from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
 from intrain_onnx.interpreter import NodeError, run
 from intrain_onnx.load import LoadedModel, load
 from intrain_onnx.ops.limits import element_limit
@@ -310,7 +310,8 @@ def _device_name(device: torch.device) -> str:
 def to_torch(source: Source) -> fx.GraphModule:
     """Convert a model to a trainable ``torch.fx.GraphModule``.
 
-    Parameters carry their ONNX names, ties are kept, inputs and outputs are the graph's in order.
+    Parameters carry their ONNX names, ties are kept, inputs and outputs are the graph's in order, all in the
+    element types of the file. A sequence is a list, an optional without a value None.
 
     Raises:
         IntrainError: one of its kinds.
@@ -321,11 +322,19 @@ def to_torch(source: Source) -> fx.GraphModule:
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
         rewrite.normalise(model, unrolled=False)  # parameters are the file's own
-        rewrite.infer_shapes(model, signature.resolve(model, ScoreConfig.for_protocol(), batch=1))
-        return convert.convert(model, graph.analyse(model).slots)
+        rewrite.infer_shapes(model, _shapes_if_any(model))
+        return convert.convert(model, graph.analyse(model).slots, half_as_float=False)
     except IntrainError as error:
         error.at(path=path)
         raise
+
+
+def _shapes_if_any(model: ir.Model) -> signature.Signature | None:
+    """Shapes to find trainable parameters by; a conversion needs none."""
+    try:
+        return signature.resolve(model, ScoreConfig.for_protocol(), batch=1)
+    except UnsupportedError:  # a sequence, an optional, strings, or an unknown rank
+        return None
 
 
 def canonical_layers(source: Source, config: ScoreConfig | None = None) -> graph.LayerMap:

@@ -32,6 +32,7 @@ from intrain_onnx.values import (
     source,
     static_shape,
 )
+from intrain_onnx.written_out import restore
 
 _SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
@@ -79,6 +80,7 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     capture_unchanging(model)
     if unrolled:
         unroll(model)
+    restore(model)
     return lifted + _fold_weight_makers(model)
 
 
@@ -171,8 +173,8 @@ def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
     return None if floats is None else floats.astype(scale.dtype)
 
 
-def infer_shapes(model: ir.Model, signature: Signature) -> bool:
-    """Give every value the shape that it has for the signature's inputs, where onnx can tell.
+def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
+    """Give every value the shape that it has for the signature's inputs, or for those declared without one.
 
     Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
     cannot tell is taken from a run, where one was made (:func:`remember_shapes`).
@@ -180,8 +182,9 @@ def infer_shapes(model: ir.Model, signature: Signature) -> bool:
     Returns:
         False where onnx refuses the model and no shape was found.
     """
-    for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
-        value.shape = ir.Shape(spec.shape)
+    if signature is not None:
+        for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
+            value.shape = ir.Shape(spec.shape)
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
@@ -410,7 +413,7 @@ def _own_input_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
     shape: tuple[int, ...] = (layer.channels,)
     if is_op(node, "Gemm") and layer.channel_axes == (0,):
         shape = (layer.channels, 1)
-    bias = _zeros(model, layer, shape, _weight_value(model, layer))
+    bias = _zeros(model, layer, shape, node.outputs[0])
     index = traits(node).bias
     assert index is not None
     if len(node.inputs) <= index:
@@ -425,23 +428,19 @@ def _own_added_bias(model: ir.Model, adder: ir.Node, layer: Layer) -> None:
             shape = tuple(int(d) for d in value.shape.dims if isinstance(d, int)) if value.shape else ()
             if math.prod(shape) != layer.channels:
                 shape = layer.bias_shape
-            adder.replace_input_with(index, _zeros(model, layer, shape, _weight_value(model, layer)))
+            adder.replace_input_with(index, _zeros(model, layer, shape, adder.outputs[0]))
             return
 
 
 def _add_bias(model: ir.Model, node: ir.Node, layer: Layer) -> None:
     shape = (layer.channels,) if layer.channel_axes[0] == -1 else (layer.channels, 1)
     old = node.outputs[0]
-    bias = _zeros(model, layer, shape, _weight_value(model, layer))
+    bias = _zeros(model, layer, shape, old)
     total = ir.Value(name=f"{old.name}.biased", shape=old.shape, type=old.type)
     old.replace_all_uses_with(total, replace_graph_outputs=True)
     adder = ir.Node("", "Add", [old, bias], outputs=[total], name=f"{name_of(node)}.bias")
     assert node.graph is not None
     node.graph.insert_after(node, adder)
-
-
-def _weight_value(model: ir.Model, layer: Layer) -> ir.Value:
-    return model.graph.initializers[layer.weights[0].name]
 
 
 def free_batch(model: ir.Model, batch: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -86,13 +87,21 @@ def form(node: ir.Node, opset: int) -> Form | None:
     """A Loop or Scan, or None for another node and for one that does not fit its body."""
     if not is_op(node, "Loop", "Scan") or "body" not in node.attributes:
         return None
-    body = node.attributes["body"].as_graph()
-    return _loop(node, body) if is_op(node, "Loop") else _scan(node, body, batched=opset < 9)
+    try:
+        body = node.attributes["body"].as_graph()
+        found = _loop(node, body) if is_op(node, "Loop") else _scan(node, body, batched=opset < 9)
+    except TypeError:  # an attribute of another type than it must have
+        return None
+    ends = {*(s.end for s in found.states), *(s.whole for s in found.outputs)} if found is not None else set()
+    stray = [v for v in node.outputs if v not in ends and (v.uses() or v.is_graph_output())]
+    return None if stray else found
 
 
 def _loop(node: ir.Node, body: ir.Graph) -> Form | None:
     begins, formals, made = node.inputs[2:], body.inputs[2:], body.outputs[1:]
     if len(begins) != len(formals) or len(made) < len(begins) or len(body.inputs) < 2 or None in begins:
+        return None
+    if len(node.inputs) < 2 or not body.outputs:
         return None
     states = _states(begins, formals, made, node.outputs)
     outputs = _put_together(node, made, len(begins), [0] * len(made), [0] * len(made))
@@ -253,7 +262,7 @@ def passes(state: State) -> bool:
     value: ir.Value | None = state.made
     while value is not None and value is not state.formal:
         node = value.producer()
-        if node is None or not (is_op(node, "Identity") or _casts_to(node, state.formal)):
+        if node is None or not node.inputs or not (is_op(node, "Identity") or _casts_to(node, state.formal)):
             return False
         value = node.inputs[0]
     return value is state.formal
@@ -261,7 +270,8 @@ def passes(state: State) -> bool:
 
 def _casts_to(node: ir.Node, value: ir.Value) -> bool:
     """Whether a node casts to the type of a value."""
-    return is_op(node, "Cast") and node.attributes["to"].as_int() == value.dtype
+    to = node.attributes.get("to")
+    return is_op(node, "Cast") and to is not None and to.value == value.dtype
 
 
 def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
@@ -281,6 +291,7 @@ def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
     known: Round = {}
     for state in loop.states:
         _note(known, state.formal, None if loop.batched else constants.of(state.begin))
+    done: dict[ir.Node, tuple[list[Known | None], list[Known]]] = {}
     for formals in _each(loop, constants, budget):
         _require(len(found) + 1, size, budget, spent=len(found) * size)
         known |= formals
@@ -288,8 +299,9 @@ def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
             operands = [
                 None if v is None else known.get(v) if v in own else constants.of(v) for v in node.inputs
             ]
-            for output, value in zip(node.outputs, constants.evaluate(node, operands) or (), strict=False):
-                known[output] = value
+            if node not in done or any(a is not b for a, b in zip(operands, done[node][0], strict=True)):
+                done[node] = operands, constants.evaluate(node, operands) or []
+            known.update(zip(node.outputs, done[node][1], strict=False))
         for made in loop.body.outputs:
             if made not in own:
                 _note(known, made, constants.of(made))
@@ -348,28 +360,31 @@ def _each(loop: Form, constants: Constants, budget: int) -> Iterator[Round]:
 
 def _slices(loop: Form, constants: Constants, budget: int) -> Iterator[Round]:
     known = [constants.of(scanned.whole) for scanned in loop.inputs]
-    shapes = [
-        k.array.shape if k is not None else tuple(s.whole.shape.dims) if s.whole.shape is not None else ()
-        for k, s in zip(known, loop.inputs, strict=True)
-    ]
-    lengths = {
-        shape[s.axis]
-        for shape, s in zip(shapes, loop.inputs, strict=True)
-        if -len(shape) <= s.axis < len(shape)
-    }
-    whole = [n for n in lengths if isinstance(n, int)]
-    if len(whole) != 1:
-        raise StaysRolledError("its number of rounds depends on data")
-    if loop.batched and (loop.node.inputs[0] is not None or any(s[:1] != (1,) for s in shapes if s)):
-        raise StaysRolledError("it runs over a batch, with a length for each sample")
-    _require(whole[0], loop.size, budget)
-    for number in range(whole[0]):
+    length = _length(loop, known)
+    _require(length, loop.size, budget)
+    for number in range(length):
         formals: Round = {}
         for k, scanned in zip(known, loop.inputs, strict=True):
             if k is not None:
-                at = whole[0] - 1 - number if scanned.backward else number
-                axis = scanned.axis % k.array.ndim
-                part = k.array[(slice(None),) * axis + (at, ...)]
-                part = part[0] if loop.batched else part
-                formals[scanned.part] = Known(part, f"{k.label}[{at}]", k.roots)
+                at = length - 1 - number if scanned.backward else number
+                part = k.array[(slice(None),) * (scanned.axis % k.array.ndim) + (at, ...)]
+                formals[scanned.part] = Known(part[0] if loop.batched else part, f"{k.label}[{at}]", k.roots)
         yield formals
+
+
+def _length(loop: Form, known: Sequence[Known | None]) -> int:
+    """How many slices a Scan takes: of its constants, or as the file declares."""
+    lengths = set()
+    for k, scanned in zip(known, loop.inputs, strict=True):
+        declared = scanned.whole.shape.dims if scanned.whole.shape is not None else ()
+        shape: Sequence[Any] = k.array.shape if k is not None else declared
+        inside = -len(shape) <= scanned.axis < len(shape)
+        if k is not None and not inside:
+            raise StaysRolledError("it takes slices along an axis that is not there")
+        lengths.add(shape[scanned.axis] if inside else None)
+        if loop.batched and (loop.node.inputs[0] is not None or (inside and shape[0] != 1)):
+            raise StaysRolledError("it runs over a batch, with a length for each sample")
+    whole = [n for n in lengths if isinstance(n, int)]
+    if len(whole) != 1:
+        raise StaysRolledError("its number of rounds depends on data")
+    return whole[0]

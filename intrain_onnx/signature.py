@@ -12,7 +12,7 @@ from intrain_onnx.errors import SettingsError, UnsupportedError
 from intrain_onnx.extent import least_lengths
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
-from intrain_onnx.values import constant_array
+from intrain_onnx.values import constant_array, constant_shape
 
 Contents = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
 
@@ -284,20 +284,18 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
     """Ids that the first Gather or OneHot behind an integer input can look up."""
     for node in value.consumers():
         if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
-            table = node.inputs[0]
-            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-            while table is not None and table.const_value is None and table.producer() is not None:
-                producer = table.producer()
-                assert producer is not None
-                if not is_op(producer, "Identity", "Cast", "DequantizeLinear"):
-                    break
-                table = producer.inputs[0]
-            if table is not None and table.const_value is not None:
-                return int(table.const_value.shape.numpy()[axis])
+            shape = constant_shape(node.inputs[0])
+            axis = node.attributes.get_int("axis", 0)
+            if shape is not None and -len(shape) <= axis < len(shape):
+                return shape[axis]
         if is_op(node, "OneHot") and node.inputs[0] is value:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
+        if is_op(node, "Equal"):  # a one-hot code that is written out
+            classes = [constant_array(v) for v in node.inputs if v is not value]
+            if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
+                return int(classes[0].max()) + 1
         if depth < 16 and (is_view(node) or traits(node).elements_of or _wraps(node)):
             found = _vocabulary(node.outputs[0], depth + 1)
             if found is not None:

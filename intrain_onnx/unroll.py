@@ -7,6 +7,7 @@ often.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.bodies import bodies
-from intrain_onnx.computed import MADE_FROM, of_file
 from intrain_onnx.known import Array, Constants, Known
 from intrain_onnx.limits import Limits
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rounds import Flow, Form, Round, Scanned, StaysRolledError, form, passes, rounds
-from intrain_onnx.values import add_initializer, name_of
+from intrain_onnx.values import MADE_FROM, add_initializer, name_of, of_file
 
 _LEFT = "intrain_onnx.left_rolled"
 
@@ -79,7 +79,8 @@ def capture_unchanging(model: ir.Model) -> int:
         loop = form(node, opset)
         for state in loop.states if loop is not None and not loop.batched else ():
             if passes(state) and state.begin is not state.formal:
-                state.formal.replace_all_uses_with(state.begin, replace_graph_outputs=False)
+                for use in list(state.formal.uses()):
+                    use.node.replace_input_with(use.idx, state.begin)
                 number += 1
     return number
 
@@ -97,6 +98,7 @@ class _Unroller:
         self.flow = Flow.of(model) if self.loops else Flow()
         self.taken = {v.name for graph in model.graphs() for v in graph.inputs} | {*model.graph.initializers}
         self.taken |= {v.name for node in nodes for v in node.outputs}
+        self.numbered: Counter[str] = Counter()
         self.held: dict[object, tuple[ir.Value, Known]] = {}
 
     def run(self) -> int:
@@ -124,10 +126,10 @@ class _Unroller:
 
     def name(self, wanted: str) -> str:
         """A name that no other value has."""
-        name, number = wanted, 0
+        name = wanted
         while name in self.taken:
-            number += 1
-            name = f"{wanted}_{number}"
+            self.numbered[wanted] += 1
+            name = f"{wanted}_{self.numbered[wanted]}"
         self.taken.add(name)
         return name
 

@@ -13,6 +13,9 @@ import onnx_ir as ir
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 
+MADE_FROM = "intrain_onnx.made_from"
+"""Key in ``Value.meta`` of an initializer that the file has not: those behind it, with their elements."""
+
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
 """A view of a tensor: its axes permuted, or its elements in another shape."""
 
@@ -46,6 +49,13 @@ class ComputedTensor(ir.LazyTensor):
     ) -> None:
         super().__init__(compute, *args, cache=True, **kwargs)
         self.known = known
+
+
+def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
+    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
+    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
+    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
+    return found
 
 
 def is_known(value: ir.Value) -> bool:
@@ -176,6 +186,35 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
     return shape, steps
 
 
+def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of what is computed from constants by views, joins and elementwise operators."""
+    if value is None or value.const_value is not None:
+        return None if value is None else shape_of(value)
+    node = value.producer()
+    if node is None or not node.inputs or value.index():
+        return static_shape(value)
+    if is_view(node):
+        below = constant_shape(node.inputs[0])
+        viewed = view_steps(below, [node]) if below is not None else None
+        return viewed[0] if viewed is not None else static_shape(value)
+    if is_op(node, "DequantizeLinear"):
+        return constant_shape(node.inputs[0])
+    shapes = [constant_shape(v) for v in node.inputs if v is not None]
+    known = [s for s in shapes if s is not None]
+    if len(known) != len(shapes):
+        return static_shape(value)
+    if is_op(node, "Concat"):
+        axis = node.attributes.get_int("axis", 0)
+        length = sum(s[axis] for s in known if -len(s) <= axis < len(s))
+        return (*known[0][:axis], length, *known[0][axis:][1:])
+    if kind(node) in (Kind.ELEMENTWISE, Kind.ACTIVATION):
+        try:
+            return np.broadcast_shapes(*known)
+        except ValueError:
+            return None
+    return static_shape(value)
+
+
 def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The shape that a view gives a constant, where shape inference did not come: a branch of an If."""
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -278,3 +317,17 @@ def _einsum_macs(equation: str, operands: list[tuple[int, ...] | None]) -> int |
         for letter, size in zip(term, shape, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
     return math.prod(sizes.values())
+
+
+def remove_unused(node: ir.Node) -> None:
+    """Remove a node that nothing reads, and then those that only it read."""
+    stack: list[ir.Node | None] = [node]
+    while stack:
+        current = stack.pop()
+        if current is None or current.graph is None:
+            continue
+        if any(v.uses() or v.is_graph_output() for v in current.outputs):
+            continue
+        before = [v.producer() for v in current.inputs if v is not None]
+        current.graph.remove(current, safe=True)
+        stack.extend(before)

@@ -14,6 +14,7 @@ from intrain_onnx import computed, graph, inspect, preparation, score, to_torch
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.extent import least_lengths
 from intrain_onnx.signature import resolve
+from intrain_onnx.values import of_file
 
 
 def separated(text: str, weights: dict[str, np.ndarray]) -> ir.Model:
@@ -39,7 +40,7 @@ def test_gates_put_in_order_by_the_graph_are_one_weight() -> None:
     made = built.graph.initializers[layers.layers[0].weights[0].name]
     assert made.const_value is not None
     np.testing.assert_array_equal(made.const_value.numpy(), np.concatenate([p[:5], p[10:], p[5:10]]))
-    assert computed.of_file(made) == (("p", 80),)
+    assert of_file(made) == (("p", 80),)
 
 
 G, V = weight(8, 1), weight(8, 6)
@@ -82,6 +83,8 @@ def test_a_weight_counts_however_it_is_computed(name: str) -> None:
         assert found["score"]["intrain"] == pytest.approx(expected["score"]["intrain"], rel=1e-4)
         assert found["model"]["parameters"] == elements + 32
         assert found["parity"]["ok"]
+        behind = {name for layer in found["layers"] for name in layer["initializers"]}
+        assert behind == {name for name in used if used[name].size > 1 and used[name].dtype != np.int64}
         assert inspect(source).data["model"]["parameters"] == elements + 32
 
 

@@ -115,13 +115,17 @@ def test_the_transformer_optimiser_keeps_encoders(name: str, kind: str, tmp_path
     assert keys(tmp_path / "fused.onnx") == keys(FOLDER / f"{name}.onnx")
 
 
-BLOCKED = """(float[N,3,32,32] x) => (float[N,5] y) {
+BLOCKED = """(float[N,3,SIZE] x) => (float[N,5] y) {
     a0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w0, b0) a = Relu (a0)
     p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)
     q = BatchNormalization (p, s, b, m, v) r = Relu (q)
     d0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 20> (r, w1, b1) d = Relu (d0)
     e0 = Conv <kernel_shape = [1, 1]> (d, w2, b2) e = Add (e0, p)
-    f0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (e, w3, b3) f = Sigmoid (f0)
+    t0 = Conv <kernel_shape = [1, 1], strides = [3, 3]> (e, w9, b9)
+    t1 = Conv <kernel_shape = [1, 1], strides = [3, 3]> (e, w10, b10) t = Add (t0, t1)
+    f0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (t, w3, b3) f1 = Sigmoid (f0)
+    z0 = GlobalAveragePool (f1) z1 = Conv <kernel_shape = [1, 1]> (z0, w8, b8) z = Sigmoid (z1)
+    f = Mul (f1, z)
     g0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 2> (f, w4, b4) g = Tanh (g0)
     c = Concat <axis = 1> (f, g)
     h = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (c)
@@ -134,22 +138,27 @@ BLOCKED = """(float[N,3,32,32] x) => (float[N,5] y) {
 """What onnxruntime holds in blocks of channels, with 20 and 12 of them, which fill no block."""
 
 
-def blocked() -> onnx.ModelProto:
+def blocked(size: str = "32,32") -> onnx.ModelProto:
     shapes = [(20, 3, 3, 3), (20, 1, 3, 3), (20, 20, 1, 1), (32, 20, 3, 3), (32, 16, 3, 3), (12, 64, 1, 1)]
-    shapes += [(24, 12, 3, 3), (5, 24)]
+    shapes += [(24, 12, 3, 3), (5, 24), (32, 32, 1, 1), (20, 20, 1, 1), (20, 20, 1, 1)]
     weights = {f"w{i}": weight(*shape) for i, shape in enumerate(shapes)}
     weights |= {f"b{i}": weight(shape[0], seed=i) for i, shape in enumerate(shapes) if i != 6}
     weights |= {n: weight(20, seed=k) for k, n in enumerate("sbm")} | {"v": weight(20, seed=9) ** 2 + 1}
-    return model(BLOCKED, weights | {"scales": np.array([1, 1, 2, 2], np.float32)}, opset=17)
+    return model(
+        BLOCKED.replace("SIZE", size), weights | {"scales": np.array([1, 1, 2, 2], np.float32)}, opset=17
+    )
 
 
-def test_blocks_of_channels_are_undone(tmp_path: Path):
-    onnx.save(blocked(), tmp_path / "plain.onnx")
+@pytest.mark.parametrize("size", ["32,32", "H,W"])
+def test_blocks_of_channels_are_undone(size: str, tmp_path: Path):
+    """Sums whose sizes are open are made with an axis for the blocks."""
+    onnx.save(blocked(size), tmp_path / "plain.onnx")
     changed = optimised(tmp_path / "plain.onnx", "ALL", tmp_path)
     nodes = onnx.load(changed).graph.node
     if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
         pytest.skip("onnxruntime writes no blocks for this processor")
     assert {"Upsample", "MaxPool", "AveragePool", "ReorderOutput"} <= {node.op_type for node in nodes}
+    assert ("Reshape" in {node.op_type for node in nodes}) == (size == "H,W")
     assert figures(changed) == pytest.approx(figures(tmp_path / "plain.onnx"), rel=TOLERANCE)
     assert keys(changed) == keys(tmp_path / "plain.onnx")
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)

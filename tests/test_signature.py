@@ -201,6 +201,13 @@ def test_the_depth_of_a_one_hot_tells_the_vocabulary() -> None:
     assert kinds(text, {"depth": np.array(9), "values": weight(2)}) == {"x": ("ids", 9)}
 
 
+def test_a_one_hot_that_is_written_out_tells_the_vocabulary() -> None:
+    """As JAX writes it: the ids, spread over the classes, are compared with each class."""
+    text = "(int32[N,5] x) => (float y) { u = Unsqueeze(x, last) h = Equal(u, classes) y = Cast<to = 1>(h) }"
+    constants = {"last": np.array([-1]), "classes": np.arange(9, dtype=np.int32)[None, None]}
+    assert kinds(text, constants) == {"x": ("ids", 9)}
+
+
 def test_special_inputs_by_name_and_type() -> None:
     text = """(int64[N,5] ids, int64[N,5] attention_mask, float[N,5] pixel_mask, bool[N,5] keep,
         int64[N,5] position_ids, int64[N] lengths, int64 sr, uint8[N,3,8,8] photo, int32[N,5] other)

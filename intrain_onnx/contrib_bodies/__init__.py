@@ -18,6 +18,7 @@ from intrain_onnx.contrib_bodies import (
     activations,
     attention,
     einsum,
+    grouped,
     nchwc,
     norms,
     products,
@@ -25,13 +26,14 @@ from intrain_onnx.contrib_bodies import (
     rotary,
 )
 from intrain_onnx.contrib_bodies.call import BODIES, Body, Call, Later
+from intrain_onnx.contrib_bodies.einsum import join_biases
 from intrain_onnx.contrib_bodies.nchwc import unblock
 from intrain_onnx.functions import plain_domain
 from intrain_onnx.values import add_initializer, name_of, node_id
 
-__all__ = ["BODIES", "Later", "expand", "unblock"]
+__all__ = ["BODIES", "Later", "expand", "join_biases", "unblock"]
 
-_WRITTEN = (activations, attention, einsum, nchwc, norms, products, quantised, rotary)
+_WRITTEN = (activations, attention, einsum, grouped, nchwc, norms, products, quantised, rotary)
 """Modules whose bodies are in the table once they are imported."""
 
 _OLDEST = 7

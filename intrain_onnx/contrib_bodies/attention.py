@@ -1,4 +1,4 @@
-"""Bodies of attention: Attention, MultiHeadAttention and GroupQueryAttention of com.microsoft."""
+"""Bodies of attention: Attention and MultiHeadAttention of com.microsoft, and what others share with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from intrain_onnx.contrib_bodies.call import Call, Later, body
 _MAX_HEADS = 2**16
 
 
-def _heads(call: Call, name: str = "num_heads") -> int:
+def head_count(call: Call, name: str = "num_heads") -> int:
+    """An attribute that counts heads."""
     heads = call.count(name)
     if heads > _MAX_HEADS:
         call.fail(f"the attribute '{name}' is {heads}")
@@ -55,7 +56,7 @@ def packed_attention(call: Call, text: str, sizes: list[int]) -> str | None:
         text: nodes.
         sizes: features of each of the three; empty where they are equal.
     """
-    heads = _heads(call)
+    heads = head_count(call)
     width = call.size("weights", 1)
     if call.integer("do_rotary", 0) or call.integer("past_present_share_buffer", 0):
         return None
@@ -96,7 +97,7 @@ def _attend(call: Call, parts: tuple[str, str, str], size: int | None, added: st
         added: the input that is added to the scores.
     """
     q, k, v = parts
-    text = _scores(call, q, k, size)
+    text = scaled_scores(call, q, k, size)
     scores = "scores"
     if added is not None and call.has(added):
         text += f" with_added = Add ({scores}, {added})"
@@ -119,7 +120,7 @@ def _attend(call: Call, parts: tuple[str, str, str], size: int | None, added: st
         attended = MatMul (soft, {v})"""
 
 
-def _scores(call: Call, q: str, k: str, size: int | None) -> str:
+def scaled_scores(call: Call, q: str, k: str, size: int | None) -> str:
     """``scores``: scale q k'."""
     scale = call.optional_real("scale")
     text = f"""
@@ -199,7 +200,7 @@ def _hidden_by_ends(call: Call, q: str, k: str) -> str:
 def _multi_head_attention(call: Call) -> str | None:
     if call.has("past_length") or call.has("indirection"):
         return None
-    heads = _heads(call)
+    heads = head_count(call)
     text = _query_key_value(call, heads)
     keys, values = "k", "v"
     if call.has("past_key") and call.has("past_value"):

@@ -11,22 +11,78 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from intrain_onnx.contrib_bodies.call import Call, body
+import onnx_ir as ir
+
+from intrain_onnx.contrib_bodies.call import Call, Later, body
+from intrain_onnx.values import name_of
 
 _MAX_AXES = 16
 _FIRST_SIGN = 0x2460
 """No letter: an equation cannot hold it."""
 
 
+_BIASED = "intrain_onnx.einsum"
+"""Domain of an Einsum and the Add behind it as one node, for this module alone."""
+
+
 @body("Einsum", "a b", domain="", exact=True)
 def _einsum(call: Call) -> str | None:
-    equation = call.word("equation").replace(" ", "")
-    letters = _letters(call, equation)
-    if letters is None:
-        return None
-    a, b, out = letters
-    plan = _Plan.of(call, a, b, out)
-    return None if plan is None else plan.text(call)
+    plan = _plan(call)
+    return None if plan is None else plan.text(call, "y")
+
+
+@body("Einsum", "a b bias", domain=_BIASED)
+def _biased_einsum(call: Call) -> str:
+    """The bias goes to the product, before its axes are parted, where it is that of the layer."""
+    try:
+        plan = _plan(call)
+    except Later:
+        if not call.guess:
+            raise
+        plan = None
+    fits = plan is not None and plan.fits(call)
+    text = plan.text(call, "y" if fits else "h", bias=fits) if plan is not None else None
+    if text is not None and fits:
+        return text
+    text = text or f"h = Einsum {call.passed(equation='string')} (a, b)"
+    return f"{text} y = Add (h, bias)"
+
+
+def join_biases(model: ir.Model) -> None:
+    """Make an Einsum of two operands and the constant that is added to its result one node, in place."""
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Einsum" or node.domain or len(node.inputs) != 2 or len(node.outputs) != 1:
+            continue
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1 or node.outputs[0].is_graph_output():
+            continue
+        adder = uses[0].node
+        if adder.op_type != "Add" or adder.domain or adder.graph is not node.graph or len(adder.inputs) != 2:
+            continue
+        bias = adder.inputs[1 - uses[0].idx]
+        if bias is not None and (bias.is_initializer() or _is_literal(bias)):
+            _join(node, adder, bias)
+
+
+def _is_literal(value: ir.Value) -> bool:
+    maker = value.producer()
+    return maker is not None and maker.op_type == "Constant" and not maker.domain
+
+
+def _join(node: ir.Node, adder: ir.Node, bias: ir.Value) -> None:
+    adder.domain, adder.op_type, adder.name = _BIASED, "Einsum", name_of(node)
+    for name, attribute in node.attributes.items():
+        adder.attributes[name] = attribute
+    adder.resize_inputs(3)
+    for index, value in enumerate((*node.inputs, bias)):
+        adder.replace_input_with(index, value)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
+def _plan(call: Call) -> _Plan | None:
+    letters = _letters(call, call.word("equation").replace(" ", ""))
+    return None if letters is None else _Plan.of(call, *letters)
 
 
 def _letters(call: Call, equation: str) -> tuple[str, str, str] | None:
@@ -87,18 +143,36 @@ class _Plan:
                 sizes[c] = sizes.get(c) or call.size(name, axis)
         return cls(*sides, out, batch, contracted, sizes)
 
-    def text(self, call: Call) -> str | None:
+    @property
+    def columns(self) -> str:
+        """Free letters of the right operand, as the result has them."""
+        return "".join(c for c in self.out if c in self.right[1] and c not in self.batch)
+
+    def fits(self, call: Call) -> bool:
+        """Whether the bias lies along the columns."""
+        bias = call.constant("bias")
+        shape = () if bias is None else bias.shape
+        places = dict(zip(reversed(self.out), reversed(shape), strict=False))
+        along = all(places.get(c) == self.sizes[c] for c in self.columns)
+        return bool(self.columns) and along and all(n == 1 or c in self.columns for c, n in places.items())
+
+    def text(self, call: Call, y: str, *, bias: bool = False) -> str | None:
+        """The nodes that make ``y``, with the bias added to the product; None where a size is missing."""
         free = [c for c in self.left[1] if c not in self.batch + self.contracted]
         ahead, row = "".join(free[:-1]), "".join(free[-1:])
-        columns = "".join(c for c in self.right[1] if c not in self.batch + self.contracted)
+        columns = self.columns
         if not row and self.batch:
             row = "1"
         first = self._operand_left(call, ahead + self.batch + row)
         second = self._operand_right(call, columns)
-        made = self._result(call, ahead + self.batch + row, columns)
+        made = self._result(call, ahead + self.batch + row, columns, y)
         if second is None or made is None:
             return None
-        return f"{first} {second} product = MatMul (left, right) {made}"
+        product = "product = MatMul (left, right)"
+        if bias:
+            flat = f"vector = Reshape (bias, {call.ints(-1)})"
+            product = f"bare = MatMul (left, right) {flat} product = Add (bare, vector)"
+        return f"{first} {second} {product} {made}"
 
     def _operand_left(self, call: Call, rows: str) -> str:
         name, part = self.left
@@ -131,7 +205,7 @@ class _Plan:
             target = [*keep, -1, width] if width is not None else [*keep, height or 0, -1]
         return f"{text} right = Reshape (right_turned, {call.ints(*target)})"
 
-    def _result(self, call: Call, rows: str, columns: str) -> str | None:
+    def _result(self, call: Call, rows: str, columns: str, y: str) -> str | None:
         """The product's axes in the order of the result."""
         text, made = "", "product"
         if len(columns) != 1 or "1" in rows:
@@ -143,7 +217,7 @@ class _Plan:
             if not target:
                 return None
             text, made = f"product_apart = Reshape (product, {call.ints(*target)})", "product_apart"
-        return f"{text} {_transposed(made, rows.replace('1', '') + columns, self.out, 'y')}"
+        return f"{text} {_transposed(made, rows.replace('1', '') + columns, self.out, y)}"
 
     def _product(self, letters: str) -> int | None:
         sizes = [self.sizes[c] for c in letters]

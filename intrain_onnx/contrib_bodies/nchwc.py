@@ -53,6 +53,8 @@ def unblock(model: ir.Model) -> int:
         ModelFileError: a node is not what its operator says.
     """
     nodes = [n for n in model.graph.all_nodes() if n.domain == DOMAIN]
+    for node in nodes:
+        _check(node)
     if nodes:
         _Unblocking(model).run(nodes)
     return len(nodes)
@@ -69,6 +71,27 @@ def _weight(node: ir.Node) -> Array:
     if array is None or array.ndim != 4 or array.dtype.kind != "f" or not array.size:
         raise _refuse(node, "a blocked convolution needs a constant float weight of four axes")
     return array
+
+
+def _bias(node: ir.Node) -> Array | None:
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant_array(given)
+    if given is not None and (array is None or array.ndim != 1 or array.dtype.kind != "f"):
+        raise _refuse(node, "a blocked convolution needs a constant vector of floats for a bias")
+    return array
+
+
+def _check(node: ir.Node) -> None:
+    most = 4 if node.op_type == "Conv" else 1
+    least = 2 if node.op_type == "Conv" else 1
+    given = [v for v in node.inputs[:least] if v is not None]
+    if len(node.inputs) > most or len(given) < least or len(node.outputs) != 1:
+        raise ModelFileError(
+            f"{len(node.inputs)} inputs and {len(node.outputs)} outputs for an operator of {least} to {most} "
+            "and 1",
+            node=name_of(node),
+            op=f"{node.domain}::{node.op_type}",
+        )
 
 
 def _group(node: ir.Node) -> int:
@@ -122,6 +145,10 @@ class _Unblocking:
         self.blocked: set[ir.Value] = set()
         self.channels = _Channels()
         self.block = 0
+        self.apart: set[ir.Value] = set()
+        """Values that show their blocks as a fifth axis, to be broadcast."""
+        self.views: list[ir.Node] = []
+        self.stated: set[int] = set()
         self.made: dict[tuple[Any, ...], ir.Value] = {}
 
     def run(self, nodes: list[ir.Node]) -> None:
@@ -133,6 +160,10 @@ class _Unblocking:
             self._constrain(node)
         for node in nodes:
             self._rewrite(node)
+        for node in self.views:
+            node.attributes.clear()
+            node.resize_inputs(1)
+            node.op_type = "Identity"
         for value in self.blocked:
             value.shape = None
 
@@ -140,18 +171,33 @@ class _Unblocking:
         """Find the values that are in blocks."""
         for node in self.model.graph.all_nodes():
             own = node.domain == DOMAIN and node.op_type != "ReorderOutput"
-            reads = any(v in self.blocked for v in node.inputs)
-            if reads and node.domain != DOMAIN and node.op_type not in _ELEMENTWISE | {"Concat"}:
+            reads = node.domain != DOMAIN and any(v in self.blocked for v in node.inputs)
+            if reads and node.op_type == "Reshape":
+                self._view(node)
+            elif reads and node.op_type not in _ELEMENTWISE | {"Concat"}:
                 raise _refuse(node, "an operator that is not known to work in blocks of channels reads one")
-            if own or (reads and node.domain != DOMAIN):
+            elif reads and any(v in self.apart for v in node.inputs):
+                self.apart.update(node.outputs)
+            if own or reads:
                 self.blocked.update(node.outputs)
 
+    def _view(self, node: ir.Node) -> None:
+        """A Reshape to (N, C / b, H, W, b) or back."""
+        target = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+        shape = [] if target is None else target.reshape(-1).tolist()
+        if len(shape) == 5 and shape[:4] == [0, -1, 0, 0] and shape[4] in _BLOCKS:
+            self.apart.update(node.outputs)
+            self.stated.add(shape[4])
+        elif len(shape) != 4 or node.inputs[0] not in self.apart:
+            raise _refuse(node, "a Reshape of a value in blocks of channels that is none of them")
+        self.views.append(node)
+
     def _find_block(self, convolutions: list[ir.Node]) -> int:
-        """The largest block that all weights fit."""
-        for block in _BLOCKS:
+        """The block that the graph states, or else the largest that all weights fit."""
+        for block in sorted(self.stated, reverse=True) or _BLOCKS:
             if all(self._fits(node, block) for node in convolutions):
                 return block
-        raise _refuse(convolutions[0], "the weights fit no block of channels")
+        raise _refuse((convolutions or self.views)[0], "the weights fit no block of channels")
 
     def _fits(self, node: ir.Node, block: int) -> bool:
         outputs, inputs = _weight(node).shape[:2]
@@ -199,7 +245,7 @@ class _Unblocking:
         w = self._plain(node)
         groups, (o, i) = _group(node), w.shape[:2]
         root = known.root(out)
-        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+        bias = _bias(node)
         rows = np.abs(w).reshape(o, -1).max(1)
         if bias is not None and bias.shape == (o,):
             rows = np.maximum(rows, np.abs(bias))
@@ -268,9 +314,7 @@ class _Unblocking:
             if node.inputs[0] in self.blocked and groups == 1
             else w.shape[1]
         )
-        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-        if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
-            raise _refuse(node, "a blocked convolution needs a constant bias")
+        bias = _bias(node)
         summed = len(node.inputs) > 3 and node.inputs[3] is not None
         if depthwise and w.shape[2:] == (1, 1) and not summed:
             self._normalisation(node, w[:o].reshape(-1), None if bias is None else bias[:o])

@@ -1,4 +1,4 @@
-"""ONNX's official backend tests, run through ``intrain_onnx.backend``."""
+"""ONNX's official backend tests, run through ``intrain_onnx.backend`` or ``intrain_onnx.to_torch``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 import unittest
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import onnx.backend.test
 import torch
 
-from intrain_onnx.backend import Backend
+import intrain_onnx
+from intrain_onnx.backend import Backend, BackendRep
 
 from .excluded import CASES
 
@@ -49,11 +51,19 @@ class Case:
         return None
 
 
-def load_cases() -> list[Case]:
+class ToTorch(Backend):
+    """What users call, in the place of the backend."""
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        return BackendRep(intrain_onnx.to_torch(model), torch.device(device.lower()))
+
+
+def load_cases(backend: type[Backend] = Backend) -> list[Case]:
     """Every case, the excluded ones too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's overflow warnings while onnx makes its data
-        classes = onnx.backend.test.BackendTest(Backend, __name__).test_cases
+        classes = onnx.backend.test.BackendTest(backend, __name__).test_cases
     return [
         Case(category, name, classes[category])
         for category in CATEGORIES

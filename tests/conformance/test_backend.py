@@ -10,13 +10,20 @@ import pytest
 from intrain_onnx.backend import Backend
 
 from .excluded import CASES
-from .suite import load_cases
+from .suite import ToTorch, load_cases
 
 ALL = load_cases()
 
 
 @pytest.mark.parametrize("case", [c for c in ALL if not c.excluded], ids=lambda c: c.name)
 def test_case_passes(case):
+    error = case.run()
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("case", [c for c in load_cases(ToTorch) if not c.excluded], ids=lambda c: c.name)
+def test_case_passes_through_to_torch(case):
     error = case.run()
     if error is not None:
         raise error

@@ -1,0 +1,156 @@
+"""Which channels of a layer's output the values behind it hold, and whether they part. No torch."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.known import Constants
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, is_view, kind
+from intrain_onnx.values import static_shape
+
+_MAX_ELEMENTS = 2**24
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+Parts = dict[tuple[int, ...], list[ir.Value]]
+
+
+@dataclass
+class Tracer:
+    """Follows channels through views, selections and elementwise operators, in the order of the graph.
+
+    Attributes:
+        places: position of each node in the graph.
+        known: whole numbers that bounds of slices come to.
+    """
+
+    places: dict[ir.Node, int]
+    known: Constants
+    held: dict[ir.Value, Indices] = field(default_factory=dict)
+
+    def parts(self, out: ir.Value, axis: int, channels: int) -> Parts | None:
+        """The disjoint sets of channels that a value is used in, with the values of each; None for one.
+
+        Args:
+            out: the output of a layer, of the main graph.
+            axis: its axis of channels.
+            channels: their number.
+        """
+        shape = static_shape(out)
+        if not shape or shape[axis] != channels or math.prod(shape) > _MAX_ELEMENTS or out.is_graph_output():
+            return None
+        numbers = np.arange(channels).reshape(
+            [channels if i == axis % len(shape) else 1 for i in range(len(shape))]
+        )
+        self.held = {out: np.broadcast_to(numbers, shape)}
+        found = self._follow(out, channels)
+        covered = sorted(c for part in found or () for c in part)
+        return found if found and len(found) > 1 and covered == list(range(channels)) else None
+
+    def _follow(self, out: ir.Value, channels: int) -> Parts | None:
+        found: Parts = {}
+        waiting: list[tuple[int, int]] = []
+        nodes: dict[int, ir.Node] = {}
+        if not self._queue(out, waiting, nodes):
+            return None
+        while waiting:
+            _, place = heapq.heappop(waiting)
+            node = nodes[place]
+            made = self._select(node)
+            if made is None:
+                return None
+            for value, indices in zip(node.outputs, made, strict=True):
+                if value.is_graph_output():
+                    return None
+                held = np.unique(indices)
+                if len(held) < channels:
+                    found.setdefault(tuple(held.tolist()), []).append(value)
+                elif value.uses():
+                    self.held[value] = indices
+                    if not self._queue(value, waiting, nodes):
+                        return None
+        return found
+
+    def _queue(self, value: ir.Value, waiting: list[tuple[int, int]], nodes: dict[int, ir.Node]) -> bool:
+        """Note the nodes that read a value; False where one is in a subgraph."""
+        for node in dict.fromkeys(use.node for use in value.uses()):
+            if has(node, Property.SHAPE_ONLY):
+                continue
+            place = self.places.get(node)
+            if place is None:
+                return False
+            if place not in nodes:
+                nodes[place] = node
+                heapq.heappush(waiting, (place, place))
+        return True
+
+    def _select(self, node: ir.Node) -> list[Indices] | None:
+        """What a node makes of the indices, where it rearranges, picks or works on each; else None."""
+        if kind(node) in (Kind.ACTIVATION, Kind.ELEMENTWISE):
+            return self._elementwise(node)
+        indices = self.held.get(node.inputs[0]) if node.inputs[0] is not None else None
+        if indices is None or any(v in self.held for v in node.inputs[1:]):
+            return None
+        shapes = [static_shape(v) for v in node.outputs]
+        if is_op(node, "Transpose"):
+            return [indices.transpose(node.attributes.get_ints("perm"))]
+        if is_view(node):
+            shape = shapes[0]
+            return (
+                [indices.reshape(shape)] if shape is not None and math.prod(shape) == indices.size else None
+            )
+        if is_op(node, "Split"):
+            axis = node.attributes.get_int("axis", 0)
+            sizes = [s[axis] for s in shapes if s is not None]
+            if len(sizes) != len(shapes) or sum(sizes) != indices.shape[axis]:
+                return None
+            return list(np.split(indices, np.cumsum(sizes)[:-1], axis))
+        if is_op(node, "Gather"):
+            (chosen,) = self._whole_numbers(node.inputs[1:2])
+            return None if chosen is None else [np.take(indices, chosen, node.attributes.get_int("axis", 0))]
+        return self._slice(node, indices) if is_op(node, "Slice") else None
+
+    def _elementwise(self, node: ir.Node) -> list[Indices] | None:
+        """Operators on each element keep the channels, with scalars and with other values of the same."""
+        if any(has(node, p) for p in (Property.NO_GRADIENT, Property.MOVES_AXES)):
+            return None
+        operands = [self.held.get(v) for v in node.inputs if v is not None and not _is_single(v)]
+        first = operands[0] if operands else None
+        if (
+            first is None
+            or static_shape(node.outputs[0]) != first.shape
+            or any(v.uses() for v in node.outputs[1:])
+        ):
+            return None
+        same = all(o is not None and np.array_equal(o, first) for o in operands)
+        return [first] * len(node.outputs) if same else None
+
+    def _whole_numbers(self, values: Sequence[ir.Value | None]) -> list[Indices | None]:
+        """Constants, and what is computed from constants and shapes."""
+        found = [None if v is None else self.known.of(v) for v in values]
+        return [None if f is None or f.array.dtype.kind not in "iu" else f.array for f in found]
+
+    def _slice(self, node: ir.Node, indices: Indices) -> list[Indices] | None:
+        arrays = self._whole_numbers(node.inputs[1:])
+        if len(arrays) < 2 or any(a is None for a in arrays):
+            return None
+        starts, ends = (a.tolist() for a in arrays[:2] if a is not None)
+        axes = arrays[2].tolist() if len(arrays) > 2 and arrays[2] is not None else list(range(len(starts)))
+        steps = arrays[3].tolist() if len(arrays) > 3 and arrays[3] is not None else [1] * len(starts)
+        picked: list[slice] = [slice(None)] * indices.ndim
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+            if step < 1:
+                return None
+            picked[axis] = slice(start, end, step)
+        return [indices[tuple(picked)]]
+
+
+def _is_single(value: ir.Value) -> bool:
+    """Whether an operand is one constant number, which all channels share."""
+    return value.const_value is not None and value.const_value.size == 1

@@ -1,0 +1,100 @@
+"""Graphs of one network that got different scores: what the generator of rewrites found, made small."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from builders import model, weight
+
+from intrain_onnx import ScoreConfig, score
+
+QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, parity=False, threads=1, device="cpu")
+HALVES = {"w": weight(6, 10), "v": weight(5, 3), "n": np.array([5, 5])}
+GATED = "a, b = Split<axis = {}>({}, n) g = Sigmoid(a) m = Mul(g, b)"
+FILTERS = HALVES | {"w": np.ascontiguousarray(HALVES["w"].T)[:, :, None]}
+TABLE = {"v": weight(4, 3)}
+ROWS = "(int64[N,5] ids) => (float[N,5,3] y) {{ {} y = MatMul(h, v) }}"
+TOKENS = "(float[N,4,6] x) => (float[N,4,3] y) {{ {} }}"
+LOGITS = {"w": weight(6, 5), "v": weight(5, 3), "a": np.array([-1]), "c": np.array(1, np.float32)}
+
+EQUAL = {
+    "a weight of doubles": [
+        ("h = Gemm(x, w) r = Relu(h) y = MatMul(r, v)", {"w": weight(6, 5), "v": weight(5, 3)}),
+        (
+            "c = Cast<to = 1>(w) h = Gemm(x, c) r = Relu(h) y = MatMul(r, v)",
+            {"w": weight(6, 5).astype(np.float64), "v": weight(5, 3)},
+        ),
+    ],
+    "parts behind what works on each element": [
+        (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),
+        (f"h = MatMul(x, w) i = Identity(h) {GATED.format(-1, 'i')} y = MatMul(m, v)", HALVES),
+        (f"h = MatMul(x, w) u = Neg(h) i = Neg(u) {GATED.format(-1, 'i')} y = MatMul(m, v)", HALVES),
+        (f"h = MatMul(x, w) i = Dropout(h) {GATED.format(-1, 'i')} y = MatMul(m, v)", HALVES),
+    ],
+}
+ON_TOKENS = {
+    "a softmax that is written out": [
+        ("h = MatMul(x, w) s = Softmax<axis = -1>(h) y = MatMul(s, v)", LOGITS),
+        (
+            "h = MatMul(x, w) t = ReduceMax<keepdims = 1>(h, a) d = Sub(h, t) e = Exp(d) "
+            "n = ReduceSum<keepdims = 1>(e, a) s = Div(e, n) y = MatMul(s, v)",
+            LOGITS,
+        ),
+        ("h = MatMul(x, w) e = Exp(h) n = ReduceSum(e, a) s = Div(e, n) y = MatMul(s, v)", LOGITS),
+    ],
+    "a head of probabilities that is written out": [
+        ("h = MatMul(x, w) y = LogSoftmax<axis = -1>(h)", LOGITS),
+        ("h = MatMul(x, w) e = Exp(h) n = ReduceSum(e, a) l = Log(n) y = Sub(h, l)", LOGITS),
+    ],
+    "a sigmoid that is written out": [
+        ("h = MatMul(x, w) y = Sigmoid(h)", LOGITS),
+        ("h = MatMul(x, w) n = Neg(h) e = Exp(n) p = Add(e, c) y = Reciprocal(p)", LOGITS),
+        ("h = MatMul(x, w) n = Neg(h) e = Exp(n) p = Add(c, e) y = Div(c, p)", LOGITS),
+    ],
+    "a convolution that is split": [
+        (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),
+        (
+            f"t = Transpose<perm = [0,2,1]>(x) c = Conv(t, w) h = Transpose<perm = [0,2,1]>(c) "
+            f"{GATED.format(-1, 'h')} y = MatMul(m, v)",
+            FILTERS,
+        ),
+        (
+            f"t = Transpose<perm = [0,2,1]>(x) c = Conv(t, w) {GATED.format(1, 'c')} "
+            "h = Transpose<perm = [0,2,1]>(m) y = MatMul(h, v)",
+            FILTERS,
+        ),
+    ],
+}
+ON_IDS = {
+    "a table of ids": [
+        ("h = Gather(t, ids)", TABLE | {"t": weight(23, 4)}),
+        ("p = Mul(t, s) h = Gather(p, ids)", TABLE | {"t": weight(23, 4), "s": weight(23, 1)}),
+        ("p = Transpose(t) h = Gather(p, ids)", TABLE | {"t": weight(4, 23)}),
+        ("p = Concat<axis = 0>(t, s) h = Gather(p, ids)", TABLE | {"t": weight(20, 4), "s": weight(3, 4)}),
+    ]
+}
+FORMS = {
+    **{name: ("(float[N,6] x) => (float[N,3] y) {{ {} }}", rows) for name, rows in EQUAL.items()},
+    **{name: (TOKENS.replace("3] y", "D] y"), rows) for name, rows in ON_TOKENS.items()},
+    **{name: (ROWS, rows) for name, rows in ON_IDS.items()},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_graphs_of_one_network_have_one_score(name: str):
+    signature, rows = FORMS[name]
+    found = []
+    for nodes, weights in rows:
+        read = set(re.findall(r"\w+", nodes)) | {"v"}
+        used = {name: array for name, array in weights.items() if name in read}
+        data = score(model(signature.format(nodes), used), QUICK).data
+        assert data["coverage"]["share"] == 1
+        found.append((Counter(x["key"] for x in data["layers"]), data["score"]["intrain"]))
+    keys, figure = found[0]
+    assert figure > 0
+    for other_keys, other in found[1:]:
+        assert other_keys == keys
+        assert other == pytest.approx(figure, rel=1e-4)
