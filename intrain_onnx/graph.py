@@ -439,9 +439,10 @@ def _describe(layer: Layer, node: ir.Node) -> tuple[Any, ...]:
     dilations = _ints(node, "dilations") or (1,) * len(kernel)
     window = [w for w in zip(kernel, strides, dilations, strict=True) if w[:2] != (1, 1)]
     groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    if not window and groups == 1 and node.op_type != "ConvTranspose":
+    if not window and groups == 1 and is_op(node, "Conv"):
         return "linear", [shapes[0][:2]], None
-    return layer.kind, shapes[0][:2], window, groups, node.op_type == "ConvTranspose"
+    deformed = ("deformed",) if is_op(node, "DeformConv") else ()
+    return layer.kind, shapes[0][:2], window, groups, is_op(node, "ConvTranspose"), *deformed
 
 
 def _ints(node: ir.Node, name: str) -> tuple[int, ...]:

@@ -35,8 +35,12 @@ Atom = tuple[Any, tuple[str, ...]]
 
 @dataclass
 class _Network:
-    """Layers as nodes and what leads from one to another as edges."""
+    """Layers as nodes and what leads from one to another as edges.
 
+    Behind those in ``bent`` lies an activation, on a way to the next layer.
+    """
+
+    bent: set[ir.Node] = field(default_factory=set)
     before: dict[ir.Node, set[Atom]] = field(default_factory=dict)
     after: defaultdict[ir.Node, set[Atom]] = field(default_factory=lambda: defaultdict(set))
 
@@ -60,16 +64,17 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
         data: the values that depend on the data of an input.
 
     Returns:
-        Unique keys: layers that a symmetry of the network exchanges are numbered.
+        Unique keys: layers that a symmetry of the network exchanges are numbered. Where layers have the same
+        neighbours and only one of them is followed by an activation (a gate beside what it opens), that
+        tells the order, and not the file.
     """
     network = _connect(graph, layers, data)
     order = list(network.before)
-    keys: dict[Any, str] = {node: digest(layers[node]) for node in order}
-    for _ in range(_ROUNDS):
-        for node in order:
-            keys[node] = digest(keys[node], _around(network.before[node], keys))
-        for node in reversed(order):
-            keys[node] = digest(keys[node], _around(network.after[node], keys))
+    keys = _refine(network, {node: digest(layers[node]) for node in order})
+    alike = Counter(keys.values())
+    if max(alike.values(), default=0) > 1:
+        finer = _refine(network, {node: digest(keys[node], node in network.bent) for node in order})
+        order.sort(key=finer.__getitem__)
     seen: Counter[str] = Counter()
     unique = {}
     for node in order:
@@ -78,7 +83,19 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
     return unique
 
 
-def _around(atoms: Iterable[Atom], keys: Mapping[Any, str]) -> list[tuple[str, tuple[str, ...]]]:
+def _refine(network: _Network, first: Mapping[ir.Node, str]) -> dict[ir.Node, str]:
+    """Weisfeiler-Lehman colour refinement, along the edges and against them."""
+    order = list(network.before)
+    keys = dict(first)
+    for _ in range(_ROUNDS):
+        for node in order:
+            keys[node] = digest(keys[node], _around(network.before[node], keys))
+        for node in reversed(order):
+            keys[node] = digest(keys[node], _around(network.after[node], keys))
+    return keys
+
+
+def _around(atoms: Iterable[Atom], keys: Mapping[ir.Node, str]) -> list[tuple[str, tuple[str, ...]]]:
     return sorted(
         (keys[place] if isinstance(place, ir.Node) else str(place), marks) for place, marks in atoms
     )
@@ -112,6 +129,8 @@ def _flow(
             reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
             _flow(body, layers, data, network, reaching)
             atoms |= {_marked(a, name) for v in body.outputs for a in reaching.get(v, ())}
+        if kind(node) is Kind.ACTIVATION:
+            network.bent |= {source for source, _ in atoms if isinstance(source, ir.Node)}
         if node in layers:
             network.before[node] = atoms
             network.connect(atoms, node)

@@ -15,6 +15,7 @@ QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, parity=False, threads=1, devi
 HALVES = {"w": weight(6, 10), "v": weight(5, 3), "n": np.array([5, 5])}
 GATED = "a, b = Split<axis = {}>({}, n) g = Sigmoid(a) m = Mul(g, b)"
 FILTERS = HALVES | {"w": np.ascontiguousarray(HALVES["w"].T)[:, :, None]}
+GATE = {"w": weight(6, 8), "u": weight(6, 8, seed=1), "v": weight(8, 3)}
 TABLE = {"v": weight(4, 3)}
 ROWS = "(int64[N,5] ids) => (float[N,5,3] y) {{ {} y = MatMul(h, v) }}"
 TOKENS = "(float[N,4,6] x) => (float[N,4,3] y) {{ {} }}"
@@ -26,6 +27,16 @@ EQUAL = {
         (
             "c = Cast<to = 1>(w) h = Gemm(x, c) r = Relu(h) y = MatMul(r, v)",
             {"w": weight(6, 5).astype(np.float64), "v": weight(5, 3)},
+        ),
+    ],
+    "a gate and what it opens, in either order": [
+        (
+            "a = MatMul(x, w) s = Sigmoid(a) g = Mul(a, s) b = MatMul(x, u) m = Mul(g, b) y = MatMul(m, v)",
+            GATE,
+        ),
+        (
+            "b = MatMul(x, u) a = MatMul(x, w) s = Sigmoid(a) g = Mul(s, a) m = Mul(b, g) y = MatMul(m, v)",
+            GATE,
         ),
     ],
     "parts behind what works on each element": [

@@ -514,3 +514,16 @@ def test_attention_as_one_operator_gives_the_keys_of_its_products() -> None:
     ]
     assert keys[0] == keys[1]
     assert len(set(keys[0].values())) == 4
+
+
+def test_a_deformable_convolution_is_a_layer_of_its_own_kind() -> None:
+    """The weight and the operations are those of a convolution; what makes its offsets is a layer, too."""
+    weights = {"w": weight(8, 3, 3, 3), "o": weight(18, 3, 3, 3)}
+    text = "(float[1,3,8,8] x) => (float[1,8,8,8] y) { %s }"
+    pads = "<pads = [1, 1, 1, 1]>"
+    deformed = f"f = Conv{pads}(x, o) y = DeformConv{pads}(x, w, f)"
+    offsets, layer = analysed(model(text % deformed, weights, opset=22)).layers
+    (plain,) = analysed(model(text % f"y = Conv{pads}(x, w)", {"w": weights["w"]}, opset=22)).layers
+    assert offsets.weights[0].name == "o"
+    assert (layer.kind, layer.weights, layer.macs, layer.depth) == (plain.kind, plain.weights, plain.macs, 2)
+    assert layer.key != plain.key
