@@ -5,8 +5,8 @@
     python benchmarks/optimisers.py                        # all, some 30 minutes on one core
     python benchmarks/optimisers.py --only llama -o -      # networks whose names hold this, on the terminal
 
-A cell is compared with the network's TorchScript export as it is, or with the file itself where PyTorch did not
-write it. Every tool runs in a process of its own, and is held to the function of what it was given.
+A cell is compared with the network's TorchScript export as it is, or with the file itself where PyTorch did
+not write it. Every tool is held to the function of what it was given.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def measure(file: Path) -> Cell:
         data = chains.measure(onnx.load(file))
     except IntrainError as error:
         return f"refused: {error}"
-    except Exception as error:  # noqa: BLE001  a fault of ours belongs into the table
+    except Exception as error:
         return f"**internal error: {type(error).__name__}: {error}**"
     figures = tuple(data["score"][figure] for figure in FIGURES)
     return Measured(figures, dict(chains.keys(data)), data["coverage"]["share"])
@@ -81,7 +81,7 @@ def optimised(file: Path, tool: str, target: Path) -> str:
     try:
         after = OPTIMISERS[tool][1](before)
         onnx.save(after, target)
-    except Exception as error:  # noqa: BLE001  whatever a tool raises
+    except Exception as error:
         return f"the tool fails: {type(error).__name__}: {error}"
     before = onnx.load(file)
     inputs = chains.feeds(before)
@@ -89,22 +89,28 @@ def optimised(file: Path, tool: str, target: Path) -> str:
     return "" if distance <= 1e-3 else f"the tool moves the outputs by {distance:.1g}"
 
 
-def in_own_process(function: Callable[..., Cell], *arguments: object) -> Cell:
-    """What a function returns, or that its process died."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+class Worker:
+    """A process that runs functions, and is started again where one of them ends it."""
+
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
+
+    def __call__(self, function: Callable[..., Cell], *arguments: object) -> Cell:
+        """What a function returns, or that its process died."""
         try:
-            return pool.submit(function, *arguments).result()
+            return self.pool.submit(function, *arguments).result()
         except BrokenProcessPool:
+            self.__init__()
             return "the process died"
 
 
-def cell(file: Path, tool: str, folder: Path) -> Cell:
+def cell(run: Worker, file: Path, tool: str, folder: Path) -> Cell:
     """The score of what an optimiser makes of a file."""
     if not REWRITES[tool].available:
         return "not installed"
     target = folder / f"{file.stem}-{tool}.onnx"
-    fault = in_own_process(optimised, file, tool, target)
-    found = fault or in_own_process(measure, target)
+    fault = run(optimised, file, tool, target)
+    found = fault or run(measure, target)
     target.unlink(missing_ok=True)
     return found
 
@@ -126,12 +132,12 @@ def export(name: str, exporter: str, target: Path) -> str:
             shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments)
             program = torch.onnx.export(module, arguments, dynamo=True, dynamic_shapes=shapes, **options)
             onnx_ir.save(program.model, target)
-    except Exception as error:  # noqa: BLE001  whatever an exporter raises
+    except Exception as error:
         return f"the export fails: {type(error).__name__}: {str(error)[:100]}"
     return ""
 
 
-def sources(folder: Path, only: str) -> Iterator[tuple[str, str, Path | str]]:
+def sources(run: Worker, folder: Path, only: str) -> Iterator[tuple[str, str, Path | str]]:
     """Network, exporter, and its file or why there is none; TorchScript's first."""
     for sample in sorted(SAMPLES):
         if sample.startswith("pytorch") or only not in sample:
@@ -150,7 +156,7 @@ def sources(folder: Path, only: str) -> Iterator[tuple[str, str, Path | str]]:
         for exporter in EXPORTERS:
             if only in name:
                 target = folder / f"{name}-{exporter}.onnx"
-                fault = in_own_process(export, name, exporter, target)
+                fault = run(export, name, exporter, target)
                 yield name, exporter, fault or target
 
 
@@ -185,11 +191,11 @@ HEAD = """# One network, both exporters, every optimiser
 
 Written by `benchmarks/optimisers.py`, with {versions}.
 
-Each network is scored as it was exported and as each optimiser writes it: protocol `architecture`, seed 0, 4
-samples. A cell is **equal** where the score, its two factors and the keys of all layers are those of the
-network's TorchScript export as it is (of the file itself where PyTorch did not write it) to {tolerance:.1%}. Else
-it has the largest relative difference and the number of layers in bold, or why there is no score: refused with
-the reason, or what became of the optimiser.
+Each network is scored as it was exported and as each optimiser writes it: protocol `architecture`, seed 0,
+4 samples. A cell is **equal** where the score, its two factors and the keys of all layers are those of the
+network's TorchScript export as it is (of the file itself where PyTorch did not write it), to {tolerance:.1%}.
+Else it has the largest relative difference and the number of layers in bold, or why there is no score: refused
+with the reason, or what became of the exporter or the optimiser.
 """
 
 
@@ -201,13 +207,13 @@ def table(only: str) -> Iterator[str]:
     reference: dict[str, Cell] = {}
     counts = {"equal": 0, "all": 0}
     with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        for name, exporter, file in sources(folder, only):
-            plain = file if isinstance(file, str) else in_own_process(measure, file)
+        folder, run = Path(text), Worker()
+        for name, exporter, file in sources(run, folder, only):
+            plain = file if isinstance(file, str) else run(measure, file)
             known = reference.setdefault(name, plain)
             cells = [shown(plain, known)]
             if isinstance(file, Path):
-                cells += [shown(cell(file, tool, folder), known) for tool in OPTIMISERS]
+                cells += [shown(cell(run, file, tool, folder), known) for tool in OPTIMISERS]
                 if file.parent == folder:
                     file.unlink()
             counts["all"] += len(cells)
@@ -215,15 +221,19 @@ def table(only: str) -> Iterator[str]:
             layers = "" if isinstance(plain, str) else plain.layers
             cells += [""] * (1 + len(OPTIMISERS) - len(cells))
             yield f"| {name} | {exporter} | {layers} | {' | '.join(cells)} |"
+        run.pool.shutdown()
     yield f"\n{counts['equal']} of {counts['all']} cells are equal."
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="networks whose names hold this")
-    parser.add_argument("-o", "--output", default=str(ROOT / "docs" / "optimisers.md"), help="- for the terminal")
+    parser.add_argument(
+        "-o", "--output", default=str(ROOT / "docs" / "optimisers.md"), help="- for the terminal"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     lines = []

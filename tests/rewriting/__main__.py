@@ -34,11 +34,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--chain", type=int, help="the one of this number only")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
     parser.add_argument("--longest", type=int, default=6, help="steps of a chain at most")
-    parser.add_argument("--files", action="store_true", help="the samples and the matrix, not random networks")
+    parser.add_argument(
+        "--files", action="store_true", help="the samples and the matrix, not random networks"
+    )
     parser.add_argument("--models", nargs="*", type=Path, help="these files, not random networks")
     parser.add_argument("--only", help="steps whose names hold this")
     parser.add_argument("--without", nargs="*", default=[], help="steps to leave out")
-    parser.add_argument("--each", action="store_true", help="say how often each step applied, and what failed")
+    parser.add_argument(
+        "--each", action="store_true", help="say how often each step applied, and what failed"
+    )
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("-o", "--output", type=Path, help="folder for what was found")
     return parser.parse_args()
@@ -54,6 +58,7 @@ class Search:
         self.gone: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.apart: dict[str, list[float]] = {figure: [] for figure in chains.TOLERANCES}
         self.started = time.monotonic()
 
     def run(self, title: str, proto: onnx.ModelProto, chain: chains.Chain) -> None:
@@ -61,10 +66,13 @@ class Search:
         self.counts[outcome.verdict if outcome.steps else "no step applied"] += 1
         self.applied.update(step.name for step in outcome.steps)
         self.gone.update(text[:200] for text in outcome.gone)
+        if outcome.verdict == "equal" and outcome.steps:
+            for figure, distance in outcome.apart.items():
+                self.apart[figure].append(distance)
         if outcome.verdict in {"refused", "uncovered"}:
             text = re.sub(r"'[^']*'|[\d.]+", "*", f"{outcome.verdict}: {outcome.detail}")[:200]
             self.refused[text] += 1
-        if outcome.verdict in chains.BROKEN or outcome.verdict == "refused" and self.refused[text] == 1:
+        if outcome.verdict in chains.BROKEN or (outcome.verdict == "refused" and self.refused[text] == 1):
             self.found(title, proto, outcome)
 
     def found(self, title: str, proto: onnx.ModelProto, outcome: chains.Outcome) -> None:
@@ -84,7 +92,12 @@ class Search:
 
     def summary(self) -> None:
         seconds = time.monotonic() - self.started
-        print(f"seed {self.args.seed}: {sum(self.counts.values())} chains in {seconds:.0f} s: {dict(self.counts)}")
+        total = sum(self.counts.values())
+        print(f"seed {self.args.seed}: {total} chains in {seconds:.0f} s: {dict(self.counts)}")
+        for figure, found in self.apart.items():
+            shares = np.quantile(found or [0.0], [0.5, 0.9, 0.99, 0.999, 1])
+            text = " ".join(f"{x:.1e}" for x in shares)
+            print(f"{figure} of equal scores: {text} (50 %, 90 %, 99 %, 99.9 %, all)")
         for title, rows in (("broken", self.kinds), ("said", self.refused), ("left out", self.gone)):
             for text, count in rows.most_common(None if self.args.each else 20):
                 print(f"{title} {count:5d}  {text}")

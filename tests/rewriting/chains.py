@@ -52,6 +52,7 @@ class Outcome:
         steps: those that applied.
         model: what they made.
         gone: steps of others' tools that failed, or that changed the function, and why.
+        apart: of a score that is equal, the largest relative difference of each figure.
     """
 
     verdict: Verdict = "equal"
@@ -59,6 +60,7 @@ class Outcome:
     steps: Chain = ()
     model: onnx.ModelProto | None = None
     gone: list[str] = field(default_factory=list)
+    apart: Mapping[str, float] = field(default_factory=dict)
 
 
 def random_chain(rng: Generator, names: Sequence[str] | None = None, candidates: int = 12) -> Chain:
@@ -136,11 +138,16 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     if lost or gained:
         counts = len(before["layers"]), len(after["layers"])
         found.append(f"layers {counts[0]} -> {counts[1]}, {lost.total()} keys gone, {gained.total()} new")
-    for figure, tolerance in TOLERANCES.items():
-        a, b = before["score"][figure], after["score"][figure]
-        if not np.isclose(b, a, rtol=tolerance, atol=1e-9):
-            found.append(f"{figure} {a:.6g} -> {b:.6g}")
+    for figure, distance in distances(before, after).items():
+        if distance > TOLERANCES[figure]:
+            found.append(f"{figure} {before['score'][figure]:.6g} -> {after['score'][figure]:.6g}")
     return found
+
+
+def distances(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
+    """Relative differences of the figures of `TOLERANCES`."""
+    pairs = {figure: (before["score"][figure], after["score"][figure]) for figure in TOLERANCES}
+    return {figure: abs(a - b) / max(abs(a), abs(b), 1e-9) for figure, (a, b) in pairs.items()}
 
 
 # Chains
@@ -162,7 +169,7 @@ def follow(proto: onnx.ModelProto, chain: Chain, longest: int) -> Outcome:
             if made is None:
                 continue
             result = run(made, inputs)
-        except Exception as error:  # noqa: BLE001  whatever a tool raises
+        except Exception as error:
             fault = f"{step.name}: {type(error).__name__}: {str(error)[:300]}"
         else:
             distance = apart(expected, result)
@@ -195,10 +202,12 @@ def judge(
     except IntrainError as error:
         outcome.verdict, outcome.detail = "refused", str(error)
         return outcome
-    except Exception as error:  # noqa: BLE001  any other is a fault, whatever it is
+    except Exception as error:
         outcome.verdict, outcome.detail = "crashed", f"{type(error).__name__}: {error}"
         return outcome
-    differ = differences(expected or measure(proto), found)
+    expected = expected or measure(proto)
+    differ = differences(expected, found)
+    outcome.apart = distances(expected, found)
     if differ:
         outcome.verdict = "uncovered" if says_what_is_missing(found) else "differs"
         outcome.detail = "; ".join(differ)
@@ -219,4 +228,3 @@ def shorten(proto: onnx.ModelProto, chain: Chain) -> tuple[Chain, Outcome]:
         else:
             index += 1
     return chain, outcome
-

@@ -229,9 +229,7 @@ def _type(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...] | Non
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return tensor.elem_type, None
-    return tensor.elem_type, tuple(
-        d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim
-    )
+    return tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
 
 
 def _names(model: ir.Model) -> Iterator[str]:

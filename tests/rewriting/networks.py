@@ -43,10 +43,32 @@ class Plan:
 
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "HardSwish", "LeakyRelu", "Softplus", "Silu", "Gelu", "Elu")
 BLOCKS = {
-    "image": ("conv", "residual", "dense", "squeeze", "separable", "pool", "repeated", "group_norm", "gated", "branches"),
+    "image": (
+        "conv",
+        "residual",
+        "dense",
+        "squeeze",
+        "separable",
+        "pool",
+        "repeated",
+        "group_norm",
+        "gated",
+        "branches",
+    ),
     "signal": ("conv", "residual", "dense", "separable", "repeated", "group_norm", "gated", "gru"),
     "features": ("linear", "residual", "gated", "repeated", "norm", "dense", "branches"),
-    "tokens": ("attention", "linear", "residual", "gated", "branches", "repeated", "norm", "lstm", "gru", "over_tokens"),
+    "tokens": (
+        "attention",
+        "linear",
+        "residual",
+        "gated",
+        "branches",
+        "repeated",
+        "norm",
+        "lstm",
+        "gru",
+        "over_tokens",
+    ),
 }
 
 
@@ -294,7 +316,7 @@ class _Builder:
 
 
 def on_grid(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A model with every weight rounded to the grid of `weights.on_grid`, so that it can be quantised exactly."""
+    """A model with every weight rounded to the grid of `weights.on_grid`: it can be quantised exactly."""
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     for tensor in result.graph.initializer:

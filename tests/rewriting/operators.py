@@ -9,7 +9,20 @@ import onnx_ir as ir
 
 from .editing import Edit, edits, only_reader
 
-UNARY = ("Relu", "Sigmoid", "Tanh", "Erf", "Sqrt", "Exp", "Neg", "Softplus", "HardSwish", "Gelu", "Clip", "Abs")
+UNARY = (
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "Erf",
+    "Sqrt",
+    "Exp",
+    "Neg",
+    "Softplus",
+    "HardSwish",
+    "Gelu",
+    "Clip",
+    "Abs",
+)
 BINARY = ("Add", "Mul", "Sub", "Div")
 
 

@@ -141,7 +141,7 @@ def find_rounds(edit: Edit) -> Rounds | None:
     for start in starts:
         for length in range(1, (len(nodes) - int(start)) // 2 + 1):
             found = _rounds_at(edit, nodes[int(start) :], length)
-            if found is not None and found.stacked:
+            if found is not None and any(edit.rank(found.runs[0][i].inputs[j]) > 1 for i, j in found.stacked):
                 return found
     return None
 
@@ -257,10 +257,7 @@ def _roll(edit: Edit, *, scan: bool) -> bool:
     state = ir.Value(
         name=edit.name("state"), type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(list(shape))
     )
-    if scan:
-        y = _scan(edit, at, found, state, stacks)
-    else:
-        y = _loop(edit, at, found, state, stacks)
+    y = (_scan if scan else _loop)(edit, at, found, state, stacks)
     edit.put(found.runs[-1][found.carry[0]].outputs[found.carry[1]], y)
     return True
 

@@ -208,9 +208,7 @@ def weight_dequantised(edit: Edit) -> bool:
         points = [edit.constant(scale, hint="s"), edit.constant(zero, np.int8, "z")]
         if edit.chance():
             return edit.op(at, "DequantizeLinear", [quantised, *points])
-        return edit.op(
-            at, "DequantizeLinear", [edit.op(at, "QuantizeLinear", [weight, *points]), *points]
-        )
+        return edit.op(at, "DequantizeLinear", [edit.op(at, "QuantizeLinear", [weight, *points]), *points])
 
     return computed(edit, make)
 
@@ -219,7 +217,7 @@ LEVELS = 63
 
 
 def on_grid(array: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Whole numbers up to `LEVELS` and the power of two that makes them the array; None where there are none."""
+    """Whole numbers up to `LEVELS` and the power of two that makes them the array, if there are such."""
     largest = np.abs(array).max(initial=0.0)
     if largest == 0 or not np.isfinite(largest):
         return None
