@@ -25,7 +25,8 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
     """Take a BatchNorm that an exporter wrote out as products and sums per channel for what it is.
 
     A chain of Mul, Div, Add and Sub with constants along the channels, at least one product and one sum, is
-    an inference BatchNorm. Behind a convolution or linear layer it is removed, as calibration does its work;
+    an inference BatchNorm. So is a sum alone between a join or a pool and an activation, whose factors of one
+    an optimiser dropped. Behind a convolution or linear layer it is removed, as calibration does its work;
     elsewhere it becomes a BatchNormalization node, to be calibrated. A chain on a graph input is
     preprocessing and stays, and so does one that ends a normalisation over features.
 
@@ -42,8 +43,7 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
         chain = _chain(node, data)
         done.update(chain)
         begin = _data_input(node, data)
-        both = all(any(has(n, p) for n in chain) for p in (Property.SCALES, Property.SHIFTS))
-        if begin is None or not both:
+        if begin is None or not _normalises(chain, begin):
             continue
         layer = outputs.get(begin.name or "")
         if layer is not None and layer.kind in ("convolution", "linear"):
@@ -58,6 +58,16 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
             gone += [node_id(n) for n in chain]
             _replace_by_batch_norm(model, chain, begin)
     return gone
+
+
+def _normalises(chain: list[ir.Node], begin: ir.Value) -> bool:
+    scales, shifts = (any(has(n, p) for n in chain) for p in (Property.SCALES, Property.SHIFTS))
+    if scales or not shifts:
+        return scales and shifts
+    maker = begin.producer()
+    after = [use.node for use in chain[-1].outputs[0].uses()]
+    joined = maker is not None and kind(maker) in (Kind.POOL, Kind.SELECTION)
+    return joined and len(begin.shape or ()) > 3 and len(after) == 1 and kind(after[0]) is Kind.ACTIVATION
 
 
 def tie_heads(model: ir.Model, layers: LayerMap) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
+from intrain_onnx import shapes
 from intrain_onnx.bodies import bodies
 from intrain_onnx.graph import data_dependent
 from intrain_onnx.known import Constants
@@ -186,7 +186,7 @@ class _Maker:
     def infer_shapes(self) -> None:
         """Find the shapes of all that was copied: in a branch of an If, nothing else finds them."""
         if self.copies:
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(self.recipe.model)
+            shapes.infer(self.recipe.model, data_prop=True)
 
     def initializer(self, value: ir.Value, role: str) -> ir.Value | None:
         """The initializer that takes a value's place; None where it is no parameter of known shape."""

@@ -13,9 +13,8 @@ from typing import Any
 import onnx
 import onnx.defs
 import onnx_ir as ir
-from onnx_ir.passes import common
 
-from intrain_onnx import contrib_bodies, operators
+from intrain_onnx import contrib_bodies, operators, shapes
 from intrain_onnx.functions import all_nodes, plain_domain
 from intrain_onnx.inline import InlineFunctions
 from intrain_onnx.limits import Limits
@@ -55,7 +54,7 @@ def expand_fused(model: ir.Model) -> int:
             break
         work.guess = len(left) == len(waiting) and work.inferred
         waiting = left
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+        shapes.infer(model)
         work.inferred = True
     work.guess = True
     work.expand(left)
@@ -117,7 +116,7 @@ def expand_missing(model: ir.Model) -> int:
         if not nodes:
             break
         if any(v is not None and v.type is None for node in nodes for v in node.inputs):
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+            shapes.infer(model)
         found = [_call_body(model, node, expanded + i) for i, node in enumerate(nodes)]
         count = sum(found)
         if not count:

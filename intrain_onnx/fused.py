@@ -40,12 +40,15 @@ def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
     return replaced
 
 
-def _weight_axis(node: ir.Node, layer: Layer) -> int | None:
-    """The axis of the weight, input 1 of the node, that the output's channels come from; None for no such."""
+def _weight_axis(node: ir.Node, layer: Layer) -> tuple[int, int] | None:
+    """The input that is the weight, and its axis that the output's channels come from; None for no such."""
     if layer.kind == "linear" and layer.channel_axes == (-1,):
-        return 0 if node.attributes.get_int("transB", 0) == 1 else -1
+        return 1, 0 if node.attributes.get_int("transB", 0) == 1 else -1
+    if layer.kind == "linear":
+        return 0, -1 if node.attributes.get_int("transA", 0) == 1 else -2
     if layer.kind == "convolution" and node.attributes.get_int("group", 1) == 1:
-        return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type)
+        axis = {"Conv": 0, "ConvTranspose": 1}.get(node.op_type)
+        return None if axis is None else (1, axis)
     return None
 
 
@@ -54,16 +57,18 @@ def _split(model: ir.Model, layer: Layer, node: ir.Node, out: ir.Value, parts: P
     names: list[str] = []
     outputs: list[ir.Value] = []
     order: list[int] = []
-    weight, axis = node.inputs[1], _weight_axis(node, layer)
+    found = _weight_axis(node, layer)
+    assert found is not None
+    index, axis = found
+    weight = node.inputs[index]
     assert weight is not None
-    assert axis is not None
     for number, (channels, values) in enumerate(sorted(parts.items())):
         part = _part_weight(model, weight, channels, axis, f"{out.name}.part{number}.weight")
         made = ir.Value(name=f"{out.name}.part{number}", type=out.type)
         new = ir.Node(
             "",
             node.op_type,
-            [node.inputs[0], part],
+            [part, node.inputs[1]] if index == 0 else [node.inputs[0], part],
             attributes=[a for name, a in node.attributes.items() if name not in ("alpha", "beta")],
             outputs=[made],
             name=f"{name_of(node)}.part{number}",
@@ -95,7 +100,7 @@ def _part_weight(
     assert found is not None
     shape = list(shape_of(weight) if weight.is_initializer() else static_shape(weight) or ())
     shape[axis] = len(channels)
-    dtype = found[0].const_value.dtype if found[0].const_value is not None else ir.DataType.FLOAT
+    dtype = weight.dtype or found[0].dtype or ir.DataType.FLOAT
     value = add_initializer(model, name, np.zeros(shape, dtype.numpy()))
     value.meta[MADE_FROM] = of_file(found[0])
     return value

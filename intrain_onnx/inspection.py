@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from intrain_onnx import assemble, computed, coverage, float_form, graph, rewrite, signature
+from intrain_onnx import assemble, computed, coverage, float_form, graph, rewrite, signature, written_out
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.load import LoadedModel, load
@@ -96,6 +96,7 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed.Evaluate |
     single = signature.resolve(model, config, batch=1)
     known = rewrite.infer_shapes(model, single)
     missing = unsupported(model)
+    written_out.restore(model)
     quantisation = rewrite.use_float_form(model, single)
     computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
     layers = graph.analyse(model)

@@ -23,6 +23,7 @@ from intrain_onnx import (
     points,
     rewrite,
     signature,
+    written_out,
 )
 from intrain_onnx.arrays import to_numpy
 from intrain_onnx.config import ScoreConfig
@@ -62,9 +63,10 @@ class Floating:
 
 def use_float_form(model: ir.Model, single: signature.Signature, device: torch.device) -> Floating:
     """Bring a normalised model to its float form with initializers for parameters, in place."""
+    restored = written_out.restore(model)
     quantisation = rewrite.use_float_form(model, single)
     _complete_shapes(model, single, device)
-    made = computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
+    made = restored + computed.separate(model, evaluate, partial(rewrite.infer_for, model, single))
     return Floating(quantisation, made)
 
 

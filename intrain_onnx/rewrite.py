@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from intrain_onnx import shapes
 from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.expand import expand_fused, expand_missing
 from intrain_onnx.float_form import DEQUANTISED, Quantisation, to_float
@@ -27,12 +27,12 @@ from intrain_onnx.unroll import capture_unchanging, unroll
 from intrain_onnx.values import (
     add_initializer,
     constant_array,
+    drops_values,
     name_of,
     node_id,
     source,
     static_shape,
 )
-from intrain_onnx.written_out import restore
 
 _SEEN = "intrain_onnx.seen"
 LITERAL = "intrain_onnx.literal"
@@ -64,6 +64,7 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     InlineFunctions()(model)
     expand_fused(model)
     expand_missing(model)
+    _remove_dropout(model)
     before = sum(1 for _ in model.graph.all_nodes())
     for node in model.graph.all_nodes():
         if is_op(node, "Constant"):
@@ -80,8 +81,20 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     capture_unchanging(model)
     if unrolled:
         unroll(model)
-    restore(model)
     return lifted + _fold_weight_makers(model)
+
+
+def _remove_dropout(model: ir.Model) -> None:
+    """Remove each Dropout that drops nothing, in place: it hides what lies behind it."""
+    opset = model.opset_imports.get("", 1)
+    for node in list(model.graph.all_nodes()):
+        if not is_op(node, "Dropout") or drops_values(node, opset) or node.inputs[0] is None:
+            continue
+        kept, *mask = node.outputs
+        if kept.is_graph_output() or any(v.uses() or v.is_graph_output() for v in mask):
+            continue
+        kept.replace_all_uses_with(node.inputs[0])
+        _remove(node)
 
 
 def _rename_twins(model: ir.Model) -> None:
@@ -188,18 +201,7 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
-    logger = logging.getLogger(common.ShapeInferencePass.__module__)
-    silent = logger.disabled
-    logger.disabled = True  # it logs a traceback where it fails; the return value says the same
-    try:
-        found = any(
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(
-                model
-            ).modified
-            for data_prop in (True, False)
-        )
-    finally:
-        logger.disabled = silent
+    found = any(shapes.infer(model, data_prop=data_prop) for data_prop in (True, False))
     seen = model.graph.meta.get(_SEEN, {})
     for node in model.graph.all_nodes() if seen else ():
         for value in node.outputs:

@@ -37,10 +37,11 @@ Atom = tuple[Any, tuple[str, ...]]
 class _Network:
     """Layers as nodes and what leads from one to another as edges.
 
-    Behind those in ``bent`` lies an activation, on a way to the next layer.
+    Behind those in ``bent`` lies an activation before their output meets another's; of the first one,
+    whether it is never negative.
     """
 
-    bent: set[ir.Node] = field(default_factory=set)
+    bent: dict[ir.Node, tuple[bool, ...]] = field(default_factory=dict)
     before: dict[ir.Node, set[Atom]] = field(default_factory=dict)
     after: defaultdict[ir.Node, set[Atom]] = field(default_factory=lambda: defaultdict(set))
 
@@ -73,8 +74,8 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
     keys = _refine(network, {node: digest(layers[node]) for node in order})
     alike = Counter(keys.values())
     if max(alike.values(), default=0) > 1:
-        finer = _refine(network, {node: digest(keys[node], node in network.bent) for node in order})
-        order.sort(key=finer.__getitem__)
+        finer = _refine(network, {node: digest(keys[node], network.bent.get(node)) for node in order})
+        order.sort(key=lambda node: (network.bent.get(node, ()), finer[node]))
     seen: Counter[str] = Counter()
     unique = {}
     for node in order:
@@ -129,8 +130,9 @@ def _flow(
             reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
             _flow(body, layers, data, network, reaching)
             atoms |= {_marked(a, name) for v in body.outputs for a in reaching.get(v, ())}
-        if kind(node) is Kind.ACTIVATION:
-            network.bent |= {source for source, _ in atoms if isinstance(source, ir.Node)}
+        met = {source for source, _ in atoms if isinstance(source, ir.Node)}
+        if len(met) == 1 and _bends(node):
+            network.bent.setdefault(met.pop(), (has(node, Property.NEVER_NEGATIVE),))
         if node in layers:
             network.before[node] = atoms
             network.connect(atoms, node)
@@ -139,6 +141,12 @@ def _flow(
             reaching[value] = atoms
             if ONLY in value.meta:
                 reaching[value] = {(value.meta[ONLY], ())}
+
+
+def _bends(node: ir.Node) -> bool:
+    """Whether an operator on each element is no affine map: an activation, or a part of one written out."""
+    affine = has(node, Property.SCALES) or has(node, Property.SHIFTS) or is_op(node, "Neg")
+    return kind(node) in (Kind.ACTIVATION, Kind.ELEMENTWISE) and not affine
 
 
 def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _PRODUCTS = frozenset({Kind.PRODUCT, Kind.CONVOLUTION, Kind.RECURRENT})
 _MOST_NODES = 4096
 """Nodes that compute one constant: weight normalisation has 10, the gates of a recurrence some 30."""
 
+_DROPOUT_WITHOUT_MODE, _DROPOUT_HAS_MODE = 7, 12
 _MASKED = -50.0
 """exp of it is nothing beside 1 in float32: no learned offset goes so far, masks go from -100 to -inf."""
 
@@ -271,6 +272,19 @@ def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:
     numbers = array.astype(np.float64)
     low, high = numbers.min(initial=0.0), numbers.max(initial=0.0)
     return bool(low <= _MASKED and np.isin(numbers, (low, high)).all())
+
+
+def drops_values(node: ir.Node, opset: int) -> bool:
+    """Whether a Dropout works as in training: told by an attribute, and since opset 12 by an input."""
+    if opset < _DROPOUT_WITHOUT_MODE:
+        return node.attributes.get_int("is_test", 0) == 0
+    if opset < _DROPOUT_HAS_MODE or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    mode = node.inputs[2]
+    maker = mode.producer()
+    literal = maker.attributes.get("value") if maker is not None and is_op(maker, "Constant") else None
+    array = constant_array(mode) if literal is None else literal.as_tensor().numpy()
+    return array is None or bool(np.any(array))
 
 
 def has_macs(node: ir.Node) -> bool:

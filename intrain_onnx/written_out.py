@@ -21,10 +21,12 @@ def restore(model: ir.Model) -> int:
 
     What it was made of goes where nothing else reads it. Requires: initializers in the main graph.
 
+    Requires: shapes inferred, where the last axis is counted from the first.
+
     Returns:
-        The number of operators restored.
+        The number of nodes that went.
     """
-    restored = 0
+    before = sum(1 for _ in model.graph.all_nodes())
     for node in list(model.graph.all_nodes()):
         found = _found(node)
         if found is None or node.graph is None:
@@ -39,8 +41,7 @@ def restore(model: ir.Model) -> int:
             new.outputs[0].name, old.name = old.name, new.outputs[0].name
         old.replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
         remove_unused(node)
-        restored += 1
-    return restored
+    return before - sum(1 for _ in model.graph.all_nodes())
 
 
 def _found(node: ir.Node) -> tuple[str, ir.Value] | None:

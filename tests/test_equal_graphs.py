@@ -13,13 +13,17 @@ from intrain_onnx import ScoreConfig, score
 
 QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, parity=False, threads=1, device="cpu")
 HALVES = {"w": weight(6, 10), "v": weight(5, 3), "n": np.array([5, 5])}
+BIASED = HALVES | {"k": weight(10)}
 GATED = "a, b = Split<axis = {}>({}, n) g = Sigmoid(a) m = Mul(g, b)"
 FILTERS = HALVES | {"w": np.ascontiguousarray(HALVES["w"].T)[:, :, None]}
 GATE = {"w": weight(6, 8), "u": weight(6, 8, seed=1), "v": weight(8, 3)}
+BLOCK = GATE | {"z": weight(8, 8, seed=2)}
+RESIDUAL = "t = Tanh(a) m = Mul(b, t) n = MatMul(m, z) r = Add(m, n) s = Relu(r) y = MatMul(s, v)"
 TABLE = {"v": weight(4, 3)}
 ROWS = "(int64[N,5] ids) => (float[N,5,3] y) {{ {} y = MatMul(h, v) }}"
 TOKENS = "(float[N,4,6] x) => (float[N,4,3] y) {{ {} }}"
 LOGITS = {"w": weight(6, 5), "v": weight(5, 3), "a": np.array([-1]), "c": np.array(1, np.float32)}
+LOGITS |= {"q": np.array([2])}
 
 EQUAL = {
     "a weight of doubles": [
@@ -39,6 +43,39 @@ EQUAL = {
             GATE,
         ),
     ],
+    "a gate in front of a residual sum": [
+        (f"a = MatMul(x, w) b = MatMul(x, u) {RESIDUAL}", BLOCK),
+        (f"b = MatMul(x, u) a = MatMul(x, w) {RESIDUAL}", BLOCK),
+    ],
+    "a gate whose softplus is written out": [
+        ("a = MatMul(x, w) b = MatMul(x, u) s = Softplus(a) m = Mul(s, b) y = MatMul(m, v)", GATE),
+        (
+            "b = MatMul(x, u) a = MatMul(x, w) e = Exp(a) p = Add(e, c) s = Log(p) "
+            "m = Mul(s, b) y = MatMul(m, v)",
+            GATE | {"c": np.array(1, np.float32)},
+        ),
+    ],
+    "tanh times sigmoid": [
+        ("a = MatMul(x, w) b = MatMul(x, u) s = Tanh(a) t = Sigmoid(b) m = Mul(s, t) y = MatMul(m, v)", GATE),
+        ("b = MatMul(x, u) a = MatMul(x, w) s = Tanh(a) t = Sigmoid(b) m = Mul(t, s) y = MatMul(m, v)", GATE),
+    ],
+    "parts of a weight of doubles": [
+        (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),
+        (
+            f"f = Cast<to = 1>(w) h = MatMul(x, f) {GATED.format(-1, 'h')} y = MatMul(m, v)",
+            HALVES | {"w": HALVES["w"].astype(np.float64)},
+        ),
+    ],
+    "dropout before a bias": [
+        (
+            f"l = MatMul(x, w) h = Add(l, k) {GATED.format(-1, 'h')} y = MatMul(m, v)",
+            BIASED,
+        ),
+        (
+            f"l = MatMul(x, w) p = Dropout(l) h = Add(p, k) {GATED.format(-1, 'h')} y = MatMul(m, v)",
+            BIASED,
+        ),
+    ],
     "parts behind what works on each element": [
         (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),
         (f"h = MatMul(x, w) i = Identity(h) {GATED.format(-1, 'i')} y = MatMul(m, v)", HALVES),
@@ -55,6 +92,7 @@ ON_TOKENS = {
             LOGITS,
         ),
         ("h = MatMul(x, w) e = Exp(h) n = ReduceSum(e, a) s = Div(e, n) y = MatMul(s, v)", LOGITS),
+        ("h = MatMul(x, w) e = Exp(h) n = ReduceSum(e, q) s = Div(e, n) y = MatMul(s, v)", LOGITS),
     ],
     "a head of probabilities that is written out": [
         ("h = MatMul(x, w) y = LogSoftmax<axis = -1>(h)", LOGITS),
@@ -64,6 +102,14 @@ ON_TOKENS = {
         ("h = MatMul(x, w) y = Sigmoid(h)", LOGITS),
         ("h = MatMul(x, w) n = Neg(h) e = Exp(n) p = Add(e, c) y = Reciprocal(p)", LOGITS),
         ("h = MatMul(x, w) n = Neg(h) e = Exp(n) p = Add(c, e) y = Div(c, p)", LOGITS),
+    ],
+    "parts of a product from the left": [
+        (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),
+        (
+            f"t = Transpose<perm = [0,2,1]>(x) l = MatMul(w, t) {GATED.format(1, 'l')} "
+            "h = Transpose<perm = [0,2,1]>(m) y = MatMul(h, v)",
+            HALVES | {"w": np.ascontiguousarray(HALVES["w"].T)},
+        ),
     ],
     "a convolution that is split": [
         (f"h = MatMul(x, w) {GATED.format(-1, 'h')} y = MatMul(m, v)", HALVES),

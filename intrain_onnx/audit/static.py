@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
@@ -13,13 +12,12 @@ from intrain_onnx.inspection import Look
 from intrain_onnx.load import LoadedModel
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
-from intrain_onnx.values import constant_array, name_of
+from intrain_onnx.values import drops_values, name_of
 
 ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 """Domains that the ONNX standard defines."""
 
 _BATCH_NORM_HAS_MODE = 14
-_DROPOUT_HAS_MODE = 12
 _INFERENCE_ONLY = 7
 
 
@@ -64,28 +62,12 @@ def _training(nodes: list[ir.Node], opset: int) -> Iterator[NodeFacts]:
             yield _point(node, f"an operator of {node.domain}")
         elif node.domain not in ("", "ai.onnx"):
             continue
-        elif is_op(node, "Dropout") and _dropout_trains(node, opset):
+        elif is_op(node, "Dropout") and drops_values(node, opset):
             yield _point(node, "Dropout drops values")
         elif is_op(node, "BatchNormalization") and _batch_norm_trains(node, opset):
             yield _point(node, "BatchNormalization normalises by the batch")
         elif kind(node) is Kind.LOSS:
             yield _point(node, "a loss")
-
-
-def _dropout_trains(node: ir.Node, opset: int) -> bool:
-    if opset < _INFERENCE_ONLY:
-        return _int(node, "is_test", 0) == 0
-    if opset < _DROPOUT_HAS_MODE or len(node.inputs) < 3 or node.inputs[2] is None:
-        return False
-    mode = _constant(node.inputs[2])
-    return mode is None or bool(np.any(mode))
-
-
-def _constant(value: ir.Value) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
-    made = value.producer()
-    if made is not None and made.op_type == "Constant" and "value" in made.attributes:
-        return made.attributes["value"].as_tensor().numpy()
-    return constant_array(value)
 
 
 def _batch_norm_trains(node: ir.Node, opset: int) -> bool:
