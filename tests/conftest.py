@@ -18,6 +18,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
     missing = sorted(name for name, found in REWRITES.items() if not found.available)
     seed = os.environ["INTRAIN_REWRITING_SEED"]
-    terminalreporter.write_line(
-        f"chains of rewrites: INTRAIN_REWRITING_SEED={seed}, without their tools: {', '.join(missing) or 'none'}"
-    )
+    without = ", ".join(missing) or "none"
+    line = f"chains of rewrites: INTRAIN_REWRITING_SEED={seed}, without their tools: {without}"
+    terminalreporter.write_line(line)
