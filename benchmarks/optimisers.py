@@ -194,7 +194,7 @@ Written by `benchmarks/optimisers.py`, with {versions}.
 Each network is scored as it was exported and as each optimiser writes it: protocol `architecture`, seed 0,
 16 samples. A cell is **equal** where the score, its two factors and the keys of all layers are those of the
 network's TorchScript export as it is (of the file itself where PyTorch did not write it), to {tolerance:.1%}.
-Else it has in bold the largest relative difference and the number of layers, or it says why there is no score:
+Else it has in bold the largest relative difference and the number of layers, or says why there is no score:
 refused with the reason, or what became of the exporter or the optimiser.
 """
 

@@ -17,8 +17,8 @@ from intrain_onnx import IntrainError, ScoreConfig, score
 from .editing import REWRITES
 
 CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
-"""With the default batch: of 4 samples with 2 x 2 positions at the end, MobileNetV3's 54 layers make 8e-3 out of
-the rounding between HardSwish and x HardSigmoid(x), of 16 samples 2e-6."""
+"""With the default batch: from 4 samples, with 2 x 2 positions at the end, MobileNetV3's 54 layers make 8e-3 of
+the rounding between HardSwish and x HardSigmoid(x); from 16 samples 2e-6."""
 
 SAME_FUNCTION = 1e-4
 """Of the largest output: what a rewrite may change by rounding."""
