@@ -578,7 +578,7 @@ def test_inspect_shows_the_static_pass(cli: Run):
 
 def test_inspect_as_json_is_strict_and_whole(cli: Run):
     data = strict(cli("inspect", SAMPLES / "keras_mobile.onnx", "--json").stdout)
-    assert set(data) == {"model", "layers", "unsupported_ops", "warnings"}
+    assert set(data) == {"model", "layers", "coverage", "unsupported_ops", "warnings"}
     assert len(data["layers"]) == data["model"]["canonical_layers"] == 17
     assert data["unsupported_ops"] == {}
 

@@ -24,6 +24,8 @@ from models.fetch import KERAS_PINS, ROOT, MissingModel, environment_python
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SAVED_MODELS = """
+import sys
+
 import tensorflow as tf
 
 class Module(tf.Module):

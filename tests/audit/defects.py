@@ -85,6 +85,9 @@ def through(value: str, op: str, *constants: np.ndarray, **how: str) -> Callable
     return seed
 
 
+SQUARE = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
+
+
 def _rank_one(array: np.ndarray) -> np.ndarray:
     flat = array.reshape(len(array), -1)
     return np.outer(np.linspace(0.5, 1.5, len(flat)), flat[0]).reshape(array.shape)
@@ -201,6 +204,7 @@ DEFECTS = (
     Defect("opset too old", RESNET, _old_opset, "opset-range", None),
     Defect("opset too new", RESNET, _opset(27), "opset-range", None),
     Defect("custom operator", RESNET, through("mean", "Magic", domain="com.acme"), "custom-ops", "seeded"),
+    Defect("product of three", RESNET, through("mean", "Einsum", SQUARE, SQUARE, equation="ni,ij,jk->nk"), "weights-not-recognised", "seeded"),
     Defect("noise left in", JAX, _add_noise, "random-nodes", "seeded"),
     Defect("too many parameters", KERAS, lambda model: None, "parameter-count", None, "[checks.parameter-count]\nmax = 10_000"),
     Defect("too many operations", ENCODER, lambda model: None, "macs", None, "[checks.macs]\nmax = 10_000"),

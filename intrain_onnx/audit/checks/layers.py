@@ -79,8 +79,12 @@ def _unreached(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found
     if report is None:
         return
     switched = {s["op"] for s in report["gradient_reach"]["stopped_by"]} & {"If", "Loop", "Scan"}
+    measured = {p["name"] for p in report["parameters"] if p["status"] == "measured"}
     for layer in report["layers"]:
-        if layer["status"] == "unreached" or (layer["status"] == "not_run" and not switched):
+        elsewhere = measured.issuperset(layer["weights"])  # in the branch of an If that was taken
+        if layer["status"] == "unreached" or (
+            layer["status"] == "not_run" and not switched and not elsewhere
+        ):
             yield Found("no gradient path leads from the outputs to it", layer["name"], "layer")
 
 
