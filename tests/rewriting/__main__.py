@@ -48,6 +48,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+SAID = ("refused", "uncovered")
+"""Verdicts that a user is told: the first of each reason is shown."""
+
+
 class Search:
     """Runs chains, counts what became of them, and keeps what breaks a promise."""
 
@@ -69,10 +73,10 @@ class Search:
         if outcome.verdict == "equal" and outcome.steps:
             for figure, distance in outcome.apart.items():
                 self.apart[figure].append(distance)
-        if outcome.verdict in {"refused", "uncovered"}:
+        if outcome.verdict in SAID:
             text = re.sub(r"'[^']*'|[\d.]+", "*", f"{outcome.verdict}: {outcome.detail}")[:200]
             self.refused[text] += 1
-        if outcome.verdict in chains.BROKEN or (outcome.verdict == "refused" and self.refused[text] == 1):
+        if outcome.verdict in chains.BROKEN or (outcome.verdict in SAID and self.refused[text] == 1):
             self.found(title, proto, outcome)
 
     def found(self, title: str, proto: onnx.ModelProto, outcome: chains.Outcome) -> None:
