@@ -17,15 +17,15 @@ from intrain_onnx import IntrainError, ScoreConfig, score
 from .editing import REWRITES
 
 CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
-"""With the default batch: of the rounding between HardSwish and x HardSigmoid(x), the 54 layers of MobileNetV3
-make 8e-3 with 4 samples (2 x 2 positions are left at the end), and 2e-6 with 16."""
+"""With the default batch: the rounding between HardSwish and x HardSigmoid(x) becomes 8e-3 in MobileNetV3 with 4
+samples, of which 2 x 2 positions are left at the end, and 2e-6 with 16."""
 
 SAME_FUNCTION = 1e-4
 """Of the largest output: what a rewrite may change by rounding."""
 
 TOLERANCES = {
-    # Rounding moves it by 1e-7 at the median of 2,000 chains and by 4e-6 at most; no fault that was found moved it
-    # by less than 7e-4.
+    # Rounding moves it by 1e-7 at the median of 2,000 chains, and by 4e-6 at most; no fault that was found
+    # moved it by less than 7e-4.
     "geometric_capacity": 1e-4,
     # A sum that falls a hair's breadth on the other side of a ReLU's kink moves a gradient by one element.
     "intrain": 1e-3,
