@@ -17,8 +17,8 @@ from intrain_onnx import IntrainError, ScoreConfig, score
 from .editing import REWRITES
 
 CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
-"""With the default batch: the rounding between HardSwish and x HardSigmoid(x) becomes 8e-3 in MobileNetV3 with 4
-samples, of which 2 x 2 positions are left at the end, and 2e-6 with 16."""
+"""With the default batch: the rounding between HardSwish and x HardSigmoid(x) becomes 8e-3 in MobileNetV3
+with 4 samples, of which 2 x 2 positions are left at the end, and 2e-6 with 16."""
 
 SAME_FUNCTION = 1e-4
 """Of the largest output: what a rewrite may change by rounding."""
