@@ -50,6 +50,8 @@ class Tracer:
         )
         self.held = {out: np.broadcast_to(numbers, shape)}
         found = self._follow(out, channels)
+        for part in list(found or ()):
+            self._refine(found or {}, part)
         covered = sorted(c for part in found or () for c in part)
         return found if found and len(found) > 1 and covered == list(range(channels)) else None
 
@@ -70,12 +72,23 @@ class Tracer:
                     return None
                 held = np.unique(indices)
                 if len(held) < channels:
+                    self.held[value] = indices
                     found.setdefault(tuple(held.tolist()), []).append(value)
                 elif value.uses():
                     self.held[value] = indices
                     if not self._queue(value, waiting, nodes):
                         return None
         return found
+
+    def _refine(self, found: Parts, part: tuple[int, ...]) -> None:
+        """Replace a part by those that it is used in: one of several joined maps may be fused itself."""
+        values = found[part]
+        finer = self._follow(values[0], len(part)) if len(values) == 1 and len(part) > 1 else None
+        if finer and len(finer) > 1 and sorted(c for piece in finer for c in piece) == list(part):
+            del found[part]
+            found.update(finer)
+            for piece in finer:
+                self._refine(found, piece)
 
     def _queue(self, value: ir.Value, waiting: list[tuple[int, int]], nodes: dict[int, ir.Node]) -> bool:
         """Note the nodes that read a value; False where one is in a subgraph."""

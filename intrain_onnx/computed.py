@@ -25,6 +25,7 @@ from intrain_onnx.values import (
     MADE_FROM,
     ComputedTensor,
     constant_sources,
+    may_have_role,
     of_file,
     remove_unused,
     source,
@@ -101,6 +102,9 @@ def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
         for index, role in trainable_inputs(node):
             value = node.inputs[index]
             if value is None or value in data or source(value, spread=role not in _EXACT) is not None:
+                continue
+            shape = static_shape(value)
+            if shape is not None and not may_have_role(shape, role):
                 continue
             root = _below_views(value)
             if not root.is_graph_output():
@@ -192,7 +196,7 @@ class _Maker:
         """The initializer that takes a value's place; None where it is no parameter of known shape."""
         copy = self.copies[value]
         shape, dtype = static_shape(copy) or static_shape(value), copy.dtype or value.dtype
-        if shape is None or dtype is None or not dtype.is_floating_point() or not _may_be(role, shape):
+        if shape is None or dtype is None or not dtype.is_floating_point() or not may_have_role(shape, role):
             return None
         if copy not in self.made:
             self.made[copy] = self._register(value, copy, shape, dtype)
@@ -247,12 +251,6 @@ class _Maker:
                 self.equal[number] = [copy]
             self.copies[value] = self.equal[number][0]
         return self.copies[value]
-
-
-def _may_be(role: str, shape: tuple[int, ...]) -> bool:
-    """Whether a constant of this shape can have the role."""
-    long = sum(d > 1 for d in shape)
-    return long == 1 if role == "scale" else long > 0 if role == "offset" else True
 
 
 def _is_random(node: ir.Node) -> bool:

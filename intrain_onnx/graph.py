@@ -6,7 +6,7 @@ It reads a normalised model (see ``rewrite.normalise``) and never changes it.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,11 +24,13 @@ from intrain_onnx.values import (
     has_macs,
     is_fixed,
     macs,
+    may_have_role,
     name_of,
     node_id,
     of_file,
     shape_of,
     source,
+    static_shape,
     view_steps,
 )
 
@@ -180,7 +182,8 @@ class _Pass:
         self.owner: dict[ir.Value, Layer | None] = {}
         self.depth: dict[ir.Value, int] = {}
         self.feeders = Feeders()
-        self.slots: dict[str, Slot] = {}
+        self.claims: defaultdict[str, list[Slot]] = defaultdict(list)
+        self.biases: set[str] = set()
         self.sizes: dict[str, list[int]] = {}
         self.macs = self.unknown_macs = 0
 
@@ -212,18 +215,30 @@ class _Pass:
     def keyed(self, keys_wanted: bool) -> tuple[tuple[Layer, ...], dict[str, Slot]]:
         """Layers in canonical order and slots, with their structural keys."""
         if not keys_wanted:
-            return tuple(self.layers.values()), self.slots
+            return tuple(self.layers.values()), self.first_uses({})
         described = {node: _describe(layer, node) for node, layer in self.layers.items()}
         keys = structure_key.layer_keys(self.graph, described, self.data)
         layers = [replace(layer, key=keys[node]) for node, layer in self.layers.items()]
         by_name = {layer.name: layer.key for layer in layers}
         slots: dict[str, Slot] = {}
         seen: Counter[str] = Counter()
-        for name, slot in self.slots.items():
+        for name, slot in self.first_uses(by_name).items():
             place = structure_key.digest(by_name.get(slot.layer or ""), slot.role, self.sizes[name])
             slots[name] = replace(slot, key=structure_key.digest(place, seen[place]))
             seen[place] += 1
         return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
+
+    def first_uses(self, keys: Mapping[str, str]) -> dict[str, Slot]:
+        """Where each parameter is used first: by depth, then by the layer's key, not by the file's order."""
+
+        def place(slot: Slot) -> tuple[int, str, str]:
+            return slot.depth, keys.get(slot.layer or "", ""), slot.role
+
+        chosen = {}
+        for name, claims in self.claims.items():
+            biases = [slot for slot in claims if slot.role == "bias"] if name in self.biases else []
+            chosen[name] = min(biases or claims, key=place)
+        return chosen
 
     def is_live(self, node: ir.Node) -> bool:
         return node in self.needed and any(v in self.data for v in node.outputs)
@@ -252,22 +267,25 @@ class _Pass:
         for index, role in trainable_inputs(node):
             self._claim(node.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
         if layer is not None and layer.bias is not None:
-            self.slots[layer.bias] = Slot("bias", layer.name, depth, "")
+            self.claims[layer.bias].append(Slot("bias", layer.name, depth, ""))
+            self.biases.add(layer.bias)
             self.sizes[layer.bias] = [layer.channels]
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
         found = source(value, spread=True)  # a class token is spread over the batch first
-        for root in [found[0]] if found is not None else self.behind(value):
+        if found is not None and is_fixed(*found, place.role):
+            return
+        for root in [found[0]] if found is not None else self.behind(value, place.role):
             assert root.const_value is not None
-            if not root.const_value.dtype.is_floating_point() or is_fixed(root, place.role):
-                continue
-            if root.name is not None:  # a tied parameter belongs where it is first used
-                self.slots.setdefault(root.name, place)
-                self.sizes[root.name] = [d for d in shape_of(root) if d > 1]
+            if root.const_value.dtype.is_floating_point() and root.name is not None:
+                self.claims[root.name].append(place)
+                self.sizes.setdefault(root.name, [d for d in shape_of(root) if d > 1])
 
-    def behind(self, value: ir.Value | None) -> tuple[ir.Value, ...]:
+    def behind(self, value: ir.Value | None, role: str) -> tuple[ir.Value, ...]:
         """The initializers that a parameter is computed from (none of them where ``computed`` ran)."""
-        found = constant_sources(value) if value is not None and value not in self.data else None
+        if value is None or value in self.data or not may_have_role(static_shape(value), role):
+            return ()
+        found = constant_sources(value)
         return found.parameters if found is not None else ()
 
     def _depth(self, value: ir.Value | None) -> int:

@@ -165,8 +165,16 @@ class _Search:
             return axes
         return _same_place(before, axes, after)
 
+    def begins(self, node: ir.Node) -> bool:
+        layer = self.by_node.get(node.outputs[0].name or "")
+        return layer is not None and layer.depth == 1
+
     def cuts(self) -> set[ir.Value]:
-        """Values that are all that is left to be read once they are there."""
+        """Values that are all that is left to be read once they are there, and every branch has begun.
+
+        A layer that reads an input, and no other layer before it, begins a branch.
+        """
+        begun = max((i for i, n in enumerate(self.nodes) if self.begins(n)), default=0)
         last = {}
         for index, node in enumerate(self.nodes):
             for value in node.inputs:
@@ -179,7 +187,7 @@ class _Search:
         for index, node in enumerate(self.nodes):
             waiting |= {v for v in node.outputs if self.depth[v] and last.get(v, -1) > index}
             waiting = {v for v in waiting if last[v] > index}
-            if len(waiting) == 1:
+            if len(waiting) == 1 and index >= begun:
                 found |= waiting & set(node.outputs)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -253,16 +253,27 @@ def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> 
     return value
 
 
-def is_fixed(value: ir.Value, role: str) -> bool:
-    """Whether a constant operand of a product or sum is none of the network's parameters.
+def may_have_role(shape: tuple[int, ...] | None, role: str) -> bool:
+    """Whether a constant operand of this shape can be a parameter of the role.
 
-    A scalar is a factor; a factor with several long axes is a table of rotary positions or a mask; and an
-    offset of two numbers, the lower one far below any score, says where not to look.
+    A scalar is a factor, no parameter; a factor with several long axes is a table of rotary positions or a
+    mask. None, a shape that is not known, can have the roles that do not depend on it.
     """
-    shape = shape_of(value)
-    if role == "scale":
-        return sum(d > 1 for d in shape) != 1
-    return role == "offset" and (math.prod(shape) < 2 or _is_mask(value, shape))
+    if role not in ("scale", "offset"):
+        return True
+    long = sum(d > 1 for d in shape or ())
+    return long == 1 if role == "scale" else long > 0
+
+
+def is_fixed(root: ir.Value, views: Sequence[ir.Node], role: str) -> bool:
+    """Whether a view of a constant, as an operand of a product or sum, is no parameter of the network.
+
+    An offset of two numbers, the lower one far below any score, says where not to look.
+    """
+    copied = next((i for i, node in enumerate(views) if not is_view(node)), len(views))
+    viewed = view_steps(shape_of(root), views[:copied])
+    shape = shape_of(root) if viewed is None else viewed[0]
+    return not may_have_role(shape, role) or (role == "offset" and _is_mask(root, shape_of(root)))
 
 
 def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:

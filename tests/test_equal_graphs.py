@@ -17,6 +17,7 @@ BIASED = HALVES | {"k": weight(10)}
 GATED = "a, b = Split<axis = {}>({}, n) g = Sigmoid(a) m = Mul(g, b)"
 FILTERS = HALVES | {"w": np.ascontiguousarray(HALVES["w"].T)[:, :, None]}
 GATE = {"w": weight(6, 8), "u": weight(6, 8, seed=1), "v": weight(8, 3)}
+JOINED = GATE | {"wu": np.concatenate([GATE["w"], GATE["u"]], 1), "e": np.array([8, 8]), "o": weight(12, 3)}
 BLOCK = GATE | {"z": weight(8, 8, seed=2)}
 RESIDUAL = "t = Tanh(a) m = Mul(b, t) n = MatMul(m, z) r = Add(m, n) s = Relu(r) y = MatMul(s, v)"
 TABLE = {"v": weight(4, 3)}
@@ -53,6 +54,25 @@ EQUAL = {
             "b = MatMul(x, u) a = MatMul(x, w) e = Exp(a) p = Add(e, c) s = Log(p) "
             "m = Mul(s, b) y = MatMul(m, v)",
             GATE | {"c": np.array(1, np.float32)},
+        ),
+    ],
+    "a table of factors in another shape": [
+        ("h = MatMul(x, w) m = Mul(h, d) y = MatMul(m, v)", GATE | {"d": weight(4, 8, scale=1.0)}),
+        (
+            "h = MatMul(x, w) d = Reshape(f, z) m = Mul(h, d) y = MatMul(m, v)",
+            GATE | {"f": weight(4, 8, scale=1.0).ravel(), "z": np.array([4, 8])},
+        ),
+    ],
+    "maps of one value that are joined": [
+        (
+            "l = MatMul(x, w) k = MatMul(x, u) a, b = Split<axis = -1, num_outputs = 2>(l) g = Sigmoid(a) "
+            "m = Mul(g, b) p = Concat<axis = -1>(m, k) y = MatMul(p, o)",
+            JOINED,
+        ),
+        (
+            "j = MatMul(x, wu) l, k = Split<axis = -1>(j, e) a, b = Split<axis = -1, num_outputs = 2>(l) "
+            "g = Sigmoid(a) m = Mul(g, b) p = Concat<axis = -1>(m, k) y = MatMul(p, o)",
+            JOINED,
         ),
     ],
     "tanh times sigmoid": [

@@ -122,3 +122,13 @@ def test_cuts_are_the_same_whoever_exported_the_network(a: str, b: str):
         for name in (a, b)
     )
     assert first == second
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_branch_that_has_not_begun_goes_past_what_stands_before_it(order: tuple[str, str]):
+    """Whichever of two stems the file has first, neither is crossed by all paths."""
+    stems = {"a": "a = MatMul(x, u)", "b": "b = MatMul(z, v)"}
+    text = f"""(float[N,6] x, float[N,5] z) => (float[N,3] y) {{
+        {stems[order[0]]} {stems[order[1]]} s = Add(a, b) r = Relu(s) y = MatMul(r, w) }}"""
+    seen = found(model(text, {"u": weight(6, 4), "v": weight(5, 4), "w": weight(4, 3)}))
+    assert names(seen, "cut") == ["s", "y"]
