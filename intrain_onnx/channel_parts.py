@@ -14,7 +14,7 @@ import onnx_ir as ir
 from intrain_onnx.known import Constants
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
-from intrain_onnx.values import static_shape
+from intrain_onnx.values import source, static_shape
 
 _MAX_ELEMENTS = 2**24
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -130,10 +130,10 @@ class Tracer:
         return self._slice(node, indices) if is_op(node, "Slice") else None
 
     def _elementwise(self, node: ir.Node) -> list[Indices] | None:
-        """Operators on each element keep the channels, with scalars and with other values of the same."""
+        """Operators on each element keep the channels, with constants and with other values of the same."""
         if any(has(node, p) for p in (Property.NO_GRADIENT, Property.MOVES_AXES)):
             return None
-        operands = [self.held.get(v) for v in node.inputs if v is not None and not _is_single(v)]
+        operands = [self.held.get(v) for v in node.inputs if v is not None and source(v) is None]
         first = operands[0] if operands else None
         if (
             first is None
@@ -162,8 +162,3 @@ class Tracer:
                 return None
             picked[axis] = slice(start, end, step)
         return [indices[tuple(picked)]]
-
-
-def _is_single(value: ir.Value) -> bool:
-    """Whether an operand is one constant number, which all channels share."""
-    return value.const_value is not None and value.const_value.size == 1

@@ -86,6 +86,14 @@ EQUAL = {
             HALVES | {"w": HALVES["w"].astype(np.float64)},
         ),
     ],
+    "views before a bias": [
+        (f"l = MatMul(x, w) h = Add(l, k) {GATED.format(-1, 'h')} y = MatMul(m, v)", BIASED),
+        (
+            f"l = MatMul(x, w) p = Unsqueeze(l, z) q = Squeeze(p, z) h = Add(q, k) {GATED.format(-1, 'h')} "
+            "y = MatMul(m, v)",
+            BIASED | {"z": np.array([0])},
+        ),
+    ],
     "dropout before a bias": [
         (
             f"l = MatMul(x, w) h = Add(l, k) {GATED.format(-1, 'h')} y = MatMul(m, v)",
