@@ -1,4 +1,4 @@
-"""Networks are rewritten in ways that keep their function, and keep their score; a fresh seed each run.
+"""Networks are rewritten in ways that keep their function, and keep their score; a fresh seed each commit.
 
 ``python -m tests.rewriting`` runs many more by hand. What it finds becomes a case in a test of its kind.
 """
