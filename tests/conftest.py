@@ -1,7 +1,36 @@
-"""Before any test imports onnxruntime, or starts a program that does."""
+"""Before any test imports onnxruntime, or starts a program that does; and what the tests of rewrites say."""
 
 import os
+import secrets
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from intrain_onnx.parity import telemetry
 
 os.environ.update(telemetry.SWITCHES)
+
+
+def seed_of_the_commit() -> int:
+    """A seed that each commit draws anew and each run of it repeats: chance must not decide a run."""
+    folder = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=folder
+    )
+    return int(found.stdout[:7], 16) if found.returncode == 0 else secrets.randbelow(2**28)
+
+
+# Here, so that all processes of a run have the same one.
+os.environ.setdefault("INTRAIN_REWRITING_SEED", str(seed_of_the_commit()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seed that repeats the chains of rewrites, and the tools that they went without."""
+    from rewriting.editing import REWRITES
+
+    missing = sorted(name for name, found in REWRITES.items() if not found.available)
+    seed = os.environ["INTRAIN_REWRITING_SEED"]
+    without = ", ".join(missing) or "none"
+    line = f"chains of rewrites: INTRAIN_REWRITING_SEED={seed}, without their tools: {without}"
+    terminalreporter.write_line(line)

@@ -1,0 +1,142 @@
+"""Networks are rewritten in ways that keep their function, and keep their score; a fresh seed each commit.
+
+``python -m tests.rewriting`` runs many more by hand. What it finds becomes a case in a test of its kind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from builders import model, weight
+from rewriting import chains, networks
+from rewriting.chains import Step
+from rewriting.editing import REWRITES, Rewrite
+
+SEED = int(os.environ["INTRAIN_REWRITING_SEED"])
+GROUPS, CHAINS, LONGEST = 8, 25, 4
+SHARE_OF_FILES = 0.15
+FIRST = {
+    "functions_inlined": "functions_made",
+    "slices_as_split": "split_as_slices",
+    "constant_nodes_as_initializers": "initializers_as_constant_nodes",
+    "transpose_pushed": "transposes_put_in",
+    "shapes_added": "shapes_stripped",
+}
+"""What makes a form that a rewrite takes back."""
+
+
+def network(rng: np.random.Generator) -> tuple[str, onnx.ModelProto]:
+    """A random network, or one of the samples and the matrix."""
+    if rng.random() < SHARE_OF_FILES:
+        files = list(networks.files().items())
+        name, path = files[int(rng.integers(len(files)))]
+        return name, networks.on_grid(onnx.load(path))
+    plan = networks.random_plan(rng)
+    return repr(plan), networks.build(plan)
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_chains_of_rewrites_keep_the_score(group: int):
+    """INTRAIN_REWRITING_SEED=N repeats a run; the end of every run says its N."""
+    verdicts: Counter[str] = Counter()
+    broken = []
+    for index in range(CHAINS):
+        rng = np.random.default_rng([SEED, group, index])
+        title, proto = network(rng)
+        outcome = chains.judge(proto, chains.random_chain(rng), longest=LONGEST)
+        verdicts[outcome.verdict if outcome.steps else "no step applied"] += 1
+        if outcome.verdict in chains.BROKEN:
+            chain, outcome = chains.shorten(proto, outcome.steps)
+            broken.append(f"{outcome.verdict}: {title}\n  {chain}\n  {outcome.detail}")
+    assert not broken, f"INTRAIN_REWRITING_SEED={SEED}: {dict(verdicts)}\n" + "\n".join(broken)
+    assert verdicts["equal"] > CHAINS / 2
+
+
+def test_no_tool_is_missing_but_the_large_ones():
+    missing = {name for name, found in REWRITES.items() if not found.available}
+    assert missing <= {"onnxsim", "onnxoptimizer"}
+
+
+@pytest.mark.parametrize("name", sorted(n for n, found in REWRITES.items() if found.tool is None))
+def test_a_rewrite_applies_and_keeps_the_function(name: str):
+    """Each is met with one network after another, until it has changed three of them."""
+    names = [FIRST[name]] * 3 + [name] if name in FIRST else [name]
+    applied = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        proto = networks.build(networks.random_plan(rng))
+        chain = tuple(Step(step, int(rng.integers(2**16))) for step in names)
+        outcome = chains.follow(proto, chain, len(chain))
+        assert outcome.verdict == "equal", outcome.detail
+        if name in {step.name for step in outcome.steps}:
+            assert outcome.model is not None
+            assert outcome.model.graph != proto.graph
+            applied += 1
+        if applied == 3:
+            return
+    pytest.fail(f"{name} applied to {applied} networks")
+
+
+@pytest.mark.parametrize("kind", networks.BLOCKS)
+def test_all_weights_of_a_random_network_are_counted(kind: str):
+    plans = (networks.random_plan(np.random.default_rng(seed)) for seed in range(80))
+    found = [plan for plan in plans if plan.kind == kind][:6]
+    assert len(found) == 6
+    for plan in found:
+        data = chains.measure(networks.build(plan))
+        assert data["coverage"]["share"] == 1
+        assert data["score"]["intrain"] > 0
+
+
+def another(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
+    """The network with its first weight doubled: another function."""
+    tensor = next(t for t in proto.graph.initializer if len(t.dims) > 1)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(tensor), tensor.name))
+    return proto
+
+
+def deeper(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
+    """The same function with a layer more: an identity matrix behind the input."""
+    name = proto.graph.input[0].name
+    size = proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    for node in proto.graph.node:
+        node.input[:] = ["deeper" if v == name else v for v in node.input]
+    proto.graph.node.insert(0, onnx.helper.make_node("MatMul", [name, "eye"], ["deeper"]))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(size, dtype=np.float32), "eye"))
+    return proto
+
+
+NET = model(
+    "(float[N,6] x) => (float[N,3] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }",
+    {"w": weight(6, 8), "v": weight(8, 3)},
+)
+
+
+@pytest.mark.parametrize(("function", "verdict"), [(another, "faulty"), (deeper, "differs")])
+def test_what_is_wrong_is_found_and_shortened(function, verdict: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(REWRITES, "wrong", Rewrite("wrong", function))
+    steps = ("names_shuffled", "weight_norm", "wrong", "operands_swapped", "weight_as_sum")
+    chain = tuple(Step(name, 3) for name in steps)
+    assert chains.judge(NET, chain).verdict == verdict
+    shorter, outcome = chains.shorten(NET, chain)
+    assert [step.name for step in shorter] == ["wrong"]
+    assert outcome.verdict == verdict
+
+
+def test_a_tool_that_changes_the_function_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(REWRITES, "wrong", Rewrite("wrong", another, tool="onnx"))
+    outcome = chains.judge(NET, (Step("wrong", 0), Step("weight_norm", 0)))
+    assert [step.name for step in outcome.steps] == ["weight_norm"]
+    assert outcome.verdict == "equal"
+    assert outcome.gone[0].startswith("wrong moves outputs by")
+
+
+def test_an_internal_error_is_a_broken_promise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chains, "score", lambda *_: 1 / 0)
+    outcome = chains.judge(NET, (Step("weight_norm", 0),), expected={"layers": []})
+    assert outcome.verdict == "crashed"
+    assert "ZeroDivisionError" in outcome.detail
