@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from intrain_onnx import IntrainError
+from intrain_onnx import IntrainError  # noqa: E402
 from intrain_onnx.parity import telemetry  # noqa: E402
 
 os.environ.update(telemetry.SWITCHES)
