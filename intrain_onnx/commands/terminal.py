@@ -116,7 +116,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
             console.print(f"    variant {name:20} {row['value']:.4g}{error}")
     share = covered_share(data)
     if share < 1:
-        left_out = f"{_left_out(share)} of the weights are in no layer: the score leaves them out"
+        left_out = f"{_left_out(share)} of the weights are in no layer"
         console.print(Text(f"    coverage                     {left_out}", style="bold red"))
     console.print(f"    protocol                     {_protocol(data['settings'])}")
     console.print(f"    parity with onnxruntime      {_parity(data['parity'])}")
