@@ -141,21 +141,19 @@ def flatten_as_reshape(edit: Edit) -> bool:
 
 @edits
 def nothing_put_in(edit: Edit) -> bool:
-    """Identity, Dropout, a Cast to the same type, a Squeeze behind an Unsqueeze, a doubled Neg."""
+    """Identity, Dropout, a Cast to the same type, a Squeeze behind an Unsqueeze."""
     for node in edit.nodes():
         places = [i for i, v in enumerate(node.inputs) if edit.is_float(v) and not edit.is_constant(v)]
         if not places:
             continue
         index = edit.pick(places)
         x = node.inputs[index]
-        way = edit.pick(["Identity", "Dropout", "Cast", "views", "negated"])
+        way = edit.pick(["Identity", "Dropout", "Cast", "views"])
         if way == "Cast":
             y = edit.op(node, "Cast", [x], {"to": ir.DataType.FLOAT})
         elif way == "views":
             axis = edit.ints(0)
             y = edit.op(node, "Squeeze", [edit.op(node, "Unsqueeze", [x, axis]), axis])
-        elif way == "negated":
-            y = edit.op(node, "Neg", [edit.op(node, "Neg", [x])])
         else:
             y = edit.op(node, way, [x])
         node.replace_input_with(index, y)
