@@ -63,6 +63,17 @@ EQUAL = {
             GATE | {"f": weight(4, 8, scale=1.0).ravel(), "z": np.array([4, 8])},
         ),
     ],
+    "a table of offsets in another shape": [
+        ("h = MatMul(x, w) m = Add(h, d) y = MatMul(m, v)", GATE | {"d": weight(4, 8, scale=1.0)}),
+        (
+            "h = MatMul(x, w) d = Reshape(f, z) m = Add(h, d) y = MatMul(m, v)",
+            GATE | {"f": weight(4, 8, scale=1.0).ravel(), "z": np.array([4, 8])},
+        ),
+        (
+            "h = MatMul(x, w) d = Transpose(f) m = Add(h, d) y = MatMul(m, v)",
+            GATE | {"f": weight(8, 4, scale=1.0)},
+        ),
+    ],
     "maps of one value that are joined": [
         (
             "l = MatMul(x, w) k = MatMul(x, u) a, b = Split<axis = -1, num_outputs = 2>(l) g = Sigmoid(a) "

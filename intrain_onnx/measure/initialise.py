@@ -78,7 +78,7 @@ def _draw_weight(
 
 
 def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) -> None:
-    vector = sum(d > 1 for d in parameter.shape) <= 1
+    vector = sum(d > 1 for d in slot.shape or parameter.shape) <= 1
     if slot.role == "scale":
         parameter.fill_(1.0)
     elif slot.role == "slope":
@@ -89,7 +89,8 @@ def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) 
         fan_in = max(math.prod(parameter.shape[1:]), 1)
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2.0 / fan_in))
     else:
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * _TABLE_STD)
+        canonical = torch.randn(slot.shape or parameter.shape, generator=generator) * _TABLE_STD
+        parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), slot.steps))
 
 
 def calibrate(

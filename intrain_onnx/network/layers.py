@@ -30,6 +30,7 @@ from intrain_onnx.network.values import (
     source,
     static_shape,
     view_steps,
+    viewed_as,
 )
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind, trainable_inputs, traits
@@ -96,13 +97,16 @@ class Slot:
     """What a trainable initializer is to the network, and where it sits.
 
     ``role`` is one of weight, bias, scale, offset, slope, table; ``layer`` the nearest canonical layer before
-    or at it; ``key`` its structural position.
+    or at it; ``key`` its structural position; ``shape`` that in which the network reads it, and ``steps`` the
+    views that lead there from the file's.
     """
 
     role: str
     layer: str | None
     depth: int
     key: str
+    shape: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,13 +277,19 @@ class _Pass:
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
         found = source(value, spread=True)  # a class token is spread over the batch first
-        if found is not None and is_fixed(*found, place.role):
+        if found is not None:
+            shape, steps = viewed_as(*found)
+            if not is_fixed(found[0], shape, place.role):
+                self._note(found[0], replace(place, shape=shape, steps=tuple(steps)))
             return
-        for root in [found[0]] if found is not None else self.behind(value, place.role):
-            assert root.const_value is not None
-            if root.const_value.dtype.is_floating_point() and root.name is not None:
-                self.claims[root.name].append(place)
-                self.sizes.setdefault(root.name, [d for d in shape_of(root) if d > 1])
+        for root in self.behind(value, place.role):
+            self._note(root, replace(place, shape=shape_of(root)))
+
+    def _note(self, root: ir.Value, place: Slot) -> None:
+        assert root.const_value is not None
+        if root.const_value.dtype.is_floating_point() and root.name is not None:
+            self.claims[root.name].append(place)
+            self.sizes.setdefault(root.name, [d for d in place.shape if d > 1])
 
     def behind(self, value: ir.Value | None, role: str) -> tuple[ir.Value, ...]:
         """The initializers that a parameter is computed from (none where ``computed_weights`` ran)."""

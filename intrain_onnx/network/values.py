@@ -263,15 +263,19 @@ def may_have_role(shape: tuple[int, ...] | None, role: str) -> bool:
     return long == 1 if role == "scale" else long > 0
 
 
-def is_fixed(root: ir.Value, views: Sequence[ir.Node], role: str) -> bool:
-    """Whether a view of a constant, as an operand of a product or sum, is no parameter of the network.
+def viewed_as(root: ir.Value, views: Sequence[ir.Node]) -> tuple[tuple[int, ...], list[Step]]:
+    """The shape in which a constant is read, before copies along an axis, and the views that lead there."""
+    copied = next((i for i, node in enumerate(views) if not is_view(node)), len(views))
+    viewed = view_steps(shape_of(root), views[:copied])
+    return (shape_of(root), []) if viewed is None else viewed
+
+
+def is_fixed(root: ir.Value, shape: tuple[int, ...], role: str) -> bool:
+    """Whether a constant that is read in this shape by a product or sum is no parameter of the network.
 
     An offset of two numbers, the lower one far below any score, says where not to look.
     """
-    copied = next((i for i, node in enumerate(views) if not is_view(node)), len(views))
-    viewed = view_steps(shape_of(root), views[:copied])
-    shape = shape_of(root) if viewed is None else viewed[0]
-    return not may_have_role(shape, role) or (role == "offset" and _is_mask(root, shape_of(root)))
+    return not may_have_role(shape, role) or (role == "offset" and _is_mask(root, shape))
 
 
 def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:
