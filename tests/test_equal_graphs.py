@@ -56,6 +56,16 @@ EQUAL = {
             GATE | {"c": np.array(1, np.float32)},
         ),
     ],
+    "an If whose branches hand on the same": [
+        ("h = MatMul(x, w) r = Relu(h) y = MatMul(r, v)", GATE),
+        (
+            "h = MatMul(x, w) s = Shape<start = 1, end = 2>(h) e = Equal(s, k) c = Squeeze(e) "
+            "i = If(c) <then_branch = a () => (float[N,8] p) { p = Identity(h) }, "
+            "else_branch = b () => (float[N,8] q) { q = Transpose<perm = [0, 1]>(h) }> "
+            "r = Relu(i) y = MatMul(r, v)",
+            GATE | {"k": np.array([8])},
+        ),
+    ],
     "a table of factors in another shape": [
         ("h = MatMul(x, w) m = Mul(h, d) y = MatMul(m, v)", GATE | {"d": weight(4, 8, scale=1.0)}),
         (
@@ -186,7 +196,9 @@ def test_graphs_of_one_network_have_one_score(name: str):
     for nodes, weights in rows:
         read = set(re.findall(r"\w+", nodes)) | {"v"}
         used = {name: array for name, array in weights.items() if name in read}
-        data = score(model(signature.format(nodes), used), QUICK).data
+        data = score(
+            model(signature.replace("{}", nodes).replace("{{", "{").replace("}}", "}"), used), QUICK
+        ).data
         assert data["coverage"]["share"] == 1
         found.append((Counter(x["key"] for x in data["layers"]), data["score"]["intrain"]))
     keys, figure = found[0]

@@ -121,10 +121,12 @@ def _flow(
         for position, value in enumerate(operands):
             marks = _marks(node, position, len(operands))
             atoms |= {_marked(a, *marks) for a in reaching[value]} if marks else reaching[value]
+        ways: dict[str, set[Atom]] = {}
         for name, body in bodies(node):
             reaching |= {formal: reaching[v] for formal, v in entering(node, body) if v in reaching}
             _flow(body, layers, data, network, reaching)
-            atoms |= {_marked(a, name) for v in body.outputs for a in reaching.get(v, ())}
+            ways[name] = set().union(*(reaching.get(v, ()) for v in body.outputs))
+        atoms |= _joined(ways)
         met = {source for source, _ in atoms if isinstance(source, ir.Node)}
         if len(met) == 1 and _bends(node):
             network.bent.setdefault(met.pop(), (has(node, Property.NEVER_NEGATIVE),))
@@ -136,6 +138,14 @@ def _flow(
             reaching[value] = atoms
             if ONLY in value.meta:
                 reaching[value] = {(value.meta[ONLY], ())}
+
+
+def _joined(ways: Mapping[str, set[Atom]]) -> set[Atom]:
+    """What subgraphs hand on, marked by which; an If whose branches hand on the same is none."""
+    found = list(ways.values())
+    if len(found) > 1 and all(way == found[0] for way in found):
+        return found[0]
+    return {_marked(atom, name) for name, way in ways.items() for atom in way}
 
 
 def _bends(node: ir.Node) -> bool:
