@@ -57,13 +57,12 @@ class Tracer:
 
     def _follow(self, out: ir.Value, channels: int) -> Parts | None:
         found: Parts = {}
-        waiting: list[tuple[int, int]] = []
+        waiting: list[int] = []
         nodes: dict[int, ir.Node] = {}
         if not self._queue(out, waiting, nodes):
             return None
         while waiting:
-            _, place = heapq.heappop(waiting)
-            node = nodes[place]
+            node = nodes[heapq.heappop(waiting)]
             made = self._select(node)
             if made is None:
                 return None
@@ -90,7 +89,7 @@ class Tracer:
             for piece in finer:
                 self._refine(found, piece)
 
-    def _queue(self, value: ir.Value, waiting: list[tuple[int, int]], nodes: dict[int, ir.Node]) -> bool:
+    def _queue(self, value: ir.Value, waiting: list[int], nodes: dict[int, ir.Node]) -> bool:
         """Note the nodes that read a value; False where one is in a subgraph."""
         for node in dict.fromkeys(use.node for use in value.uses()):
             if has(node, Property.SHAPE_ONLY):
@@ -100,7 +99,7 @@ class Tracer:
                 return False
             if place not in nodes:
                 nodes[place] = node
-                heapq.heappush(waiting, (place, place))
+                heapq.heappush(waiting, place)
         return True
 
     def _select(self, node: ir.Node) -> list[Indices] | None:

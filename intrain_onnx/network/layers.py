@@ -188,7 +188,6 @@ class _Pass:
         self.feeders = Feeders()
         self.claims: defaultdict[str, list[Slot]] = defaultdict(list)
         self.biases: set[str] = set()
-        self.sizes: dict[str, list[int]] = {}
         self.macs = self.unknown_macs = 0
 
     def run(self, keys_wanted: bool) -> LayerMap:
@@ -227,7 +226,7 @@ class _Pass:
         slots: dict[str, Slot] = {}
         seen: Counter[str] = Counter()
         for name, slot in self.first_uses(by_name).items():
-            place = digest(by_name.get(slot.layer or ""), slot.role, self.sizes[name])
+            place = digest(by_name.get(slot.layer or ""), slot.role, [d for d in slot.shape if d > 1])
             slots[name] = replace(slot, key=digest(place, seen[place]))
             seen[place] += 1
         return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
@@ -271,9 +270,8 @@ class _Pass:
         for index, role in trainable_inputs(node):
             self._claim(node.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
         if layer is not None and layer.bias is not None:
-            self.claims[layer.bias].append(Slot("bias", layer.name, depth, ""))
+            self.claims[layer.bias].append(Slot("bias", layer.name, depth, "", (layer.channels,)))
             self.biases.add(layer.bias)
-            self.sizes[layer.bias] = [layer.channels]
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
         found = source(value, spread=True)  # a class token is spread over the batch first
@@ -289,7 +287,6 @@ class _Pass:
         assert root.const_value is not None
         if root.const_value.dtype.is_floating_point() and root.name is not None:
             self.claims[root.name].append(place)
-            self.sizes.setdefault(root.name, [d for d in place.shape if d > 1])
 
     def behind(self, value: ir.Value | None, role: str) -> tuple[ir.Value, ...]:
         """The initializers that a parameter is computed from (none where ``computed_weights`` ran)."""

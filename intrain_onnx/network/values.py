@@ -128,23 +128,26 @@ def constant_sources(value: ir.Value, settled: Container[ir.Value] = ()) -> Sour
     return Sources(tuple(order), initializers_behind(value))
 
 
+def ancestors(value: ir.Value, most: int | None = None) -> list[ir.Value]:
+    """A value and what it is computed from, up to a number of values. Reading a shape is no computation."""
+    seen = {value: None}
+    stack = [value]
+    while stack and (most is None or len(seen) < most):
+        node = stack.pop().producer()
+        if node is not None and not has(node, Property.SHAPE_ONLY):
+            new = [v for v in node.inputs if v is not None and v not in seen]
+            seen.update(dict.fromkeys(new))
+            stack.extend(new)
+    return list(seen)
+
+
 def initializers_behind(value: ir.Value) -> tuple[ir.Value, ...]:
     """The initializers with numbers that a value is computed from, whatever else it is computed from.
 
-    Scalars are left out: an epsilon, a factor. Reading a shape is no computation.
+    Scalars are left out: an epsilon, a factor.
     """
-    found: dict[ir.Value, None] = {}
-    seen = {value}
-    stack = [value]
-    while stack:
-        current = stack.pop()
-        if current.const_value is not None:
-            if current.const_value.size > 1 and _holds_numbers(current.const_value.dtype):
-                found[current] = None
-        elif (node := current.producer()) is not None and not has(node, Property.SHAPE_ONLY):
-            stack.extend(v for v in node.inputs if v is not None and v not in seen)
-            seen.update(v for v in node.inputs if v is not None)
-    return tuple(found)
+    constants = ((v, v.const_value) for v in ancestors(value))
+    return tuple(v for v, t in constants if t is not None and t.size > 1 and _holds_numbers(t.dtype))
 
 
 def _holds_numbers(dtype: ir.DataType) -> bool:

@@ -21,6 +21,7 @@ from intrain_onnx.network.marks import MADE_FROM
 from intrain_onnx.network.subgraphs import bodies
 from intrain_onnx.network.values import (
     ComputedTensor,
+    ancestors,
     constant_sources,
     may_have_role,
     of_file,
@@ -28,8 +29,8 @@ from intrain_onnx.network.values import (
     source,
     static_shape,
 )
-from intrain_onnx.opset.kinds import Kind, Property
-from intrain_onnx.opset.traits import has, is_op, is_view, kind, trainable_inputs
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, trainable_inputs
 from intrain_onnx.rewrites import shape_inference
 
 _EXACT = ("weight", "bias")
@@ -124,7 +125,7 @@ def _settled(
     model: ir.Model, values: Iterable[ir.Value], resize: Callable[[int], object]
 ) -> dict[ir.Value, Array]:
     """Whole numbers behind values that follow from shapes, and are the same for one sample and for two."""
-    behind = (v for value in values for v in _ancestors(value))
+    behind = (v for value in values for v in ancestors(value, _MOST_ANCESTORS))
     numbers = {v for v in behind if v.dtype in _COUNTS and v.const_value is None}
     if not numbers:
         return {}
@@ -134,18 +135,6 @@ def _settled(
         known = Constants(model, shapes=True)
         found.append({v: k.array for v in numbers if (k := known.of(v)) is not None})
     return {v: a for v, a in found[1].items() if v in found[0] and np.array_equal(a, found[0][v])}
-
-
-def _ancestors(value: ir.Value) -> set[ir.Value]:
-    seen = {value}
-    stack = [value]
-    while stack and len(seen) < _MOST_ANCESTORS:
-        node = stack.pop().producer()
-        if node is not None and not has(node, Property.SHAPE_ONLY):
-            new = [v for v in node.inputs if v is not None and v not in seen]
-            seen.update(new)
-            stack.extend(new)
-    return seen
 
 
 @dataclass

@@ -19,9 +19,9 @@ from intrain_onnx.opset.traits import is_op
 def restore(model: ir.Model) -> int:
     """Replace what is written out by one operator, in place, along the last axis.
 
-    What it was made of goes where nothing else reads it. Requires: initializers in the main graph.
+    What it was made of goes where nothing else reads it.
 
-    Requires: shapes inferred, where the last axis is counted from the first.
+    Requires: initializers in the main graph; shapes inferred, where the last axis is counted from the first.
 
     Returns:
         The number of nodes that went.
