@@ -196,9 +196,7 @@ def test_graphs_of_one_network_have_one_score(name: str):
     for nodes, weights in rows:
         read = set(re.findall(r"\w+", nodes)) | {"v"}
         used = {name: array for name, array in weights.items() if name in read}
-        data = score(
-            model(signature.replace("{}", nodes).replace("{{", "{").replace("}}", "}"), used), QUICK
-        ).data
+        data = score(model(signature.format(nodes), used), QUICK).data
         assert data["coverage"]["share"] == 1
         found.append((Counter(x["key"] for x in data["layers"]), data["score"]["intrain"]))
     keys, figure = found[0]
