@@ -50,10 +50,10 @@ def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool
     """
     config = config or ScoreConfig.for_protocol()
     try:
-        network = Network.of(load(source), config)
+        network = Network.of(load(source), config, keyed=True)
         data = {
             "model": assemble.describe(network),
-            "layers": [_layer(layer) for layer in network.keyed_layers.layers],
+            "layers": [_layer(layer) for layer in network.layers.layers],
             "coverage": coverage.as_dict(network.coverage),
             "unsupported_ops": network.missing_operators,
             "warnings": warnings(network),

@@ -45,7 +45,7 @@ def gather(
     failures: dict[str, Failure] = {}
     network = _network(loaded, configs["checkpoint"], failures)
     step("weights", 0.05)
-    weights = weight_facts(network.model, network.keyed_layers)
+    weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
     reports: dict[str, Mapping[str, Any]] = {}
     for index, name in enumerate(PROTOCOLS):
@@ -91,10 +91,10 @@ def _network(loaded: LoadedModel, config: ScoreConfig, failures: dict[str, Failu
     from intrain_onnx.pipeline import network_of  # noqa: PLC0415 - torch waits until a model is run
 
     failed: dict[str, Failure] = {}
-    network = _attempt("network", failed, partial(network_of, loaded, config))
+    network = _attempt("network", failed, partial(network_of, loaded, config, keyed=True))
     if network is None:
         failures.update(dict.fromkeys((*PROTOCOLS, "ranges"), failed["network"]))
-        return Network.of(loaded, config)
+        return Network.of(loaded, config, keyed=True)
     return network
 
 
