@@ -18,7 +18,8 @@ from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_sha
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
-from intrain_onnx.report.document import SCHEMA_VERSION, number
+from intrain_onnx.report.document import number
+from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 from intrain_onnx.rewrites.normalise import Head
 from intrain_onnx.scores.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.versions import version
