@@ -1,7 +1,8 @@
-"""From the JSON value of a report to its typed rows."""
+"""From the JSON value of a report to its typed rows, and back."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from intrain_onnx.errors import ModelFileError
 from intrain_onnx.report import schema_versions
 from intrain_onnx.report.rows.document import Document
+from intrain_onnx.report.rows.types import Row
 
 _HINT = "Make it with `intrain-onnx score`"
 
@@ -32,6 +34,11 @@ def decode(data: Mapping[str, Any]) -> Document:
         return _convert(current)
     except (msgspec.ValidationError, RecursionError) as error:
         raise ModelFileError(f"not a report of schema version {version}: {error}", hint=_HINT) from error
+
+
+def encode(row: Row) -> dict[str, Any]:
+    """A row as the JSON value that it is: objects and lists, keys in the order of the fields."""
+    return dict(json.loads(json.dumps(msgspec.to_builtins(row))))
 
 
 def _convert(data: Mapping[str, Any]) -> Document:

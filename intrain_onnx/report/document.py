@@ -28,9 +28,9 @@ class Report:
     @classmethod
     def of(cls, document: rows.Document) -> Report:
         """The report that a typed document is."""
-        import msgspec  # noqa: PLC0415 - `import intrain_onnx` does without
+        from intrain_onnx.report.decode import encode  # noqa: PLC0415 - it loads msgspec
 
-        made = cls(json.loads(json.dumps(msgspec.to_builtins(document))))  # lists for tuples
+        made = cls(encode(document))
         made.__dict__["document"] = document
         return made
 
@@ -41,7 +41,7 @@ class Report:
         Raises:
             ModelFileError: ``data`` does not follow its schema.
         """
-        from intrain_onnx.report.decode import decode  # noqa: PLC0415 - so do others
+        from intrain_onnx.report.decode import decode  # noqa: PLC0415 - it loads msgspec
 
         return decode(self.data)
 

@@ -2,15 +2,17 @@
 
 The order of the fields is that of the keys in JSON, and logarithms are natural.
 
-types     the base of all rows, and numbers within bounds
-setup     what was scored and how
-results   what was measured
-account   what the score accounts for
-document  the whole
+types       the base of all rows, and numbers within bounds
+setup       what was scored and how
+results     what was measured
+account     what the score accounts for
+document    the whole
+inspection  what is known without running a model
 """
 
 from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes, NotRecognised, Stop
 from intrain_onnx.report.rows.document import Document
+from intrain_onnx.report.rows.inspection import Inspected, InspectedLayer
 from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter, Point, Proxy, Run, Score
 from intrain_onnx.report.rows.setup import (
     Environment,
@@ -32,6 +34,8 @@ __all__ = [
     "Environment",
     "FedInput",
     "GradientReach",
+    "Inspected",
+    "InspectedLayer",
     "Layer",
     "Loss",
     "Model",
