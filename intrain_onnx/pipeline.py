@@ -71,7 +71,7 @@ def score(
         measured = assemble.Measurements(
             config, machine, network, probed, runnable, traces, scored, parity, proxies, log.seconds
         )
-        return Report(assemble.report(measured))
+        return Report.of(assemble.report(measured))
 
 
 def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> Trace:
@@ -106,7 +106,7 @@ def _proxies(network: Network, runnable: Runnable, config: ScoreConfig, log: Log
     if not config.proxies:
         return {}
     log.progress("proxies", 0.95)
-    parameters = assemble.parameter_count(network.model, network.layers)
+    parameters = assemble.parameter_count(network)
     found = measure(config.proxies, ProxyContext(runnable, config, parameters, assemble.macs(network)))
     log.seconds.update({f"proxy_{name}": measured.seconds for name, measured in found.items()})
     return found

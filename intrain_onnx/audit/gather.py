@@ -20,6 +20,7 @@ from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
+from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.network import Network
 
@@ -57,7 +58,7 @@ def gather(
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=assemble.describe(network),
+        model=encode(assemble.describe(network)),
         file=file,
         weights=weights,
         ranges=ranges,
