@@ -33,6 +33,7 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.machine import machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
+from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
 
@@ -77,19 +78,21 @@ def score(
 def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> Trace:
     """Draw weights and inputs for a seed, calibrate, and probe once."""
     start, share = 0.15 + 0.8 * index / config.seeds, 0.8 / config.seeds
-    generator = torch.Generator().manual_seed(config.seed + index)
-    fed = runnable.feed(generator)
-    if config.weights == "reinitialise":
-        with log.step("initialise", start):
-            reinitialise(runnable.module, runnable.layers, generator.initial_seed())
-    if config.calibrate:
-        with log.step("calibrate", start):
-            calibrate(runnable.module, runnable.layers, runnable.probed.norms, fed)
-    if config.converter == "onnx2torch":
-        with log.step("convert", start):
-            runnable = _through_onnx2torch(runnable, config)
-    with log.step("probe", start + 0.3 * share):
-        return probe(runnable, fed, generator)
+    seed = config.seed + index
+    generator = torch.Generator().manual_seed(seed)
+    with random_nodes_from(seed):
+        fed = runnable.feed(generator)
+        if config.weights == "reinitialise":
+            with log.step("initialise", start):
+                reinitialise(runnable.module, runnable.layers, seed)
+        if config.calibrate:
+            with log.step("calibrate", start):
+                calibrate(runnable.module, runnable.layers, runnable.probed.norms, fed)
+        if config.converter == "onnx2torch":
+            with log.step("convert", start):
+                runnable = _through_onnx2torch(runnable, config)
+        with log.step("probe", start + 0.3 * share):
+            return probe(runnable, fed, generator)
 
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
