@@ -19,7 +19,7 @@ from intrain_onnx.report import comparison
 from intrain_onnx.report.page.document import page
 
 QUICK = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
-SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.onnx"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.onnx"))
 
 MISSED = {
     "three operands": (

@@ -23,7 +23,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, NumericalError
 from intrain_onnx.measure import probe
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 PROTOCOLS = ["architecture", "checkpoint", "paper"]
 NAMES = ["jax_cnn", "jax_mixer", "keras_mobile", "pytorch_encoder_dynamo", "pytorch_resnet_training"]
 

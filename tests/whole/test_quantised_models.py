@@ -21,7 +21,7 @@ from intrain_onnx.network import input_shapes
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.normalise import infer_shapes, normalise, use_float_form
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 MODELS = ["pytorch_resnet_torchscript", "keras_mobile", "pytorch_encoder_torchscript"]
 WAYS = [
     "QDQ", "QDQ by channel, signed", "QOperator", "QOperator by channel", "dynamic", "dynamic by channel",

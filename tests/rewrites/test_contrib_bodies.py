@@ -25,7 +25,7 @@ from intrain_onnx.rewrites import contrib_bodies, expand_operators
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.runtime.convert import convert
 
-FORMS = Path(__file__).parent / "forms"
+FORMS = Path(__file__).parents[1] / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
 MICROSOFT = "com.microsoft"
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from intrain_onnx.measure.statistics import participation_ratio, standardised_ra
 from intrain_onnx.scores import variants
 from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue, from_rows
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 EVIDENCE = Evidence(
     layers=(LayerValue(2.0, "measured"), LayerValue(1.0, "measured"), LayerValue(3.0, "dead")),
     tensors=(

@@ -21,7 +21,7 @@ from intrain_onnx import Report, memory
 from intrain_onnx.cli import main
 from intrain_onnx.report.output_files import distinct_names
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "jax_cnn.onnx"
+SAMPLE = Path(__file__).parents[2] / "samples" / "jax_cnn.onnx"
 
 
 @pytest.fixture

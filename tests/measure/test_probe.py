@@ -30,7 +30,7 @@ from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.runtime.interpreter import run
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @dataclass

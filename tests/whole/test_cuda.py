@@ -11,7 +11,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.pipeline import score
 
-SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.onnx"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.onnx"))
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 

@@ -15,7 +15,7 @@ from shell import run
 import intrain_onnx
 from intrain_onnx.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     *ROOT.glob("*.md"),

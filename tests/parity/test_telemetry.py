@@ -13,7 +13,7 @@ import pytest
 
 from intrain_onnx.parity import telemetry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "jax_cnn.onnx"
 BY_HAND = [*ROOT.glob("converters/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("samples/*.py")]
 """Scripts that run without the package, or before it."""

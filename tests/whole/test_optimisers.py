@@ -23,7 +23,7 @@ from intrain_onnx import ScoreConfig, inspect, score, to_torch
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.pipeline import canonical_layers
 
-FOLDER = Path(__file__).parents[1] / "samples"
+FOLDER = Path(__file__).parents[2] / "samples"
 TOLERANCE = 1e-3
 FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
 
@@ -80,7 +80,7 @@ def test_another_opset_keeps_the_score(name: str, tmp_path: Path):
     assert_same(name, tmp_path / "converted.onnx")
 
 
-BERT = Path(__file__).parent / "forms" / "bert.onnx"
+BERT = Path(__file__).parents[1] / "forms" / "bert.onnx"
 
 
 @pytest.mark.parametrize(

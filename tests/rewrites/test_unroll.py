@@ -26,7 +26,7 @@ from intrain_onnx.network.values import of_file
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
-FORMS = Path(__file__).parent / "forms"
+FORMS = Path(__file__).parents[1] / "forms"
 CONFIG = ScoreConfig.for_protocol(seeds=1, batch=8, threads=1, device="cpu")
 Array = np.ndarray
 

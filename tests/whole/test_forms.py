@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from intrain_onnx import ScoreConfig, inspect, score
 
-FORMS = Path(__file__).parent / "forms"
+FORMS = Path(__file__).parents[1] / "forms"
 FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
 
 

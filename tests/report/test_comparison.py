@@ -12,7 +12,7 @@ from intrain_onnx.cli import main
 from intrain_onnx.report import comparison
 from intrain_onnx.report.comparison import LayerRow, Network
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def network(*shapes: tuple[int, ...], figures: dict[str, float] | None = None) -> Network:

@@ -15,7 +15,7 @@ from intrain_onnx.network import input_shapes, measuring_points
 from intrain_onnx.rewrites.normalise import infer_shapes, normalise
 from intrain_onnx.rewrites.protocol import rewrite_for
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def found(source: object, protocol: str = "checkpoint") -> dict[str, measuring_points.Point]:

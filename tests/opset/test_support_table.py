@@ -20,7 +20,7 @@ from intrain_onnx.errors import MissingOpsError, SettingsError
 from intrain_onnx.ops import registry
 from intrain_onnx.opset import plugins, support, support_table
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SETTINGS = intrain_onnx.ScoreConfig.for_protocol(seeds=1, threads=1, parity=False, device="cpu")
 
 

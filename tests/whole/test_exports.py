@@ -10,7 +10,7 @@ from models import exports
 
 from intrain_onnx import ScoreConfig, score
 
-SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("jax_*.onnx"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("jax_*.onnx"))
 FRAMEWORKS = [
     *(("keras", name) for name in ("cnn", "lstm", "vit_token")),
     *(("jax", name) for name in ("cnn", "vit_token")),

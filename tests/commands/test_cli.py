@@ -29,7 +29,7 @@ from intrain_onnx.cli import main
 from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.report import document
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 CHECKPOINT = ("--protocol", "checkpoint")
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\n\u202e"
 """Clears a screen, renames its window, rings, breaks the line, turns the text around."""

@@ -13,7 +13,7 @@ from intrain_onnx.errors import MissingOpsError
 from intrain_onnx.pipeline import score
 from intrain_onnx.report.document import Report
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 MODELS = {"keras_mobilenetv2": 4, "keras_densenet121": 2, "rapidocr_cls": 4, "rapidocr_det": 2, "nudenet": 2}
 MODELS |= {"opennsfw": 2, "light_shufflenet": 2, "light_resnet50": 2}
 """Files that onnx2torch takes, with the samples to run; it has no Dropout-7 and little above opset 17."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from shell import run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 WITHOUT_KERAS = "cp samples/keras_mobile.onnx mobile.onnx"
