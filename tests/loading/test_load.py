@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import corpus
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -30,6 +29,9 @@ from intrain_onnx.errors import (
 from intrain_onnx.loading.load import Limits, LoadedModel, _load, load
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
+from . import hostile
+from .hostile import builders, cage, functions, sizes
+
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 
 
@@ -39,29 +41,29 @@ def summary(path: Path) -> str:
     return f"{sum(1 for _ in loaded.fresh().graph.all_nodes())} nodes"
 
 
-@pytest.mark.parametrize("case", corpus.STATIC, ids=str)
-def test_hostile_file_is_refused(case: corpus.Case, tmp_path: Path):
+@pytest.mark.parametrize("case", hostile.STATIC, ids=str)
+def test_hostile_file_is_refused(case: hostile.Case, tmp_path: Path):
     path = case.build(tmp_path)
-    before = list(corpus.files_below(tmp_path))
-    outcome = corpus.caged(summary, path, tmp_path)
+    before = list(cage.files_below(tmp_path))
+    outcome = cage.caged(summary, path, tmp_path)
     assert outcome.error == case.error.__name__, outcome
     assert case.says in outcome.message
     assert outcome.message.startswith(printable(path, 4096))
     assert outcome.message.isprintable()
     assert len(outcome.message) < 5000
     assert [t for t in outcome.touched if t != "open /dev/zero"] == []
-    assert list(corpus.files_below(tmp_path)) == before
+    assert list(cage.files_below(tmp_path)) == before
 
 
-@pytest.mark.parametrize("case", corpus.RUNTIME, ids=str)
-def test_file_that_harms_when_run_loads(case: corpus.Case, tmp_path: Path):
+@pytest.mark.parametrize("case", hostile.RUNTIME, ids=str)
+def test_file_that_harms_when_run_loads(case: hostile.Case, tmp_path: Path):
     path = case.build(tmp_path)
-    before = list(corpus.files_below(tmp_path))
-    outcome = corpus.caged(summary, path, tmp_path)
+    before = list(cage.files_below(tmp_path))
+    outcome = cage.caged(summary, path, tmp_path)
     assert outcome.error is None, outcome
     assert outcome.touched == []
     assert outcome.megabytes < 600
-    assert list(corpus.files_below(tmp_path)) == before
+    assert list(cage.files_below(tmp_path)) == before
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda p: p.stem)
@@ -81,7 +83,7 @@ def test_there_are_nine_light_models():
 def external(folder: Path) -> tuple[Path, np.ndarray]:
     array = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     path = folder / "net.onnx"
-    proto = corpus.linear(numpy_helper.from_array(array, "w"))
+    proto = builders.linear(numpy_helper.from_array(array, "w"))
     onnx.save(proto, path, save_as_external_data=True, location="net.data", size_threshold=0)
     return path, array
 
@@ -122,7 +124,7 @@ def test_external_data_of_constants_subgraphs_and_functions_gets_the_folder(tmp_
     path, array = external(tmp_path)
     tensor = onnx.load(path, load_external_data=False).graph.initializer[0]
     branch = helper.make_graph(
-        [helper.make_node("Identity", ["w"], ["b"])], "b", [], [corpus.value("b", [4, 4])], [tensor]
+        [helper.make_node("Identity", ["w"], ["b"])], "b", [], [builders.value("b", [4, 4])], [tensor]
     )
     function = helper.make_function(
         "d",
@@ -136,10 +138,10 @@ def test_external_data_of_constants_subgraphs_and_functions_gets_the_folder(tmp_
         helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
         helper.make_node("F", [], ["z"], domain="d"),
     ]
-    inputs = [corpus.value("c", [], TensorProto.BOOL)]
-    outputs = [corpus.value("y", [4, 4]), corpus.value("z", [4, 4])]
-    proto = corpus.model(nodes, inputs=inputs, outputs=outputs, functions=[function], domains=("d",))
-    model = load(corpus.write(tmp_path, proto)).fresh()
+    inputs = [builders.value("c", [], TensorProto.BOOL)]
+    outputs = [builders.value("y", [4, 4]), builders.value("z", [4, 4])]
+    proto = builders.model(nodes, inputs=inputs, outputs=outputs, functions=[function], domains=("d",))
+    model = load(builders.write(tmp_path, proto)).fresh()
     InlineFunctions()(model)
     inner = model.graph[0].attributes["then_branch"].as_graph().initializers["w"].const_value
     constant = model.graph[1].attributes["value"].as_tensor()
@@ -160,7 +162,7 @@ def test_three_gigabytes_of_external_data_take_no_memory(tmp_path: Path):
     tensor.external_data.add(key="location", value="w.bin")
     (tmp_path / "w.bin").touch()
     os.truncate(tmp_path / "w.bin", 3 * 10**9)
-    outcome = corpus.caged(huge, corpus.write(tmp_path, corpus.linear(tensor)), tmp_path)
+    outcome = cage.caged(huge, builders.write(tmp_path, builders.linear(tensor)), tmp_path)
     assert outcome.error is None, outcome
     size, seconds = outcome.message.split()
     assert int(size) == 3 * 10**9
@@ -169,7 +171,7 @@ def test_three_gigabytes_of_external_data_take_no_memory(tmp_path: Path):
 
 
 def test_functions_expand_in_linear_time():
-    model = load(corpus.doubling(14)).fresh()
+    model = load(functions.doubling(14)).fresh()
     InlineFunctions()(
         model
     )  # onnx_ir's own pass runs into the timeout: 113 s for 13 levels, 6 times that for 14
@@ -178,7 +180,7 @@ def test_functions_expand_in_linear_time():
 
 
 def test_functions_that_nothing_calls_are_dropped():
-    proto = corpus.doubling(29)
+    proto = functions.doubling(29)
     proto.graph.node[0].op_type, proto.graph.node[0].domain = "Relu", ""
     model = load(proto).fresh()
     InlineFunctions()(model)
@@ -188,7 +190,7 @@ def test_functions_that_nothing_calls_are_dropped():
 def test_expanded_functions_compute_the_same():
     def branch(op: str, out: str, domain: str = "") -> onnx.GraphProto:
         return helper.make_graph(
-            [helper.make_node(op, ["b"], [out], domain=domain)], "g", [], [corpus.value(out)]
+            [helper.make_node(op, ["b"], [out], domain=domain)], "g", [], [builders.value(out)]
         )
 
     leaky = helper.make_node("LeakyRelu", ["a"], ["r"])
@@ -210,8 +212,8 @@ def test_expanded_functions_compute_the_same():
         helper.make_node("F", ["c", "q"], ["s"], domain="d"),
         helper.make_node("Add", ["s", "same"], ["y"]),
     ]
-    inputs = [corpus.value("x"), corpus.value("c", [], TensorProto.BOOL)]
-    proto = corpus.model(nodes, inputs=inputs, functions=functions, domains=("d",))
+    inputs = [builders.value("x"), builders.value("c", [], TensorProto.BOOL)]
+    proto = builders.model(nodes, inputs=inputs, functions=functions, domains=("d",))
     model = load(proto).fresh()
     InlineFunctions()(model)
     assert not model.functions
@@ -231,7 +233,7 @@ def test_expanded_functions_compute_the_same():
 
 
 def test_fresh_models_share_no_names_or_nodes(tmp_path: Path):
-    loaded = load(corpus.linear())
+    loaded = load(builders.linear())
     first = loaded.fresh()
     first.graph.initializers["w"].name = "renamed"
     first.graph[0].outputs[0].name = "other"
@@ -243,7 +245,7 @@ def test_fresh_models_share_no_names_or_nodes(tmp_path: Path):
 
 
 def test_a_model_from_memory_is_copied(tmp_path: Path):
-    proto = corpus.linear()
+    proto = builders.linear()
     kept = copy.deepcopy(proto)
     loaded = load(proto)
     assert loaded.path is None
@@ -264,24 +266,24 @@ def codes(loaded: LoadedModel) -> set[str]:
 
 
 def test_what_onnxruntime_runs_is_a_warning():
-    unsorted = corpus.model([helper.make_node("Neg", ["a"], ["y"]), helper.make_node("Relu", ["x"], ["a"])])
+    unsorted = builders.model([helper.make_node("Neg", ["a"], ["y"]), helper.make_node("Relu", ["x"], ["a"])])
     assert codes(load(unsorted)) == {"unsorted", "onnx-checker"}
-    custom = corpus.model([helper.make_node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")])
+    custom = builders.model([helper.make_node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")])
     assert codes(load(custom)) == {"opset-missing", "onnx-checker"}
-    dynamic = corpus.linear()
+    dynamic = builders.linear()
     dynamic.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     loaded = load(dynamic)
     assert "negative-dim" in codes(loaded)
     assert loaded.fresh().graph.inputs[0].shape[0] == ir.SymbolicDim(None)
-    future = corpus.linear()
+    future = builders.linear()
     future.opset_import[0].version = 99
     future.ir_version = 99
     assert {"opset-new", "ir-version"} <= codes(load(future))
 
 
 def test_initializers_that_are_inputs_too():
-    proto = corpus.linear()
-    proto.graph.input.append(corpus.value("w", [4, 4]))
+    proto = builders.linear()
+    proto.graph.input.append(builders.value("w", [4, 4]))
     assert "w" in load(proto).fresh().graph.initializers
 
 
@@ -295,7 +297,7 @@ def test_every_element_type_loads_as_raw_and_as_typed_data(kind: int):
     assert raw.data_type == kind
     typed = helper.make_tensor("w", kind, [3, 5], np.ones(15).astype(dtype).tolist())
     for tensor in (raw, typed):
-        proto = corpus.model([helper.make_node("Identity", ["w"], ["y"])], [tensor])
+        proto = builders.model([helper.make_node("Identity", ["w"], ["y"])], [tensor])
         held = load(proto).fresh().graph.initializers["w"].const_value
         np.testing.assert_array_equal(held.numpy().astype(np.complex64), np.ones((3, 5)))
 
@@ -306,14 +308,14 @@ def test_string_tensors_and_empty_tensors_load():
         numpy_helper.from_array(np.zeros((0, 3), np.float32), "e"),
         TensorProto(name="n", dims=[0], data_type=TensorProto.FLOAT),
     ]
-    load(corpus.model([helper.make_node("Relu", ["x"], ["y"])], tensors)).fresh()
+    load(builders.model([helper.make_node("Relu", ["x"], ["y"])], tensors)).fresh()
 
 
 def test_limits_are_raised_by_the_caller(tmp_path: Path):
-    path = corpus.forty_nested_ifs(tmp_path)
+    path = sizes.forty_nested_ifs(tmp_path)
     with pytest.raises(LimitError, match="graph_depth"):
         load(path)
-    path.write_bytes(corpus.nested_ifs(25))
+    path.write_bytes(sizes.nested_ifs(25))
     with pytest.raises(LimitError, match="graph_depth"):
         load(path)
     assert load(path, replace(Limits(), graph_depth=25)).fresh()
@@ -343,9 +345,9 @@ def test_flipped_bytes_never_escape_as_other_errors():
     """A few thousand mutants of two seeds: an error of ours, or a model that onnx_ir reads."""
     random = np.random.default_rng(0)
     seeds = [
-        corpus.nested_ifs(3),
-        corpus.doubling(3).SerializeToString(),
-        corpus.linear().SerializeToString(),
+        sizes.nested_ifs(3),
+        functions.doubling(3).SerializeToString(),
+        builders.linear().SerializeToString(),
     ]
     for _ in range(3000):
         data = bytearray(seeds[random.integers(len(seeds))])
@@ -362,7 +364,7 @@ def test_functions_that_return_inputs_or_are_asked_for_less():
     function = helper.make_function("d", "F", ["a", "b"], ["a", "r", "r", "b"], [relu], opsets)
 
     def expanded(nodes: list[onnx.NodeProto]) -> ir.Model:
-        proto = corpus.model(nodes, functions=[function], domains=("d",))
+        proto = builders.model(nodes, functions=[function], domains=("d",))
         model = load(proto).fresh()
         InlineFunctions()(model)
         onnx.checker.check_model(ir.to_proto(model))

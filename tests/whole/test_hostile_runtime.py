@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import corpus
 import pytest
+from loading import hostile
+from loading.hostile import cage
 
 from intrain_onnx import errors
 
@@ -21,10 +22,10 @@ def score(path: Path) -> object:
     return score_file(path, config).intrain
 
 
-@pytest.mark.parametrize("case", corpus.RUNTIME, ids=str)
-def test_ends_with_a_score_or_one_clear_error(case: corpus.Case, tmp_path: Path):
+@pytest.mark.parametrize("case", hostile.RUNTIME, ids=str)
+def test_ends_with_a_score_or_one_clear_error(case: hostile.Case, tmp_path: Path):
     path = case.build(tmp_path)
-    outcome = corpus.caged(score, path, tmp_path, cap=6 * 2**30, cpu=240, wall=400)
+    outcome = cage.caged(score, path, tmp_path, cap=6 * 2**30, cpu=240, wall=400)
     assert outcome.error is None or outcome.error in _ERRORS, f"{outcome.error}: {outcome.message}"
     touched = {t for t in outcome.touched if "intrain_onnx.parity.onnxruntime_worker" not in t}
     assert not touched - _HARMLESS
