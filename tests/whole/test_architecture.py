@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from import_graph import Package, by_place, circles, in_folders, place
 
 import intrain_onnx
-from intrain_onnx import operator_table
-from intrain_onnx.opset import support
 
 PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
@@ -21,13 +18,13 @@ GROUND = ("errors", "versions", "memory", "proxy_table", "config")
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
-ENTRIES = ("inspection", "pipeline", "backend", "operator_table")
+ENTRIES = ("inspection", "pipeline", "backend")
 USERS = ("bench", "audit", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
 
-TORCH = {*WITH_TORCH, "pipeline", "backend", "operator_table"}
+TORCH = {*WITH_TORCH, "pipeline", "backend"}
 """All others do without: a graph is inspected and a saved report drawn in milliseconds."""
 
 TORCH_MODULES = {"audit.activation_ranges", "bench.measure"}
@@ -141,12 +138,6 @@ def test_what_is_public_says_what_it_is(name: str):
     assert ast.get_docstring(tree) or name == "__main__"
     silent = [n for n, node in public(tree.body) if not ast.get_docstring(node)]  # type: ignore[arg-type]
     assert silent == []
-
-
-def test_the_operator_table_is_that_of_the_handlers():
-    stored = (PACKAGE.folder / "opset" / "operators.json").read_text(encoding="utf-8")
-    assert stored == operator_table.text(), "run `python -m intrain_onnx.operator_table`"
-    assert support.table() == json.loads(stored) == operator_table.table()
 
 
 def test_public_names_resolve():

@@ -1,17 +1,16 @@
-"""Writes ``operators.json``: ``python -m intrain_onnx.operator_table``."""
+"""Text of ``opset/operators.json``, which stands in for the handlers where torch is not imported."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from intrain_onnx import ops
+from intrain_onnx.ops.registry import supported
 
 
 def table() -> dict[str, dict[str, list[int]]]:
     """Versions with a handler, by domain and operator, from the registry."""
     found: dict[str, dict[str, list[int]]] = {}
-    for handler in ops.supported():
+    for handler in supported():
         versions = found.setdefault(handler.domain or "ai.onnx", {}).setdefault(handler.op_type, [])
         versions.extend(handler.versions)
     return {d: {o: sorted(v) for o, v in sorted(operators.items())} for d, operators in sorted(found.items())}
@@ -24,7 +23,3 @@ def text() -> str:
         rows = ",\n".join(f"  {json.dumps(o)}: {json.dumps(v)}" for o, v in operators.items())
         domains.append(f"{json.dumps(domain)}: {{\n{rows}\n}}")
     return "{\n" + ",\n".join(domains) + "\n}\n"
-
-
-if __name__ == "__main__":
-    (Path(__file__).parent / "opset" / "operators.json").write_text(text(), encoding="utf-8")
