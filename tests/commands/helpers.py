@@ -34,7 +34,7 @@ def strict(text: str) -> Any:
 
 def valid(text: str) -> dict[str, Any]:
     """A report, checked against the schema in the package."""
-    data = strict(text)
+    data: dict[str, Any] = strict(text)
     jsonschema.Draft202012Validator(document.schema()).validate(data)
     return data
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from builders import model, weight
 from click.testing import CliRunner
 
 from intrain_onnx.cli import main
@@ -19,8 +20,7 @@ from intrain_onnx.proxies import aggregate
 from intrain_onnx.proxies.blocks import before_pooling, blocks
 from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxy_table import PROXIES, names
-from tests.builders import model, weight
-from tests.proxies.nets import SAMPLES, cnn, network
+from proxies.nets import SAMPLES, cnn, network
 
 ALL = tuple(PROXIES)
 FILES = sorted(SAMPLES.glob("*.onnx"))
