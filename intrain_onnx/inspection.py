@@ -4,107 +4,76 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
-import onnx
-import onnx_ir as ir
-
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError
-from intrain_onnx.loading.load import LoadedModel, load
-from intrain_onnx.network import coverage, input_shapes
-from intrain_onnx.network.layers import Layer, LayerMap, analyse
-from intrain_onnx.opset.support import unsupported
+from intrain_onnx.errors import IntrainError, UnsupportedError
+from intrain_onnx.loading.load import Source, load
+from intrain_onnx.network import coverage
+from intrain_onnx.network.layers import Layer
 from intrain_onnx.report import assemble
 from intrain_onnx.report.model_warnings import static_warnings, warning_row
-from intrain_onnx.rewrites import computed_weights, written_out
-from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
+from intrain_onnx.rewrites.protocol.step import Changes
 
 
 @dataclass(frozen=True)
 class Inspection:
     """What the graph alone tells.
 
-    ``data`` holds JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
+    Attributes:
+        data: JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
+        rewrites: what each rewrite of the protocol does to the graph and where it declines, by its name;
+            empty where they were not asked for, or where nothing is left that a loss can read.
     """
 
     data: Mapping[str, Any]
+    rewrites: Mapping[str, Changes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the static pass of a model found.
-
-    Attributes:
-        model: normalised, in its float form.
-        layers: of that model.
-        covered: how much of its weights they are.
-        described: the ``model`` part of a report.
-        missing: operators without a handler, with the number of nodes of each.
-        warnings: rows with ``code``, ``message`` and ``node``.
-    """
-
-    model: ir.Model
-    layers: LayerMap
-    covered: coverage.Coverage
-    described: dict[str, Any]
-    missing: dict[str, int]
-    warnings: list[dict[str, Any]]
-
-
-def inspect(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None
-) -> Inspection:
+def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool = False) -> Inspection:
     """Look at a model without running it and without importing torch.
 
     Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
     operations can be counted.
 
+    Args:
+        source: path of an ONNX file, or a model in memory.
+        config: the settings; the ``architecture`` protocol where none are given.
+        rewrites: say, too, what the protocol's rewrites do.
+
     Raises:
         ModelFileError, LimitError: the file cannot be read, is not valid, or asks for too much.
         SettingsError: an input shape that does not fit.
     """
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     config = config or ScoreConfig.for_protocol()
     try:
-        found = look(load(source), config)
+        network = Network.of(load(source), config)
+        data = {
+            "model": assemble.describe(network),
+            "layers": [_layer(layer) for layer in network.keyed_layers.layers],
+            "coverage": coverage.as_dict(network.coverage),
+            "unsupported_ops": network.missing_operators,
+            "warnings": warnings(network),
+        }
+        return Inspection(data, _rewrites(network, config) if rewrites else {})
     except IntrainError as error:
-        error.at(path=path)
+        error.at(path=os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
         raise
-    data = {
-        "model": found.described,
-        "layers": [_layer(layer) for layer in found.layers.layers],
-        "coverage": coverage.as_dict(found.covered),
-        "unsupported_ops": found.missing,
-        "warnings": found.warnings,
-    }
-    return Inspection(data)
 
 
-def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Evaluate | None = None) -> Look:
-    """The static pass of a loaded model, with the loader's warnings first.
+def warnings(network: Network) -> list[dict[str, Any]]:
+    """Rows with ``code``, ``message`` and ``node``: those of the file, then those of its graph."""
+    return [*(warning_row(*row) for row in network.loaded.warnings), *static_warnings(network)]
 
-    With ``evaluate``, the values of weights that the graph computes can be read.
 
-    Raises:
-        SettingsError: an input shape that does not fit.
-    """
-    model = loaded.fresh()
-    normalise(model)
-    single = input_shapes.resolve(model, config, batch=1)
-    known = infer_shapes(model, single)
-    missing = unsupported(model)
-    written_out.restore(model)
-    quantisation = use_float_form(model, single)
-    computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-    layers = analyse(model)
-    warnings = [warning_row(*row) for row in loaded.warnings]
-    covered = coverage.measure(model, layers)
-    warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
-    described = assemble.describe(loaded, model, layers, single)
-    return Look(model, layers, covered, described, missing, warnings)
+def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
+    try:
+        return for_protocol(network, config).changes
+    except UnsupportedError:  # nothing that a loss can read: an inspection shows such a graph too
+        return {}
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.audit.evidence import Evidence
-from intrain_onnx.audit.gather import Progress, gather
+from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy, Waiver
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
 from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.progress import Progress
 from intrain_onnx.report.document import Report, number
 
 SCHEMA_VERSION = "1.0"

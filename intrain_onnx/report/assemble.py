@@ -6,32 +6,38 @@ import math
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, gradient_reach
-from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_shape
+from intrain_onnx.network.input_shapes import InputSpec, declared_shape
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report.document import SCHEMA_VERSION, number
-from intrain_onnx.rewrites.normalise import Head
+from intrain_onnx.report.model_warnings import static_warnings, warning_row
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+from intrain_onnx.rewrites.protocol.step import Head
 from intrain_onnx.scores.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.versions import version
 
 if TYPE_CHECKING:
+    from intrain_onnx.measure.prepare import Runnable
     from intrain_onnx.parity.compare import Parity
     from intrain_onnx.proxies.measure import Measured
+    from intrain_onnx.runtime.machine import Machine
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
 
 
-def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Signature) -> dict[str, Any]:
+def describe(network: Network) -> dict[str, Any]:
     """The ``model`` part of a report, from the static pass alone."""
+    loaded, model, layers = network.loaded, network.model, network.layers
     return {
         "path": str(loaded.path) if loaded.path is not None else None,
         "sha256": loaded.sha256,
@@ -45,9 +51,15 @@ def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Sig
         "parameters": parameter_count(model, layers),
         "nodes": layers.nodes,
         "canonical_layers": len(layers.layers),
-        "macs": None if layers.macs is None else layers.macs // max(single.batch, 1),
-        "macs_input_shapes": {spec.name: list(spec.shape) for spec in single.inputs},
+        "macs": macs(network),
+        "macs_input_shapes": {spec.name: list(spec.shape) for spec in network.single.inputs},
     }
+
+
+def macs(network: Network) -> int | None:
+    """Multiply-accumulate operations for one sample; None where no shape is known."""
+    total = network.layers.macs
+    return None if total is None else total // max(network.single.batch, 1)
 
 
 def _value(value: ir.Value) -> dict[str, Any]:
@@ -64,72 +76,87 @@ def parameter_count(model: ir.Model, layers: LayerMap) -> int:
     return sum(dict(row for name in layers.slots for row in of_file(model.graph.initializers[name])).values())
 
 
-def report(
-    *,
-    described: Mapping[str, Any],
-    result: Score,
-    original: LayerMap,
-    covered: coverage.Coverage,
-    reached: gradient_reach.Reach,
-    kept: frozenset[str],
-    split: Mapping[str, Sequence[str]],
-    parameter_shapes: Mapping[str, tuple[int, ...]],
-    heads: Sequence[Head],
-    absorbed: Sequence[str],
-    constants: int,
-    dequantised: tuple[int, int],
-    config: ScoreConfig,
-    used: Signature,
-    batched: bool,
-    traces: Sequence[Trace],
-    compared: Parity | None,
-    peers: Mapping[str, Measured],
-    device: str,
-    threads: int,
-    warnings: Sequence[Mapping[str, str | None]],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measurements:
+    """All that a report is made from.
+
+    Attributes:
+        config: the settings.
+        machine: where the model ran.
+        network: the file's graph in normal form.
+        probed: the same in the protocol's form.
+        runnable: the module, and what it was fed.
+        traces: of each run.
+        scored: the score and its parts.
+        parity: the comparison with onnxruntime; None where it was not asked for.
+        proxies: other zero-cost proxies, by name.
+        seconds: wall-clock time of each step.
+    """
+
+    config: ScoreConfig
+    machine: Machine
+    network: Network
+    probed: ProtocolNetwork
+    runnable: Runnable
+    traces: Sequence[Trace]
+    scored: Score
+    parity: Parity | None
+    proxies: Mapping[str, Measured]
+    seconds: Mapping[str, float]
+
+
+def report(m: Measurements) -> dict[str, Any]:
     """The whole document, ready for strict JSON."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "intrain-onnx", "version": version("intrain-onnx")},
-        "model": dict(described),
-        "settings": config.as_dict()
+        "model": describe(m.network),
+        "settings": m.config.as_dict()
         | {
-            "execution": "batched" if batched else "sample_by_sample",
-            "samples": used.batch,
-            "inputs_fed": [_fed(spec) for spec in used.inputs],
-            "losses": _losses(heads, traces),
+            "execution": "batched" if m.runnable.batched else "sample_by_sample",
+            "samples": m.runnable.used.batch,
+            "inputs_fed": [_fed(spec) for spec in m.runnable.used.inputs],
+            "losses": _losses(m.probed.heads, m.traces),
         },
         "environment": {
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "device": device,
-            "threads": threads,
+            "device": m.machine.name,
+            "threads": m.machine.threads,
             "packages": {p: v for p in _PACKAGES if (v := version(p)) is not None},
         },
-        "score": _score(result),
-        "scores": _scores(result),
+        "score": _score(m.scored),
+        "scores": _scores(m.scored),
         "proxies": {
             name: {
-                "values": {part: number(value, 9) for part, value in m.values.items()},
+                "values": {part: number(value, 9) for part, value in found.values.items()},
                 "direction": PROXIES[name].direction,
-                "error": m.error,
+                "error": found.error,
             }
-            for name, m in peers.items()
+            for name, found in m.proxies.items()
         },
-        "layers": [_layer(s) for s in result.layers],
-        "points": [_point(p) for p in result.points],
-        "parameters": [_parameter(p, parameter_shapes) for p in result.parameters],
-        "coverage": coverage.as_dict(covered),
-        "gradient_reach": _gradient_reach(reached, original, result, split),
-        "depth_profile": _depth_profile(result),
-        "nodes": _fates(original, kept, split, result, absorbed, constants, dequantised),
-        "parity": _parity(compared),
-        "warnings": [dict(row) for row in warnings],
-        "timings_s": {name: round(value, 4) for name, value in seconds.items()}
-        | {f"{k}_{i}": round(v, 4) for i, t in enumerate(traces) for k, v in t.seconds.items()},
+        "layers": [_layer(s) for s in m.scored.layers],
+        "points": [_point(p) for p in m.scored.points],
+        "parameters": _parameters(m),
+        "coverage": coverage.as_dict(m.network.coverage),
+        "gradient_reach": _gradient_reach(m),
+        "depth_profile": _depth_profile(m.scored),
+        "nodes": _fates(m),
+        "parity": _parity(m.parity),
+        "warnings": _warnings(m),
+        "timings_s": {name: round(value, 4) for name, value in m.seconds.items()}
+        | {f"{k}_{i}": round(v, 4) for i, t in enumerate(m.traces) for k, v in t.seconds.items()},
     }
+
+
+def _warnings(m: Measurements) -> list[dict[str, Any]]:
+    """In the order of the steps: of the file, of the conversion, of the graph, of the run."""
+    rows = [warning_row(*row) for row in m.network.loaded.warnings]
+    if m.parity is not None and m.parity.ok is False:
+        rows.append(warning_row("parity", f"differs from onnxruntime: {m.parity.reason}"))
+    elif m.parity is not None and m.parity.ok is None:
+        rows.append(warning_row("parity_not_checked", m.parity.reason or ""))
+    return [*rows, *static_warnings(m.network), *(warning_row(*row) for row in m.runnable.warnings)]
 
 
 def _fed(spec: InputSpec) -> dict[str, Any]:
@@ -226,14 +253,19 @@ def _layer(s: LayerScore) -> dict[str, Any]:
     }
 
 
-def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _parameters(m: Measurements) -> list[dict[str, Any]]:
+    shapes = {name: tuple(p.shape) for name, p in m.runnable.parameters.items()}
+    return [_parameter(p, shapes[p.name]) for p in m.scored.parameters]
+
+
+def _parameter(p: ParameterScore, shape: tuple[int, ...]) -> dict[str, Any]:
     slot: Slot = p.slot
     return {
         "name": p.name,
         "role": slot.role,
         "layer": slot.layer,
         "depth": slot.depth,
-        "shape": list(shapes[p.name]),
+        "shape": list(shape),
         "health": number(p.health),
         "grad_std": number(p.std),
         "grad_max_abs": number(p.max_abs),
@@ -242,13 +274,11 @@ def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> dict
     }
 
 
-def _gradient_reach(
-    reached: gradient_reach.Reach, original: LayerMap, result: Score, split: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    lost = {s.layer.name for s in result.layers if s.status in ("unreached", "not_run")}
-    lost |= {layer for layer, parts in split.items() if lost.issuperset(parts)}
-    measured = {p.name: p.status for p in result.parameters}
-    found = gradient_reach.summary(reached, original.slots, measured, lost)
+def _gradient_reach(m: Measurements) -> dict[str, Any]:
+    lost = {s.layer.name for s in m.scored.layers if s.status in ("unreached", "not_run")}
+    lost |= {layer for layer, parts in m.probed.split.items() if lost.issuperset(parts)}
+    measured = {p.name: p.status for p in m.scored.parameters}
+    found = gradient_reach.summary(m.network.reach, m.network.layers.slots, measured, lost)
     return found | {"share": number(found["share"])}
 
 
@@ -279,35 +309,27 @@ def _depth_profile(result: Score) -> list[dict[str, Any]]:
     return rows
 
 
-def _fates(
-    original: LayerMap,
-    kept: frozenset[str],
-    split: Mapping[str, Sequence[str]],
-    result: Score,
-    absorbed: Sequence[str],
-    constants: int,
-    dequantised: tuple[int, int],
-) -> dict[str, int]:
-    """Every node of the file has one fate, and they add up to the total.
-
-    ``dequantised`` is how many nodes the float form of a quantised model does without, and how many it adds.
-    """
-    removed, added = dequantised
-    statuses = {s.layer.name: s.status for s in result.layers}
+def _fates(m: Measurements) -> dict[str, int]:
+    """Every node of the file has one fate, and they add up to the total."""
+    original, quantisation = m.network.layers, m.network.quantisation
+    removed = quantisation.removed if quantisation is not None else 0
+    added = len(quantisation.activations) if quantisation is not None else 0
+    statuses = {s.layer.name: s.status for s in m.scored.layers}
     layers: Counter[str] = Counter()
     for layer in original.layers:
-        status = statuses.get(split.get(layer.name, [layer.name])[0], "cut_off")
+        status = statuses.get(m.probed.split.get(layer.name, (layer.name,))[0], "cut_off")
         layers[status] += 1 + (layer.output != layer.node_output)
+    constants = m.network.constants
     total = original.nodes - added + constants + removed
     unused = original.nodes - len(original.live) - original.fixed
-    cut = len(original.live - kept)
+    cut = len(original.live - m.probed.kept)
     fates = {
         "measured": layers["measured"],
         "collapsed": layers["collapsed"],
         "dead": layers["dead"],
         "unreached_by_gradient": layers["unreached"],
         "not_run": layers["not_run"] + layers["too_few_rows"],
-        "absorbed": len(absorbed),
+        "absorbed": len(m.probed.absorbed),
         "cut_off": cut,
         "constant": constants + original.fixed,
         "dequantised": removed,

@@ -11,21 +11,16 @@ from intrain_onnx.network import coverage
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.values import name_of
 from intrain_onnx.rewrites import dequantise
+from intrain_onnx.rewrites.network import Network
 
 _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
-def static_warnings(
-    model: ir.Model,
-    layers: LayerMap,
-    covered: coverage.Coverage,
-    quantisation: dequantise.Quantisation | None = None,
-    *,
-    shapes_known: bool = True,
-) -> list[dict[str, Any]]:
+def static_warnings(network: Network) -> list[dict[str, Any]]:
     """What a user should know before reading a score."""
-    rows = [warning_row(*row) for row in dequantise.warnings(quantisation)]
+    model, layers = network.model, network.layers
+    rows = [warning_row(*row) for row in dequantise.warnings(network.quantisation)]
     folded = folded_batch_norms(model, layers)
     if folded:
         rows.append(
@@ -42,7 +37,7 @@ def static_warnings(
                 "training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0]
             )
         )
-    if not shapes_known:
+    if not network.shapes_known:
         rows.append(
             warning_row("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown")
         )
@@ -53,7 +48,7 @@ def static_warnings(
                 f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out",
             )
         )
-    missed = coverage.warning(covered)
+    missed = coverage.warning(network.coverage)
     if missed is not None:
         rows.append(warning_row(*missed))
     if not layers.layers:

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure import probe
 from intrain_onnx.measure.initialise import parameters
+from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.runtime.interpreter import run
 
@@ -279,10 +279,10 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     caught: list[tuple[tuple[Any, ...], torch.Generator]] = []
     targets: list[Tensor] = []
 
-    original, cross_entropy = probe.probe, functional.cross_entropy
+    original, cross_entropy = pipeline.probe, functional.cross_entropy
 
     def spy(*arguments: Any, **options: Any) -> Trace:
-        caught.append((arguments, copied(arguments[5])))
+        caught.append((arguments, copied(arguments[2])))
         return original(*arguments, **options)
 
     def watched(logits: Tensor, labels: Tensor) -> Tensor:
@@ -291,11 +291,12 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
     config = ScoreConfig.for_protocol(protocol, seeds=1, threads=1, device="cpu", parity=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe, "probe", spy)
+        patch.setattr(pipeline, "probe", spy)
         patch.setattr(functional, "cross_entropy", watched)
         report = pipeline.score(path, config)
     (arguments, labels) = caught[0]
-    module, _, (fed,), *_ = arguments
+    runnable, (fed,), _ = arguments
+    module = runnable.module
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     weights: dict[str, Tensor] = dict(parameters(module))
@@ -361,12 +362,12 @@ def test_the_sums_are_those_of_float64(case: Case) -> None:
 
 def test_in_float64_the_probe_agrees_to_many_more_digits(case: Case) -> None:
     """So what the report lacks is float32's round-off, and nothing else."""
-    module, layers, fed, *rest = case.arguments
+    runnable, fed, _ = case.arguments
+    module = runnable.module
     inputs = [x.double() if x.is_floating_point() else x for x in fed]
-    rest[2] = copied(case.labels)
     module.double()
     try:
-        found = probe.probe(module, layers, inputs, *rest)
+        found = probe(runnable, inputs, copied(case.labels))
     finally:
         module.float()
     for row in case.report["layers"]:
@@ -395,7 +396,7 @@ def test_onnxruntime_has_the_same_activations(case: Case) -> None:
     if case.protocol != "checkpoint":
         pytest.skip("the weights are not the file's")
     (feed,) = case.proto.graph.input
-    image = case.arguments[2][0].numpy()
+    image = case.arguments[1][0].numpy()
     layers = list(case.layers())
     found = run_onnxruntime(case.proto, {feed.name: image}, [output for _, output, _ in layers])
     for (row, output, rows), array in zip(layers, found, strict=True):

@@ -17,7 +17,7 @@ from intrain_onnx.network import gradient_reach
 from intrain_onnx.network.gradient_reach import UNKNOWN, Reach, Stop
 from intrain_onnx.network.layers import Slot, analyse
 from intrain_onnx.report.document import schema
-from intrain_onnx.rewrites.normalise import find_heads
+from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 
 I64 = np.int64
 W = {"w": weight(4, 5), "v": weight(5, 3)}

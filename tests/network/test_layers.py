@@ -6,13 +6,20 @@ import math
 
 import numpy as np
 import pytest
-from builders import WEIGHT_SOURCES, analysed, by_weight, model, normalised, run_onnxruntime, weight
+from builders import (
+    WEIGHT_SOURCES,
+    analysed,
+    by_weight,
+    for_probing,
+    model,
+    normalised,
+    run_onnxruntime,
+    weight,
+)
 from onnx import TensorProto, helper
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure.preparation import seen_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
-from intrain_onnx.rewrites.protocol import rewrite_for
 
 
 def depths(layers: LayerMap) -> dict[str, int]:
@@ -279,7 +286,7 @@ def test_a_recurrence_whose_last_state_is_used_is_measured_at_all_steps(sequence
         y = Relu(h)
     }"""
     proto = model(text.replace("SEQUENCE", sequence or '""'), {"w": weight(1, 18, 5), "r": weight(1, 18, 6)})
-    (layer,) = rewrite_for(normalised(proto), ScoreConfig.for_protocol(), seen_shapes).layers.layers
+    (layer,) = for_probing(proto).layers.layers
     assert (layer.output, layer.channel_axes) == ("h.sequence", (1, 3))
 
 

@@ -6,24 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import model, weight
+from builders import for_probing, model, weight
 
-from intrain_onnx.config import ScoreConfig
-from intrain_onnx.loading.load import load
-from intrain_onnx.measure.preparation import seen_shapes
-from intrain_onnx.network import input_shapes, measuring_points
-from intrain_onnx.rewrites.normalise import infer_shapes, normalise
-from intrain_onnx.rewrites.protocol import rewrite_for
+from intrain_onnx.loading.load import Source
+from intrain_onnx.network import measuring_points
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
-def found(source: object, protocol: str = "checkpoint") -> dict[str, measuring_points.Point]:
-    config = ScoreConfig.for_protocol(protocol)
-    graph = load(source).fresh()
-    normalise(graph)
-    infer_shapes(graph, input_shapes.resolve(graph, config, batch=1))
-    rewritten = rewrite_for(graph, config, seen_shapes)
+def found(source: Source, protocol: str = "checkpoint") -> dict[str, measuring_points.Point]:
+    rewritten = for_probing(source, protocol)
     return {p.value: p for p in measuring_points.find(rewritten.model, rewritten.layers)}
 
 

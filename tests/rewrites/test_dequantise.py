@@ -17,7 +17,8 @@ from intrain_onnx.network import input_shapes
 from intrain_onnx.network.layers import analyse
 from intrain_onnx.rewrites import dequantise
 from intrain_onnx.rewrites.dequantise import Quantisation, arithmetic, dropped_activations
-from intrain_onnx.rewrites.normalise import infer_shapes, normalise, use_float_form
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.rewrites.normalise import normalise
 
 MICROSOFT = {"com.microsoft": 1}
 HALF = np.array(0.5, np.float32)
@@ -31,7 +32,9 @@ def prepared(proto: onnx.ModelProto) -> tuple[ir.Model, Quantisation | None]:
     normalise(network)
     single = input_shapes.resolve(network, ScoreConfig.for_protocol(), batch=1)
     infer_shapes(network, single)
-    return network, use_float_form(network, single)
+    found = dequantise.to_float(network)
+    infer_shapes(network, single)
+    return network, found
 
 
 def operators(network: ir.Model) -> Counter[str]:

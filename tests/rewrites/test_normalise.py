@@ -10,15 +10,13 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.network import input_shapes
 from intrain_onnx.network.layers import analyse
-from intrain_onnx.rewrites.normalise import (
-    absorb_batch_norm,
-    bias_name,
-    cut_heads,
-    infer_shapes,
-    own_biases,
-    own_norms,
-    write_values,
-)
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.rewrites.protocol.absorb_batch_norm import absorb_batch_norm
+from intrain_onnx.rewrites.protocol.loss_heads import cut_at_loss_heads
+from intrain_onnx.rewrites.protocol.own_biases import bias_name, own_biases
+from intrain_onnx.rewrites.protocol.own_norms import own_norms
+from intrain_onnx.rewrites.protocol.step import Draft
+from intrain_onnx.runtime.onnx2torch_converter import write_values
 
 
 def test_the_file_keeps_its_outputs_after_normalisation() -> None:
@@ -44,7 +42,7 @@ def test_the_file_keeps_its_outputs_after_normalisation() -> None:
 
 def heads(text: str, **weights: np.ndarray) -> list[tuple[str, str, tuple[str, ...]]]:
     prepared = normalised(model(text, weights))
-    found = cut_heads(prepared)
+    found = cut_at_loss_heads(Draft(prepared)).heads
     assert [h.value for h in found] == [v.name for v in prepared.graph.outputs]
     return [(h.value, h.output, h.through) for h in found]
 
@@ -114,7 +112,7 @@ CONV_BN = """(float[N,3,8,8] x) => (float[N,6,6,6] y) {
 
 def test_batch_norm_right_behind_a_layer_is_absorbed() -> None:
     prepared = normalised(model(CONV_BN, {"w": weight(6, 3, 3, 3), "b": weight(6), **NORM}))
-    assert len(absorb_batch_norm(prepared, analyse(prepared))) == 1
+    assert len(absorb_batch_norm(Draft(prepared)).absorbed) == 1
     assert [n.op_type for n in prepared.graph] == ["Conv", "Relu"]
     x = {"x": weight(2, 3, 8, 8, scale=1.0)}
     plain = model(
@@ -141,7 +139,9 @@ def test_batch_norm_right_behind_a_layer_is_absorbed() -> None:
 )
 def test_other_batch_norms_stay(text: str) -> None:
     prepared = normalised(model(text, {"v": weight(6, 6, 1, 1), **NORM}))
-    assert absorb_batch_norm(prepared, analyse(prepared)) == []
+    changes = absorb_batch_norm(Draft(prepared))
+    assert not changes.absorbed
+    assert len(changes.declined) == 1
     assert "BatchNormalization" in {n.op_type for n in prepared.graph}
 
 
@@ -166,7 +166,7 @@ def test_a_bias_of_its_own_is_zero_and_along_the_channels(kind: str) -> None:
     x = {"x": weight(*dims, scale=1.0)}
     (before,) = run_onnxruntime(proto, x)
     prepared = normalised(proto)
-    own_biases(prepared, analyse(prepared))
+    own_biases(Draft(prepared))
     np.testing.assert_array_equal(run_onnxruntime(prepared, x)[0], before)
     infer_shapes(prepared, input_shapes.resolve(prepared, ScoreConfig.for_protocol(), batch=1))
     (layer,) = analyse(prepared).layers
@@ -192,7 +192,7 @@ def test_biases_that_were_there_become_zeros_of_their_own() -> None:
     before = analyse(normalised(proto))
     assert [layer.bias for layer in before.layers] == ["b", "b", "b"]
     prepared = normalised(proto)
-    own_biases(prepared, before)
+    own_biases(Draft(prepared))
     layers = analyse(prepared)
     assert len({layer.bias for layer in layers.layers}) == 3
     without = model(
@@ -213,7 +213,7 @@ def test_batch_norms_of_their_own_pass_their_input() -> None:
         y = BatchNormalization(r, scale, offset, mean, var)
     }"""
     prepared = normalised(model(text, NORM))
-    norms = own_norms(prepared)
+    norms = own_norms(Draft(prepared)).norms
     assert [n.output for n in norms] == ["a", "y"]
     assert len({n.scale for n in norms}) == 2
     x = weight(2, 6, 8, 8, scale=1.0)

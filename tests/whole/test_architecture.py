@@ -14,7 +14,7 @@ import intrain_onnx
 PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
 
-GROUND = ("errors", "versions", "memory", "proxy_table", "config")
+GROUND = ("errors", "versions", "memory", "progress", "proxy_table", "config")
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")

@@ -19,7 +19,9 @@ from intrain_onnx import inspection, pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network import input_shapes
 from intrain_onnx.report.document import Report
-from intrain_onnx.rewrites.normalise import infer_shapes, normalise, use_float_form
+from intrain_onnx.rewrites.dequantise import to_float
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.rewrites.normalise import normalise
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 MODELS = ["pytorch_resnet_torchscript", "keras_mobile", "pytorch_encoder_torchscript"]
@@ -124,7 +126,8 @@ def test_the_float_form_of_a_file_gives_its_outputs(name: str, way: str, tmp_pat
     normalise(network)
     single = input_shapes.resolve(network, CONFIG, batch=1)
     infer_shapes(network, single)
-    use_float_form(network, single)
+    to_float(network)
+    infer_shapes(network, single)
     original = onnx.load(SAMPLES / f"{name}.onnx")
     x = network_input(proto, 0)
     ours, theirs, real = (run_onnxruntime(p, x)[0] for p in (network, proto, original))

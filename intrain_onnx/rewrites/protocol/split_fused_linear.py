@@ -1,6 +1,8 @@
-"""Linear maps that an exporter, or the author, fused into one: query, key and value for example.
+"""Splits a linear map that an exporter, or the author, fused from several: query, key and value for example.
 
-Valid only where the weights are drawn anew afterwards, as ``canonical``.
+    [W1; W2; W3] x  ->  Concat(W1 x, W2 x, W3 x)
+
+Valid only where the weights are drawn anew afterwards: the parts begin as zeros.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.channel_parts import Indices, Parts, Tracer
 from intrain_onnx.network.known_values import Constants
-from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.layers import Layer
 from intrain_onnx.network.marks import JOINED, MADE_FROM, ONLY
 from intrain_onnx.network.values import (
     add_initializer,
@@ -20,23 +22,23 @@ from intrain_onnx.network.values import (
     source,
     static_shape,
 )
+from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
-def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
+def split_fused_linear(draft: Draft) -> Changes:
     """Make as many layers of one as its output is used in separate parts.
 
     Followed through reshapes, transposes, splits, slices, gathers and elementwise operators, the output of a
     linear layer or a convolution without groups that is used only in disjoint sets of channels is that of
     several layers side by side: fused query, key and value, or the two halves of a gated unit. The parts are
     computed by layers of their own and joined again, so what follows stays as it is.
-
-    Returns:
-        Names of the new layers by that of the layer that they replace.
     """
+    model = draft.model
     nodes = {v.name: node for node in model.graph for v in node.outputs}
     tracer = Tracer({node: i for i, node in enumerate(model.graph)}, Constants(model, shapes=True))
-    replaced = {}
-    for layer in layers.layers:
+    replaced, declined = {}, []
+    for layer in draft.layers.layers:
         node = nodes.get(layer.node_output)
         if node is None or _weight_axis(node, layer) is None:
             continue
@@ -44,7 +46,9 @@ def split_fused(model: ir.Model, layers: LayerMap) -> dict[str, list[str]]:
         parts = tracer.parts(out, layer.channel_axes[0], layer.channels)
         if parts is not None:
             replaced[layer.name] = _split(model, layer, node, out, parts)
-    return replaced
+        elif any(is_op(use.node, "Split", "Slice") for use in out.uses()):
+            declined.append(Declined(layer.name, "its output is not used in disjoint sets of channels alone"))
+    return Changes(places=list(replaced), split=replaced, declined=declined)
 
 
 def _weight_axis(node: ir.Node, layer: Layer) -> tuple[int, int] | None:

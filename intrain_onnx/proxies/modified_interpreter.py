@@ -19,7 +19,7 @@ Norms = Literal["as_is", "batch", "frozen", "off"]
 _BATCH_NORM = "BatchNormalization"
 
 
-class Variant(ObservedInterpreter):
+class ModifiedInterpreter(ObservedInterpreter):
     """An interpreter that changes what one pass computes, and nothing of the module.
 
     Args:
@@ -50,9 +50,9 @@ class Variant(ObservedInterpreter):
         self.op: str | None = None
         self.kind = UNKNOWN.kind
 
-    def inside(self, module: fx.GraphModule) -> Variant:
+    def inside(self, module: fx.GraphModule) -> ModifiedInterpreter:
         """The interpreter of a subgraph, with the same changes."""
-        return Variant(
+        return ModifiedInterpreter(
             module,
             self.observers,
             norms=self.norms,

@@ -1,41 +1,38 @@
-"""Rewrites that make graphs of the same network alike, before its weights are drawn anew.
+"""Takes a BatchNorm that an exporter wrote out as products and sums per channel for what it is.
 
-Each changes the model in place and is valid only where the weights that it drops are re-initialised and
-calibrated afterwards.
+    (x * a) + b, ((x - m) / s) * g + b, ...  constants along the channels  =  BatchNormalization(x)
+
+Behind a convolution or linear layer the chain is removed, as calibration does its work; elsewhere it
+becomes a BatchNormalization node, to be calibrated. Valid only where what it drops is calibrated afterwards.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
-import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.layers import LayerMap, data_dependent
+from intrain_onnx.network.layers import Layer, data_dependent
 from intrain_onnx.network.values import add_initializer, node_id, shape_of, source, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
-
-_NO_ACCIDENT = 1024
-"""Fewest equal elements that are taken for a tie."""
+from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
-def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
-    """Take a BatchNorm that an exporter wrote out as products and sums per channel for what it is.
+def absorb_affine_chains(draft: Draft) -> Changes:
+    """Absorb each written-out BatchNorm, or replace it by a BatchNormalization node.
 
     A chain of Mul, Div, Add and Sub with constants along the channels, at least one product and one sum, is
     an inference BatchNorm. So is a sum alone between a join or a pool and an activation, whose factors of one
-    an optimiser dropped. Behind a convolution or linear layer it is removed, as calibration does its work;
-    elsewhere it becomes a BatchNormalization node, to be calibrated. A chain on a graph input is
-    preprocessing and stays, and so does one that ends a normalisation over features.
-
-    Returns:
-        Identities (``values.node_id``) of the nodes that went.
+    an optimiser dropped. A chain on a graph input is preprocessing and stays, and so does one that ends a
+    normalisation over features.
     """
+    model = draft.model
     data = data_dependent(model.graph)
-    outputs = {name: x for x in layers.layers for name in (x.node_output, x.output)}
+    outputs = {name: x for x in draft.layers.layers for name in (x.node_output, x.output)}
     gone: list[str] = []
+    places: list[str] = []
+    declined: list[Declined] = []
     done: set[ir.Node] = set()
     for node in list(model.graph):
         if node in done or not _is_affine(node, data):
@@ -46,18 +43,32 @@ def absorb_affine_chains(model: ir.Model, layers: LayerMap) -> list[str]:
         if begin is None or not _normalises(chain, begin):
             continue
         layer = outputs.get(begin.name or "")
-        if layer is not None and layer.kind in ("convolution", "linear"):
-            if _channel_axis(chain, begin) == _positive(layer.channel_axes[0], begin):
-                _remove(model, chain, begin)
-                gone += [node_id(n) for n in chain]
-        elif (
-            _channel_axis(chain, begin) == 1
-            and not _is_preprocessing(begin)
-            and not _is_normalised(begin, data)
-        ):
-            gone += [node_id(n) for n in chain]
+        behind = layer if layer is not None and layer.kind in ("convolution", "linear") else None
+        reason = _obstacle(chain, begin, behind, data)
+        if reason is not None:
+            declined.append(Declined(node_id(node), reason))
+            continue
+        places.append(node_id(node))
+        gone += [node_id(n) for n in chain]
+        if behind is not None:
+            _remove(model, chain, begin)
+        else:
             _replace_by_batch_norm(model, chain, begin)
-    return gone
+    return Changes(places=places, absorbed=gone, declined=declined)
+
+
+def _obstacle(chain: list[ir.Node], begin: ir.Value, layer: Layer | None, data: set[ir.Value]) -> str | None:
+    """Why a chain is no BatchNorm of the layer before it, or of its own without one; None if it is."""
+    axis = _channel_axis(chain, begin)
+    if layer is not None:
+        if axis != _positive(layer.channel_axes[0], begin):
+            return f"its constants lie along another axis than the channels of {layer.name!r}"
+        return None
+    if axis != 1:
+        return "its constants do not lie along axis 1"
+    if _is_preprocessing(begin):
+        return "it works on a graph input: preprocessing"
+    return "it ends a normalisation over features" if _is_normalised(begin, data) else None
 
 
 def _normalises(chain: list[ir.Node], begin: ir.Value) -> bool:
@@ -68,63 +79,6 @@ def _normalises(chain: list[ir.Node], begin: ir.Value) -> bool:
     after = [use.node for use in chain[-1].outputs[0].uses()]
     joined = maker is not None and kind(maker) in (Kind.POOL, Kind.SELECTION)
     return joined and len(begin.shape or ()) > 3 and len(after) == 1 and kind(after[0]) is Kind.ACTIVATION
-
-
-def tie_heads(model: ir.Model, layers: LayerMap) -> list[str]:
-    """Give a last layer that holds the very numbers of an embedding the embedding's weight again.
-
-    Constant folding writes a tied weight twice, once transposed; equal numbers in thousands of places are no
-    accident.
-
-    Returns:
-        Names of the layers that were tied.
-    """
-    nodes = {v.name: node for node in model.graph for v in node.outputs}
-    tables = {x.weights[0].name: x for x in layers.layers if x.kind == "embedding"}
-    tied = []
-    for layer in layers.layers:
-        node = nodes.get(layer.node_output)
-        if (
-            layer.kind != "linear"
-            or node is None
-            or layer.channel_axes != (-1,)
-            or kind(node) is not Kind.PRODUCT
-        ):
-            continue
-        weight = node.inputs[1]
-        if weight is None or not weight.is_initializer() or weight.name in tables:
-            continue
-        for name in tables:
-            table = model.graph.initializers[name]
-            if _same_numbers(table, layer.weights[0].shape, weight):
-                _use_table(model, node, table, transposed=_flag(node, "transB"))
-                tied.append(layer.name)
-                break
-    return tied
-
-
-def _flag(node: ir.Node, name: str) -> bool:
-    return name in node.attributes and node.attributes[name].as_int() == 1
-
-
-def _same_numbers(table: ir.Value, canonical: tuple[int, ...], weight: ir.Value) -> bool:
-    if shape_of(table) != canonical or math.prod(canonical) < _NO_ACCIDENT:
-        return False
-    assert table.const_value is not None
-    assert weight.const_value is not None
-    a, b = table.const_value.numpy(), weight.const_value.numpy()
-    b = b if b.shape == a.shape and (a.shape[0] != a.shape[1] or np.array_equal(a, b)) else b.T
-    return a.dtype == b.dtype and bool((a != a.flat[0]).any()) and np.array_equal(a, b)
-
-
-def _use_table(model: ir.Model, node: ir.Node, table: ir.Value, *, transposed: bool) -> None:
-    value = table
-    if not transposed:
-        value = ir.Value(name=f"{node_id(node)}.tied", type=table.type, shape=ir.Shape(shape_of(table)[::-1]))
-        turn = ir.Node("", "Transpose", [table], attributes=[ir.AttrInt64s("perm", [1, 0])], outputs=[value])
-        turn.name = value.name
-        model.graph.insert_before(node, turn)
-    node.replace_input_with(1, value)
 
 
 def _is_affine(node: ir.Node, data: set[ir.Value]) -> bool:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure import initialise
+from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.layers import Layer, LayerMap
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.variant import Norms, Variant
-from intrain_onnx.rewrites.normalise import FreeNorm
+from intrain_onnx.proxies.modified_interpreter import ModifiedInterpreter, Norms
 from intrain_onnx.runtime.interpreter import Observer, Samples
 from intrain_onnx.runtime.random_streams import generator_for
 
@@ -41,35 +41,38 @@ class Pass:
 
 
 @dataclass
-class Network:
+class ProxyContext:
     """A converted network, ready for any proxy.
 
     Attributes:
-        module: its outputs are those that the loss reads.
-        layers: the static pass of the same graph.
-        norms: BatchNorm nodes that are calibrated.
-        heads: names of the outputs, in order.
-        used: what the network is fed.
-        batched: all samples go through in one call.
+        runnable: the module, and what it is fed.
         config: the settings.
-        device: where the module lies.
         parameter_count: trainable elements of the network as it stands in the file.
         macs: multiply-accumulate operations for one sample, None where no shape is known.
     """
 
-    module: fx.GraphModule
-    layers: LayerMap
-    norms: Sequence[FreeNorm]
-    heads: Sequence[str]
-    used: Signature
-    batched: bool
+    runnable: Runnable
     config: ScoreConfig
-    device: torch.device
     parameter_count: int
     macs: int | None
     _drawn: dict[int, Fed] = field(default_factory=dict, init=False)
     _passes: dict[int, Pass] = field(default_factory=dict, init=False)
     _fresh: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The network in torch; its outputs are those that the loss reads."""
+        return self.runnable.module
+
+    @property
+    def layers(self) -> LayerMap:
+        """The static pass of the same graph."""
+        return self.runnable.layers
+
+    @property
+    def used(self) -> Signature:
+        """The inputs of one batch."""
+        return self.runnable.used
 
     @property
     def samples(self) -> int:
@@ -84,7 +87,7 @@ class Network:
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """Weights of the layers, each once however often it is used."""
-        known = initialise.parameters(self.module)
+        known = self.runnable.parameters
         return {w.name: known[w.name] for x in self.layers.layers for w in x.weights if w.name in known}
 
     def feed(self, batch: int = 0) -> Fed:
@@ -92,7 +95,7 @@ class Network:
         if batch not in self._drawn:
             seed = self.seed if batch == 0 else generator_for(self.seed, f"batch {batch}").initial_seed()
             generator = torch.Generator().manual_seed(seed)
-            self._drawn[batch] = inputs.feed(self.used, generator, self.device, batched=self.batched)
+            self._drawn[batch] = self.runnable.feed(generator)
         return self._drawn[batch]
 
     @contextmanager
@@ -122,7 +125,7 @@ class Network:
         if self.config.weights == "reinitialise":
             self.draw_weights()
         if self.config.calibrate:
-            initialise.calibrate(self.module, self.layers, self.norms, self.feed())
+            initialise.calibrate(self.module, self.layers, self.runnable.probed.norms, self.feed())
         self._fresh = {name: t.detach().clone() for name, t in _tensors(self.module).items()}
 
     def draw_weights(self) -> None:
@@ -150,8 +153,8 @@ class Network:
         activation: Callable[[list[Tensor]], None] | None = None,
         batch_norm: Callable[[list[Tensor]], None] | None = None,
     ) -> list[list[Tensor]]:
-        """The outputs of one forward pass, each as its parts; see ``Variant`` for what can be changed."""
-        variant = Variant(
+        """The outputs of one forward pass, each as its parts; see ``ModifiedInterpreter`` for the changes."""
+        interpreter = ModifiedInterpreter(
             self.module,
             observers,
             norms=norms,
@@ -159,14 +162,13 @@ class Network:
             activation=activation,
             batch_norm=batch_norm,
         )
-        return variant.outputs(*(self.feed() if fed is None else fed))
+        return interpreter.outputs(*(self.feed() if fed is None else fed))
 
     def loss(self, outputs: Sequence[list[Tensor]], batch: int = 0) -> Tensor:
         """The synthetic loss of the score, with labels of its own for each batch."""
         seed = self.seed if batch == 0 else generator_for(self.seed, f"labels {batch}").initial_seed()
         generator = torch.Generator().manual_seed(seed)
-        last = any(spec.channels_last for spec in self.used.inputs)
-        loss, _ = inputs.synthetic_loss(outputs, self.heads, self.samples, generator, channels_last=last)
+        loss, _ = self.runnable.loss(outputs, generator)
         return loss
 
     def backward(self, batch: int = 0) -> Pass:
