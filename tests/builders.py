@@ -130,7 +130,8 @@ def run_onnxruntime(
     session = onnxruntime.InferenceSession(
         copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, dict(feeds))
+    found: list[np.ndarray] = session.run(None, dict(feeds))
+    return found
 
 
 def for_all(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

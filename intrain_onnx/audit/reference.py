@@ -1,18 +1,17 @@
-"""Writes what is made from the table of checks: ``python -m intrain_onnx.audit.reference``.
+"""What is made from the table of checks: the default policy and the reference part of docs/audit.md.
 
-The default policy and the reference part of docs/audit.md; a test fails when either differs.
+``scripts/generate`` writes both; a test fails when either differs.
 """
 
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
 from intrain_onnx.audit.table import CHECKS, Check, Option
 
 _HEAD = """\
 # The default policy of `intrain-onnx audit`: it holds where no policy is given, and what a policy of your own
-# leaves out is as here. Made from the table of checks by `python -m intrain_onnx.audit.reference`.
+# leaves out is as here. Made from the table of checks by `scripts/generate`.
 
 version = 1
 
@@ -111,15 +110,3 @@ def with_reference(page: str) -> str:
     if not found:
         raise ValueError(f"the page lacks {_BEGIN} or {_END}")
     return f"{before}{_BEGIN}\n{markdown()}{_END}{after}"
-
-
-def write(root: Path) -> None:
-    """Write both in a clone of the repository."""
-    policy = root / "intrain_onnx" / "audit" / "default_policy.toml"
-    policy.write_text(default_policy(), encoding="utf-8")
-    page = root / "docs" / "audit.md"
-    page.write_text(with_reference(page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(__file__).parents[2])

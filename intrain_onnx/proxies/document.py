@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from importlib import resources
 
 from intrain_onnx.proxy_table import PROXIES, Proxy
@@ -14,7 +13,7 @@ _INTRODUCTION = """# Peers' zero-cost proxies
 weights and inputs of its first run. Raw values go into the report; ranks over a population, and the
 aggregates of AZ-NAS and VKDNW that are made of ranks, are formed in `intrain_onnx.proxies.aggregate`. A
 value that a network cannot have, or that is not finite, is null, and the report says why. This page is made
-by `python -m intrain_onnx.proxies.document`.
+by `scripts/generate`.
 
 Kendall's tau with the published values of 200 NAS-Bench-201 networks (NAS-Bench-Suite-Zero, CIFAR-10), by
 `benchmarks/published_proxies.py`: params and flops 1.00, synflow .94, grad_norm and snip .90, zen .83, naswot
@@ -45,7 +44,3 @@ def _description(name: str) -> str:
     code = resources.files("intrain_onnx.proxies").joinpath(f"{name}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(code)) or ""
     return text.partition("\n\n")[2].strip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from builders import model, weight
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +20,6 @@ from intrain_onnx.report import assemble
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime.random_streams import generator_for
-from tests.builders import model, weight
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -78,6 +78,8 @@ class Twin(nn.Module):
                 layer.weight.copy_(values[name])
             self.fc.bias.copy_(values["b3"])
             for norm in (self.n1, self.n2):
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
                 norm.running_mean.fill_(0.1)
                 norm.running_var.fill_(2.0)
         self.train(source.config.batch_norm == "training")
@@ -95,7 +97,7 @@ class Twin(nn.Module):
         return self.seen["fc"]
 
     @property
-    def weights(self) -> list[nn.Parameter]:
+    def weights(self) -> list[Tensor]:
         return [self.c1.weight, self.c2.weight, self.fc.weight]
 
     def loss(self, source: ProxyContext, batch: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from builders import model, weight
 from torch import Tensor
 from torch.func import functional_call
 
@@ -31,8 +32,7 @@ from intrain_onnx.proxies import (
 )
 from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.runtime.random_streams import generator_for
-from tests.builders import model, weight
-from tests.proxies.nets import Twin, cnn, network
+from proxies.nets import Twin, cnn, network
 
 
 @pytest.fixture(params=["paper", "checkpoint"])
