@@ -20,7 +20,7 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import STEPS, for_protocol
 from intrain_onnx.rewrites.protocol.step import Changes, Draft
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("samples/*.onnx"), *ROOT.glob("tests/forms/*.onnx")])
 RUNS = runs_on(torch.device("cpu"))
 
