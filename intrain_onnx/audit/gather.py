@@ -6,6 +6,7 @@ No torch at import: whatever runs the model is imported when it is run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,15 +73,8 @@ def gather(
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
     """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
-    chosen = {
-        "seed": run.seed,
-        "seeds": run.seeds,
-        "batch": run.batch,
-        "threads": run.threads,
-        "device": run.device,
-        "input_shapes": dict(run.input_shapes),
-        "parity": protocol == "checkpoint" and run.parity,
-    }
+    chosen = {f.name: getattr(run, f.name) for f in fields(run)}
+    chosen["parity"] = protocol == "checkpoint" and run.parity
     if baseline is not None and baseline.data["settings"]["protocol"] == protocol:
         told = baseline.data["settings"]
         chosen |= {name: told[name] for name in ("seed", "seeds", "batch", "size", "sequence")}

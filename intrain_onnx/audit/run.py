@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.gather import Progress, gather
 from intrain_onnx.audit.policy import Policy, Waiver
-from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
+from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, printable
 from intrain_onnx.report.document import Report, number
 
@@ -35,7 +36,7 @@ class Finding:
     """
 
     check: str
-    severity: str
+    severity: Severity
     found: Found
     waiver: Waiver | None = None
 
@@ -133,18 +134,26 @@ def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date
 
 def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     """Run all checks that are not off on evidence, and hold the waivers against what they find."""
-    rules = [rule for rule in policy.rules.values() if rule.severity != "off"]
+    rules = [(rule, rule.severity) for rule in policy.rules.values() if rule.severity != "off"]
     findings = [
-        Finding(rule.check.id, rule.severity, found)
-        for rule in rules
+        Finding(rule.check.id, severity, found)
+        for rule, severity in rules
         for found in _bounded(rule.check.run(evidence, rule.options))
     ]
     findings = [_waived(finding, policy.waivers, today) for finding in findings]
     findings += _about_waivers(findings, policy, today)
     order = {name: index for index, name in enumerate(CHECKS)}
     findings.sort(key=lambda f: (f.waiver is not None, SEVERITIES.index(f.severity), order[f.check]))
-    checked = tuple(rule.check.id for rule in rules if _could_look(rule.check.id, evidence))
+    checked = _checked([rule.check for rule, _ in rules], findings, evidence)
     return Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
+
+
+def _checked(
+    checks: Iterable[Check[Any]], findings: Iterable[Finding], evidence: Evidence
+) -> tuple[str, ...]:
+    """Which checks could look: all that they need was measured, or they found something without."""
+    found = {finding.check for finding in findings}
+    return tuple(c.id for c in checks if c.id in found or not any(map(evidence.lacks, c.needs)))
 
 
 def _bounded(found: Iterable[Found]) -> Iterator[Found]:
@@ -156,27 +165,6 @@ def _bounded(found: Iterable[Found]) -> Iterator[Found]:
             more += 1
     if more:
         yield Found(f"and {more:,} more places")
-
-
-_NEEDS = {
-    "checkpoint": {
-        "collapsed", "low-participation", "unreached-layers", "unreached-share", "gradient-vanishing",
-        "gradient-exploding", "low-health", "parity", "parity-unknown", "zero-gradient",
-        "dead-layers",
-    },
-    "architecture": {"low-participation", "zero-gradient", "dead-layers"},
-    "ranges": {"dead-layers", "dead-channels", "activation-range", "float16-range"},
-}  # fmt: skip
-_AGAINST_BASELINE = {"baseline-settings", "architecture-changed", "score-regression"}
-
-
-def _could_look(check: str, evidence: Evidence) -> bool:
-    """Whether what the check reads was measured: a check that could not look has not passed."""
-    if check in _AGAINST_BASELINE:
-        return evidence.baseline is not None and (
-            check == "baseline-settings" or evidence.baseline["settings"]["protocol"] in evidence.reports
-        )
-    return not any(check in checks and stage in evidence.failures for stage, checks in _NEEDS.items())
 
 
 def _waived(finding: Finding, waivers: tuple[Waiver, ...], today: datetime.date) -> Finding:
@@ -235,11 +223,11 @@ def _check(result: Result, name: str) -> dict[str, Any]:
         outcome = "waived"
     elif rule.severity == "off":
         outcome = "off"
-    elif name in ("not-loaded", "waiver-expired", "waiver-unused") or name in result.checked:
+    elif rule.check.run is nothing or name in result.checked:
         outcome = "passed"
     else:
         outcome = "not_checked"
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in rule.options.items()}
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(rule.options).items()}
     return {"id": name, "severity": rule.severity, "outcome": outcome, "options": options}
 
 

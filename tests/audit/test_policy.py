@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_default_policy_has_every_check_at_its_default():
     assert told == policy.parse("", "default")
     for name, rule in told.rules.items():
         assert rule.severity == CHECKS[name].severity
-        assert dict(rule.options) == {o.name: o.default for o in CHECKS[name].options}
+        assert rule.options == CHECKS[name].options()
 
 
 def test_what_is_told_replaces_the_default():
@@ -31,7 +32,7 @@ def test_what_is_told_replaces_the_default():
     text += '[checks.opset-range]\nseverity = "note"\nmin = 11\nmax = false\n'
     told = policy.parse(text)
     rule = told.rules["opset-range"]
-    assert (rule.severity, dict(rule.options)) == ("note", {"min": 11, "max": None})
+    assert (rule.severity, asdict(rule.options)) == ("note", {"min": 11, "max": None})
     assert (told.run.batch, told.run.seeds, told.run.input_shapes) == (4, 3, {"x": (1, 3, 8, 8)})
     assert [told.fails(s) for s in ("error", "warning", "note")] == [True, True, False]
     assert not policy.parse('fail_on = "never"').fails("error")
@@ -136,5 +137,5 @@ def test_two_waivers_of_the_same_finding_are_both_used(healthy: Evidence):
     ],
 )
 def test_patterns_of_waivers(check: str, layer: str, place: str | None, matches: bool):
-    waiver = policy.Waiver(check, layer, "why", datetime.date(2030, 1, 1))
+    waiver = policy.Waiver(check=check, layer=layer, reason="why", expires=datetime.date(2030, 1, 1))
     assert waiver.matches("macs" if check == "macs" else "dead-layers", place) == matches

@@ -18,6 +18,7 @@ import yaml
 from audit.conftest import ROOT
 from audit.defects import DEFECTS
 from intrain_onnx.audit import policy, reference
+from intrain_onnx.audit.fields import fields_of
 from intrain_onnx.audit.formats import FORMATS, json_document
 from intrain_onnx.audit.table import CHECKS, SEVERITIES
 from intrain_onnx.cli import main
@@ -43,7 +44,8 @@ def test_every_check_says_what_it_is():
         assert check.severity in SEVERITIES
         assert check.title[0].isupper()
         assert all(text.endswith(".") for text in (check.explanation, check.remedy))
-        assert all(option.help for option in check.options)
+        assert all(field.help for field in fields_of(check.options).values())
+        assert check.run.__annotations__["options"] == check.options.__name__
 
 
 def test_the_examples_of_policies_are_valid():
