@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from intrain_onnx.audit.checks.base import Need
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 
 _SETTINGS = ("protocol", "weights", "batch_norm", "calibrate", "live_layers_only", "health_over", "eps")
 _FED = ("samples", "inputs_fed", "seed", "seeds")
+
+Need = Literal[
+    "checkpoint", "architecture", "ranges", "parity", "parity_verdict", "baseline", "rescored", "comparable"
+]
+"""What may be missing from the evidence: names of its attributes, which are None then."""
 
 
 @dataclass(frozen=True)

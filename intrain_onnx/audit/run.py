@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -227,8 +228,15 @@ def _check(result: Result, name: str) -> dict[str, Any]:
         outcome = "passed"
     else:
         outcome = "not_checked"
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(rule.options).items()}
+    options = {name: _plain(value) for name, value in asdict(rule.options).items()}
     return {"id": name, "severity": rule.severity, "outcome": outcome, "options": options}
+
+
+def _plain(option: Any) -> Any:
+    """An option as a JSON value; an infinite limit is none."""
+    if isinstance(option, tuple):
+        return list(option)
+    return None if isinstance(option, float) and math.isinf(option) else option
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

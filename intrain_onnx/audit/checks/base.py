@@ -7,16 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
-    from intrain_onnx.audit.evidence import Evidence
+    from intrain_onnx.audit.evidence import Evidence, Need
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the gravest."""
-
-Need = Literal[
-    "checkpoint", "architecture", "ranges", "parity", "parity_verdict", "baseline", "rescored", "comparable"
-]
-"""What may be missing from the evidence: names of its attributes, which are None then."""
 
 
 @dataclass(frozen=True, slots=True)
