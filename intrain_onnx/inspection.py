@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import msgspec
 import onnx
 import onnx_ir as ir
 
@@ -17,8 +18,9 @@ from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import Layer, LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
-from intrain_onnx.report import assemble
-from intrain_onnx.report.model_warnings import static_warnings, warning_row
+from intrain_onnx.report import assemble, rows
+from intrain_onnx.report.decode import encode
+from intrain_onnx.report.model_warnings import static_warnings
 from intrain_onnx.rewrites import computed_weights, written_out
 from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
 
@@ -32,6 +34,18 @@ class Inspection:
 
     data: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, document: rows.Inspected) -> Inspection:
+        """The inspection that a typed document is."""
+        made = cls(encode(document))
+        made.__dict__["document"] = document
+        return made
+
+    @cached_property
+    def document(self) -> rows.Inspected:
+        """The same typed."""
+        return msgspec.convert(self.data, rows.Inspected)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -43,15 +57,15 @@ class Look:
         covered: how much of its weights they are.
         described: the ``model`` part of a report.
         missing: operators without a handler, with the number of nodes of each.
-        warnings: rows with ``code``, ``message`` and ``node``.
+        warnings: what a reader should know.
     """
 
     model: ir.Model
     layers: LayerMap
     covered: coverage.Coverage
-    described: dict[str, Any]
+    described: rows.Model
     missing: dict[str, int]
-    warnings: list[dict[str, Any]]
+    warnings: list[rows.WarningRow]
 
 
 def inspect(
@@ -73,14 +87,15 @@ def inspect(
     except IntrainError as error:
         error.at(path=path)
         raise
-    data = {
-        "model": found.described,
-        "layers": [_layer(layer) for layer in found.layers.layers],
-        "coverage": coverage.as_dict(found.covered),
-        "unsupported_ops": found.missing,
-        "warnings": found.warnings,
-    }
-    return Inspection(data)
+    return Inspection.of(
+        rows.Inspected(
+            model=found.described,
+            layers=tuple(map(_layer, found.layers.layers)),
+            coverage=assemble.coverage_row(found.covered),
+            unsupported_ops=found.missing,
+            warnings=tuple(found.warnings),
+        )
+    )
 
 
 def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Evaluate | None = None) -> Look:
@@ -100,24 +115,24 @@ def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Ev
     quantisation = use_float_form(model, single)
     computed_weights.separate(model, evaluate, partial(infer_for, model, single))
     layers = analyse(model)
-    warnings = [warning_row(*row) for row in loaded.warnings]
+    warnings = [rows.WarningRow(*row) for row in loaded.warnings]
     covered = coverage.measure(model, layers)
     warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
     described = assemble.describe(loaded, model, layers, single)
     return Look(model, layers, covered, described, missing, warnings)
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "op": layer.op,
-        "kind": layer.kind,
-        "depth": layer.depth,
-        "weights": [w.name for w in layer.weights],
-        "initializers": list(dict.fromkeys(name for w in layer.weights for name in w.initializers)),
-        "weight_shapes": [list(w.shape) for w in layer.weights],
-        "bias": layer.bias,
-        "channels": layer.channels,
-        "macs": layer.macs,
-        "key": layer.key,
-    }
+def _layer(layer: Layer) -> rows.InspectedLayer:
+    return rows.InspectedLayer(
+        name=layer.name,
+        op=layer.op,
+        kind=layer.kind,
+        depth=layer.depth,
+        weights=tuple(w.name for w in layer.weights),
+        initializers=assemble.initializers(layer),
+        weight_shapes=tuple(w.shape for w in layer.weights),
+        bias=layer.bias,
+        channels=layer.channels,
+        macs=layer.macs,
+        key=layer.key,
+    )

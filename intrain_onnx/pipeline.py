@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -31,6 +30,7 @@ from intrain_onnx.proxies.network import Network
 from intrain_onnx.report import assemble, comparison
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.model_warnings import static_warnings
+from intrain_onnx.report.rows import Model, WarningRow
 from intrain_onnx.rewrites.normalise import find_heads, infer_shapes, normalise, write_values
 from intrain_onnx.rewrites.protocol import rewrite_for
 from intrain_onnx.runtime import convert, onnx2torch_converter
@@ -48,10 +48,10 @@ def _silent(step: str, share: float) -> None:
 
 @dataclass
 class _Warnings:
-    rows: list[dict[str, str | None]] = field(default_factory=list)
+    rows: list[WarningRow] = field(default_factory=list)
 
     def add(self, code: str, message: str, node: str | None = None) -> None:
-        self.rows.append({"code": code, "message": message, "node": node})
+        self.rows.append(WarningRow(code, message, node))
 
 
 def score(source: Source, config: ScoreConfig | None = None, *, progress: Progress = _silent) -> Report:
@@ -136,7 +136,7 @@ class _Scoring:
         peers = self._proxies(prepared, used, batched, described)
         with self._step("score", 0.98):
             result = scoring.score(prepared.layers, traces, config, prepared.points)
-            data = assemble.report(
+            document = assemble.report(
                 described=described,
                 result=result,
                 original=original,
@@ -162,7 +162,7 @@ class _Scoring:
                 warnings=self.warnings.rows,
                 seconds=self.seconds,
             )
-        return Report(data)
+        return Report.of(document)
 
     @contextmanager
     def _step(self, name: str, share: float) -> Iterator[None]:
@@ -200,7 +200,7 @@ class _Scoring:
         return traces, batched, used
 
     def _proxies(
-        self, prepared: Prepared, used: input_shapes.Signature, batched: bool, described: Mapping[str, Any]
+        self, prepared: Prepared, used: input_shapes.Signature, batched: bool, described: Model
     ) -> dict[str, Measured]:
         """The peers' proxies that were asked for, on the weights and inputs of the first run."""
         if not self.config.proxies:
@@ -214,8 +214,8 @@ class _Scoring:
             batched,
             self.config,
             self.device,
-            described["parameters"],
-            described["macs"],
+            described.parameters,
+            described.macs,
         )
         self.progress("proxies", 0.95)
         found = measure(self.config.proxies, network)

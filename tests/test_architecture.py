@@ -17,7 +17,7 @@ from intrain_onnx.opset import support
 PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
 
-GROUND = ("errors", "versions", "memory", "proxy_table", "config")
+GROUND = ("errors", "versions", "memory", "vocabulary", "proxy_table", "config")
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
@@ -36,7 +36,7 @@ TORCH_MODULES = {"audit.activation_ranges", "bench.measure"}
 LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}
 """Modules beside those with torch that do without: what others read of a run, and a process of its own."""
 
-ALONE = {"errors", "versions", "loading.limits", "measure.trace", "opset.kinds"}
+ALONE = {"errors", "versions", "vocabulary", "loading.limits", "measure.trace", "opset.kinds"}
 """Import nothing of the package."""
 
 IMPORTED_BY = {
@@ -88,6 +88,12 @@ def test_these_stand_alone(name: str):
 def test_torch_stays_in_its_packages(name: str):
     assert "torch" not in PACKAGE.reached(name)
     assert "torch" not in {i.target for i in PACKAGE.imports[name]}
+
+
+@pytest.mark.parametrize("name", ["__init__", "cli"])
+@pytest.mark.parametrize("library", ["msgspec", "onnx", "scipy", "rich"])
+def test_starting_loads_little(name: str, library: str):
+    assert library not in PACKAGE.reached(name)
 
 
 @pytest.mark.parametrize("name", [n for n in ARROWS if place(n) in (*BEHIND_TORCH, "inspection")])

@@ -22,6 +22,7 @@ from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.computed_weights import Array
 
@@ -61,7 +62,7 @@ def gather(
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=look.described,
+        model=encode(look.described),
         file=file,
         weights=weights,
         ranges=ranges,

@@ -13,15 +13,16 @@ from msgspec import Struct
 
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.vocabulary import LayerStatus
 
-_GONE = frozenset({"dead", "unreached", "not_run"})
+_GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
 class LayerValue(Struct, frozen=True, array_like=True):
     """A layer: log participation ratio of its output in nats (0 where it collapsed), and its status."""
 
     log_ratio: float
-    status: str
+    status: LayerStatus
 
     @property
     def live(self) -> bool:
