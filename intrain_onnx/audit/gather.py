@@ -5,11 +5,11 @@ No torch at import: whatever runs the model is imported when it is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import onnx_ir as ir
 
@@ -22,7 +22,6 @@ from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
-from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.computed_weights import Array
 
@@ -52,23 +51,23 @@ def gather(
     weights = weight_facts(look.model, look.layers)
     file = static.file_facts(loaded, look)
     failures: dict[str, Failure] = {}
-    reports: dict[str, Mapping[str, Any]] = {}
+    reports: dict[str, Report] = {}
     for index, name in enumerate(PROTOCOLS):
         report = _attempt(name, failures, partial(_score, path, configs[name], step, index))
         if report is not None:
-            reports[name] = report.data
+            reports[name] = report
     step("ranges", 0.9)
     ranges = _attempt("ranges", failures, partial(_ranges, loaded, configs["checkpoint"]))
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=encode(look.described),
+        model=look.described,
         file=file,
         weights=weights,
         ranges=ranges,
         reports=reports,
         failures=failures,
-        baseline=baseline.data if baseline is not None else None,
+        baseline=baseline,
     )
 
 
@@ -76,11 +75,10 @@ def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> Scor
     """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
     chosen = {f.name: getattr(run, f.name) for f in fields(run)}
     chosen["parity"] = protocol == "checkpoint" and run.parity
-    if baseline is not None and baseline.data["settings"]["protocol"] == protocol:
-        told = baseline.data["settings"]
-        chosen |= {name: told[name] for name in ("seed", "seeds", "batch", "size", "sequence")}
-        shapes = {name: tuple(shape) for name, shape in told["input_shapes"].items()}
-        chosen["input_shapes"] = shapes | dict(run.input_shapes)
+    told = baseline.document.settings if baseline is not None else None
+    if told is not None and told.protocol == protocol:
+        chosen |= {name: getattr(told, name) for name in ("seed", "seeds", "batch", "size", "sequence")}
+        chosen["input_shapes"] = {**told.input_shapes, **run.input_shapes}
     return ScoreConfig.for_protocol(protocol, **chosen)
 
 

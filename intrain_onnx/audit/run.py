@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -197,22 +197,23 @@ def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
 
 
 def _model(result: Result) -> dict[str, Any]:
-    model: Mapping[str, Any] = result.evidence.model if result.evidence is not None else {}
+    model = result.evidence.model if result.evidence is not None else None
+    file = result.evidence.file if result.evidence is not None else None
     return {
         "path": result.path,
-        "sha256": model.get("sha256"),
-        "bytes": result.evidence.file.bytes if result.evidence is not None else None,
-        "producer": model.get("producer"),
-        "opset": result.evidence.file.opset if result.evidence is not None else None,
-        "parameters": model.get("parameters"),
-        "macs": model.get("macs"),
-        "layers": model.get("canonical_layers"),
+        "sha256": model.sha256 if model else None,
+        "bytes": file.bytes if file else None,
+        "producer": model.producer if model else None,
+        "opset": file.opset if file else None,
+        "parameters": model.parameters if model else None,
+        "macs": model.macs if model else None,
+        "layers": model.canonical_layers if model else None,
     }
 
 
-def _score(report: Mapping[str, Any]) -> dict[str, Any]:
-    score = report["score"]
-    return {name: score[name] for name in ("intrain", "std", "layers")}
+def _score(report: Report) -> dict[str, Any]:
+    score = report.document.score
+    return {"intrain": score.intrain, "std": score.std, "layers": score.layers}
 
 
 def _check(result: Result, name: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, get_args
 
 import onnx
@@ -20,6 +20,7 @@ from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy
 from intrain_onnx.audit.run import judge
 from intrain_onnx.audit.table import CHECKS
+from intrain_onnx.report.document import Report
 
 NEEDS = get_args(Need)
 NEEDY = [name for name, check in CHECKS.items() if check.needs]
@@ -57,6 +58,8 @@ class Recorder:
             self.read.add(name)
         elif isinstance(found := getattr(type(self.evidence), name, None), property):
             return found.fget(self)  # type: ignore[misc]
+        elif isinstance(found, FunctionType):
+            return MethodType(found, self)
         value = getattr(self.evidence, name)
         return Keyed(value, self.read) if name in ("reports", "failures") else value
 
@@ -67,10 +70,10 @@ def read_by(check: Check[Any], evidence: Evidence, policy: Policy) -> set[str]:
     return recorder.read
 
 
-def edited(data: Mapping[str, Any], part: str, **changes: Any) -> dict[str, Any]:
-    new = copy.deepcopy(dict(data))
-    new[part] = None if not changes else {**new[part], **changes}
-    return new
+def edited(report: Report, part: str, **changes: Any) -> Report:
+    """A report with some fields of one part changed, or without that part."""
+    data = dict(report.data)
+    return Report(data | {part: {**data[part], **changes} if changes else None})
 
 
 def fired(healthy: Evidence, name: str) -> tuple[Evidence, Policy]:
@@ -89,13 +92,13 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Evidence, Pol
         onnx.save(defect.model(), file)
         policy = quick(defect.policy)
         evidence = gather(Path(file), policy)
-        found.append((replace(evidence, baseline=evidence.checkpoint), policy))
+        found.append((replace(evidence, baseline=evidence.reports.get("checkpoint")), policy))
     return found
 
 
 def test_a_check_reads_what_it_declares(healthy: Evidence, seeded: list[tuple[Evidence, Policy]]):
     runs = [(healthy, quick()), *seeded, *(fired(healthy, name) for name in FIRES)]
-    runs += [(replace(healthy, reports={}, baseline=healthy.checkpoint), quick())]
+    runs += [(replace(healthy, reports={}, baseline=healthy.reports["checkpoint"]), quick())]
     for check in CHECKS.values():
         read = set[str]().union(*(read_by(check, evidence, policy) for evidence, policy in runs))
         assert read == {*check.needs, *check.refined_by}, check.id
@@ -106,11 +109,12 @@ def test_the_recorder_sees_every_way_to_a_part(healthy: Evidence):
         (lambda e: e.reports["checkpoint"], {"checkpoint"}),
         (lambda e: e.failures.get("ranges"), {"ranges"}),
         (lambda e: e.other_settings, {"baseline", "rescored"}),
+        (lambda e: e.lacks("ranges"), {"ranges"}),
         (lambda e: e.parity_verdict, {"parity_verdict"}),
         (lambda e: list(e.failures.items()), set()),
     ]
     for way, expected in ways:
-        recorder = Recorder(healthy)
+        recorder = Recorder(replace(healthy, baseline=healthy.reports["checkpoint"]))
         way(recorder)  # type: ignore[arg-type]
         assert recorder.read == expected
 
@@ -138,8 +142,7 @@ def _unscored(evidence: Evidence, protocol: str) -> Evidence:
 
 
 def _checkpoint(evidence: Evidence, part: str, **changes: Any) -> Evidence:
-    assert evidence.checkpoint is not None
-    report = edited(evidence.checkpoint, part, **changes)
+    report = edited(evidence.reports["checkpoint"], part, **changes)
     return replace(evidence, reports={**evidence.reports, "checkpoint": report})
 
 

@@ -97,7 +97,7 @@ def test_results_of_other_settings_are_refused_and_named(tmp_path: Path):
         "no json\n",
         '{"format": "other"}\n',
         f'{{"format": "{records.FORMAT}", "settings": {{}}}}\n{{"architecture": "a"}}\n',
-        f'{{"format": "{records.FORMAT}"}}\n{{"architecture": "a", "protocols": {{"p": {{"error": null}}}}}}\n',
+        f'{{"format": "{records.FORMAT}"}}\n{{"protocols": {{"p": {{"error": null}}}}}}\n',
     ],
 )
 def test_what_holds_no_results_is_refused(tmp_path: Path, text: str):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from scipy.special import stdtr
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
 from intrain_onnx.audit.fields import limit
 from intrain_onnx.report.comparison import compare, network_of_report
-from intrain_onnx.report.document import Report
+from intrain_onnx.report.rows import Score
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _settings(evidence: Evidence, options: Options) -> Iterator[Found]:
     if evidence.baseline is None:
         return
-    protocol = evidence.baseline["settings"]["protocol"]
+    protocol = evidence.baseline.document.settings.protocol
     if evidence.rescored is None:
         yield Found(f"the baseline is of the protocol {protocol!r}, of which there is no new report")
     elif evidence.other_settings:
@@ -33,7 +33,7 @@ def _changed(evidence: Evidence, options: Options) -> Iterator[Found]:
     old, new = evidence.baseline, evidence.rescored
     if old is None or new is None:
         return
-    found = compare(network_of_report(Report(old)), network_of_report(Report(new)))
+    found = compare(network_of_report(old), network_of_report(new))
     if found.same:
         return
     old_row, new_row = found.rows[found.first_difference or 0]
@@ -56,11 +56,11 @@ def _regression(evidence: Evidence, options: _ScoreRegression) -> Iterator[Found
     if evidence.comparable is None:
         return
     old, new = evidence.comparable
-    before, after = old["score"]["intrain"], new["score"]["intrain"]
+    before, after = old.intrain, new.intrain
     drop = (before - after) / abs(before) if before else 0.0
     if drop <= options.max_drop:
         return
-    probability = drop_by_chance(old["score"], new["score"])
+    probability = drop_by_chance(old, new)
     if probability is not None and probability > options.max_probability:
         return
     chance = "" if probability is None else f" (chance of such a drop by the seeds alone: {probability:.2g})"
@@ -73,14 +73,14 @@ def _regression(evidence: Evidence, options: _ScoreRegression) -> Iterator[Found
     )
 
 
-def drop_by_chance(old: Mapping[str, Any], new: Mapping[str, Any]) -> float | None:
+def drop_by_chance(old: Score, new: Score) -> float | None:
     """Probability of a drop at least as large where both have the same mean: a paired t test over seeds.
 
     Both runs of a seed use the same inputs and labels, so their differences vary less than the scores. None
     with a single seed; 0 where every seed drops by the same amount.
     """
-    by_seed = {run["seed"]: run["intrain"] for run in old["runs"]}
-    drops = [by_seed[r["seed"]] - r["intrain"] for r in new["runs"] if r["seed"] in by_seed]
+    by_seed = {run.seed: run.intrain for run in old.runs}
+    drops = [by_seed[run.seed] - run.intrain for run in new.runs if run.seed in by_seed]
     if len(drops) < 2:
         return None
     mean = math.fsum(drops) / len(drops)

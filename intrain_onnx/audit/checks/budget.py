@@ -32,7 +32,7 @@ class _ParameterCount(Options):
 
 
 def _parameters(evidence: Evidence, options: _ParameterCount) -> Iterator[Found]:
-    count = evidence.model["parameters"]
+    count = evidence.model.parameters
     if options.max is not None and count > options.max:
         yield Found(f"{count:,} parameters, allowed are {options.max:,}", None, "model", count, options.max)
 
@@ -43,7 +43,7 @@ class _Macs(Options):
 
 
 def _macs(evidence: Evidence, options: _Macs) -> Iterator[Found]:
-    count = evidence.model["macs"]
+    count = evidence.model.macs
     if options.max is None:
         return
     if count is None:

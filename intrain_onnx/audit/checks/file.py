@@ -56,9 +56,9 @@ class _FileWarnings(Options):
 
 
 def _loader(evidence: Evidence, options: _FileWarnings) -> Iterator[Found]:
-    for code, message, node in evidence.file.warnings:
-        if code in _LOADER and code not in options.ignore:
-            yield Found(f"{code}: {message}", node, "node" if node else "model")
+    for row in evidence.file.warnings:
+        if row.code in _LOADER and row.code not in options.ignore:
+            yield Found(f"{row.code}: {row.message}", row.node, "node" if row.node else "model")
 
 
 @dataclass(frozen=True, slots=True)

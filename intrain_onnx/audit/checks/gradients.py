@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
 from intrain_onnx.audit.fields import limit
+from intrain_onnx.report.rows import Parameter
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
 
 
-def effects(evidence: Evidence) -> list[tuple[Mapping[str, Any], float]]:
+def effects(evidence: Evidence) -> list[tuple[Parameter, float]]:
     """Weights of live layers in depth order, each with the size of its effect: rms(g) rms(w) n.
 
     Rescaling two layers against each other changes neither figure, so that folded BatchNorm and any scale of
     the weights look alike; a gradient that vanishes or explodes on its way does not.
     """
     found = []
-    for row in (evidence.checkpoint or {"parameters": ()})["parameters"]:
-        weight = evidence.weights.get(row["name"])
-        if row["role"] != "weight" or row["status"] != "measured" or weight is None or not row["grad_std"]:
+    for row in _parameters(evidence):
+        weight = evidence.weights.get(row.name)
+        if row.role != "weight" or row.status != "measured" or weight is None or not row.grad_std:
             continue
-        size = float(row["grad_std"]) * weight.rms * weight.elements
+        size = row.grad_std * weight.rms * weight.elements
         if size > 0:  # a weight of zeros has a check of its own
             found.append((row, size))
     return found
+
+
+def _parameters(evidence: Evidence) -> tuple[Parameter, ...]:
+    return evidence.checkpoint.parameters if evidence.checkpoint is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ def _vanishing(evidence: Evidence, options: _GradientVanishing) -> Iterator[Foun
     middle = float(np.median([size for _, size in sizes]))
     for row, size in sizes:
         if size < options.min_of_median * middle:
-            message = f"the effect of {row['name']} is {size / middle:.2g} of the median layer's"
-            yield Found(message, row["layer"], "layer", size / middle, options.min_of_median)
+            message = f"the effect of {row.name} is {size / middle:.2g} of the median layer's"
+            yield Found(message, row.layer, "layer", size / middle, options.min_of_median)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +63,13 @@ class _GradientExploding(Options):
 def _exploding(evidence: Evidence, options: _GradientExploding) -> Iterator[Found]:
     for row, size in effects(evidence):
         if size > options.max_effect:
-            message = f"the effect of {row['name']} on the loss is {size:.2g}"
-            yield Found(message, row["layer"], "layer", size, options.max_effect)
+            message = f"the effect of {row.name} on the loss is {size:.2g}"
+            yield Found(message, row.layer, "layer", size, options.max_effect)
 
 
-def corrected_health(row: Mapping[str, Any]) -> float:
+def corrected_health(health: float, shape: Sequence[int]) -> float:
     """Health without the effect of the tensor's size: 1 for a Gaussian gradient of any size."""
-    count = max(math.prod(row["shape"]), 3)
-    return float(row["health"]) * math.sqrt(2 * math.log(count))
+    return health * math.sqrt(2 * math.log(max(math.prod(shape), 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +80,16 @@ class _LowHealth(Options):
 
 
 def _health(evidence: Evidence, options: _LowHealth) -> Iterator[Found]:
-    rows = [
-        r for r in (evidence.checkpoint or {"parameters": ()})["parameters"] if r["counted"] and r["health"]
-    ]
+    rows = [(r, corrected_health(r.health, r.shape)) for r in _parameters(evidence) if r.counted and r.health]
     if len(rows) < options.min_layers:
         return
-    healths = [corrected_health(r) for r in rows]
+    healths = [health for _, health in rows]
     value = float(np.quantile(healths, options.quantile))
     if value < options.min_health:
-        weakest = rows[int(np.argmin(healths))]
+        weakest, _ = rows[int(np.argmin(healths))]
         what = f"the {options.quantile:g} quantile of the gradient health is {value:.3g}"
-        message = f"{what}; weakest: {weakest['name']}"
-        yield Found(message, weakest["layer"], "layer", value, options.min_health)
+        message = f"{what}; weakest: {weakest.name}"
+        yield Found(message, weakest.layer, "layer", value, options.min_health)
 
 
 CHECKS = (

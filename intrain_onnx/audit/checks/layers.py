@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
 from intrain_onnx.audit.fields import limit
+from intrain_onnx.report.rows import Document, Layer
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
+    from intrain_onnx.audit.facts import ChannelFacts
 
 
-def by_name(report: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    """Layers of a report by name."""
-    return {layer["name"]: layer for layer in report["layers"]} if report is not None else {}
+def _layers(report: Document | None) -> tuple[Layer, ...]:
+    return report.layers if report is not None else ()
+
+
+def _channels(evidence: Evidence) -> Mapping[str, ChannelFacts]:
+    return evidence.ranges.channels if evidence.ranges is not None else {}
 
 
 def _collapsed(evidence: Evidence, options: Options) -> Iterator[Found]:
-    channels = evidence.ranges.channels if evidence.ranges else {}
-    for layer in (evidence.checkpoint or {"layers": ()})["layers"]:
-        seen = channels.get(layer["name"])
-        if layer["status"] == "collapsed" and (seen is None or seen.constant == seen.channels):
-            yield Found("its output is the same for every input", layer["name"], "layer", 0.0, 0.0)
+    channels = _channels(evidence)
+    for layer in _layers(evidence.checkpoint):
+        seen = channels.get(layer.name)
+        if layer.status == "collapsed" and (seen is None or seen.constant == seen.channels):
+            yield Found("its output is the same for every input", layer.name, "layer", 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,45 +41,47 @@ class _LowParticipation(Options):
 
 
 def _low_participation(evidence: Evidence, options: _LowParticipation) -> Iterator[Found]:
-    initial = by_name(evidence.architecture)
-    for layer in (evidence.checkpoint or {"layers": ()})["layers"]:
-        ratio, most = layer["participation_ratio"], _most(layer)
-        first = initial.get(layer["name"], {}).get("participation_ratio")
+    initial = {layer.name: layer.participation_ratio for layer in _layers(evidence.architecture)}
+    for layer in _layers(evidence.checkpoint):
+        ratio, first, most = layer.participation_ratio, initial.get(layer.name), _most(layer)
         if ratio is None or first is None or most < options.min_channels:
             continue
         share, share_at_first = (ratio - 1) / (most - 1), (first - 1) / (most - 1)
         if share < options.min_share and share < options.min_of_initial * share_at_first:
             message = f"participation ratio {ratio:.4g} of {most}, {first:.3g} at initialisation"
-            yield Found(message, layer["name"], "layer", share, options.min_share)
+            yield Found(message, layer.name, "layer", share, options.min_share)
 
 
-def _most(layer: Mapping[str, Any]) -> int:
-    return int(max(min(layer["rows"] - 1, layer["channels"]), 1)) if layer["rows"] else 1
+def _most(layer: Layer) -> int:
+    return max(min(layer.rows - 1, layer.channels), 1) if layer.rows else 1
 
 
 def _dead(evidence: Evidence, options: Options) -> Iterator[Found]:
-    for name, channels in (evidence.ranges.channels if evidence.ranges else {}).items():
+    for name, channels in _channels(evidence).items():
         if channels.zero == channels.channels and channels.rows > 1:
             message = f"all {channels.channels} channels are zero after {channels.after}"
             yield Found(message, name, "layer", 1.0, 1.0)
-    for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], {}).get("status") == "dead":
+    for layer, dead_at_first in _without_gradient(evidence):
+        if dead_at_first:
             message = "the gradient of all its weights is zero, at initialisation too"
-            yield Found(message, layer["name"], "layer", 0.0, 0.0)
+            yield Found(message, layer.name, "layer", 0.0, 0.0)
 
 
 def _zero_gradient(evidence: Evidence, options: Options) -> Iterator[Found]:
-    for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], {}).get("status") != "dead":
-            yield Found("the gradient of all its weights is zero", layer["name"], "layer", 0.0, 0.0)
+    for layer, dead_at_first in _without_gradient(evidence):
+        if not dead_at_first:
+            yield Found("the gradient of all its weights is zero", layer.name, "layer", 0.0, 0.0)
 
 
-def _without_gradient(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """Layers whose weights get no gradient, though they have an effect on what follows them directly."""
-    channels = evidence.ranges.channels if evidence.ranges else {}
-    silent = {name for name, c in channels.items() if c.zero == c.channels}
-    layers = (evidence.checkpoint or {"layers": ()})["layers"]
-    return [x for x in layers if x["status"] == "dead" and x["name"] not in silent]
+def _without_gradient(evidence: Evidence) -> list[tuple[Layer, bool]]:
+    """Layers whose weights get no gradient, though they have an effect on what follows them directly.
+
+    Each with whether it is so at initialisation too.
+    """
+    silent = {name for name, c in _channels(evidence).items() if c.zero == c.channels}
+    first = {layer.name for layer in _layers(evidence.architecture) if layer.status == "dead"}
+    layers = [x for x in _layers(evidence.checkpoint) if x.status == "dead" and x.name not in silent]
+    return [(layer, layer.name in first) for layer in layers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ class _DeadChannels(Options):
 
 
 def _dead_channels(evidence: Evidence, options: _DeadChannels) -> Iterator[Found]:
-    for name, found in (evidence.ranges.channels if evidence.ranges else {}).items():
+    for name, found in _channels(evidence).items():
         share = found.zero / found.channels
         if found.channels >= options.min_channels and found.rows > 1 and options.max_share < share < 1:
             message = f"{found.zero} of {found.channels} channels are always zero after {found.after}"
@@ -95,14 +102,12 @@ def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
     report = evidence.checkpoint
     if report is None:
         return
-    switched = {s["op"] for s in report["gradient_reach"]["stopped_by"]} & {"If", "Loop", "Scan"}
-    measured = {p["name"] for p in report["parameters"] if p["status"] == "measured"}
-    for layer in report["layers"]:
-        elsewhere = measured.issuperset(layer["weights"])  # in the branch of an If that was taken
-        if layer["status"] == "unreached" or (
-            layer["status"] == "not_run" and not switched and not elsewhere
-        ):
-            yield Found("no gradient path leads from the outputs to it", layer["name"], "layer")
+    switched = {s.op for s in report.gradient_reach.stopped_by} & {"If", "Loop", "Scan"}
+    measured = {p.name for p in report.parameters if p.status == "measured"}
+    for layer in report.layers:
+        elsewhere = measured.issuperset(layer.weights)  # in the branch of an If that was taken
+        if layer.status == "unreached" or (layer.status == "not_run" and not switched and not elsewhere):
+            yield Found("no gradient path leads from the outputs to it", layer.name, "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +119,10 @@ def _unreached_share(evidence: Evidence, options: _UnreachedShare) -> Iterator[F
     report = evidence.checkpoint
     if report is None:
         return
-    reach = report["gradient_reach"]
-    missed = 1 - reach["share"]
+    reach = report.gradient_reach
+    missed = 1 - reach.share
     if missed > options.max_share:
-        stops = ", ".join(f"{s['op']} {s['node']}" for s in reach["stopped_by"][:3] if s["node"])
+        stops = ", ".join(f"{s.op} {s.node}" for s in reach.stopped_by[:3] if s.node)
         message = f"no gradient reaches {missed:.1%} of the trainable numbers" + (
             f"; stopped by {stops}" if stops else ""
         )

@@ -65,15 +65,15 @@ def _float16_constants(evidence: Evidence, options: Options) -> Iterator[Found]:
 
 def _parity(evidence: Evidence, options: Options) -> Iterator[Found]:
     parity = evidence.parity_verdict
-    if parity is not None and not parity["ok"]:
-        message = f"differs from {parity['reference']}: {parity['reason']}"
-        yield Found(message, None, "model", parity["max_rel_diff"], None)
+    if parity is not None and not parity.ok:
+        message = f"differs from {parity.reference}: {parity.reason}"
+        yield Found(message, None, "model", parity.max_rel_diff, None)
 
 
 def _parity_unknown(evidence: Evidence, options: Options) -> Iterator[Found]:
     parity = evidence.parity
-    if parity is not None and parity["ok"] is None:
-        yield Found(f"not compared with onnxruntime: {parity['reason']}")
+    if parity is not None and parity.ok is None:
+        yield Found(f"not compared with onnxruntime: {parity.reason}")
 
 
 CHECKS = (

@@ -16,9 +16,9 @@ def _training(evidence: Evidence, options: Options) -> Iterator[Found]:
         yield Found(
             f"{node.detail} in training mode" if "::" not in node.detail else node.detail, node.name, "node"
         )
-    for code, message, _ in evidence.file.warnings:
-        if code == "training-info":
-            yield Found(message)
+    for row in evidence.file.warnings:
+        if row.code == "training-info":
+            yield Found(row.message)
 
 
 def _random(evidence: Evidence, options: Options) -> Iterator[Found]:
@@ -27,9 +27,9 @@ def _random(evidence: Evidence, options: Options) -> Iterator[Found]:
 
 
 def _folded(evidence: Evidence, options: Options) -> Iterator[Found]:
-    for code, message, _ in evidence.file.warnings:
-        if code == "batch_norm_folded":
-            yield Found(message)
+    for row in evidence.file.warnings:
+        if row.code == "batch_norm_folded":
+            yield Found(row.message)
 
 
 CHECKS = (

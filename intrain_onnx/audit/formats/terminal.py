@@ -43,9 +43,7 @@ def _draw_one(result: Result, console: Console) -> None:
     told = ", ".join(f"{n} {name}{'s' if n != 1 and name != 'waived' else ''}" for name, n in counts.items())
     console.print(f"  {told}; {len(result.checked)} checks, policy {printable(result.policy.source, 100)}")
     if result.evidence is not None:
-        scores = ", ".join(
-            f"{name} {r['score']['intrain']:.4g}" for name, r in result.evidence.reports.items()
-        )
+        scores = ", ".join(f"{name} {r.intrain:.4g}" for name, r in result.evidence.reports.items())
         console.print(f"  InTrain: {scores}" if scores else "  InTrain: not measured")
     console.print()
     for check in dict.fromkeys(f.check for f in result.findings):
