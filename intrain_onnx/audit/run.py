@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.evidence import Evidence
@@ -20,6 +20,8 @@ from intrain_onnx.report.document import Report, number
 SCHEMA_VERSION = "1.0"
 MOST_FINDINGS = 200
 """Of one check: a file can hold a million nodes of a kind, and a reader needs to see it once."""
+
+Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
 
 VIOLATED = 1
 INTERNAL = 70
@@ -84,6 +86,18 @@ class Result:
         """Findings that count, by severity, and those that are waived."""
         found = {s: sum(f.severity == s and f.waiver is None for f in self.findings) for s in SEVERITIES}
         return found | {"waived": sum(f.waiver is not None for f in self.findings)}
+
+    def outcome(self, check: str) -> Outcome:
+        """What became of one check: ``not_checked`` where what it needs was not measured."""
+        told = [finding for finding in self.findings if finding.check == check]
+        rule = self.policy.rules[check]
+        if any(finding.waiver is None for finding in told):
+            return "found"
+        if told:
+            return "waived"
+        if rule.severity == "off":
+            return "off"
+        return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
 
     def data(self) -> dict[str, Any]:
         """One entry of the JSON document; the same each time but for the seconds."""
@@ -218,19 +232,8 @@ def _score(report: Report) -> dict[str, Any]:
 
 def _check(result: Result, name: str) -> dict[str, Any]:
     rule = result.policy.rules[name]
-    told = [f for f in result.findings if f.check == name]
-    if any(f.waiver is None for f in told):
-        outcome = "found"
-    elif told:
-        outcome = "waived"
-    elif rule.severity == "off":
-        outcome = "off"
-    elif rule.check.run is nothing or name in result.checked:
-        outcome = "passed"
-    else:
-        outcome = "not_checked"
     options = {name: _plain(value) for name, value in asdict(rule.options).items()}
-    return {"id": name, "severity": rule.severity, "outcome": outcome, "options": options}
+    return {"id": name, "severity": rule.severity, "outcome": result.outcome(name), "options": options}
 
 
 def _plain(option: Any) -> Any:

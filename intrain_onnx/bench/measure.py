@@ -41,5 +41,5 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measu
         score=Factors(total["geometric_capacity"], total["optimization_resilience"], total["layers"]),
         scores={name: row["value"] for name, row in data["scores"].items()},
         proxies=proxies,
-        evidence=rounded(from_rows(data)),
+        values=rounded(from_rows(data)),
     )

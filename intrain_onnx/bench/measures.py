@@ -54,7 +54,7 @@ _SIZES: Mapping[str, Callable[[Measured], float | None]] = {
     PARAMETERS: lambda found: found.model.parameters,
     "FLOPs": lambda found: found.model.macs,
     LAYERS: lambda found: found.model.canonical_layers,
-    "live layer count": lambda found: len(found.evidence.live_layers),
+    "live layer count": lambda found: len(found.values.live_layers),
 }
 """What a score has to rank better than."""
 
@@ -105,7 +105,7 @@ def forms(records: Sequence[Record], protocol: str) -> list[tuple[str, str, Arra
 
 
 def _form(found: Measured, form: ablation.Form) -> float:
-    return form(found.evidence)
+    return form(found.values)
 
 
 def _measured(records: Sequence[Record], protocol: str) -> Iterable[Measured]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
@@ -80,7 +80,7 @@ class Measured(Struct, frozen=True, kw_only=True):
         score: the factors of the paper's score.
         scores: every named score.
         proxies: those that were asked for, by name.
-        evidence: what formulas of a score read, rounded.
+        values: what formulas of a score read, rounded; ``evidence`` on disk.
     """
 
     error: None = None
@@ -89,7 +89,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     score: Factors
     scores: Mapping[str, float]
     proxies: Mapping[str, Proxy]
-    evidence: RunValues
+    values: RunValues = field(name="evidence")
 
 
 class Failed(Struct, frozen=True):

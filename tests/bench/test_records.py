@@ -33,7 +33,7 @@ MEASURED = Measured(
         "params": Proxy({"params": 10.0}, 1, None, 0.125),
         "jacov": Proxy({"jacov": None}, 1, "no", 0.5),
     },
-    evidence=VALUES,
+    values=VALUES,
 )
 CONFIG = ScoreConfig.for_protocol("paper", input_shapes={"x": (1, 3)})
 SETTINGS = Settings("0.1", None, "nasbench201", 32, (CONFIG,))
