@@ -187,3 +187,19 @@ def refuse_unknown(told: Iterable[str], names: Iterable[str], place: str, hint: 
         raise SettingsError(
             f"{place} has no {', '.join(map(repr, unknown))}", hint=hint or f"It has {', '.join(names)}"
         )
+
+
+def literal(value: object) -> str:
+    """A value as TOML writes it; no limit is ``false``."""
+    if value is None:
+        return "false"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{v}"' for v in value) + "]"
+    if isinstance(value, float):
+        text = f"{value:g}"
+        return text if any(c in text for c in ".e") else f"{text}.0"
+    return str(value)

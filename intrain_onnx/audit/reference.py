@@ -1,18 +1,21 @@
-"""Writes what is made from the table of checks: ``python -m intrain_onnx.audit.reference``.
+"""Writes what is made from the table of checks and from rows: ``python -m intrain_onnx.audit.reference``.
 
-The default policy and the reference part of docs/audit.md; a test fails when either differs.
+The default policy, the reference part of docs/audit.md and audit.schema.json; a test fails when one differs.
 """
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from intrain_onnx.audit.fields import Field, fields_of
+from intrain_onnx.audit.fields import Field, fields_of, literal
 from intrain_onnx.audit.policy import Demands, RunSettings
+from intrain_onnx.audit.rows import SCHEMA_VERSION, Document
 from intrain_onnx.audit.table import CHECKS, Check
+from intrain_onnx.report.json_schema import of_rows
 
 _BEFORE = """\
 # The default policy of `intrain-onnx audit`: it holds where no policy is given, and what a policy of your own
@@ -34,22 +37,6 @@ _COMMENT = 19
 """Column of the comments on the settings of a run."""
 
 _BEGIN, _END = "<!-- checks: begin -->", "<!-- checks: end -->"
-
-
-def literal(value: object) -> str:
-    """A value as TOML writes it; no limit is ``false``."""
-    if value is None:
-        return "false"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(f'"{v}"' for v in value) + "]"
-    if isinstance(value, float):
-        text = f"{value:g}"
-        return text if any(c in text for c in ".e") else f"{text}.0"
-    return str(value)
 
 
 def default_policy() -> str:
@@ -128,8 +115,14 @@ def with_reference(page: str) -> str:
     return f"{before}{_BEGIN}\n{markdown()}{_END}{after}"
 
 
+def schema() -> str:
+    """The text of audit.schema.json."""
+    return json.dumps(of_rows(Document, "audit", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
+
+
 def write(root: Path) -> None:
-    """Write both in a clone of the repository."""
+    """Write all three in a clone of the repository."""
+    (root / "intrain_onnx" / "audit" / "audit.schema.json").write_text(schema(), encoding="utf-8")
     policy = root / "intrain_onnx" / "audit" / "default_policy.toml"
     policy.write_text(default_policy(), encoding="utf-8")
     page = root / "docs" / "audit.md"

@@ -7,21 +7,31 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.gather import Progress, gather
 from intrain_onnx.audit.policy import Policy, Waiver
+from intrain_onnx.audit.rows import (
+    Audit,
+    Audited,
+    CheckRow,
+    Counts,
+    FindingRow,
+    HeldAgainst,
+    Outcome,
+    ScoreRow,
+    Scores,
+    Waived,
+)
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
 
-SCHEMA_VERSION = "1.0"
 MOST_FINDINGS = 200
 """Of one check: a file can hold a million nodes of a kind, and a reader needs to see it once."""
-
-Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
 
 VIOLATED = 1
 INTERNAL = 70
@@ -99,27 +109,27 @@ class Result:
             return "off"
         return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
 
-    def data(self) -> dict[str, Any]:
+    def row(self) -> Audit:
         """One entry of the JSON document; the same each time but for the seconds."""
-        return {
-            "model": _model(self),
-            "policy": {
-                "source": self.policy.source,
-                "fail_on": self.policy.fail_on,
-                "deploy": self.policy.deploy,
-                "date": self.today.isoformat(),
-            },
-            "passed": self.passed,
-            "exit_code": self.exit_code,
-            "error": printable(self.error, 4000) if self.error is not None else None,
-            "counts": self.counts(),
-            "scores": {
-                name: _score(r) for name, r in (self.evidence.reports if self.evidence else {}).items()
-            },
-            "checks": [_check(self, name) for name in CHECKS],
-            "findings": [_finding(f) for f in self.findings],
-            "seconds": round(self.seconds, 3),
-        }
+        policy = HeldAgainst(self.policy.source, self.policy.fail_on, self.policy.deploy, self.today)
+        return Audit(
+            model=_audited(self.path, self.evidence),
+            policy=policy,
+            passed=self.passed,
+            exit_code=self.exit_code,
+            error=printable(self.error, 4000) if self.error is not None else None,
+            counts=Counts(**self.counts()),
+            scores=Scores(**{name: _score(r) for name, r in self.evidence.reports.items()})
+            if self.evidence is not None
+            else Scores(),
+            checks=tuple(_check(self, name) for name in CHECKS),
+            findings=tuple(map(_finding, self.findings)),
+            seconds=round(self.seconds, 3),
+        )
+
+    def data(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return encode(self.row())
 
 
 def audit(
@@ -210,30 +220,30 @@ def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
     return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in findings)
 
 
-def _model(result: Result) -> dict[str, Any]:
-    model = result.evidence.model if result.evidence is not None else None
-    file = result.evidence.file if result.evidence is not None else None
-    return {
-        "path": result.path,
-        "sha256": model.sha256 if model else None,
-        "bytes": file.bytes if file else None,
-        "producer": model.producer if model else None,
-        "opset": file.opset if file else None,
-        "parameters": model.parameters if model else None,
-        "macs": model.macs if model else None,
-        "layers": model.canonical_layers if model else None,
-    }
+def _audited(path: str, evidence: Evidence | None) -> Audited:
+    model = evidence.model if evidence is not None else None
+    file = evidence.file if evidence is not None else None
+    return Audited(
+        path=path,
+        sha256=model.sha256 if model else None,
+        bytes=file.bytes if file else None,
+        producer=model.producer if model else None,
+        opset=file.opset if file else None,
+        parameters=model.parameters if model else None,
+        macs=model.macs if model else None,
+        layers=model.canonical_layers if model else None,
+    )
 
 
-def _score(report: Report) -> dict[str, Any]:
+def _score(report: Report) -> ScoreRow:
     score = report.document.score
-    return {"intrain": score.intrain, "std": score.std, "layers": score.layers}
+    return ScoreRow(score.intrain, score.std, score.layers)
 
 
-def _check(result: Result, name: str) -> dict[str, Any]:
+def _check(result: Result, name: str) -> CheckRow:
     rule = result.policy.rules[name]
     options = {name: _plain(value) for name, value in asdict(rule.options).items()}
-    return {"id": name, "severity": rule.severity, "outcome": result.outcome(name), "options": options}
+    return CheckRow(name, rule.severity, result.outcome(name), options)
 
 
 def _plain(option: Any) -> Any:
@@ -243,17 +253,15 @@ def _plain(option: Any) -> Any:
     return None if isinstance(option, float) and math.isinf(option) else option
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> FindingRow:
     found, waiver = finding.found, finding.waiver
-    return {
-        "check": finding.check,
-        "severity": finding.severity,
-        "message": found.message,
-        "place": found.place,
-        "kind": found.kind,
-        "measured": number(found.measured, 6),
-        "threshold": number(found.threshold, 6),
-        "waived": None
-        if waiver is None
-        else {"reason": waiver.reason, "expires": waiver.expires.isoformat() if waiver.expires else None},
-    }
+    return FindingRow(
+        check=finding.check,
+        severity=finding.severity,
+        message=found.message,
+        place=found.place,
+        kind=found.kind,
+        measured=number(found.measured, 6),
+        threshold=number(found.threshold, 6),
+        waived=Waived(waiver.reason, waiver.expires) if waiver is not None else None,
+    )

@@ -29,10 +29,13 @@ PAGES = ["docs/audit.md", "docs/tutorial.md", "docs/how-to-read-the-score.md", "
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 
 
-def test_the_default_policy_and_the_page_are_made_from_the_table():
+def test_the_default_policy_the_page_and_the_schema_are_generated():
     message = "run `python -m intrain_onnx.audit.reference`"
     assert policy.default_text() == reference.default_policy(), message
     assert reference.with_reference(PAGE) == PAGE, message
+    assert (ROOT / "intrain_onnx" / "audit" / "audit.schema.json").read_text(
+        encoding="utf-8"
+    ) == reference.schema(), message
     with pytest.raises(ValueError, match="lacks"):
         reference.with_reference("nothing")
 
@@ -62,7 +65,7 @@ def test_options_formats_and_exit_codes_are_on_the_page():
         if isinstance(option, click.Option):
             assert any(name in PAGE + readme for name in option.opts)
     assert all(f"| `{name}` |" in PAGE for name in (*FORMATS, "terminal"))
-    codes = json_document.schema()["$defs"]["audit"]["properties"]["exit_code"]["enum"]
+    codes = json_document.schema()["$defs"]["Audit"]["properties"]["exit_code"]["enum"]
     told = {int(n) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for n in row.split(",")}
     assert told == set(codes)
 

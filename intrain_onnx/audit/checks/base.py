@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence, Need
 
 Severity = Literal["error", "warning", "note"]
+Place = Literal["layer", "node", "weight", "operator", "file", "waiver", "model"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the gravest."""
 
@@ -30,14 +31,14 @@ class Found:
     Attributes:
         message: what is wrong, with figures.
         place: layer, node, initializer or operator; None for the whole model.
-        kind: which of these: layer, node, weight, operator, file, model.
+        kind: what ``place`` is.
         measured: the figure that crossed the threshold.
         threshold: that threshold.
     """
 
     message: str
     place: str | None = None
-    kind: str = "model"
+    kind: Place = "model"
     measured: float | None = None
     threshold: float | None = None
 

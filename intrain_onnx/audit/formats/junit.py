@@ -5,7 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from intrain_onnx.audit.run import Finding, Outcome, Result
+from intrain_onnx.audit.rows import Outcome
+from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
 

@@ -9,8 +9,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from intrain_onnx.audit.fields import fields_of
-from intrain_onnx.audit.reference import literal
+from intrain_onnx.audit.fields import fields_of, literal
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
