@@ -12,6 +12,10 @@ from intrain_onnx.errors import SettingsError
 Protocol = Literal["architecture", "checkpoint", "paper"]
 Converter = Literal["native", "onnx2torch"]
 Device = Literal["auto", "cuda", "cpu"]
+Weights = Literal["reinitialise", "keep"]
+BatchNorm = Literal["fold", "training", "inference"]
+HealthOver = Literal["weights", "all"]
+Points = Literal["cuts", "all"]
 
 PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     # Re-initialised and calibrated, so that the score is one of the architecture and not of an export:
@@ -76,11 +80,11 @@ class ScoreConfig:
     """
 
     protocol: Protocol = "architecture"
-    weights: Literal["reinitialise", "keep"] = "reinitialise"
-    batch_norm: Literal["fold", "training", "inference"] = "fold"
+    weights: Weights = "reinitialise"
+    batch_norm: BatchNorm = "fold"
     calibrate: bool = True
     live_layers_only: bool = True
-    health_over: Literal["weights", "all"] = "weights"
+    health_over: HealthOver = "weights"
     eps: float = 0.0
     seed: int = 0
     seeds: int = 3
@@ -92,7 +96,7 @@ class ScoreConfig:
     threads: int = 0
     converter: Converter = "native"
     parity: bool = True
-    points: Literal["cuts", "all"] = "cuts"
+    points: Points = "cuts"
     proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,10 +104,10 @@ class ScoreConfig:
             "protocol": get_args(Protocol),
             "converter": get_args(Converter),
             "device": get_args(Device),
-            "weights": ("reinitialise", "keep"),
-            "batch_norm": ("fold", "training", "inference"),
-            "health_over": ("weights", "all"),
-            "points": ("cuts", "all"),
+            "weights": get_args(Weights),
+            "batch_norm": get_args(BatchNorm),
+            "health_over": get_args(HealthOver),
+            "points": get_args(Points),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, UnsupportedError
 from intrain_onnx.loading.load import Source, load
-from intrain_onnx.network import coverage
 from intrain_onnx.network.layers import Layer
-from intrain_onnx.report import assemble
-from intrain_onnx.report.model_warnings import static_warnings, warning_row
+from intrain_onnx.report import assemble, rows
+from intrain_onnx.report.decode import encode
+from intrain_onnx.report.model_warnings import static_warnings
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.rewrites.protocol.step import Changes
@@ -31,6 +34,18 @@ class Inspection:
 
     data: Mapping[str, Any]
     rewrites: Mapping[str, Changes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: rows.Inspected, rewrites: Mapping[str, Changes]) -> Inspection:
+        """The inspection that a typed document is."""
+        made = cls(encode(document), rewrites)
+        made.__dict__["document"] = document
+        return made
+
+    @cached_property
+    def document(self) -> rows.Inspected:
+        """The same typed."""
+        return msgspec.convert(self.data, rows.Inspected)
 
 
 def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool = False) -> Inspection:
@@ -50,23 +65,23 @@ def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool
     """
     config = config or ScoreConfig.for_protocol()
     try:
-        network = Network.of(load(source), config)
-        data = {
-            "model": assemble.describe(network),
-            "layers": [_layer(layer) for layer in network.keyed_layers.layers],
-            "coverage": coverage.as_dict(network.coverage),
-            "unsupported_ops": network.missing_operators,
-            "warnings": warnings(network),
-        }
-        return Inspection(data, _rewrites(network, config) if rewrites else {})
+        network = Network.of(load(source), config, keyed=True)
+        document = rows.Inspected(
+            model=assemble.describe(network),
+            layers=tuple(map(_layer, network.layers.layers)),
+            coverage=assemble.coverage_row(network.coverage),
+            unsupported_ops=dict(network.missing_operators),
+            warnings=tuple(warnings(network)),
+        )
+        return Inspection.of(document, _rewrites(network, config) if rewrites else {})
     except IntrainError as error:
         error.at(path=os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
         raise
 
 
-def warnings(network: Network) -> list[dict[str, Any]]:
-    """Rows with ``code``, ``message`` and ``node``: those of the file, then those of its graph."""
-    return [*(warning_row(*row) for row in network.loaded.warnings), *static_warnings(network)]
+def warnings(network: Network) -> list[rows.WarningRow]:
+    """Those of the file, then those of its graph."""
+    return [*(rows.WarningRow(*row) for row in network.loaded.warnings), *static_warnings(network)]
 
 
 def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
@@ -76,17 +91,17 @@ def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
         return {}
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "op": layer.op,
-        "kind": layer.kind,
-        "depth": layer.depth,
-        "weights": [w.name for w in layer.weights],
-        "initializers": list(dict.fromkeys(name for w in layer.weights for name in w.initializers)),
-        "weight_shapes": [list(w.shape) for w in layer.weights],
-        "bias": layer.bias,
-        "channels": layer.channels,
-        "macs": layer.macs,
-        "key": layer.key,
-    }
+def _layer(layer: Layer) -> rows.InspectedLayer:
+    return rows.InspectedLayer(
+        name=layer.name,
+        op=layer.op,
+        kind=layer.kind,
+        depth=layer.depth,
+        weights=tuple(w.name for w in layer.weights),
+        initializers=assemble.initializers(layer),
+        weight_shapes=tuple(w.shape for w in layer.weights),
+        bias=layer.bias,
+        channels=layer.channels,
+        macs=layer.macs,
+        key=layer.key,
+    )

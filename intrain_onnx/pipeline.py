@@ -18,7 +18,7 @@ from intrain_onnx.measure.initialise import calibrate, reinitialise
 from intrain_onnx.measure.prepare import Runnable, prepare, runs_on
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.trace import Trace
-from intrain_onnx.network import input_shapes
+from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
@@ -33,6 +33,7 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.machine import machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
+from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
 
@@ -52,15 +53,16 @@ def score(
     """
     config = config or ScoreConfig.for_protocol()
     with _errors_of(source), machine_for(config) as machine:
-        log = Log(progress)
+        log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
-            loaded = source.loaded if isinstance(source, Network) else load(source)
+            made, loaded = (source, source.loaded) if isinstance(source, Network) else (None, load(source))
         with log.step("normalise", 0.02):
-            network = _network(source, loaded, config, machine.device)
+            fitting = made if made is not None and made.serves(config) else None
+            network = fitting or Network.of(loaded, config, runs)
         with log.step("parity", 0.05):
             parity = check_parity(network, machine, config.seed) if config.parity else None
         with log.step("rewrite", 0.1):
-            probed = for_protocol(network, config, runs_on(machine.device).see)
+            probed = for_protocol(network, config, runs.see)
         with log.step("convert", 0.12):
             runnable = prepare(probed, config, machine.device)
         traces = [_one_run(runnable, config, index, log) for index in range(config.seeds)]
@@ -70,25 +72,27 @@ def score(
         measured = assemble.Measurements(
             config, machine, network, probed, runnable, traces, scored, parity, proxies, log.seconds
         )
-        return Report(assemble.report(measured))
+        return Report.of(assemble.report(measured))
 
 
 def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> Trace:
     """Draw weights and inputs for a seed, calibrate, and probe once."""
     start, share = 0.15 + 0.8 * index / config.seeds, 0.8 / config.seeds
-    generator = torch.Generator().manual_seed(config.seed + index)
-    fed = runnable.feed(generator)
-    if config.weights == "reinitialise":
-        with log.step("initialise", start):
-            reinitialise(runnable.module, runnable.layers, generator.initial_seed())
-    if config.calibrate:
-        with log.step("calibrate", start):
-            calibrate(runnable.module, runnable.layers, runnable.probed.norms, fed)
-    if config.converter == "onnx2torch":
-        with log.step("convert", start):
-            runnable = _through_onnx2torch(runnable, config)
-    with log.step("probe", start + 0.3 * share):
-        return probe(runnable, fed, generator)
+    seed = config.seed + index
+    generator = torch.Generator().manual_seed(seed)
+    with random_nodes_from(seed):
+        fed = runnable.feed(generator)
+        if config.weights == "reinitialise":
+            with log.step("initialise", start):
+                reinitialise(runnable.module, runnable.layers, seed)
+        if config.calibrate:
+            with log.step("calibrate", start):
+                calibrate(runnable.module, runnable.layers, runnable.probed.norms, fed)
+        if config.converter == "onnx2torch":
+            with log.step("convert", start):
+                runnable = _through_onnx2torch(runnable, config)
+        with log.step("probe", start + 0.3 * share):
+            return probe(runnable, fed, generator)
 
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
@@ -105,42 +109,29 @@ def _proxies(network: Network, runnable: Runnable, config: ScoreConfig, log: Log
     if not config.proxies:
         return {}
     log.progress("proxies", 0.95)
-    parameters = assemble.parameter_count(network.model, network.layers)
+    parameters = assemble.parameter_count(network)
     found = measure(config.proxies, ProxyContext(runnable, config, parameters, assemble.macs(network)))
     log.seconds.update({f"proxy_{name}": measured.seconds for name, measured in found.items()})
     return found
 
 
-def network_of(source: Source | Network, config: ScoreConfig | None = None) -> Network:
-    """Load a model and bring it to normal form, with what only a run of it tells.
+def network_of(loaded: LoadedModel, config: ScoreConfig, *, keyed: bool = False) -> Network:
+    """Bring a loaded model to normal form, with what only a run of it tells (see ``Network.of``).
 
     Raises:
         IntrainError: one of its kinds.
     """
-    config = config or ScoreConfig.for_protocol()
-    with _errors_of(source), machine_for(config) as machine:
-        loaded = source.loaded if isinstance(source, Network) else load(source)
-        return _network(source, loaded, config, machine.device)
+    with _errors_of(loaded), machine_for(config) as machine:
+        return Network.of(loaded, config, runs_on(machine.device), keyed=keyed)
 
 
-def _network(
-    source: Source | Network, loaded: LoadedModel, config: ScoreConfig, device: torch.device
-) -> Network:
-    if isinstance(source, Network) and source.serves(config):
-        return source
-    return Network.of(loaded, config, runs_on(device))
-
-
-def canonical_layers(source: Source | Network, config: ScoreConfig | None = None) -> LayerMap:
+def canonical_layers(source: Source, config: ScoreConfig | None = None) -> LayerMap:
     """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
 
     Raises:
         IntrainError: one of its kinds.
     """
-    config = config or ScoreConfig.for_protocol()
-    network = network_of(source, config)
-    with _errors_of(source), machine_for(config) as machine:
-        return for_protocol(network, config, runs_on(machine.device).see).layers
+    return _canonical(source, config)[0]
 
 
 def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.Network:
@@ -149,8 +140,15 @@ def canonical_network(source: Source, config: ScoreConfig | None = None) -> comp
     Raises:
         IntrainError: one of its kinds.
     """
-    network = network_of(source, config)
-    return comparison.network_of(canonical_layers(network, config), network.coverage)
+    return comparison.network_of(*_canonical(source, config))
+
+
+def _canonical(source: Source, config: ScoreConfig | None) -> tuple[LayerMap, coverage.Coverage]:
+    config = config or ScoreConfig.for_protocol()
+    with _errors_of(source), machine_for(config) as machine:
+        runs = runs_on(machine.device)
+        network = Network.of(load(source), config, runs)
+        return for_protocol(network, config, runs.see).layers, network.coverage
 
 
 def to_torch(source: Source) -> fx.GraphModule:

@@ -20,6 +20,7 @@ from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
+from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.network import Network
 
@@ -45,7 +46,7 @@ def gather(
     failures: dict[str, Failure] = {}
     network = _network(loaded, configs["checkpoint"], failures)
     step("weights", 0.05)
-    weights = weight_facts(network.model, network.keyed_layers)
+    weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
     reports: dict[str, Mapping[str, Any]] = {}
     for index, name in enumerate(PROTOCOLS):
@@ -57,7 +58,7 @@ def gather(
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=assemble.describe(network),
+        model=encode(assemble.describe(network)),
         file=file,
         weights=weights,
         ranges=ranges,
@@ -91,10 +92,10 @@ def _network(loaded: LoadedModel, config: ScoreConfig, failures: dict[str, Failu
     from intrain_onnx.pipeline import network_of  # noqa: PLC0415 - torch waits until a model is run
 
     failed: dict[str, Failure] = {}
-    network = _attempt("network", failed, partial(network_of, loaded, config))
+    network = _attempt("network", failed, partial(network_of, loaded, config, keyed=True))
     if network is None:
         failures.update(dict.fromkeys((*PROTOCOLS, "ranges"), failed["network"]))
-        return Network.of(loaded, config)
+        return Network.of(loaded, config, keyed=True)
     return network
 
 

@@ -7,11 +7,9 @@ are no layers: they would be missing from the score without a word.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import onnx_ir as ir
 
@@ -172,32 +170,6 @@ def _weights(node: ir.Node, data: set[ir.Value]) -> list[tuple[ir.Value, ...]]:
     if is_op(node, "MatMul", "Gemm", "Einsum") and len(constant) == len(operands):
         return []
     return [initializers_behind(v) for v in constant]
-
-
-def as_dict(found: Coverage) -> dict[str, Any]:
-    """The part ``coverage`` of a report."""
-    share = found.macs_share
-    return {
-        "share": _rounded(found.share),
-        "macs_share": None if share is None else _rounded(share),
-        "elements": found.elements,
-        "by_role": dict(found.by_role),
-        "not_recognised": [
-            {
-                "node": m.node,
-                "op": m.op,
-                "reason": m.reason,
-                "initializers": list(m.initializers),
-                "elements": m.elements,
-            }
-            for m in found.missed
-        ],
-    }
-
-
-def _rounded(share: float) -> float:
-    """Six digits, rounded down: what is not whole never looks whole."""
-    return math.floor(share * 1e6) / 1e6
 
 
 def warning(found: Coverage) -> tuple[str, str, str | None] | None:

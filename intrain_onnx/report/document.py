@@ -8,15 +8,15 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intrain_onnx.errors import ModelFileError
 
-SCHEMA_VERSION = "1.1"
-_READ = ("1.0", SCHEMA_VERSION)
-"""Versions of reports that are read: 1.1 added ``coverage``."""
+if TYPE_CHECKING:
+    from intrain_onnx.report import rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,26 @@ class Report:
     """A scored model. ``data`` is the JSON document that ``report.schema.json`` describes."""
 
     data: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, document: rows.Document) -> Report:
+        """The report that a typed document is."""
+        from intrain_onnx.report.decode import encode  # noqa: PLC0415 - it loads msgspec
+
+        made = cls(encode(document))
+        made.__dict__["document"] = document
+        return made
+
+    @cached_property
+    def document(self) -> rows.Document:
+        """The same typed, of the current schema version whichever version ``data`` has.
+
+        Raises:
+            ModelFileError: ``data`` does not follow its schema.
+        """
+        from intrain_onnx.report.decode import decode  # noqa: PLC0415 - it loads msgspec
+
+        return decode(self.data)
 
     @property
     def intrain(self) -> float:
@@ -53,19 +73,28 @@ class Report:
         """Read a saved report.
 
         Raises:
-            ModelFileError: not JSON, or not a report of this schema version.
+            ModelFileError: not JSON, or not a report of a schema version that is read; says where.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFileError(f"not a report: {error}", path=str(path)) from error
-        if not isinstance(data, dict) or data.get("schema_version") not in _READ:
-            raise ModelFileError(
-                f"not a report of schema version {' or '.join(_READ)}",
-                path=str(path),
-                hint="Make it with `intrain-onnx score`",
+            data = json.loads(
+                Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite
             )
-        return cls(data)
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelFileError(f"not a report: {error}", path=str(path)) from error
+        loaded = cls(data)
+        try:
+            loaded.document  # noqa: B018 (checks it)
+        except ModelFileError as error:
+            error.at(path=str(path))
+            raise
+        return loaded
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def schema() -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import onnx_ir as ir
 
 from intrain_onnx.network import coverage
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.values import name_of
+from intrain_onnx.report.rows import WarningRow
 from intrain_onnx.rewrites import dequantise
 from intrain_onnx.rewrites.network import Network
 
@@ -17,48 +17,47 @@ _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
-def static_warnings(network: Network) -> list[dict[str, Any]]:
+def static_warnings(network: Network) -> list[WarningRow]:
     """What a user should know before reading a score."""
     model, layers = network.model, network.layers
-    rows = [warning_row(*row) for row in dequantise.warnings(network.quantisation)]
+    rows = [WarningRow(*row) for row in dequantise.warnings(network.quantisation)]
     folded = folded_batch_norms(model, layers)
     if folded:
         rows.append(
-            warning_row(
+            WarningRow(
                 "batch_norm_folded",
                 f"BatchNorm was folded into {folded} of {len(layers.layers)} layers by the exporter; only "
                 "the architecture protocol gives such a graph the score of the network that it came from",
+                None,
             )
         )
     training = [name_of(n) for n in model.graph.all_nodes() if _trains(n)]
     if training:
         rows.append(
-            warning_row(
+            WarningRow(
                 "training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0]
             )
         )
     if not network.shapes_known:
         rows.append(
-            warning_row("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown")
+            WarningRow("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown", None)
         )
     elif layers.unknown_macs:
         rows.append(
-            warning_row(
+            WarningRow(
                 "macs_incomplete",
                 f"the shapes of {layers.unknown_macs} products are unknown; MACs leave them out",
+                None,
             )
         )
     missed = coverage.warning(network.coverage)
     if missed is not None:
-        rows.append(warning_row(*missed))
+        rows.append(WarningRow(*missed))
     if not layers.layers:
-        rows.append(warning_row("no_layers", "no convolution, linear map, recurrence or embedding was found"))
+        rows.append(
+            WarningRow("no_layers", "no convolution, linear map, recurrence or embedding was found", None)
+        )
     return rows
-
-
-def warning_row(code: str, message: str, node: str | None = None) -> dict[str, Any]:
-    """A row of the report's ``warnings``; ``node`` names where it is, if at one place."""
-    return {"code": code, "message": message, "node": node}
 
 
 def _trains(node: ir.Node) -> bool:

@@ -46,6 +46,7 @@ class Network:
         constants: nodes of the file that only made constants or parameters.
         quantisation: what was dequantised; None where nothing is quantised.
         shaped_by: the settings that shapes follow from.
+        keyed: layers are to have their structural keys, which order them.
     """
 
     loaded: LoadedModel
@@ -56,15 +57,19 @@ class Network:
     constants: int
     quantisation: dequantise.Quantisation | None
     shaped_by: tuple[object, ...]
+    keyed: bool
 
     @classmethod
-    def of(cls, loaded: LoadedModel, config: ScoreConfig, runs: Runs | None = None) -> Network:
+    def of(
+        cls, loaded: LoadedModel, config: ScoreConfig, runs: Runs | None = None, *, keyed: bool = False
+    ) -> Network:
         """Bring a loaded model to normal form, with shapes inferred.
 
         Args:
             loaded: the file.
             config: its ``size``, ``sequence`` and ``input_shapes`` give free dimensions their sizes.
             runs: finds what inference misses; without it, shapes and values stay unknown there.
+            keyed: give layers their structural keys; a score needs those of the protocol's graph alone.
 
         Raises:
             SettingsError: an input shape that does not fit.
@@ -86,7 +91,7 @@ class Network:
             complete_shapes(model, single, runs.see)
         evaluate = runs.evaluate if runs is not None else None
         constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-        return cls(loaded, exact, model, single, known, constants, quantisation, _shaped_by(config))
+        return cls(loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed)
 
     def serves(self, config: ScoreConfig) -> bool:
         """Whether its shapes are those that a score with these settings has."""
@@ -94,13 +99,8 @@ class Network:
 
     @cached_property
     def layers(self) -> LayerMap:
-        """The static pass, without keys."""
-        return analyse(self.model, keys=False)
-
-    @cached_property
-    def keyed_layers(self) -> LayerMap:
-        """The static pass, with the structural keys of layers, which order it."""
-        return analyse(self.model)
+        """The static pass."""
+        return analyse(self.model, keys=self.keyed)
 
     @cached_property
     def coverage(self) -> coverage.Coverage:

@@ -13,6 +13,7 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.runtime.random_streams import random_nodes_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Machine:
 
 @contextmanager
 def machine_for(config: ScoreConfig) -> Iterator[Machine]:
-    """Set threads, CUDA arithmetic and the largest tensor for one score, and put them back.
+    """Set threads, CUDA arithmetic, the largest tensor and random nodes for one score, and put them back.
 
     Raises:
         SettingsError: CUDA is asked for, and there is none.
@@ -50,7 +51,7 @@ def machine_for(config: ScoreConfig) -> Iterator[Machine]:
     try:
         torch.set_num_threads(threads)
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
-        with element_limit(memory.elements_of_one_tensor()):
+        with element_limit(memory.elements_of_one_tensor()), random_nodes_from(config.seed):
             yield Machine(torch.device("cuda" if cuda else "cpu"), threads)
     finally:
         torch.set_num_threads(before)

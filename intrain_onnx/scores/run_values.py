@@ -9,8 +9,9 @@ from typing import Any
 
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.vocabulary import LayerStatus
 
-_GONE = frozenset({"dead", "unreached", "not_run"})
+_GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class LayerValue:
     """A layer: log participation ratio of its output in nats (0 where it collapsed), and its status."""
 
     log_ratio: float
-    status: str
+    status: LayerStatus
 
     @property
     def live(self) -> bool:

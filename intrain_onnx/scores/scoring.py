@@ -16,6 +16,7 @@ from intrain_onnx.network.layers import Layer, LayerMap, Slot
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.scores import run_values
 from intrain_onnx.scores.variants import all_of
+from intrain_onnx.vocabulary import LayerStatus, ParameterStatus
 
 NOISE_FLOOR = 1e-5
 """A bias gradient below this share of its layer's weight gradient is round-off of a true zero (float32)."""
@@ -41,7 +42,7 @@ class LayerScore:
     ratio: float | None
     corrected: float | None
     log_ratio: float | None
-    status: str
+    status: LayerStatus
     counted: bool
 
 
@@ -57,7 +58,7 @@ class ParameterScore:
     health: float | None
     std: float | None
     max_abs: float | None
-    status: str
+    status: ParameterStatus
     counted: bool
 
 
@@ -218,7 +219,7 @@ def score(
 def _evidence(
     trace: Trace,
     layers: Sequence[LayerScore],
-    statuses: Mapping[str, str],
+    statuses: Mapping[str, ParameterStatus],
     points: Sequence[Point],
 ) -> run_values.Evidence:
     values = tuple(
@@ -247,7 +248,7 @@ def _point_score(point: Point, traces: Sequence[Trace]) -> PointScore:
     )
 
 
-def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[Trace]) -> str:
+def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[Trace]) -> ParameterStatus:
     gradients = [t.gradients[name] for t in traces if name in t.gradients]
     if not gradients:
         return "unreached"
@@ -266,7 +267,7 @@ def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[
 
 
 def _layer_score(
-    layer: Layer, traces: Sequence[Trace], statuses: Mapping[str, str], config: ScoreConfig
+    layer: Layer, traces: Sequence[Trace], statuses: Mapping[str, ParameterStatus], config: ScoreConfig
 ) -> LayerScore:
     found = [t.layers[layer.name] for t in traces if layer.name in t.layers]
     measured = [f.participation for f in found if f.participation is not None]
@@ -286,7 +287,9 @@ def _layer_score(
     )
 
 
-def _layer_status(layer: Layer, run: bool, measured: bool, varies: bool, statuses: Mapping[str, str]) -> str:
+def _layer_status(
+    layer: Layer, run: bool, measured: bool, varies: bool, statuses: Mapping[str, ParameterStatus]
+) -> LayerStatus:
     if not run:
         return "not_run"
     weights = {statuses.get(w.name, "unreached") for w in layer.weights}
@@ -300,7 +303,12 @@ def _layer_status(layer: Layer, run: bool, measured: bool, varies: bool, statuse
 
 
 def _parameter_score(
-    name: str, slot: Slot, traces: Sequence[Trace], status: str, config: ScoreConfig, weights: set[str]
+    name: str,
+    slot: Slot,
+    traces: Sequence[Trace],
+    status: ParameterStatus,
+    config: ScoreConfig,
+    weights: set[str],
 ) -> ParameterScore:
     gradients = [t.gradients[name] for t in traces if name in t.gradients]
     in_scope = config.health_over == "all" or name in weights
@@ -315,7 +323,7 @@ def _parameter_score(
     )
 
 
-def _health(gradient: GradientStatistics, status: str, eps: float) -> float:
+def _health(gradient: GradientStatistics, status: ParameterStatus, eps: float) -> float:
     return 0.0 if status == "round_off" else gradient_health(gradient, eps)
 
 
@@ -323,7 +331,7 @@ def _run(
     trace: Trace,
     layers: set[str],
     parameters: Sequence[str],
-    statuses: Mapping[str, str],
+    statuses: Mapping[str, ParameterStatus],
     config: ScoreConfig,
     found: run_values.Evidence,
 ) -> Run:

@@ -30,7 +30,7 @@ def network(source: onnx.ModelProto | Path, protocol: str = "paper", **settings:
     device = torch.device("cpu")
     made = Network.of(load(source), config, runs_on(device))
     runnable = prepare(for_protocol(made, config, runs_on(device).see), config, device)
-    count = assemble.parameter_count(made.model, made.layers)
+    count = assemble.parameter_count(made)
     return ProxyContext(runnable, config, count, assemble.macs(made))
 
 

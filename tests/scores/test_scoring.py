@@ -277,13 +277,13 @@ def test_the_depth_profile_ends_with_the_totals(
     config = replace(ARCHITECTURE, live_layers_only=live, health_over=over)
     result = score(traces, config, layers)
     profile = _depth_profile(result)
-    assert [row["depth"] for row in profile] == sorted({row["depth"] for row in profile})
-    assert sum(row["layers"] for row in profile) == result.counted_layers
+    assert [row.depth for row in profile] == sorted({row.depth for row in profile})
+    assert sum(row.layers for row in profile) == result.counted_layers
     last = profile[-1]
-    assert last["cumulative_log_participation_ratio"] == pytest.approx(result.geometric_capacity, abs=1e-9)
-    assert last["cumulative_health"] == pytest.approx(result.optimization_resilience, abs=1e-9)
+    assert last.cumulative_log_participation_ratio == pytest.approx(result.geometric_capacity, abs=1e-9)
+    assert last.cumulative_health == pytest.approx(result.optimization_resilience, abs=1e-9)
     for column in ("cumulative_log_participation_ratio", "cumulative_health"):
-        values = [row[column] for row in profile]
+        values = [getattr(row, column) for row in profile]
         assert values == sorted(values)
 
 

@@ -14,7 +14,7 @@ import intrain_onnx
 PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
 
-GROUND = ("errors", "versions", "memory", "progress", "proxy_table", "config")
+GROUND = ("errors", "versions", "memory", "progress", "vocabulary", "proxy_table", "config")
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
@@ -33,7 +33,7 @@ TORCH_MODULES = {"audit.activation_ranges", "bench.measure"}
 LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}
 """Modules beside those with torch that do without: what others read of a run, and a process of its own."""
 
-ALONE = {"errors", "versions", "loading.limits", "measure.trace", "opset.kinds"}
+ALONE = {"errors", "versions", "vocabulary", "loading.limits", "measure.trace", "opset.kinds"}
 """Import nothing of the package."""
 
 IMPORTED_BY = {
@@ -100,11 +100,11 @@ TESTED_BY = {
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",
     "report.model_warnings": "commands/test_score.py",
-    "rewrites.fold_weights": "rewrites/test_protocol.py",
-    "rewrites.infer_shapes": "rewrites/test_protocol.py",
+    "rewrites.fold_weights": "rewrites/test_normalise.py",
+    "rewrites.infer_shapes": "rewrites/test_normalise.py",
     "rewrites.inline_functions": "loading/test_load.py",
     "rewrites.loop_rounds": "rewrites/test_unroll.py",
-    "rewrites.network": "rewrites/test_protocol.py",
+    "rewrites.network": "rewrites/test_normalise.py",
     "rewrites.written_out": "rewrites/test_unroll.py",
     "runtime.arrays": "ops/test_cast.py",
     "runtime.convert": "ops/test_types.py",
@@ -144,6 +144,12 @@ def test_these_stand_alone(name: str):
 def test_torch_stays_in_its_packages(name: str):
     assert "torch" not in PACKAGE.reached(name)
     assert "torch" not in {i.target for i in PACKAGE.imports[name]}
+
+
+@pytest.mark.parametrize("name", ["__init__", "cli"])
+@pytest.mark.parametrize("library", ["msgspec", "onnx", "scipy", "rich"])
+def test_starting_loads_little(name: str, library: str):
+    assert library not in PACKAGE.reached(name)
 
 
 @pytest.mark.parametrize("name", [n for n in ARROWS if place(n) in (*BEHIND_TORCH, "inspection")])

@@ -165,6 +165,22 @@ def test_the_same_settings_give_the_same_bytes_but_for_timings(name: str, protoc
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
+def test_random_nodes_draw_from_the_score_s_seed_whatever_the_process_began_with(op: str) -> None:
+    """Nodes without a seed of their own; torch's initial seed differs from process to process."""
+    proto = model(
+        f"(float[N,6] x) => (float[N,5] y) {{ s = Sigmoid(x) r = {op}(s) n = Add(x, r) y = MatMul(n, w) }}",
+        {"w": weight(6, 5)},
+    )
+    found = []
+    for start in (1, 2):
+        torch.manual_seed(start)
+        found.append(scored(proto, seeds=2, seed=3)["score"]["runs"])
+        assert torch.initial_seed() == start
+    assert found[0] == found[1]
+    assert found[0][1:] == scored(proto, seed=4)["score"]["runs"]
+
+
 def test_a_run_depends_on_its_own_seed_alone() -> None:
     proto = sample("keras_mobile")
     both = scored(proto, seeds=2, seed=3)["score"]["runs"]

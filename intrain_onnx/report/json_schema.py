@@ -1,0 +1,53 @@
+"""Writes ``report.schema.json`` from the rows of a report: ``python -m intrain_onnx.report.json_schema``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msgspec.json import schema_components
+
+from intrain_onnx.report.rows import Document, Row
+from intrain_onnx.report.schema_versions import SCHEMA_VERSION
+
+PATH = Path(__file__).parents[1] / "report.schema.json"
+
+
+def of_rows(root: type[Row], name: str, version: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a document that is one ``root``; each other row is a definition."""
+    _, rows = schema_components([root], ref_template="#/$defs/{name}")
+    whole = rows.pop(root.__name__)
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:intrain-onnx:{name}:{version}",
+        **whole,
+        "title": f"intrain-onnx {name}",
+        "$defs": rows,
+    }
+    return {key: _with_constants(part) for key, part in schema.items()}
+
+
+def _with_constants(schema: Any) -> Any:
+    """The same with a choice of one as ``const``."""
+    if isinstance(schema, list):
+        return [_with_constants(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if len(schema.get("enum", ())) == 1:
+        return {"const": schema["enum"][0], **{k: v for k, v in schema.items() if k != "enum"}}
+    return {key: _with_constants(part) for key, part in schema.items()}
+
+
+def text() -> str:
+    """The schema as it is stored."""
+    return json.dumps(of_rows(Document, "report", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
+
+
+def write(path: Path = PATH) -> None:
+    """Store it."""
+    path.write_text(text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,58 @@
+"""The whole report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta
+
+from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes
+from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter, Point, Proxy, Score
+from intrain_onnx.report.rows.setup import Environment, Model, Parity, Settings, Tool, WarningRow
+from intrain_onnx.report.rows.types import Magnitude, Row
+from intrain_onnx.report.schema_versions import Current
+
+
+class Document(Row, frozen=True):
+    """A whole report."""
+
+    schema_version: Current
+    tool: Tool
+    model: Model
+    settings: Settings
+    environment: Environment
+    score: Score
+    scores: Annotated[
+        Mapping[str, NamedScore],
+        Meta(
+            description="The paper's score and the variants, by name. A higher one is better.",
+            extra_json_schema={"required": ["intrain"]},
+        ),
+    ]
+    proxies: Annotated[
+        Mapping[str, Proxy], Meta(description="Peers' zero-cost proxies that were asked for, by name.")
+    ]
+    layers: tuple[Layer, ...]
+    points: Annotated[
+        tuple[Point, ...],
+        Meta(
+            description="Values that were measured between the layers: cuts, or with the setting `all` more."
+        ),
+    ]
+    parameters: tuple[Parameter, ...]
+    coverage: Coverage
+    gradient_reach: GradientReach
+    depth_profile: tuple[Depth, ...]
+    nodes: Nodes
+    parity: Parity | None
+    warnings: tuple[WarningRow, ...]
+    timings_s: Annotated[
+        Mapping[str, Magnitude],
+        Meta(description="Wall-clock seconds of each step; the only values that differ between equal runs."),
+    ]
+
+    def __post_init__(self) -> None:
+        """Hold what the type of ``scores`` cannot say."""
+        if "intrain" not in self.scores:
+            raise ValueError("Object missing required field `intrain` - at `$.scores`")

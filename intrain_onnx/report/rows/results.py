@@ -1,0 +1,192 @@
+"""What was measured: the score, and the layers, points and parameters that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from intrain_onnx.report.rows.types import (
+    Count,
+    Interval,
+    Magnitude,
+    Names,
+    Positive,
+    Ratio,
+    Row,
+    Shape,
+    Share,
+)
+from intrain_onnx.vocabulary import LayerKind, LayerStatus, ParameterStatus, Role
+
+
+class Run(Row, frozen=True):
+    """The score of one seed."""
+
+    seed: Annotated[Count, Meta(description="Of weights, inputs and labels.")]
+    intrain: Annotated[
+        float, Meta(description="geometric_capacity * (1 + optimization_resilience) / log(layers + 1).")
+    ]
+    geometric_capacity: Annotated[Magnitude, Meta(description="Sum of log participation ratios, nats.")]
+    optimization_resilience: Annotated[Magnitude, Meta(description="Sum of gradient healths.")]
+
+
+class Score(Row, frozen=True):
+    """The paper's score and its two parts, as means over the runs."""
+
+    intrain: Annotated[float, Meta(description="Mean over the runs.")]
+    geometric_capacity: Annotated[Magnitude, Meta(description="Sum of log participation ratios, nats.")]
+    optimization_resilience: Annotated[Magnitude, Meta(description="Sum of gradient healths.")]
+    layers: Annotated[Count, Meta(description="L: layers that were counted; 0 where all are dead.")]
+    parameter_tensors: Annotated[Count, Meta(description="Parameter tensors whose health was summed.")]
+    std: Annotated[Magnitude | None, Meta(description="Sample standard deviation over the runs.")]
+    standard_error: Annotated[Magnitude | None, Meta(description="Of the mean score over the runs.")]
+    ci95: Annotated[Interval | None, Meta(description="Student's t interval of the mean score.")]
+    runs: Annotated[tuple[Run, ...], Meta(min_length=1)]
+
+
+class NamedScore(Row, frozen=True):
+    """The paper's score or a variant."""
+
+    value: Annotated[float, Meta(description="Mean over the runs.")]
+    standard_error: Annotated[
+        Magnitude | None, Meta(description="Of the mean over the runs; null for a single run.")
+    ]
+
+
+class Proxy(Row, frozen=True):
+    """Another zero-cost proxy, on the weights and inputs of the first run."""
+
+    values: Annotated[
+        Mapping[str, float | None],
+        Meta(description="Raw values by part; null where there is none. Formulas: docs/proxies.md."),
+    ]
+    direction: Annotated[Literal[1, -1], Meta(description="1 where a higher value is better.")]
+    error: Annotated[str | None, Meta(description="Why a value is missing.")]
+
+
+class Layer(Row, frozen=True, kw_only=True):
+    """A canonical layer, and the participation ratio of its output."""
+
+    name: str
+    op: str
+    kind: LayerKind
+    depth: Annotated[
+        Positive, Meta(description="Canonical layers on the longest path from an input, itself counted.")
+    ]
+    inputs: Annotated[
+        Names | UnsetType,
+        Meta(
+            description="Layers that feed it, over nodes that are none; where ways meet, the nearest of each."
+        ),
+    ] = UNSET
+    key: Annotated[
+        str, Meta(description="Structural position, the same under renaming and reordering of nodes.")
+    ]
+    weights: Annotated[Names, Meta(min_length=1)]
+    initializers: Annotated[
+        Names,
+        Meta(
+            min_length=1,
+            description="Of the file, that the weights are made from: other than the weights where the graph "
+            "computes them.",
+        ),
+    ]
+    weight_shape: Annotated[Shape, Meta(description="Canonical: (out, in / groups, *kernel).")]
+    shape: Annotated[
+        Shape | None,
+        Meta(description="Of the measured activation; sample by sample it begins with the number of calls."),
+    ]
+    rows: Annotated[
+        Count | None,
+        Meta(
+            description="Rows of the activation matrix: samples times positions; null where it was not run."
+        ),
+    ]
+    channels: Annotated[Count, Meta(description="Columns of the activation matrix.")]
+    macs: Annotated[
+        Count | None,
+        Meta(description="Multiply-accumulate operations for one sample; null where a shape is unknown."),
+    ]
+    participation_ratio: Annotated[
+        Ratio | None, Meta(description="Geometric mean over the runs; biased low by few rows.")
+    ]
+    participation_ratio_corrected: Annotated[
+        Ratio | None, Meta(description="From unbiased estimates, for independent rows.")
+    ]
+    log_participation_ratio: Annotated[Magnitude | None, Meta(description="Mean over the runs, nats.")]
+    status: LayerStatus
+    counted: bool
+
+
+class Point(Row, frozen=True):
+    """A value of the graph that was measured between the layers."""
+
+    value: str
+    layer: Annotated[str | None, Meta(description="The layer whose output it is.")]
+    read: Annotated[bool, Meta(description="A layer reads it.")]
+    join: Annotated[bool, Meta(description="Branches join in it.")]
+    cut: Annotated[bool, Meta(description="Every path to the loss that passes a layer crosses it.")]
+    depth: Annotated[Count, Meta(description="Canonical layers on the longest path to the value.")]
+    rows: Annotated[Count | None, Meta(description="Samples times positions; null where it was not run.")]
+    channels: Annotated[
+        Count | None, Meta(description="Columns of the activation matrix; null where it was not run.")
+    ]
+    log_participation_ratio: Annotated[
+        Magnitude | None,
+        Meta(description="Mean over the runs, nats; null unless all points were asked for."),
+    ]
+    log_participation_ratio_standardised: Annotated[
+        Magnitude,
+        Meta(
+            description="Of the correlation of its channels; mean over the runs, nats; 0 where none varies."
+        ),
+    ]
+
+
+class Parameter(Row, frozen=True):
+    """A parameter tensor, and the health of its gradient."""
+
+    name: str
+    role: Role
+    layer: Annotated[str | None, Meta(description="The nearest canonical layer at or before it.")]
+    depth: Annotated[
+        Count, Meta(description="Canonical layers on the longest path to where it is first used.")
+    ]
+    shape: Annotated[Shape, Meta(description="In the file, or in the form that a protocol gives it.")]
+    health: Annotated[
+        Share | None,
+        Meta(
+            description="std / max|g| of its gradient, mean over the runs, in [0, 1]; null where no gradient "
+            "arrives."
+        ),
+    ]
+    grad_std: Annotated[
+        Magnitude | None,
+        Meta(
+            description="Population standard deviation of its gradient, mean over the runs, in loss per "
+            "weight."
+        ),
+    ]
+    grad_max_abs: Annotated[
+        Magnitude | None,
+        Meta(description="Largest magnitude of its gradient, mean over the runs, in loss per weight."),
+    ]
+    status: ParameterStatus
+    counted: bool
+
+
+class Depth(Row, frozen=True):
+    """Both sums of the score up to a depth."""
+
+    depth: Annotated[Count, Meta(description="Canonical layers on the longest path from an input.")]
+    layers: Annotated[Count, Meta(description="Layers at this depth that were counted.")]
+    cumulative_log_participation_ratio: Annotated[
+        Magnitude,
+        Meta(description="Sum up to this depth, nats; in the last row the geometric capacity."),
+    ]
+    cumulative_health: Annotated[
+        Magnitude,
+        Meta(description="Sum up to this depth; in the last row the optimisation resilience."),
+    ]
