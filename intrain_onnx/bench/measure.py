@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from intrain_onnx.bench.records import Record, pack
@@ -11,7 +11,8 @@ from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.pipeline import score
-from intrain_onnx.scores.run_values import from_rows
+from intrain_onnx.report.decode import encode
+from intrain_onnx.report.saved_values import saved_values
 
 
 def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreConfig]) -> Record:
@@ -30,24 +31,30 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> dict[
     started = time.perf_counter()
     try:
         model = SPACES[space].build(architecture, fold=config.batch_norm == "fold", size=size)
-        data = score(model, config).data
+        report = score(model, config).document
     except IntrainError as error:
         return {"error": str(error)}
     except Exception as error:  # a flaw that one architecture lays open must not lose the others
         return {"error": f"internal error: {type(error).__name__}: {error}"[:300]}
-    timings = data["timings_s"]
-    proxies = {name: row | {"seconds": timings[f"proxy_{name}"]} for name, row in data["proxies"].items()}
+    proxies = {
+        name: encode(row) | {"seconds": report.timings_s[f"proxy_{name}"]}
+        for name, row in report.proxies.items()
+    }
     seconds = time.perf_counter() - started - sum(row["seconds"] for row in proxies.values())
     return {
         "error": None,
         "seconds": round(seconds, 4),
-        "model": _static(data["model"]),
-        "score": {k: data["score"][k] for k in ("geometric_capacity", "optimization_resilience", "layers")},
-        "scores": {name: row["value"] for name, row in data["scores"].items()},
+        "model": {
+            "parameters": report.model.parameters,
+            "macs": report.model.macs,
+            "canonical_layers": report.model.canonical_layers,
+        },
+        "score": {
+            "geometric_capacity": report.score.geometric_capacity,
+            "optimization_resilience": report.score.optimization_resilience,
+            "layers": report.score.layers,
+        },
+        "scores": {name: row.value for name, row in report.scores.items()},
         "proxies": proxies,
-        "evidence": pack(from_rows(data)),
+        "evidence": pack(saved_values(report)),
     }
-
-
-def _static(model: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: model[name] for name in ("parameters", "macs", "canonical_layers")}

@@ -249,7 +249,8 @@ def test_chance_of_a_drop_needs_two_seeds_and_falls_with_the_evidence():
 
 
 def _runs(scores: list[float]) -> dict[str, Any]:
-    return {"runs": [{"seed": i, "intrain": s} for i, s in enumerate(scores)]}
+    parts = {"geometric_capacity": 1.0, "optimization_resilience": 1.0}
+    return {"runs": [{"seed": i, "intrain": s} | parts for i, s in enumerate(scores)]}
 
 
 def test_a_drop_within_the_noise_of_the_seeds_is_no_finding(healthy: Evidence):
