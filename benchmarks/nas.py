@@ -15,13 +15,16 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from intrain_onnx.bench import run, summary, table
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.spaces import SPACES
+from intrain_onnx.bench.summary import MeasureRow, Summary
 from intrain_onnx.bench.table import Condition, Entry, Row
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report.numbers import decimals, with_interval
@@ -81,6 +84,15 @@ HEADLINE = (
 
 
 @dataclass(frozen=True)
+class SettingsRow:
+    """Samples, image side, and how the measures rank with them."""
+
+    batch: int
+    size: int
+    measures: Sequence[MeasureRow]
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured of one space."""
 
@@ -128,7 +140,7 @@ def counted(what: str) -> Callable[[int, int], None]:
     return lambda done, total: print(f"\r{what}: {done} of {total}  ", end="", file=sys.stderr, flush=True)
 
 
-def settings_study(data: Path, folder: Path, workers: int) -> list[dict[str, Any]]:
+def settings_study(data: Path, folder: Path, workers: int) -> list[SettingsRow]:
     """Tau of the scores on the same architectures with other numbers and sizes of images."""
     study = STUDIES[0]
     entries = table.entries(fresh_rows(study, data), SPACES[study.space], sample=OF_SETTINGS, seed=SEED)
@@ -138,11 +150,11 @@ def settings_study(data: Path, folder: Path, workers: int) -> list[dict[str, Any
         path = folder / f"settings_{batch}x{size}.jsonl"
         records = run.run(made, entries, path, resume=True, progress=counted(f"{batch} x {size}"))
         found = summary.summarise(entries, records, seed=SEED, rounds=0)
-        rows.append({"batch": batch, "size": size, "measures": found["measures"]})
+        rows.append(SettingsRow(batch, size, found.measures))
     return rows
 
 
-def page(found: Sequence[tuple[Measured, dict[str, Any]]], subset: dict[str, Any], settings: Any) -> str:
+def page(found: Sequence[tuple[Measured, Summary]], subset: Summary, settings: Sequence[SettingsRow]) -> str:
     text = (Path(__file__).parent / "nas_page.md").read_text(encoding="utf-8")
     parts = {
         "headline": "\n".join(headline(found)),
@@ -158,85 +170,87 @@ def page(found: Sequence[tuple[Measured, dict[str, Any]]], subset: dict[str, Any
     return text
 
 
-def columns(found: Sequence[tuple[Measured, dict[str, Any]]]) -> list[tuple[int, str, str]]:
+def columns(found: Sequence[tuple[Measured, Summary]]) -> list[tuple[int, str, str]]:
     """Each data set of each space: index of the space, data set, heading."""
     return [
         (index, dataset, f"{SPACES[m.study.space].title} {dataset}")
         for index, (m, result) in enumerate(found)
-        for dataset in result["measures"][0]["results"]
+        for dataset in result.measures[0].results
     ]
 
 
-def taus(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+def taus(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
     heads = columns(found)
-    by_name = [{(r["group"], r["name"]): r for r in result["measures"]} for _, result in found]
+    by_name = [{(r.group, r.name): r for r in result.measures} for _, result in found]
     yield f"| Kendall tau (95 % interval) | {' | '.join(head for *_, head in heads)} | s |"
     yield f"|---|{'---|' * (len(heads) + 1)}"
     for (group, name), first in by_name[0].items():
         cells = []
         for index, dataset, _ in heads:
             row = by_name[index].get((group, name))
-            cells.append(with_interval(row["results"][dataset]["tau"]) if row else "")
-        seconds = "" if first["seconds"] is None else f"{first['seconds']:.2f}"
+            cells.append(with_interval(asdict(row.results[dataset].tau)) if row else "")
+        seconds = "" if first.seconds is None else f"{first.seconds:.2f}"
         yield f"| {group}: {name} | {' | '.join(cells)} | {seconds} |"
 
 
-def headline(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+def headline(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
     """The few rows that the README shows too."""
     heads = columns(found)
     yield f"| Kendall tau | {' | '.join(head for *_, head in heads)} |"
     yield f"|---|{'---|' * len(heads)}"
     for group, name, label in HEADLINE:
-        rows = [next(r for r in f["measures"] if (r["group"], r["name"]) == (group, name)) for _, f in found]
-        cells = (decimals(rows[index]["results"][dataset]["tau"]["value"]) for index, dataset, _ in heads)
+        rows = [next(r for r in f.measures if (r.group, r.name) == (group, name)) for _, f in found]
+        cells = (decimals(rows[index].results[dataset].tau.value) for index, dataset, _ in heads)
         yield f"| {label} | {' | '.join(cells)} |"
 
 
-def samples(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+def samples(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
     for measured, result in found:
         space = SPACES[measured.study.space]
         where = f", rows with `{measured.study.where}`" if measured.study.where else ""
         yield (
-            f"- {space.title}: {result['architectures']} architectures{where}, {space.batch} images of "
-            f"{space.size}x{space.size}, {len(result['failures'])} failures."
+            f"- {space.title}: {result.architectures} architectures{where}, {space.batch} images of "
+            f"{space.size}x{space.size}, {len(result.failures)} failures."
         )
 
 
-def single(result: dict[str, Any]) -> Iterable[str]:
-    heads = list(result["measures"][0]["results"])
-    yield f"| Kendall tau (95 % interval), {result['architectures']} architectures | {' | '.join(heads)} |"
+def single(result: Summary) -> Iterable[str]:
+    heads = list(result.measures[0].results)
+    yield f"| Kendall tau (95 % interval), {result.architectures} architectures | {' | '.join(heads)} |"
     yield f"|---|{'---|' * len(heads)}"
-    for row in result["measures"]:
-        cells = (with_interval(row["results"][head]["tau"]) for head in heads)
-        yield f"| {row['group']}: {row['name']} | {' | '.join(cells)} |"
+    for row in result.measures:
+        cells = (with_interval(asdict(row.results[head].tau)) for head in heads)
+        yield f"| {row.group}: {row.name} | {' | '.join(cells)} |"
 
 
-def ablation(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+def ablation(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
     heads = columns(found)
     for protocol in PROTOCOLS:
         yield f"\n**`{protocol}`**\n"
         yield f"| axis | choice | {' | '.join(head for *_, head in heads)} |"
         yield f"|---|---|{'---|' * len(heads)}"
-        tables = [result["ablation"][protocol] for _, result in found]
+        tables = [result.ablation[protocol] for _, result in found]
         for place, first in enumerate(tables[0]):
-            cells = (decimals(tables[index][place]["tau"][dataset]) for index, dataset, _ in heads)
-            yield f"| {first['axis']} | {first['choice']} | {' | '.join(cells)} |"
+            cells = (decimals(tables[index][place].tau[dataset]) for index, dataset, _ in heads)
+            yield f"| {first.axis} | {first.choice} | {' | '.join(cells)} |"
 
 
-def settings_table(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
-    scores = [(r["group"], r["name"]) for r in rows[0]["measures"] if r["group"] in PROTOCOLS]
+def settings_table(rows: Sequence[SettingsRow]) -> Iterable[str]:
+    scores = [(r.group, r.name) for r in rows[0].measures if r.group in PROTOCOLS]
     yield f"| images | {' | '.join(f'{group}: {name}' for group, name in scores)} | seconds, architecture |"
     yield f"|---|{'---|' * (len(scores) + 1)}"
     for row in rows:
-        by_name = {(r["group"], r["name"]): r for r in row["measures"]}
-        cells = (decimals(by_name[key]["results"]["CIFAR-10"]["tau"]["value"]) for key in scores)
-        seconds = by_name["architecture", "intrain"]["seconds"]
-        yield f"| {row['batch']} of {row['size']}x{row['size']} | {' | '.join(cells)} | {seconds:.2f} |"
+        by_name = {(r.group, r.name): r for r in row.measures}
+        cells = (decimals(by_name[key].results["CIFAR-10"].tau.value) for key in scores)
+        seconds = by_name["architecture", "intrain"].seconds
+        yield f"| {row.batch} of {row.size}x{row.size} | {' | '.join(cells)} | {seconds:.2f} |"
 
 
-def details(found: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterable[str]:
+def details(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
     for measured, result in found:
-        text = summary.markdown(result | {"ablation": {}}, SPACES[measured.study.space].title, "")
+        text = summary.markdown(
+            msgspec.structs.replace(result, ablation={}), SPACES[measured.study.space].title, ""
+        )
         yield text
 
 
@@ -255,7 +269,9 @@ def main() -> None:
     measured = [measure(study, options.data, options.output, options.workers) for study in wanted]
     found = [(m, summary.summarise(m.entries, m.records, seed=SEED)) for m in measured]
     for m, result in found:
-        (options.output / f"{m.study.space}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.output / f"{m.study.space}.json").write_text(
+            json.dumps(msgspec.to_builtins(result), indent=1) + "\n"
+        )
     if options.write:
         settings = settings_study(options.data, options.output, options.workers)
         subset = summary.summarise(*measured[0].subset(Condition.parse(STUDIES[0].subset or "")), seed=SEED)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from intrain_onnx.network.coverage import Coverage
+from intrain_onnx.report.rows import WarningRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class FileFacts:
         bytes: of the file and of its external data together.
         external: names of the files of external data.
         opset: version of ONNX's own operators; None where the file imports none.
-        warnings: of the loader and of the static pass, as code, message and node.
+        warnings: of the loader and of the static pass.
         training: nodes that behave as in training.
         random: nodes that draw random numbers.
         foreign: nodes of domains that ONNX does not define.
@@ -121,7 +122,7 @@ class FileFacts:
     bytes: int
     external: tuple[str, ...] = ()
     opset: int | None = None
-    warnings: tuple[tuple[str, str, str | None], ...] = ()
+    warnings: tuple[WarningRow, ...] = ()
     training: tuple[NodeFacts, ...] = ()
     random: tuple[NodeFacts, ...] = ()
     foreign: tuple[NodeFacts, ...] = ()

@@ -5,10 +5,11 @@ No torch at import: whatever runs the model is imported when it is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from intrain_onnx.audit import static
 from intrain_onnx.audit.evidence import Evidence, Failure
@@ -20,7 +21,6 @@ from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
-from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.network import Network
 
@@ -48,42 +48,34 @@ def gather(
     step("weights", 0.05)
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
-    reports: dict[str, Mapping[str, Any]] = {}
+    reports: dict[str, Report] = {}
     for index, name in enumerate(PROTOCOLS):
         report = _attempt(name, failures, partial(_score, network, configs[name], step, index))
         if report is not None:
-            reports[name] = report.data
+            reports[name] = report
     step("ranges", 0.9)
     ranges = _attempt("ranges", failures, partial(_ranges, network, configs["checkpoint"]))
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=encode(assemble.describe(network)),
+        model=assemble.describe(network),
         file=file,
         weights=weights,
         ranges=ranges,
         reports=reports,
         failures=failures,
-        baseline=baseline.data if baseline is not None else None,
+        baseline=baseline,
     )
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
     """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
-    chosen = {
-        "seed": run.seed,
-        "seeds": run.seeds,
-        "batch": run.batch,
-        "threads": run.threads,
-        "device": run.device,
-        "input_shapes": dict(run.input_shapes),
-        "parity": protocol == "checkpoint" and run.parity,
-    }
-    if baseline is not None and baseline.data["settings"]["protocol"] == protocol:
-        told = baseline.data["settings"]
-        chosen |= {name: told[name] for name in ("seed", "seeds", "batch", "size", "sequence")}
-        shapes = {name: tuple(shape) for name, shape in told["input_shapes"].items()}
-        chosen["input_shapes"] = shapes | dict(run.input_shapes)
+    chosen = {f.name: getattr(run, f.name) for f in fields(run)}
+    chosen["parity"] = protocol == "checkpoint" and run.parity
+    told = baseline.document.settings if baseline is not None else None
+    if told is not None and told.protocol == protocol:
+        chosen |= {name: getattr(told, name) for name in ("seed", "seeds", "batch", "size", "sequence")}
+        chosen["input_shapes"] = {**told.input_shapes, **run.input_shapes}
     return ScoreConfig.for_protocol(protocol, **chosen)
 
 

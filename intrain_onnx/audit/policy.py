@@ -1,50 +1,60 @@
-"""What a deployment demands: a TOML file, read strictly into frozen dataclasses. No torch."""
+"""What a deployment demands: a TOML file, read strictly into frozen dataclasses.
+
+Each field is declared once, with its type, limits and help: `fields` reads files by that, and the
+settings of a run and the default policy are made from it.
+"""
 
 from __future__ import annotations
 
 import datetime
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Option
+from msgspec import Meta
+
+from intrain_onnx.audit.fields import Field, fields_of, read, refuse_unknown, says, table, value, whole
+from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
+from intrain_onnx.config import Device
 from intrain_onnx.errors import SettingsError
 
 Deploy = Literal["float32", "float16"]
-FAIL_ON = (*SEVERITIES, "never")
+FailOn = Literal[Severity, "never"]
+Setting = Literal[Severity, "off"]
+
 _VERSION = 1
-_TOP = ("version", "fail_on", "deploy", "run", "checks", "waivers")
-_RUN = ("seed", "seeds", "batch", "threads", "device", "parity", "input_shapes")
-_WAIVER = ("check", "layer", "reason", "expires")
+_Shape = Annotated[tuple[Annotated[int, whole(1)], ...], says(hint="Write [1, 3, 64, 64]")]
+_Text = Annotated[str, Meta(pattern=r"\S", extra={"hint": "A waiver names a check and says why"})]
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """How the model is measured; the names are those of ``ScoreConfig``."""
 
-    seed: int = 0
-    seeds: int = 3
-    batch: int = 16
-    threads: int = 0
-    device: str = "auto"
-    parity: bool = True
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    seed: Annotated[int, whole(0)] = 0
+    seeds: Annotated[int, whole(1)] = 3
+    batch: Annotated[int, whole(1)] = 16
+    threads: Annotated[int, whole(0, "0: all cores")] = 0
+    device: Device = "auto"
+    parity: Annotated[bool, says("compare with onnxruntime")] = True
+    input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rule:
     """One check as the policy wants it: its severity, ``off`` included, and its options."""
 
-    check: Check
-    severity: str
-    options: Mapping[str, Any]
+    check: Check[Any]
+    severity: Setting
+    options: Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Waiver:
     """An accepted finding.
 
@@ -55,10 +65,10 @@ class Waiver:
         expires: the last day on which it holds; None for no end.
     """
 
-    check: str
-    layer: str
-    reason: str
-    expires: datetime.date | None = None
+    check: _Text
+    layer: str = "*"
+    reason: _Text
+    expires: Annotated[datetime.date | None, says(hint="Write a date: 2027-01-31")] = None
 
     def matches(self, check: str, place: str | None) -> bool:
         """Whether it is about a finding of that check at that place."""
@@ -69,27 +79,36 @@ class Waiver:
         return self.expires is not None and self.expires < today
 
 
-@dataclass(frozen=True)
-class Policy:
-    """All demands.
+@dataclass(frozen=True, kw_only=True)
+class Demands:
+    """What a policy file says.
 
     Attributes:
-        rules: by check id, every check included.
+        version: of the format of the file.
         fail_on: least severity that fails the audit, or ``never``.
         deploy: element type that the model will run in.
         run: how it is measured.
+        rules: by check id, every check included; the file calls them ``checks``.
         waivers: accepted findings, in the order of the file.
-        source: where it came from, for the record.
     """
 
-    rules: Mapping[str, Rule]
-    fail_on: str = "error"
-    deploy: Deploy = "float32"
-    run: RunSettings = field(default_factory=RunSettings)
+    version: Literal[1] = 1
+    fail_on: Annotated[FailOn, says("The least severity that fails the audit")] = "error"
+    deploy: Annotated[Deploy, says("The element type that the model will run in")] = "float32"
+    run: Annotated[
+        RunSettings, says("How the model is measured; the names are those of `intrain-onnx score`")
+    ] = field(default_factory=RunSettings)
+    rules: Mapping[str, Rule] = field(metadata={"name": "checks"})
     waivers: tuple[Waiver, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Demands):
+    """All demands, and where they came from, for the record."""
+
     source: str = "default"
 
-    def fails(self, severity: str) -> bool:
+    def fails(self, severity: Severity) -> bool:
         """Whether a finding of that severity fails the audit."""
         if self.fail_on == "never":
             return False
@@ -131,112 +150,59 @@ def parse(text: str, source: str = "policy") -> Policy:
         SettingsError: not TOML, an unknown check, field or value.
     """
     try:
-        data = tomllib.loads(text)
+        told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the policy is not valid TOML: {error}") from error
-    _known(data, _TOP, "the policy")
-    if data.get("version", _VERSION) != _VERSION:
-        raise SettingsError(f"policy version {data['version']!r}", hint=f"This version reads {_VERSION}")
-    return Policy(
-        rules=_rules(_table(data.get("checks", {}), "checks")),
-        fail_on=_choice(data.get("fail_on", "error"), FAIL_ON, "fail_on"),
-        deploy=_choice(data.get("deploy", "float32"), ("float32", "float16"), "deploy"),
-        run=_run(_table(data.get("run", {}), "run")),
-        waivers=_waivers(data.get("waivers", [])),
-        source=source,
-    )
+    fields = fields_of(Demands)
+    refuse_unknown(told, fields, "the policy")
+    version = told.pop("version", _VERSION)
+    if version != _VERSION:
+        raise SettingsError(f"policy version {version!r}", hint=f"This version reads {_VERSION}")
+    values = {f.attribute: _part(f, told[f.name]) for f in fields.values() if f.name in told}
+    return Policy(**{"rules": _rules({}), **values}, source=source)
 
 
-def _rules(told: Mapping[str, Any]) -> dict[str, Rule]:
-    _known(told, tuple(CHECKS), "checks", "No check is called that; see `intrain-onnx audit --explain list`")
-    rules = {}
-    for name, check in CHECKS.items():
-        fields = _table(told.get(name, {}), f"checks.{name}")
-        _known(fields, ("severity", *(o.name for o in check.options)), f"checks.{name}")
-        severity = _choice(fields.get("severity", check.severity), (*SEVERITIES, "off"), f"checks.{name}")
-        options = {o.name: _value(fields, o, name) for o in check.options}
-        rules[name] = Rule(check, severity, options)
-    return rules
+def _part(field: Field, told: object) -> Any:
+    return _TABLES[field.name](told) if field.name in _TABLES else value(told, field.type, field.name)
 
 
-def _value(fields: Mapping[str, Any], option: Option, check: str) -> Any:
-    """A value of the option's kind; ``false`` takes a limit away where an option may have none."""
-    if option.name not in fields:
-        return option.default
-    where, value = f"checks.{check}.{option.name}", fields[option.name]
-    if value is False and option.may_be_off:
-        return None
-    if option.kind is list:
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise SettingsError(f"{where} is {value!r}", hint="It must be a list of strings")
-        return tuple(value)
-    if option.kind is bool:
-        if not isinstance(value, bool):
-            raise SettingsError(f"{where} is {value!r}", hint="It must be true or false")
-        return value
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not numeric or (option.kind is int and not isinstance(value, int)):
-        raise SettingsError(f"{where} is {value!r}", hint=f"It must be a number ({option.kind.__name__})")
-    if not option.low <= value <= option.high:
-        raise SettingsError(
-            f"{where} is {value!r}", hint=f"It must lie from {option.low:g} to {option.high:g}"
-        )
-    return option.kind(value)
+def _rules(told: object) -> dict[str, Rule]:
+    rows = table(told, "checks")
+    refuse_unknown(rows, CHECKS, "checks", "No check is called that; see `intrain-onnx audit --explain list`")
+    return {name: _rule(check, rows.get(name, {})) for name, check in CHECKS.items()}
 
 
-def _run(told: Mapping[str, Any]) -> RunSettings:
-    _known(told, _RUN, "run")
-    shapes = _table(told.get("input_shapes", {}), "run.input_shapes")
-    for name, shape in shapes.items():
-        if not isinstance(shape, list) or not all(isinstance(d, int) and d > 0 for d in shape):
-            raise SettingsError(f"run.input_shapes.{name} is {shape!r}", hint="Write [1, 3, 64, 64]")
-    least = {"seed": 0, "seeds": 1, "batch": 1, "threads": 0}
-    for name, low in least.items():
-        value = told.get(name, low)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise SettingsError(f"run.{name} is {value!r}", hint=f"It must be a whole number from {low}")
-    if not isinstance(told.get("parity", True), bool):
-        raise SettingsError(f"run.parity is {told['parity']!r}", hint="It must be true or false")
-    _choice(told.get("device", "auto"), ("auto", "cuda", "cpu"), "run.device")
-    return RunSettings(**{**told, "input_shapes": {n: tuple(s) for n, s in shapes.items()}})
+def _rule(check: Check[Any], told: object) -> Rule:
+    place = f"checks.{check.id}"
+    rows, fields = table(told, place), fields_of(check.options)
+    refuse_unknown(rows, ("severity", *fields), place)
+    severity: Setting = value(rows.get("severity", check.severity), Setting, place)
+    options = {
+        name: None
+        if rows[name] is False and field.may_be_off
+        else value(rows[name], field.type, f"{place}.{name}")
+        for name, field in fields.items()
+        if name in rows
+    }
+    return Rule(check, severity, check.options(**options))
 
 
-def _waivers(told: Any) -> tuple[Waiver, ...]:
+def _waivers(told: object) -> tuple[Waiver, ...]:
     if not isinstance(told, list):
         raise SettingsError("waivers is not a list of tables", hint="Write [[waivers]]")
-    found = []
-    for number, row in enumerate(told, start=1):
-        where = f"waiver {number}"
-        _known(_table(row, where), _WAIVER, where)
-        for name in ("check", "reason"):
-            if not isinstance(row.get(name), str) or not row[name].strip():
-                raise SettingsError(f"{where} has no {name}", hint="A waiver names a check and says why")
-        if not any(fnmatchcase(name, row["check"]) for name in CHECKS):
-            raise SettingsError(f"{where}: no check is called {row['check']!r}")
-        if not isinstance(row.get("layer", "*"), str):
-            raise SettingsError(f"{where}: layer is {row['layer']!r}", hint="It must be a string")
-        expires = row.get("expires")
-        if isinstance(expires, datetime.datetime) or not isinstance(expires, (datetime.date, type(None))):
-            raise SettingsError(f"{where}: expires is {expires!r}", hint="Write a date: 2027-01-31")
-        found.append(Waiver(row["check"], row.get("layer", "*"), row["reason"].strip(), expires))
-    return tuple(found)
+    return tuple(_waiver(row, f"waiver {number}") for number, row in enumerate(told, start=1))
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingsError(f"{where} is {value!r}", hint="It must be a table")
-    return value
+def _waiver(told: object, place: str) -> Waiver:
+    waiver = read(told, Waiver, place, f"{place}: ")
+    if not any(fnmatchcase(name, waiver.check) for name in CHECKS):
+        raise SettingsError(f"{place}: no check is called {waiver.check!r}")
+    return replace(waiver, reason=waiver.reason.strip())
 
 
-def _known(told: Mapping[str, Any], names: tuple[str, ...], where: str, hint: str | None = None) -> None:
-    unknown = sorted(set(told) - set(names))
-    if unknown:
-        raise SettingsError(
-            f"{where} has no {', '.join(map(repr, unknown))}", hint=hint or f"It has {', '.join(names)}"
-        )
-
-
-def _choice(value: Any, allowed: tuple[str, ...], where: str) -> Any:
-    if value not in allowed:
-        raise SettingsError(f"{where} is {value!r}", hint=f"Use one of {', '.join(allowed)}")
-    return value
+_TABLES: Mapping[str, Callable[[object], Any]] = {
+    "run": partial(read, kind=RunSettings, place="run", prefix="run."),
+    "checks": _rules,
+    "waivers": _waivers,
+}
+"""What reads the tables of a policy file; all other fields are plain values."""

@@ -1,35 +1,28 @@
-"""What is made from the table of checks: the default policy and the reference part of docs/audit.md.
+"""What is made from the table of checks and from rows.
 
-``scripts/generate`` writes both; a test fails when either differs.
+The default policy, the reference part of docs/audit.md and audit.schema.json: ``scripts/generate`` writes
+them, and a test fails when one differs.
 """
 
 from __future__ import annotations
 
+import json
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
-from intrain_onnx.audit.table import CHECKS, Check, Option
+from intrain_onnx.audit.fields import Field, fields_of, literal
+from intrain_onnx.audit.policy import Demands, RunSettings
+from intrain_onnx.audit.rows import SCHEMA_VERSION, Document
+from intrain_onnx.audit.table import CHECKS, Check
+from intrain_onnx.report.json_schema import of_rows
 
-_HEAD = """\
+_BEFORE = """\
 # The default policy of `intrain-onnx audit`: it holds where no policy is given, and what a policy of your own
 # leaves out is as here. Made from the table of checks by `scripts/generate`.
 
-version = 1
-
-# The least severity that fails the audit: "error", "warning", "note", or "never".
-fail_on = "error"
-
-# The element type that the model will run in: "float32" or "float16".
-deploy = "float32"
-
-# How the model is measured; the names are those of `intrain-onnx score`.
-[run]
-seed = 0
-seeds = 3
-batch = 16
-threads = 0        # 0: all cores
-device = "auto"
-parity = true      # compare with onnxruntime
-
+"""
+_AFTER = """\
 # [run.input_shapes]
 # images = [1, 3, 224, 224]
 
@@ -40,38 +33,47 @@ parity = true      # compare with onnxruntime
 # reason = "pruned on purpose, removed in the next release"
 # expires = 2027-01-31
 """
+_COMMENT = 19
+"""Column of the comments on the settings of a run."""
+
 _BEGIN, _END = "<!-- checks: begin -->", "<!-- checks: end -->"
-
-
-def literal(value: object) -> str:
-    """A value as TOML writes it; no limit is ``false``."""
-    if value is None:
-        return "false"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(f'"{v}"' for v in value) + "]"
-    if isinstance(value, float):
-        text = f"{value:g}"
-        return text if any(c in text for c in ".e") else f"{text}.0"
-    return str(value)
 
 
 def default_policy() -> str:
     """The text of default_policy.toml."""
-    return _HEAD + "".join(_table(check) for check in CHECKS.values())
+    return _BEFORE + _head() + _AFTER + "".join(_table(check) for check in CHECKS.values())
 
 
-def _table(check: Check) -> str:
+def _head() -> str:
+    """The fields of a policy that have a few values, then how the model is measured."""
+    fields = fields_of(Demands)
+    lines = []
+    for field in (f for f in fields.values() if f.choices):
+        lines += [f"# {field.help}: {_either(field.choices)}."] if field.help else []
+        lines += [f"{field.name} = {literal(field.default)}", ""]
+    lines += [f"# {fields['run'].help}.", "[run]"]
+    for field in (f for f in fields_of(RunSettings).values() if f.default != {}):
+        line = f"{field.name} = {literal(field.default)}"
+        lines.append(f"{line:<{_COMMENT}}# {field.help}" if field.help else line)
+    return "\n".join([*lines, "", ""])
+
+
+def _either(choices: Sequence[object]) -> str:
+    *others, last = map(literal, choices)
+    return f"{', '.join(others)}{',' if len(others) > 1 else ''} or {last}"
+
+
+def _table(check: Check[Any]) -> str:
     comment = textwrap.fill(
         f"{check.title}. {check.explanation}", 110, initial_indent="# ", subsequent_indent="# "
     )
     lines = ["", comment, f"[checks.{check.id}]", f'severity = "{check.severity}"']
-    lines += [f"{o.name} = {literal(o.default)}  # {_help(o)}" for o in check.options]
+    options = fields_of(check.options).values()
+    lines += [f"{o.name} = {literal(o.default)}  # {_help(o)}" for o in options]
     return "\n".join(lines) + "\n"
 
 
-def _help(option: Option) -> str:
+def _help(option: Field) -> str:
     return option.help + ("; false: no limit" if option.may_be_off else "")
 
 
@@ -82,7 +84,7 @@ def markdown() -> str:
     return "\n".join(rows) + "\n\n" + "\n".join(_section(check) for check in CHECKS.values())
 
 
-def _section(check: Check) -> str:
+def _section(check: Check[Any]) -> str:
     lines = [
         f"### {check.id}",
         "",
@@ -92,9 +94,10 @@ def _section(check: Check) -> str:
         "",
     ]
     lines = [line for text in lines for line in (textwrap.wrap(text, 120) or [""])]
-    if check.options:
+    options = fields_of(check.options).values()
+    if options:
         lines += ["| option | default | |", "|---|---|---|"]
-        lines += [f"| `{o.name}` | `{literal(o.default)}` | {_help(o)} |" for o in check.options]
+        lines += [f"| `{o.name}` | `{literal(o.default)}` | {_help(o)} |" for o in options]
         lines.append("")
     return "\n".join(lines)
 
@@ -110,3 +113,8 @@ def with_reference(page: str) -> str:
     if not found:
         raise ValueError(f"the page lacks {_BEGIN} or {_END}")
     return f"{before}{_BEGIN}\n{markdown()}{_END}{after}"
+
+
+def schema() -> str:
+    """The text of audit.schema.json."""
+    return json.dumps(of_rows(Document, "audit", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"

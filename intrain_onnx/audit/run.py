@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy, Waiver
-from intrain_onnx.audit.table import CHECKS, SEVERITIES, Found
+from intrain_onnx.audit.rows import (
+    Audit,
+    Audited,
+    CheckRow,
+    Counts,
+    FindingRow,
+    HeldAgainst,
+    Outcome,
+    ScoreRow,
+    Scores,
+    Waived,
+)
+from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, printable
 from intrain_onnx.progress import Progress
+from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
 
-SCHEMA_VERSION = "1.0"
 MOST_FINDINGS = 200
 """Of one check: a file can hold a million nodes of a kind, and a reader needs to see it once."""
 
@@ -36,7 +50,7 @@ class Finding:
     """
 
     check: str
-    severity: str
+    severity: Severity
     found: Found
     waiver: Waiver | None = None
 
@@ -84,27 +98,39 @@ class Result:
         found = {s: sum(f.severity == s and f.waiver is None for f in self.findings) for s in SEVERITIES}
         return found | {"waived": sum(f.waiver is not None for f in self.findings)}
 
-    def data(self) -> dict[str, Any]:
+    def outcome(self, check: str) -> Outcome:
+        """What became of one check: ``not_checked`` where what it needs was not measured."""
+        told = [finding for finding in self.findings if finding.check == check]
+        rule = self.policy.rules[check]
+        if any(finding.waiver is None for finding in told):
+            return "found"
+        if told:
+            return "waived"
+        if rule.severity == "off":
+            return "off"
+        return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
+
+    def row(self) -> Audit:
         """One entry of the JSON document; the same each time but for the seconds."""
-        return {
-            "model": _model(self),
-            "policy": {
-                "source": self.policy.source,
-                "fail_on": self.policy.fail_on,
-                "deploy": self.policy.deploy,
-                "date": self.today.isoformat(),
-            },
-            "passed": self.passed,
-            "exit_code": self.exit_code,
-            "error": printable(self.error, 4000) if self.error is not None else None,
-            "counts": self.counts(),
-            "scores": {
-                name: _score(r) for name, r in (self.evidence.reports if self.evidence else {}).items()
-            },
-            "checks": [_check(self, name) for name in CHECKS],
-            "findings": [_finding(f) for f in self.findings],
-            "seconds": round(self.seconds, 3),
-        }
+        policy = HeldAgainst(self.policy.source, self.policy.fail_on, self.policy.deploy, self.today)
+        return Audit(
+            model=_audited(self.path, self.evidence),
+            policy=policy,
+            passed=self.passed,
+            exit_code=self.exit_code,
+            error=printable(self.error, 4000) if self.error is not None else None,
+            counts=Counts(**self.counts()),
+            scores=Scores(**{name: _score(r) for name, r in self.evidence.reports.items()})
+            if self.evidence is not None
+            else Scores(),
+            checks=tuple(_check(self, name) for name in CHECKS),
+            findings=tuple(map(_finding, self.findings)),
+            seconds=round(self.seconds, 3),
+        )
+
+    def data(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return encode(self.row())
 
 
 def audit(
@@ -134,18 +160,26 @@ def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date
 
 def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     """Run all checks that are not off on evidence, and hold the waivers against what they find."""
-    rules = [rule for rule in policy.rules.values() if rule.severity != "off"]
+    rules = [(rule, rule.severity) for rule in policy.rules.values() if rule.severity != "off"]
     findings = [
-        Finding(rule.check.id, rule.severity, found)
-        for rule in rules
+        Finding(rule.check.id, severity, found)
+        for rule, severity in rules
         for found in _bounded(rule.check.run(evidence, rule.options))
     ]
     findings = [_waived(finding, policy.waivers, today) for finding in findings]
     findings += _about_waivers(findings, policy, today)
     order = {name: index for index, name in enumerate(CHECKS)}
     findings.sort(key=lambda f: (f.waiver is not None, SEVERITIES.index(f.severity), order[f.check]))
-    checked = tuple(rule.check.id for rule in rules if _could_look(rule.check.id, evidence))
+    checked = _checked([rule.check for rule, _ in rules], findings, evidence)
     return Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
+
+
+def _checked(
+    checks: Iterable[Check[Any]], findings: Iterable[Finding], evidence: Evidence
+) -> tuple[str, ...]:
+    """Which checks could look: all that they need was measured, or they found something without."""
+    found = {finding.check for finding in findings}
+    return tuple(c.id for c in checks if c.id in found or not any(map(evidence.lacks, c.needs)))
 
 
 def _bounded(found: Iterable[Found]) -> Iterator[Found]:
@@ -157,27 +191,6 @@ def _bounded(found: Iterable[Found]) -> Iterator[Found]:
             more += 1
     if more:
         yield Found(f"and {more:,} more places")
-
-
-_NEEDS = {
-    "checkpoint": {
-        "collapsed", "low-participation", "unreached-layers", "unreached-share", "gradient-vanishing",
-        "gradient-exploding", "low-health", "parity", "parity-unknown", "zero-gradient",
-        "dead-layers",
-    },
-    "architecture": {"low-participation", "zero-gradient", "dead-layers"},
-    "ranges": {"dead-layers", "dead-channels", "activation-range", "float16-range"},
-}  # fmt: skip
-_AGAINST_BASELINE = {"baseline-settings", "architecture-changed", "score-regression"}
-
-
-def _could_look(check: str, evidence: Evidence) -> bool:
-    """Whether what the check reads was measured: a check that could not look has not passed."""
-    if check in _AGAINST_BASELINE:
-        return evidence.baseline is not None and (
-            check == "baseline-settings" or evidence.baseline["settings"]["protocol"] in evidence.reports
-        )
-    return not any(check in checks and stage in evidence.failures for stage, checks in _NEEDS.items())
 
 
 def _waived(finding: Finding, waivers: tuple[Waiver, ...], today: datetime.date) -> Finding:
@@ -208,53 +221,48 @@ def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
     return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in findings)
 
 
-def _model(result: Result) -> dict[str, Any]:
-    model: Mapping[str, Any] = result.evidence.model if result.evidence is not None else {}
-    return {
-        "path": result.path,
-        "sha256": model.get("sha256"),
-        "bytes": result.evidence.file.bytes if result.evidence is not None else None,
-        "producer": model.get("producer"),
-        "opset": result.evidence.file.opset if result.evidence is not None else None,
-        "parameters": model.get("parameters"),
-        "macs": model.get("macs"),
-        "layers": model.get("canonical_layers"),
-    }
+def _audited(path: str, evidence: Evidence | None) -> Audited:
+    model = evidence.model if evidence is not None else None
+    file = evidence.file if evidence is not None else None
+    return Audited(
+        path=path,
+        sha256=model.sha256 if model else None,
+        bytes=file.bytes if file else None,
+        producer=model.producer if model else None,
+        opset=file.opset if file else None,
+        parameters=model.parameters if model else None,
+        macs=model.macs if model else None,
+        layers=model.canonical_layers if model else None,
+    )
 
 
-def _score(report: Mapping[str, Any]) -> dict[str, Any]:
-    score = report["score"]
-    return {name: score[name] for name in ("intrain", "std", "layers")}
+def _score(report: Report) -> ScoreRow:
+    score = report.document.score
+    return ScoreRow(score.intrain, score.std, score.layers)
 
 
-def _check(result: Result, name: str) -> dict[str, Any]:
+def _check(result: Result, name: str) -> CheckRow:
     rule = result.policy.rules[name]
-    told = [f for f in result.findings if f.check == name]
-    if any(f.waiver is None for f in told):
-        outcome = "found"
-    elif told:
-        outcome = "waived"
-    elif rule.severity == "off":
-        outcome = "off"
-    elif name in ("not-loaded", "waiver-expired", "waiver-unused") or name in result.checked:
-        outcome = "passed"
-    else:
-        outcome = "not_checked"
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in rule.options.items()}
-    return {"id": name, "severity": rule.severity, "outcome": outcome, "options": options}
+    options = {name: _plain(value) for name, value in asdict(rule.options).items()}
+    return CheckRow(name, rule.severity, result.outcome(name), options)
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _plain(option: Any) -> Any:
+    """An option as a JSON value; an infinite limit is none."""
+    if isinstance(option, tuple):
+        return list(option)
+    return None if isinstance(option, float) and math.isinf(option) else option
+
+
+def _finding(finding: Finding) -> FindingRow:
     found, waiver = finding.found, finding.waiver
-    return {
-        "check": finding.check,
-        "severity": finding.severity,
-        "message": found.message,
-        "place": found.place,
-        "kind": found.kind,
-        "measured": number(found.measured, 6),
-        "threshold": number(found.threshold, 6),
-        "waived": None
-        if waiver is None
-        else {"reason": waiver.reason, "expires": waiver.expires.isoformat() if waiver.expires else None},
-    }
+    return FindingRow(
+        check=finding.check,
+        severity=finding.severity,
+        message=found.message,
+        place=found.place,
+        kind=found.kind,
+        measured=number(found.measured, 6),
+        threshold=number(found.threshold, 6),
+        waived=Waived(waiver.reason, waiver.expires) if waiver is not None else None,
+    )

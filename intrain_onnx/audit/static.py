@@ -32,7 +32,7 @@ def file_facts(network: Network) -> FileFacts:
         bytes=loaded.bytes + sum(file.bytes for file in loaded.external),
         external=tuple(file.location for file in loaded.external),
         opset=opset,
-        warnings=tuple((row.code, row.message, row.node) for row in inspection.warnings(network)),
+        warnings=tuple(inspection.warnings(network)),
         training=tuple(_training(nodes, opset or 1)),
         random=tuple(_point(n) for n in nodes if kind(n) is Kind.RANDOM),
         foreign=tuple(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from intrain_onnx.audit.checks import baseline, budget, file, gradients, layers, numerics, training, weights
-from intrain_onnx.audit.checks.base import SEVERITIES, Check, Found, Option
+from typing import Any
 
-__all__ = ["CHECKS", "SEVERITIES", "Check", "Found", "Option"]
+from intrain_onnx.audit.checks import baseline, budget, file, gradients, layers, numerics, training, weights
+from intrain_onnx.audit.checks.base import SEVERITIES, Check, Found, Options, Severity, nothing
+
+__all__ = ["CHECKS", "SEVERITIES", "Check", "Found", "Options", "Severity"]
 
 _WAIVERS = (
     Check(
@@ -15,6 +17,8 @@ _WAIVERS = (
         "A waiver has a last day so that an accepted finding is looked at again. After that day its findings "
         "count again, and the waiver itself is reported.",
         "Repair what was waived, or renew the date with a reason.",
+        needs=(),
+        run=nothing,
     ),
     Check(
         "waiver-unused",
@@ -22,22 +26,22 @@ _WAIVERS = (
         "note",
         "A waiver that no finding matches hides nothing now, but it would hide a finding that comes later.",
         "Take it out of the policy.",
+        needs=(),
+        run=nothing,
     ),
 )
 
-CHECKS = {
-    check.id: check
-    for group in (
-        file.CHECKS,
-        training.CHECKS,
-        weights.CHECKS,
-        layers.CHECKS,
-        gradients.CHECKS,
-        numerics.CHECKS,
-        budget.CHECKS,
-        baseline.CHECKS,
-        _WAIVERS,
-    )
-    for check in group
-}
+_GROUPS: tuple[tuple[Check[Any], ...], ...] = (
+    file.CHECKS,
+    training.CHECKS,
+    weights.CHECKS,
+    layers.CHECKS,
+    gradients.CHECKS,
+    numerics.CHECKS,
+    budget.CHECKS,
+    baseline.CHECKS,
+    _WAIVERS,
+)
+
+CHECKS = {check.id: check for group in _GROUPS for check in group}
 """By id."""

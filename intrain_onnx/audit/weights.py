@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,21 +47,25 @@ def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
 def _facts(
     name: str, array: Array, layer: str | None, role: str, dtype: str, weight: Weight | None
 ) -> WeightFacts:
-    facts: dict[str, Any] = {"name": name, "layer": layer, "role": role, "dtype": dtype} | _scan(array)
-    if weight is not None and not facts["not_finite"]:
-        matrix = canonical(array, weight.steps)
-        matrix = matrix.reshape(matrix.shape[0], -1)
-        facts |= {
-            "channels": matrix.shape[0],
-            "zero_channels": int(np.count_nonzero(~matrix.any(axis=1))),
-            "rank_ratio": rank_ratio(matrix) if _is_map(weight) else None,
-            "rank_limit": min(matrix.shape),
-        }
-    return WeightFacts(**facts)
+    facts = WeightFacts(name, layer, role, dtype, *_scan(array))
+    if weight is None or facts.not_finite:
+        return facts
+    matrix = canonical(array, weight.steps)
+    matrix = matrix.reshape(matrix.shape[0], -1)
+    return replace(
+        facts,
+        channels=matrix.shape[0],
+        zero_channels=int(np.count_nonzero(~matrix.any(axis=1))),
+        rank_ratio=rank_ratio(matrix) if _is_map(weight) else None,
+        rank_limit=min(matrix.shape),
+    )
 
 
-def _scan(array: Array) -> dict[str, Any]:
-    """Counts and sizes, a part at a time, so that external data is read as it is needed."""
+def _scan(array: Array) -> tuple[int, int, int, int, float, float]:
+    """Elements, those not finite, NaN and zero, largest magnitude and RMS, as `WeightFacts` has them.
+
+    A part at a time, so that external data is read as it is needed.
+    """
     flat = array.reshape(-1)
     finite = nan = nonzero = 0
     largest = squares = 0.0
@@ -72,14 +77,8 @@ def _scan(array: Array) -> dict[str, Any]:
         nonzero += int(np.count_nonzero(part))
         largest = max(largest, float(np.abs(good).max(initial=0.0)))
         squares += float(np.square(good, dtype=np.float64).sum())
-    return {
-        "elements": int(flat.size),
-        "not_finite": int(flat.size - finite),
-        "nan": nan,
-        "zeros": int(flat.size - nonzero),
-        "max_abs": largest,
-        "rms": math.sqrt(squares / finite) if finite else 0.0,
-    }
+    rms = math.sqrt(squares / finite) if finite else 0.0
+    return flat.size, flat.size - finite, nan, flat.size - nonzero, largest, rms
 
 
 def _is_map(weight: Weight) -> bool:

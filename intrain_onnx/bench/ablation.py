@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from intrain_onnx.scores.run_values import Evidence, TensorValue
+from intrain_onnx.scores.run_values import RunValues, TensorValue
 
 Combination = Literal["product", "sum", "capacity only", "resilience only", "log product"]
 Where = Literal["layers", "read", "joins", "cuts", "standardised cuts"]
@@ -45,16 +45,16 @@ class Form:
     depth: Depth = "log(L + 1)"
     eps: float = 0.0
 
-    def __call__(self, evidence: Evidence) -> float:
+    def __call__(self, values: RunValues) -> float:
         """The score of one network."""
-        ratios = _ratios(self, evidence)
+        ratios = _ratios(self, values)
         capacity = math.fsum(ratios)
         if self.depth == "mean" and ratios:
             capacity /= len(ratios)
-        resilience = math.fsum(_health(self, t) for t in _tensors(self, evidence))
-        value = _COMBINE[self.combine](capacity, resilience)
-        layers = len(evidence.live_layers) if self.live else len(evidence.layers)
-        return value / max(_divisor(self.depth, layers), 1e-12)
+        resilience = math.fsum(_health(self, t) for t in _tensors(self, values))
+        combined = _COMBINE[self.combine](capacity, resilience)
+        layers = len(values.live_layers) if self.live else len(values.layers)
+        return combined / max(_divisor(self.depth, layers), 1e-12)
 
 
 _COMBINE: dict[str, Callable[[float, float], float]] = {
@@ -66,17 +66,17 @@ _COMBINE: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def _ratios(form: Form, evidence: Evidence) -> list[float]:
+def _ratios(form: Form, values: RunValues) -> list[float]:
     if form.where == "layers":
-        return evidence.live_layers if form.live else [layer.log_ratio for layer in evidence.layers]
+        return values.live_layers if form.live else [layer.log_ratio for layer in values.layers]
     if form.where == "standardised cuts":
-        return evidence.cuts
+        return values.cuts
     flag = {"read": "read", "joins": "join", "cuts": "cut"}[form.where]
-    return [p.plain or 0.0 for p in evidence.points if getattr(p, flag)]
+    return [p.plain or 0.0 for p in values.points if getattr(p, flag)]
 
 
-def _tensors(form: Form, evidence: Evidence) -> tuple[TensorValue, ...] | list[TensorValue]:
-    return evidence.live_weights if form.weights else evidence.tensors
+def _tensors(form: Form, values: RunValues) -> tuple[TensorValue, ...] | list[TensorValue]:
+    return values.live_weights if form.weights else values.tensors
 
 
 def _health(form: Form, tensor: TensorValue) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from intrain_onnx.bench.records import Record, pack
+from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Size, rounded
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
@@ -20,34 +19,27 @@ def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreCon
     A protocol that folds BatchNorm gets a network whose BatchNorm is folded away already, as exporters write
     it. Proxies are measured where a configuration names them. What fails is stored with the reason.
     """
-    return {
-        "architecture": architecture,
-        "protocols": {c.protocol: _one(space, architecture, size, c) for c in configs},
-    }
+    return Record(architecture, {c.protocol: _one(space, architecture, size, c) for c in configs})
 
 
-def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> dict[str, Any]:
+def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measured | Failed:
     started = time.perf_counter()
     try:
         model = SPACES[space].build(architecture, fold=config.batch_norm == "fold", size=size)
         data = score(model, config).data
     except IntrainError as error:
-        return {"error": str(error)}
+        return Failed(str(error))
     except Exception as error:  # a flaw that one architecture lays open must not lose the others
-        return {"error": f"internal error: {type(error).__name__}: {error}"[:300]}
+        return Failed(f"internal error: {type(error).__name__}: {error}"[:300])
+    model, total = data["model"], data["score"]
     timings = data["timings_s"]
-    proxies = {name: row | {"seconds": timings[f"proxy_{name}"]} for name, row in data["proxies"].items()}
-    seconds = time.perf_counter() - started - sum(row["seconds"] for row in proxies.values())
-    return {
-        "error": None,
-        "seconds": round(seconds, 4),
-        "model": _static(data["model"]),
-        "score": {k: data["score"][k] for k in ("geometric_capacity", "optimization_resilience", "layers")},
-        "scores": {name: row["value"] for name, row in data["scores"].items()},
-        "proxies": proxies,
-        "evidence": pack(from_rows(data)),
-    }
-
-
-def _static(model: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: model[name] for name in ("parameters", "macs", "canonical_layers")}
+    proxies = {n: Proxy(**row, seconds=timings[f"proxy_{n}"]) for n, row in data["proxies"].items()}
+    seconds = time.perf_counter() - started - sum(row.seconds for row in proxies.values())
+    return Measured(
+        seconds=round(seconds, 4),
+        model=Size(model["parameters"], model["macs"], model["canonical_layers"]),
+        score=Factors(total["geometric_capacity"], total["optimization_resilience"], total["layers"]),
+        scores={name: row["value"] for name, row in data["scores"].items()},
+        proxies=proxies,
+        values=rounded(from_rows(data)),
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from intrain_onnx.bench import ablation
 from intrain_onnx.bench.ranking import Array
-from intrain_onnx.bench.records import Record, unpack
+from intrain_onnx.bench.records import Measured, Record
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 from intrain_onnx.proxy_table import PROXIES
 
@@ -38,7 +38,7 @@ class Measure:
 
 def measures(records: Sequence[Record]) -> list[Measure]:
     """Baselines, scores and proxies of some records, in the order of a table."""
-    protocols = list(records[0]["protocols"])
+    protocols = list(records[0].protocols)
     found = list(_baselines(records, protocols[0]))
     for protocol in protocols:
         found += _scores(records, protocol)
@@ -46,29 +46,32 @@ def measures(records: Sequence[Record]) -> list[Measure]:
 
 
 def _baselines(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
-    for name, key in ((PARAMETERS, "parameters"), ("FLOPs", "macs"), (LAYERS, "canonical_layers")):
-        values = _values(records, protocol, lambda found, key=key: found["model"][key])  # type: ignore[misc]
-        yield Measure("baseline", name, values, None)
-    live = _values(records, protocol, lambda found: len(unpack(found["evidence"]).live_layers))
-    yield Measure("baseline", "live layer count", live, None)
+    for name, of in _SIZES.items():
+        yield Measure("baseline", name, _values(records, protocol, of), None)
+
+
+_SIZES: Mapping[str, Callable[[Measured], float | None]] = {
+    PARAMETERS: lambda found: found.model.parameters,
+    "FLOPs": lambda found: found.model.macs,
+    LAYERS: lambda found: found.model.canonical_layers,
+    "live layer count": lambda found: len(found.values.live_layers),
+}
+"""What a score has to rank better than."""
 
 
 def _scores(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
-    seconds = float(np.nanmean(_values(records, protocol, lambda found: found["seconds"])))
-    names = next((list(f["scores"]) for f in _measured(records, protocol)), [])
-    for name in names:
-        values = _values(records, protocol, lambda found, name=name: found["scores"][name])  # type: ignore[misc]
+    seconds = float(np.nanmean(_values(records, protocol, lambda found: found.seconds)))
+    for name in next((f.scores for f in _measured(records, protocol)), {}):
+        values = _values(records, protocol, partial(_score, name=name))
         yield Measure(protocol, name, values, seconds)
 
 
 def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Measure]:
     for protocol in protocols:
-        sample: Mapping[str, Any] = next((f["proxies"] for f in _measured(records, protocol)), {})
-        raw = [_raw(record["protocols"][protocol]) for record in records]
+        sample = next((f.proxies for f in _measured(records, protocol)), {})
+        raw = [_raw(record.measured(protocol)) for record in records]
         for name in sample:
-            seconds = float(
-                np.nanmean(_values(records, protocol, lambda f, name=name: f["proxies"][name]["seconds"]))  # type: ignore[misc]
-            )
+            seconds = float(np.nanmean(_values(records, protocol, partial(_seconds, proxy=name))))
             for part in PROXIES[name].parts:
                 values = np.array([_float(row.get(part)) for row in raw]) * PROXIES[name].direction
                 title = PROXIES[name].title if len(PROXIES[name].parts) == 1 else part
@@ -80,29 +83,38 @@ def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Me
                 yield Measure("aggregate", f"{PROXIES[name].title} aggregate", values, None)
 
 
-def _raw(found: Mapping[str, Any]) -> dict[str, float | None]:
-    return {part: v for row in found.get("proxies", {}).values() for part, v in row["values"].items()}
+def _score(found: Measured, name: str) -> float:
+    return found.scores[name]
+
+
+def _seconds(found: Measured, proxy: str) -> float:
+    return found.proxies[proxy].seconds
+
+
+def _raw(found: Measured | None) -> dict[str, float | None]:
+    proxies = found.proxies.values() if found is not None else ()
+    return {part: value for row in proxies for part, value in row.values.items()}
 
 
 def forms(records: Sequence[Record], protocol: str) -> list[tuple[str, str, Array]]:
     """The forms of the ablation on one protocol: the axis, the choice, and the values."""
-    evidences = [
-        unpack(found["evidence"]) if found["error"] is None else None
-        for found in (record["protocols"][protocol] for record in records)
-    ]
     return [
-        (axis, choice, np.array([math.nan if e is None else form(e) for e in evidences]))
+        (axis, choice, _values(records, protocol, partial(_form, form=form)))
         for axis, choice, form in ablation.forms()
     ]
 
 
-def _measured(records: Sequence[Record], protocol: str) -> Iterable[Mapping[str, Any]]:
-    return (f for f in (record["protocols"][protocol] for record in records) if f["error"] is None)
+def _form(found: Measured, form: ablation.Form) -> float:
+    return form(found.values)
 
 
-def _values(records: Sequence[Record], protocol: str, of: Callable[[Mapping[str, Any]], Any]) -> Array:
-    rows = (record["protocols"][protocol] for record in records)
-    return np.array([math.nan if f["error"] is not None else _float(of(f)) for f in rows])
+def _measured(records: Sequence[Record], protocol: str) -> Iterable[Measured]:
+    return (found for record in records if (found := record.measured(protocol)) is not None)
+
+
+def _values(records: Sequence[Record], protocol: str, of: Callable[[Measured], float | None]) -> Array:
+    rows = (record.measured(protocol) for record in records)
+    return np.array([math.nan if found is None else _float(of(found)) for found in rows])
 
 
 def _float(value: float | None) -> float:

@@ -3,44 +3,139 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+from msgspec import Struct, field
+
+from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.report.document import number
-from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue
+from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
 FORMAT = "intrain-onnx bench 1"
-
-Record = dict[str, Any]
-"""``architecture``, then by protocol what was measured of it, or why nothing was."""
-
-
-def pack(evidence: Evidence) -> dict[str, Any]:
-    """Evidence as lists, short enough to keep for thousands of architectures."""
-    return {
-        "layers": [_short(row) for row in evidence.layers],
-        "tensors": [_short(row) for row in evidence.tensors],
-        "points": [_short(row) for row in evidence.points],
-    }
+_DIGITS = 9
+_Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
 
-def unpack(data: Mapping[str, Any]) -> Evidence:
-    """The inverse of `pack`, to 9 digits."""
-    return Evidence(
-        layers=tuple(LayerValue(*row) for row in data["layers"]),
-        tensors=tuple(TensorValue(*row) for row in data["tensors"]),
-        points=tuple(PointValue(*row) for row in data["points"]),
+class Settings(Struct, frozen=True):
+    """All that decides the values of a benchmark.
+
+    Attributes:
+        tool: version of intrain-onnx.
+        torch: version of torch.
+        space: name of the search space.
+        size: side of the images.
+        configs: one a protocol.
+    """
+
+    tool: str | None
+    torch: str | None
+    space: str
+    size: int
+    configs: tuple[ScoreConfig, ...]
+
+
+class Header(Struct, frozen=True):
+    """The first line of a file of results; its ``settings`` may be those of another version."""
+
+    format: str
+    settings: Mapping[str, Any] = {}
+
+
+class Size(Struct, frozen=True):
+    """What the static pass counts in a model."""
+
+    parameters: int
+    macs: int | None
+    canonical_layers: int
+
+
+class Factors(Struct, frozen=True):
+    """Both factors of the paper's score, and the layers that were counted."""
+
+    geometric_capacity: float
+    optimization_resilience: float
+    layers: int
+
+
+class Proxy(Struct, frozen=True):
+    """Another zero-cost proxy: raw values by part, the sign of a better one, and what it took."""
+
+    values: Mapping[str, float | None]
+    direction: int
+    error: str | None
+    seconds: float
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What was measured of an architecture under one protocol.
+
+    Attributes:
+        error: None, which tells it from `Failed`.
+        seconds: wall-clock time of the score, proxies aside.
+        model: its size.
+        score: the factors of the paper's score.
+        scores: every named score.
+        proxies: those that were asked for, by name.
+        values: what formulas of a score read, rounded; ``evidence`` on disk.
+    """
+
+    error: None = None
+    seconds: float
+    model: Size
+    score: Factors
+    scores: Mapping[str, float]
+    proxies: Mapping[str, Proxy]
+    values: RunValues = field(name="evidence")
+
+
+class Failed(Struct, frozen=True):
+    """Why an architecture has no score under a protocol."""
+
+    error: str
+
+
+class Record(Struct, frozen=True):
+    """One architecture, with the result of each protocol."""
+
+    architecture: str
+    protocols: Mapping[str, Measured | Failed]
+
+    def measured(self, protocol: str) -> Measured | None:
+        """What was measured under a protocol; None where that failed."""
+        found = self.protocols[protocol]
+        return found if isinstance(found, Measured) else None
+
+
+class _Line(Struct):
+    """A record before it is known which of its results failed."""
+
+    architecture: str
+    protocols: dict[str, msgspec.Raw]
+
+
+class _Error(Struct):
+    error: str | None
+
+
+def rounded(values: RunValues) -> RunValues:
+    """To 9 digits, short enough to keep for thousands of architectures."""
+    return RunValues(
+        layers=tuple(map(_short, values.layers)),
+        tensors=tuple(map(_short, values.tensors)),
+        points=tuple(map(_short, values.points)),
     )
 
 
-def _short(row: LayerValue | TensorValue | PointValue) -> list[Any]:
-    return [number(value, 9) if isinstance(value, float) else value for value in astuple(row)]
+def _short(row: _Value) -> _Value:
+    values = msgspec.structs.asdict(row).items()
+    return msgspec.structs.replace(row, **{n: number(v, _DIGITS) for n, v in values if isinstance(v, float)})
 
 
-def start(path: Path, settings: Mapping[str, Any], *, resume: bool) -> list[Record]:
+def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
     """Open a file of results; returns what is there already.
 
     Args:
@@ -51,7 +146,8 @@ def start(path: Path, settings: Mapping[str, Any], *, resume: bool) -> list[Reco
     Raises:
         SettingsError: there are results already and ``resume`` is not set, or they were made otherwise.
     """
-    header = json.dumps({"format": FORMAT, "settings": settings}, sort_keys=True)
+    told = Header(FORMAT, msgspec.to_builtins(settings))
+    header = json.dumps(msgspec.to_builtins(told), sort_keys=True)
     if not path.exists():
         path.write_text(header + "\n", encoding="utf-8")
         return []
@@ -62,9 +158,10 @@ def start(path: Path, settings: Mapping[str, Any], *, resume: bool) -> list[Reco
     records = read(path)
     found = path.read_text(encoding="utf-8").partition("\n")[0]
     if found != header:
-        changed = _changes(json.loads(found)["settings"], settings)
+        before, after = (msgspec.json.decode(text, type=Header).settings for text in (found, header))
         raise SettingsError(
-            f"{path} was made with other settings: {changed}", hint="Name another place with -o"
+            f"{path} was made with other settings: {_changes(before, after)}",
+            hint="Name another place with -o",
         )
     lines = [header, *(line(record) for record in records)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -72,14 +169,13 @@ def start(path: Path, settings: Mapping[str, Any], *, resume: bool) -> list[Reco
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    after = json.loads(json.dumps(after))
     keys = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
     return ", ".join(f"{k} was {before.get(k)!r}, is {after.get(k)!r}" for k in keys)[:400]
 
 
 def line(record: Record) -> str:
     """One record as strict JSON, without a line break."""
-    return json.dumps(record, allow_nan=False, ensure_ascii=False)
+    return json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False)
 
 
 def append(path: Path, record: Record) -> None:
@@ -96,8 +192,21 @@ def read(path: Path) -> list[Record]:
     """
     lines = path.read_text(encoding="utf-8").split("\n")
     try:
-        if json.loads(lines[0])["format"] != FORMAT:
+        if msgspec.json.decode(lines[0], type=Header).format != FORMAT:
             raise SettingsError(f"{path} has another format", hint="Name another place with -o")
-        return [json.loads(text) for text in lines[1:-1]]
-    except (ValueError, KeyError, TypeError) as error:
+        return [_record(text) for text in lines[1:-1]]
+    except msgspec.DecodeError as error:
         raise SettingsError(f"{path} holds no results of a benchmark: {error}") from error
+
+
+def _record(text: str) -> Record:
+    found = msgspec.json.decode(text, type=_Line)
+    return Record(found.architecture, dict(_results(found)))
+
+
+def _results(found: _Line) -> Iterator[tuple[str, Measured | Failed]]:
+    for protocol, raw in found.protocols.items():
+        if msgspec.json.decode(raw, type=_Error).error is not None:
+            yield protocol, msgspec.json.decode(raw, type=Failed)
+        else:
+            yield protocol, msgspec.json.decode(raw, type=Measured)

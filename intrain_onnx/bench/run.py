@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -59,15 +59,11 @@ class Plan:
         )
         return cls(space.name, size, configs, workers)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> records.Settings:
         """All that decides the values; the number of workers does not."""
-        return {
-            "tool": version("intrain-onnx"),
-            "torch": version("torch"),
-            "space": self.space,
-            "size": self.size,
-            "configs": [config.as_dict() for config in self.configs],
-        }
+        return records.Settings(
+            version("intrain-onnx"), version("torch"), self.space, self.size, self.configs
+        )
 
 
 def run(
@@ -79,13 +75,13 @@ def run(
         SettingsError: see `records.start`.
         LimitError: a worker was ended from outside, as happens when memory runs out.
     """
-    found = {record["architecture"]: record for record in records.start(path, plan.settings(), resume=resume)}
+    found = {record.architecture: record for record in records.start(path, plan.settings(), resume=resume)}
     waiting = [entry.architecture for entry in entries if entry.architecture not in found]
     progress(len(entries) - len(waiting), len(entries))
     try:
         for record in _measured(plan, waiting):
             records.append(path, record)
-            found[record["architecture"]] = record
+            found[record.architecture] = record
             progress(sum(entry.architecture in found for entry in entries), len(entries))
     except BrokenProcessPool as error:
         raise LimitError(
@@ -95,7 +91,7 @@ def run(
     return [found[entry.architecture] for entry in entries]
 
 
-def _measured(plan: Plan, waiting: Sequence[str]) -> Any:
+def _measured(plan: Plan, waiting: Sequence[str]) -> Iterator[records.Record]:
     if not waiting:
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -104,7 +100,7 @@ def _measured(plan: Plan, waiting: Sequence[str]) -> Any:
         yield from pool.map(partial(_job, plan), waiting)
 
 
-def _job(plan: Plan, architecture: str) -> Mapping[str, Any]:
+def _job(plan: Plan, architecture: str) -> records.Record:
     from intrain_onnx.bench.measure import measure  # noqa: PLC0415 - torch stays in the workers
 
     return measure(plan.space, architecture, plan.size, plan.configs)

@@ -17,6 +17,7 @@ from intrain_onnx.proxy_table import names
 from intrain_onnx.report.output_files import check_outputs
 
 if TYPE_CHECKING:
+    from intrain_onnx.bench.records import Record
     from intrain_onnx.bench.run import Plan
     from intrain_onnx.bench.table import Entry
 
@@ -112,8 +113,10 @@ def _plan(space: Space, options: dict[str, Any]) -> Plan:
 
 
 def _write(
-    space: Space, plan: Plan, entries: list[Entry], records: list[dict[str, Any]], folder: Path, seed: int
+    space: Space, plan: Plan, entries: list[Entry], records: list[Record], folder: Path, seed: int
 ) -> None:
+    import msgspec
+
     from intrain_onnx.bench import summary
     from intrain_onnx.commands import terminal
     from intrain_onnx.report.document import write_atomically
@@ -121,14 +124,15 @@ def _write(
     found = summary.summarise(entries, records, seed=seed)
     config = plan.configs[0]
     settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
-    write_atomically(folder / _SUMMARY, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    data = msgspec.to_builtins(found)
+    write_atomically(folder / _SUMMARY, json.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / _TABLE, summary.markdown(found, space.title, settings))
-    terminal.benchmark(found, sys.stdout)
+    terminal.benchmark(data, sys.stdout)
     _plot(folder / _SCATTER, space.title, entries, records)
     click.echo(f"{', '.join(_FILES)} are in {folder}", err=True)
 
 
-def _plot(path: Path, title: str, entries: list[Entry], records: list[dict[str, Any]]) -> None:
+def _plot(path: Path, title: str, entries: list[Entry], records: list[Record]) -> None:
     from intrain_onnx.bench import plot
     from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures
     from intrain_onnx.bench.summary import accuracies

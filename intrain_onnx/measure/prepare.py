@@ -17,6 +17,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
@@ -76,9 +77,9 @@ class Runnable:
     def loss(
         self, outputs: Sequence[list[Tensor]], generator: torch.Generator
     ) -> tuple[Tensor, list[LossTerm]]:
-        """The synthetic loss of the module's outputs (see ``inputs.synthetic_loss``)."""
+        """The synthetic loss of the module's outputs (see ``synthetic_loss``)."""
         last = any(spec.channels_last for spec in self.used.inputs)
-        return inputs.synthetic_loss(outputs, self.head_names, self.used.batch, generator, channels_last=last)
+        return synthetic_loss(outputs, self.head_names, self.used.batch, generator, channels_last=last)
 
 
 def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Runnable:

@@ -15,10 +15,9 @@ aggregates of AZ-NAS and VKDNW that are made of ranks, are formed in `intrain_on
 value that a network cannot have, or that is not finite, is null, and the report says why. This page is made
 by `scripts/generate`.
 
-Kendall's tau with the published values of 200 NAS-Bench-201 networks (NAS-Bench-Suite-Zero, CIFAR-10), by
-`benchmarks/published_proxies.py`: params and flops 1.00, synflow .94, grad_norm and snip .90, zen .83, naswot
-.79, jacov .76, fisher .70, grasp .62. Theirs come from other inputs, labels and weights. GraSP depends on the
-weights most: drawn as PyTorch draws them, it goes from .62 to .79 on 30 networks.
+Agreement is Kendall's tau with the published values of 200 NAS-Bench-201 networks (NAS-Bench-Suite-Zero,
+CIFAR-10), by `benchmarks/published_proxies.py`. Theirs come from other inputs, labels and weights. GraSP
+depends on the weights most: drawn as PyTorch draws them, it goes from .62 to .79 on 30 networks.
 """
 
 
@@ -35,6 +34,8 @@ def _section(proxy: Proxy) -> str:
         ("values", ", ".join(f"`{part}`" for part in proxy.parts)),
         ("needs", proxy.needs),
     ]
+    if proxy.agreement is not None:
+        rows.append(("agreement", f"{proxy.agreement:.2f}"))
     table = "\n".join(f"- {label}: {text}" for label, text in rows)
     return f"## `{proxy.name}`: {proxy.title}\n\n{table}\n\n{_description(proxy.name)}\n"
 

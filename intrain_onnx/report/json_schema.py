@@ -1,4 +1,4 @@
-"""Text of ``report.schema.json``, made from the rows of a report; ``scripts/generate`` writes it."""
+"""JSON Schemas of documents from their rows."""
 
 from __future__ import annotations
 

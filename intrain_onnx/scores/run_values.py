@@ -1,11 +1,15 @@
-"""What one run measured, in the form that every formula of a score reads: plain numbers."""
+"""What one run measured, in the form that every formula of a score reads: plain numbers.
+
+`bench` stores them, a layer, tensor or point as the list of its fields in their order.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
 from intrain_onnx.network.measuring_points import Point
@@ -14,8 +18,7 @@ from intrain_onnx.vocabulary import LayerStatus
 _GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
-@dataclass(frozen=True, slots=True)
-class LayerValue:
+class LayerValue(Struct, frozen=True, array_like=True):
     """A layer: log participation ratio of its output in nats (0 where it collapsed), and its status."""
 
     log_ratio: float
@@ -27,8 +30,7 @@ class LayerValue:
         return self.status not in _GONE
 
 
-@dataclass(frozen=True, slots=True)
-class TensorValue:
+class TensorValue(Struct, frozen=True, array_like=True):
     """A parameter tensor that a gradient reached.
 
     Attributes:
@@ -55,8 +57,7 @@ class TensorValue:
         return self.health * math.sqrt(2 * math.log(max(self.size, 2)))
 
 
-@dataclass(frozen=True, slots=True)
-class PointValue:
+class PointValue(Struct, frozen=True, array_like=True):
     """A value of the graph, see `measuring_points.Point`.
 
     Attributes:
@@ -74,8 +75,7 @@ class PointValue:
     cut: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class RunValues(Struct, frozen=True):
     """All that the formulas read of one run."""
 
     layers: tuple[LayerValue, ...]
@@ -132,7 +132,7 @@ def tensor_values(
     )
 
 
-def from_rows(data: Mapping[str, Any]) -> Evidence:
+def from_rows(data: Mapping[str, Any]) -> RunValues:
     """The same from the ``layers``, ``parameters`` and ``points`` of a report: means over its runs."""
     layers = [LayerValue(row["log_participation_ratio"] or 0.0, row["status"]) for row in data["layers"]]
     weights = {
@@ -162,4 +162,4 @@ def from_rows(data: Mapping[str, Any]) -> Evidence:
         )
         for row in data["points"]
     ]
-    return Evidence(tuple(layers), tuple(tensors), tuple(points))
+    return RunValues(tuple(layers), tuple(tensors), tuple(points))

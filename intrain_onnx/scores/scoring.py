@@ -209,23 +209,23 @@ def score(
     )
     names = [p.name for p in parameters if p.counted]
     runs = tuple(
-        _run(trace, counted, names, statuses, config, _evidence(trace, layer_scores, statuses, points))
+        _run(trace, counted, names, statuses, config, _run_values(trace, layer_scores, statuses, points))
         for trace in traces
     )
     between = tuple(_point_score(p, traces) for p in points)
     return Score(runs, layer_scores, parameters, between, len(counted), len(names))
 
 
-def _evidence(
+def _run_values(
     trace: Trace,
     layers: Sequence[LayerScore],
     statuses: Mapping[str, ParameterStatus],
     points: Sequence[Point],
-) -> run_values.Evidence:
+) -> run_values.RunValues:
     values = tuple(
         run_values.LayerValue(run_values.log_ratio(trace.layers.get(s.layer.name)), s.status) for s in layers
     )
-    return run_values.Evidence(
+    return run_values.RunValues(
         layers=values,
         tensors=run_values.tensor_values(
             trace.gradients,
@@ -333,7 +333,7 @@ def _run(
     parameters: Sequence[str],
     statuses: Mapping[str, ParameterStatus],
     config: ScoreConfig,
-    found: run_values.Evidence,
+    found: run_values.RunValues,
 ) -> Run:
     ratios = [
         t.participation.ratio

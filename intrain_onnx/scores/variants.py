@@ -1,7 +1,7 @@
 """Named scores beside the paper's.
 
-Each is a formula of the same evidence, over the live layers and their weights under every protocol. How they
-were chosen and what they were confirmed on stands in docs/benchmarks.md.
+Each is a formula of the same values of a run, over the live layers and their weights under every protocol.
+How they were chosen and what they were confirmed on stands in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from intrain_onnx.scores.run_values import Evidence
+from intrain_onnx.scores.run_values import RunValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Variant:
         name: short, for reports.
         formula: in one line.
         reason: why it should rank better than the paper's.
-        compute: from the evidence of one run.
+        compute: from the values of one run.
     """
 
     name: str
     formula: str
     reason: str
-    compute: Callable[[Evidence], float]
+    compute: Callable[[RunValues], float]
 
 
 def mean(values: list[float]) -> float:
@@ -38,18 +38,18 @@ def mean(values: list[float]) -> float:
     return statistics.fmean(values) if values else 0.0
 
 
-def width(evidence: Evidence) -> float:
+def width(values: RunValues) -> float:
     """Mean log PR at the cuts, nats: the log of the effective width."""
-    return mean(evidence.cuts) if evidence.live_weights else 0.0
+    return mean(values.cuts) if values.live_weights else 0.0
 
 
-def depth(evidence: Evidence) -> float:
+def depth(values: RunValues) -> float:
     """log(1 + sum over live weights of size-corrected health times log n): the log of the effective depth.
 
     The log of its number of elements is what a weight can add to a capacity that is counted in nats, as the
     log of the number of channels is for an activation.
     """
-    return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in evidence.live_weights))
+    return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in values.live_weights))
 
 
 _ROWS: Final = (
@@ -59,7 +59,7 @@ _ROWS: Final = (
         "Both factors of the paper's score are sums: it grows with the square of the depth, and width hardly "
         "counts. Here one is the log of the effective width, the other that of the effective depth. Width is "
         "taken at cuts: what collapses in one branch is carried by another, but every path crosses a cut.",
-        lambda evidence: width(evidence) * depth(evidence),
+        lambda values: width(values) * depth(values),
     ),
     Variant(
         "width",
@@ -72,6 +72,6 @@ _ROWS: Final = (
 VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
-def all_of(evidence: Evidence) -> dict[str, float]:
+def all_of(values: RunValues) -> dict[str, float]:
     """Every variant, by name."""
-    return {name: variant.compute(evidence) for name, variant in VARIANTS.items()}
+    return {name: variant.compute(values) for name, variant in VARIANTS.items()}

@@ -20,6 +20,9 @@ from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueF
 from intrain_onnx.audit.run import Finding, audit, judge
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.network.coverage import Coverage, Missed
+from intrain_onnx.report.decode import encode
+from intrain_onnx.report.document import Report
+from intrain_onnx.report.rows import Run, Score, WarningRow
 
 LAYER = "node_Conv_139"
 FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused"}
@@ -57,16 +60,16 @@ def findings(evidence: Evidence, check: str, text: str = "") -> list[Finding]:
     return [f for f in judge(evidence, quick(text), TODAY).findings if f.check == check]
 
 
-def edited(report: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    data = copy.deepcopy(dict(report))
+def edited(report: Report, change: Callable[[dict[str, Any]], None]) -> Report:
+    data = copy.deepcopy(dict(report.data))
     change(data)
-    return data
+    return Report(data)
 
 
 def with_report(evidence: Evidence, change: Callable[[dict[str, Any]], None]) -> Evidence:
     """The evidence with a changed report of the checkpoint."""
-    assert evidence.checkpoint is not None
-    return replace(evidence, reports={**evidence.reports, "checkpoint": edited(evidence.checkpoint, change)})
+    report = edited(evidence.reports["checkpoint"], change)
+    return replace(evidence, reports={**evidence.reports, "checkpoint": report})
 
 
 def with_layer(evidence: Evidence, **fields: Any) -> Evidence:
@@ -107,11 +110,11 @@ def _reached_less(data: dict[str, Any]) -> None:
 
 
 def _differs(data: dict[str, Any]) -> None:
-    data["parity"] = {"ok": False, "reference": "onnxruntime", "reason": "far off", "max_rel_diff": 0.5}
+    data["parity"] |= {"ok": False, "reason": "far off", "max_rel_diff": 0.5}
 
 
 def _not_compared(data: dict[str, Any]) -> None:
-    data["parity"] = {"ok": None, "reference": "onnxruntime", "reason": "no kernel", "max_rel_diff": None}
+    data["parity"] |= {"ok": None, "reason": "no kernel", "max_rel_diff": None}
 
 
 def _gradient(size: float) -> Callable[[dict[str, Any]], None]:
@@ -131,7 +134,7 @@ def _dead_in_both(evidence: Evidence) -> Evidence:
 FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "not-measured": (lambda e: replace(e, failures={"ranges": Failure("UnsupportedError", "no way", "n", "Op")}), "n", ""),
     "external-data": (lambda e: with_file(e, external=("w.bin",)), "w.bin", "[checks.external-data]\nallow = false"),
-    "file-warnings": (lambda e: with_file(e, warnings=(("unsorted", "not in order", None),)), None, ""),
+    "file-warnings": (lambda e: with_file(e, warnings=(WarningRow("unsorted", "not in order", None),)), None, ""),
     "opset-range": (lambda e: with_file(e, opset=6), None, ""),
     "custom-ops": (lambda e: with_file(e, foreign=(NodeFacts("m", "Magic", "com.acme"),)), "m", ""),
     "unsupported-ops": (lambda e: with_file(e, missing={"ai.onnx::Odd-1": 2}), "ai.onnx::Odd-1", ""),
@@ -182,8 +185,7 @@ def _against(evidence: Evidence, part: str) -> Evidence:
             for run in data["score"]["runs"]:
                 run["intrain"] *= 2
 
-    assert evidence.checkpoint is not None
-    return replace(evidence, baseline=edited(evidence.checkpoint, change))
+    return replace(evidence, baseline=edited(evidence.reports["checkpoint"], change))
 
 
 def test_every_check_is_tried():
@@ -203,7 +205,7 @@ def test_a_check_fires_and_names_the_place(check: str, healthy: Evidence):
 
 @pytest.mark.parametrize("check", [c for c in FIRES if c != "batch-norm-folded"])
 def test_a_check_is_silent_on_a_healthy_network(check: str, healthy: Evidence):
-    assert findings(replace(healthy, baseline=healthy.checkpoint), check) == []
+    assert findings(replace(healthy, baseline=healthy.reports["checkpoint"]), check) == []
 
 
 def test_folded_batch_norm_is_silent_where_it_was_kept():
@@ -248,22 +250,20 @@ def test_chance_of_a_drop_needs_two_seeds_and_falls_with_the_evidence():
     assert clear < 0.05 < noisy
 
 
-def _runs(scores: list[float]) -> dict[str, Any]:
-    return {"runs": [{"seed": i, "intrain": s} for i, s in enumerate(scores)]}
+def _runs(scores: list[float]) -> Score:
+    runs = tuple(Run(i, s, 1.0, 1.0) for i, s in enumerate(scores))
+    return Score(sum(scores) / len(scores), 1.0, 1.0, 1, 1, None, None, None, runs)
 
 
 def test_a_drop_within_the_noise_of_the_seeds_is_no_finding(healthy: Evidence):
-    assert healthy.checkpoint is not None
-
     def several(scores: list[float]) -> Callable[[dict[str, Any]], None]:
         def change(data: dict[str, Any]) -> None:
-            data["score"]["runs"] = _runs(scores)["runs"]
-            data["score"]["intrain"] = sum(scores) / len(scores)
+            data["score"] = encode(_runs(scores))
 
         return change
 
     now = with_report(healthy, several([1.5, 1.5, 1.5]))
-    old = edited(healthy.checkpoint, several([2.0, 1.0, 3.0]))
+    old = edited(healthy.reports["checkpoint"], several([2.0, 1.0, 3.0]))
     assert findings(replace(now, baseline=old), "score-regression") == []
 
 

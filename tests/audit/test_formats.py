@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import xmlschema
+from report import mutations
 
 from audit.conftest import ROOT, TODAY, quick
 from intrain_onnx.audit.evidence import Evidence, Failure
@@ -61,6 +63,26 @@ def test_json_follows_its_schema(results: list[Result]):
     assert [a["passed"] for a in data["audits"]] == [True, False, False, False]
     assert data["audits"][3]["exit_code"] == 3
     assert [c["id"] for c in data["audits"][0]["checks"]] == list(CHECKS)
+
+
+def test_documents_that_differ_in_one_place_are_judged_as_by_the_published_schema(results: list[Result]):
+    """That of 1.0 as it was written by hand: what was valid stays valid, and nothing else becomes so."""
+    text = (SCHEMAS / "audit-1.0.schema.json").read_text(encoding="utf-8")
+    published, packaged = map(jsonschema.Draft202012Validator, (json.loads(text), json_document.schema()))
+    chance, seen, judged = random.Random(7), set[mutations.Path](), []
+    for result in results:
+        document = json.loads(FORMATS["json"]([result]))
+        document["audits"][0]["checks"] = document["audits"][0]["checks"][:2]
+        document = mutations.shortened(document)
+        for path in mutations.places(document):
+            options = list(mutations.variants(mutations.at(document, path)))
+            for new in options if mutations.kind(path) not in seen else chance.sample(options, 3):
+                mutant = mutations.replaced(document, path, new)
+                judged.append(published.is_valid(mutant))
+                assert judged[-1] == packaged.is_valid(mutant), (path, new)
+            seen.add(mutations.kind(path))
+    assert len(judged) > 3000
+    assert 0.05 < sum(judged) / len(judged) < 0.5
 
 
 def test_json_shows_which_checks_could_not_look(results: list[Result]):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import json
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from msgspec import Meta
 
 from audit.conftest import TODAY, quick
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.evidence import Evidence
+from intrain_onnx.audit.fields import fields_of
+from intrain_onnx.audit.formats import FORMATS
+from intrain_onnx.audit.gather import PROTOCOLS, config_for
 from intrain_onnx.audit.run import Result, judge
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import SettingsError
@@ -23,7 +30,7 @@ def test_the_default_policy_has_every_check_at_its_default():
     assert told == policy.parse("", "default")
     for name, rule in told.rules.items():
         assert rule.severity == CHECKS[name].severity
-        assert dict(rule.options) == {o.name: o.default for o in CHECKS[name].options}
+        assert rule.options == CHECKS[name].options()
 
 
 def test_what_is_told_replaces_the_default():
@@ -31,7 +38,7 @@ def test_what_is_told_replaces_the_default():
     text += '[checks.opset-range]\nseverity = "note"\nmin = 11\nmax = false\n'
     told = policy.parse(text)
     rule = told.rules["opset-range"]
-    assert (rule.severity, dict(rule.options)) == ("note", {"min": 11, "max": None})
+    assert (rule.severity, asdict(rule.options)) == ("note", {"min": 11, "max": None})
     assert (told.run.batch, told.run.seeds, told.run.input_shapes) == (4, 3, {"x": (1, 3, 8, 8)})
     assert [told.fails(s) for s in ("error", "warning", "note")] == [True, True, False]
     assert not policy.parse('fail_on = "never"').fails("error")
@@ -53,6 +60,7 @@ def test_what_is_told_replaces_the_default():
         ("[checks.opset-range]\nmin = false", "min"),
         ('[checks.opset-range]\nseverity = "fatal"', "opset-range"),
         ("[checks.zero-channels]\nmax_share = 1.5", "max_share"),
+        ("[checks.zero-channels]\nmax_share = nan", "max_share"),
         ("[checks.custom-ops]\nallow = [1]", "allow"),
         ("[checks.external-data]\nallow = 1", "allow"),
         ("[run]\nseeds = 0", "seeds"),
@@ -60,6 +68,8 @@ def test_what_is_told_replaces_the_default():
         ("[run]\nparity = 1", "parity"),
         ('[run]\ndevice = "tpu"', "device"),
         ("[run.input_shapes]\nx = [0]", "input_shapes"),
+        ("[run.input_shapes]\nx = [true]", "input_shapes"),
+        ("[run.input_shapes]\nx = 3", "input_shapes"),
         ("waivers = 1", "waivers"),
         ('[[waivers]]\ncheck = "macs"', "reason"),
         ('[[waivers]]\nreason = "x"', "check"),
@@ -74,6 +84,67 @@ def test_what_is_wrong_is_named(text: str, names: str):
     with pytest.raises(SettingsError, match=names) as caught:
         policy.parse(text)
     assert caught.value.hint or names in ("TOML",) or "no-such" in names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('fail_on = "x"', "fail_on is 'x'. Use one of error, warning, note, never"),
+        ("colour = 1\nb = 2", "the policy has no 'b', 'colour'. It has version, fail_on, deploy, run, checks, waivers"),
+        ("[checks.opset-range]\nmin = true", "checks.opset-range.min is True. It must be a number (int)"),
+        ("[checks.opset-range]\nmin = -1", "checks.opset-range.min is -1. It must lie from 0 to inf"),
+        ("[checks.weights-rank]\nmin_side = 1", "checks.weights-rank.min_side is 1. It must lie from 2 to inf"),
+        ("[checks.zero-channels]\nmax_share = 2", "checks.zero-channels.max_share is 2. It must lie from 0 to 1"),
+        ("[checks.zero-channels]\nmax_share = false", "checks.zero-channels.max_share is False. It must be a number (float)"),
+        ("[checks.opset-range]\nx = 1", "checks.opset-range has no 'x'. It has severity, min, max"),
+        ("[checks.macs]\nseverity = 1", "checks.macs is 1. Use one of error, warning, note, off"),
+        ("[checks.custom-ops]\nallow = 'x'", "checks.custom-ops.allow is 'x'. It must be a list of strings"),
+        ("[checks.external-data]\nallow = 1", "checks.external-data.allow is 1. It must be true or false"),
+        ("[run]\nseeds = 1.0", "run.seeds is 1.0. It must be a whole number from 1"),
+        ("[run]\nparity = 1", "run.parity is 1. It must be true or false"),
+        ("[run]\ninput_shapes = [1]", "run.input_shapes is [1]. It must be a table"),
+        ("[run.input_shapes]\ny = ['a']", "run.input_shapes.y is ['a']. Write [1, 3, 64, 64]"),
+        ('[[waivers]]\ncheck = " "\nreason = "x"', "waiver 1 has no check. A waiver names a check and says why"),
+        (WAIVER + "layer = 3", "waiver 1: layer is 3. It must be a string"),
+        (WAIVER + 'expires = "2027-01-01"', "waiver 1: expires is '2027-01-01'. Write a date: 2027-01-31"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_write(text: str, message: str):
+    with pytest.raises(SettingsError) as caught:
+        policy.parse(text)
+    assert str(caught.value) == message
+
+
+def test_every_number_is_held_against_its_range():
+    """Each limit of the table, at its ends and beyond them."""
+    for name, check in CHECKS.items():
+        for field in fields_of(check.options).values():
+            number = get_args(field.type)[0] if field.may_be_off else field.type
+            meta = next((m for m in get_args(number) if isinstance(m, Meta)), None)
+            for edge, step in ((meta.ge, -1), (meta.le, 1)) if meta is not None else ():
+                if edge is not None:
+                    text = f"[checks.{name}]\n{field.name} = "
+                    told = policy.parse(f"{text}{edge}").rules[name].options
+                    assert getattr(told, field.name) == edge
+                    with pytest.raises(SettingsError, match=field.name):
+                        policy.parse(f"{text}{edge + step}")
+
+
+def test_the_settings_of_a_run_are_those_of_a_score():
+    run = replace(quick().run, input_shapes={"x": (1, 3)}, seed=5, device="cpu")
+    for protocol in PROTOCOLS:
+        config = config_for(protocol, run, None)
+        told = {f.name: getattr(run, f.name) for f in fields(run)} | {"parity": protocol == "checkpoint"}
+        assert {name: getattr(config, name) for name in told} == told
+
+
+def test_a_limit_of_infinity_is_none(healthy: Evidence):
+    result = judged(
+        healthy, "[checks.file-size]\nmax_mb = inf\n[checks.gradient-exploding]\nmax_effect = inf"
+    )
+    options = {c["id"]: c["options"] for c in json.loads(FORMATS["json"]([result]))["audits"][0]["checks"]}
+    assert options["file-size"] == {"max_mb": None}
+    assert options["gradient-exploding"] == {"max_effect": None}
 
 
 def test_a_file_is_named_in_its_errors(tmp_path: Path):
@@ -136,5 +207,5 @@ def test_two_waivers_of_the_same_finding_are_both_used(healthy: Evidence):
     ],
 )
 def test_patterns_of_waivers(check: str, layer: str, place: str | None, matches: bool):
-    waiver = policy.Waiver(check, layer, "why", datetime.date(2030, 1, 1))
+    waiver = policy.Waiver(check=check, layer=layer, reason="why", expires=datetime.date(2030, 1, 1))
     assert waiver.matches("macs" if check == "macs" else "dead-layers", place) == matches

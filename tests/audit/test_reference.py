@@ -18,6 +18,7 @@ import yaml
 from audit.conftest import ROOT
 from audit.defects import DEFECTS
 from intrain_onnx.audit import policy, reference
+from intrain_onnx.audit.fields import fields_of
 from intrain_onnx.audit.formats import FORMATS, json_document
 from intrain_onnx.audit.table import CHECKS, SEVERITIES
 from intrain_onnx.cli import main
@@ -40,7 +41,8 @@ def test_every_check_says_what_it_is():
         assert check.severity in SEVERITIES
         assert check.title[0].isupper()
         assert all(text.endswith(".") for text in (check.explanation, check.remedy))
-        assert all(option.help for option in check.options)
+        assert all(field.help for field in fields_of(check.options).values())
+        assert check.run.__annotations__["options"] == check.options.__name__
 
 
 def test_the_examples_of_policies_are_valid():
@@ -57,7 +59,7 @@ def test_options_formats_and_exit_codes_are_on_the_page():
         if isinstance(option, click.Option):
             assert any(name in PAGE + readme for name in option.opts)
     assert all(f"| `{name}` |" in PAGE for name in (*FORMATS, "terminal"))
-    codes = json_document.schema()["$defs"]["audit"]["properties"]["exit_code"]["enum"]
+    codes = json_document.schema()["$defs"]["Audit"]["properties"]["exit_code"]["enum"]
     told = {int(n) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for n in row.split(",")}
     assert told == set(codes)
 

@@ -137,10 +137,10 @@ def test_a_score_in_a_benchmark_is_that_of_the_file(tmp_path: Path):
     record = measure.measure("nasbench201", name, 32, [config])
     onnx.save(SPACE.build(name, fold=True), tmp_path / "net.onnx")
     data = intrain_onnx.score(tmp_path / "net.onnx", config).data
-    found = record["protocols"]["architecture"]
-    assert found["scores"] == {k: v["value"] for k, v in data["scores"].items()}
+    found = record.protocols["architecture"]
+    assert found.scores == {k: v["value"] for k, v in data["scores"].items()}
     again = measures([record, record])
-    assert {m.name: m.values[0] for m in again if m.group == "architecture"} == found["scores"]
+    assert {m.name: m.values[0] for m in again if m.group == "architecture"} == found.scores
 
 
 def test_the_help_names_every_space():

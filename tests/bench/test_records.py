@@ -1,71 +1,136 @@
-"""Results on disk: they survive being cut off, and never mix with other settings."""
+"""Results on disk: they survive being cut off, never mix with other settings, and old ones are still read."""
 
 from __future__ import annotations
 
-from dataclasses import astuple
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from intrain_onnx.bench import records
+from intrain_onnx.bench import records, summary
+from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Settings, Size
+from intrain_onnx.bench.table import Entry
+from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue
+from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
-EVIDENCE = Evidence(
+STORED = Path(__file__).parent / "stored"
+"""Written by the version before records had types: results, and the summary that it made of them."""
+
+VALUES = RunValues(
     layers=(LayerValue(1.25, "measured"), LayerValue(0.0, "dead")),
     tensors=(TensorValue(0.2, 1e-3, 144, True, True),),
     points=(PointValue(1.0, None, True, False, True), PointValue(0.5, 0.75, False, True, False)),
 )
+MEASURED = Measured(
+    seconds=0.5,
+    model=Size(10, None, 2),
+    score=Factors(1.5, 2.0, 2),
+    scores={"intrain": 3.25},
+    proxies={
+        "params": Proxy({"params": 10.0}, 1, None, 0.125),
+        "jacov": Proxy({"jacov": None}, 1, "no", 0.5),
+    },
+    values=VALUES,
+)
+CONFIG = ScoreConfig.for_protocol("paper", input_shapes={"x": (1, 3)})
+SETTINGS = Settings("0.1", None, "nasbench201", 32, (CONFIG,))
 
 
-def test_evidence_survives_being_packed():
-    assert records.unpack(records.pack(EVIDENCE)) == EVIDENCE
+def record(name: str) -> Record:
+    return Record(name, {"paper": MEASURED, "architecture": Failed("no way")})
 
 
-def test_evidence_is_kept_to_nine_digits():
-    third = Evidence((LayerValue(1 / 3, "measured"),), (), ())
-    found = records.unpack(records.pack(third))
-    assert astuple(found.layers[0])[0] == pytest.approx(1 / 3, rel=1e-9)
+def test_values_are_kept_to_nine_digits():
+    found = records.rounded(RunValues((LayerValue(1 / 3, "measured"),), (), ()))
+    assert found.layers[0].log_ratio == 0.333333333
+    assert records.rounded(VALUES) == VALUES
 
 
 def test_records_are_read_back(tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    assert records.start(path, {"seed": 0}, resume=False) == []
-    rows = [{"architecture": name, "protocols": {}} for name in ("a", "ü\u2028b")]
+    assert records.start(path, SETTINGS, resume=False) == []
+    rows = [record(name) for name in ("a", "ü\u2028b")]
     for row in rows:
         records.append(path, row)
     assert records.read(path) == rows
-    assert records.start(path, {"seed": 0}, resume=True) == rows
+    assert records.start(path, SETTINGS, resume=True) == rows
+    assert rows[0].measured("paper") == MEASURED
+    assert rows[0].measured("architecture") is None
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    records.start(path, {}, resume=False)
-    records.append(path, {"architecture": "a"})
+    records.start(path, SETTINGS, resume=False)
+    records.append(path, record("a"))
     with path.open("a") as stream:
         stream.write('{"architecture": "b", "prot')
-    assert records.start(path, {}, resume=True) == [{"architecture": "a"}]
-    records.append(path, {"architecture": "c"})
-    assert [r["architecture"] for r in records.read(path)] == ["a", "c"]
+    assert records.start(path, SETTINGS, resume=True) == [record("a")]
+    records.append(path, record("c"))
+    assert [r.architecture for r in records.read(path)] == ["a", "c"]
 
 
 def test_results_are_not_overwritten(tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    records.start(path, {}, resume=False)
+    records.start(path, SETTINGS, resume=False)
     with pytest.raises(SettingsError, match="--resume"):
-        records.start(path, {}, resume=False)
+        records.start(path, SETTINGS, resume=False)
 
 
 def test_results_of_other_settings_are_refused_and_named(tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    records.start(path, {"seed": 0, "batch": 16}, resume=False)
-    with pytest.raises(SettingsError, match="seed was 0, is 1"):
-        records.start(path, {"seed": 1, "batch": 16}, resume=True)
+    records.start(path, SETTINGS, resume=False)
+    with pytest.raises(SettingsError, match=": size was 32, is 16"):
+        records.start(path, msgspec.structs.replace(SETTINGS, size=16), resume=True)
+    other = msgspec.structs.replace(SETTINGS, configs=(replace(CONFIG, seed=1),))
+    with pytest.raises(SettingsError, match="configs was"):
+        records.start(path, other, resume=True)
 
 
-@pytest.mark.parametrize("text", ["", "[]\n", "no json\n", '{"format": "other"}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]\n",
+        "no json\n",
+        '{"format": "other"}\n',
+        f'{{"format": "{records.FORMAT}", "settings": {{}}}}\n{{"architecture": "a"}}\n',
+        f'{{"format": "{records.FORMAT}"}}\n{{"protocols": {{"p": {{"error": null}}}}}}\n',
+    ],
+)
 def test_what_holds_no_results_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "results.jsonl"
     path.write_text(text)
     with pytest.raises(SettingsError, match=r"results\.jsonl"):
         records.read(path)
+
+
+def test_stored_results_are_written_again_as_they_were():
+    text = (STORED / "results.jsonl").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert [records.line(record) for record in records.read(STORED / "results.jsonl")] == lines[1:]
+    settings = json.loads(lines[0])["settings"]
+    assert json.loads(json.dumps(msgspec.to_builtins(msgspec.convert(settings, Settings)))) == settings
+
+
+def test_stored_results_go_on_under_the_same_settings(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    text = (STORED / "results.jsonl").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    settings = msgspec.convert(json.loads(text.partition("\n")[0])["settings"], Settings)
+    found = records.start(path, settings, resume=True)
+    assert [r.measured("paper") is None for r in found] == [False, False, False, True]
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_stored_results_give_the_summary_that_they_gave():
+    expected = (STORED / "summary.json").read_text(encoding="utf-8")
+    found = records.read(STORED / "results.jsonl")
+    truth = [10.0, 60.0, 50.5, None]
+    entries = [Entry(r.architecture, {"CIFAR-10": y}) for r, y in zip(found, truth, strict=True)]
+    made = summary.summarise(entries, found, seed=0, rounds=20)
+    assert json.dumps(msgspec.to_builtins(made), indent=1, allow_nan=False) + "\n" == expected
+    table = (STORED / "table.md").read_text(encoding="utf-8")
+    assert summary.markdown(made, "A space", "Some settings.") == table

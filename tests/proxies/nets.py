@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure import initialise
+from intrain_onnx.measure.loss import balanced_labels
 from intrain_onnx.measure.prepare import prepare, runs_on
 from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.report import assemble
@@ -103,5 +104,5 @@ class Twin(nn.Module):
     def loss(self, source: ProxyContext, batch: int = 0) -> Tensor:
         (x,) = source.feed(batch)
         seed = source.seed if batch == 0 else generator_for(source.seed, f"labels {batch}").initial_seed()
-        labels = inputs.balanced_labels(source.samples, 5, generator_for(seed, "target 0"))
+        labels = balanced_labels(source.samples, 5, generator_for(seed, "target 0"))
         return functional.cross_entropy(self(x), labels)

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network import input_shapes
 from intrain_onnx.network.layers import analyse
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.table import ROWS
 from intrain_onnx.rewrites import dequantise
 from intrain_onnx.rewrites.dequantise import Quantisation, arithmetic, dropped_activations
+from intrain_onnx.rewrites.dequantise.table import REWRITES
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 
@@ -445,3 +448,7 @@ def test_deep_sums_are_judged_in_linear_time() -> None:
         value = node.outputs[0]
         value.name = f"v{i}"
     assert not dropped_activations.never_negative(value)
+
+
+def test_every_quantised_operator_has_what_gives_it_its_float_form() -> None:
+    assert {key for key, row in ROWS.items() if row.kind is Kind.QUANTISED} == set(REWRITES)

@@ -19,10 +19,10 @@ from intrain_onnx.bench import ablation
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure.statistics import participation_ratio, standardised_ratio, unit_variance
 from intrain_onnx.scores import variants
-from intrain_onnx.scores.run_values import Evidence, LayerValue, PointValue, TensorValue, from_rows
+from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue, from_rows
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-EVIDENCE = Evidence(
+VALUES = RunValues(
     layers=(LayerValue(2.0, "measured"), LayerValue(1.0, "measured"), LayerValue(3.0, "dead")),
     tensors=(
         TensorValue(0.25, 1e-3, 100, weight=True, live=True),
@@ -46,24 +46,24 @@ def scored(source: Any, protocol: str = "architecture", **settings: Any) -> dict
 
 
 def test_the_variants_are_what_their_formulas_say():
-    found = variants.all_of(EVIDENCE)
+    found = variants.all_of(VALUES)
     assert found["width"] == pytest.approx((1.5 + 0.5) / 2)
     assert found["width_depth"] == pytest.approx(1.0 * math.log(1 + RESILIENCE))
     assert set(found) == set(variants.VARIANTS)
 
 
 def test_a_network_without_a_live_layer_scores_zero():
-    dead = Evidence((LayerValue(3.0, "dead"),), (), (PointValue(3.0, None, False, False, cut=True),))
+    dead = RunValues((LayerValue(3.0, "dead"),), (), (PointValue(3.0, None, False, False, cut=True),))
     assert set(variants.all_of(dead).values()) == {0.0}
 
 
 def test_what_is_dead_changes_no_variant():
-    more = replace(
-        EVIDENCE,
-        layers=(*EVIDENCE.layers, LayerValue(9.0, "unreached"), LayerValue(9.0, "not_run")),
-        tensors=(*EVIDENCE.tensors, TensorValue(0.0, 0.0, 10**6, weight=False, live=False)),
+    more = RunValues(
+        layers=(*VALUES.layers, LayerValue(9.0, "unreached"), LayerValue(9.0, "not_run")),
+        tensors=(*VALUES.tensors, TensorValue(0.0, 0.0, 10**6, weight=False, live=False)),
+        points=VALUES.points,
     )
-    assert variants.all_of(more) == variants.all_of(EVIDENCE)
+    assert variants.all_of(more) == variants.all_of(VALUES)
 
 
 def test_a_gaussian_gradient_has_corrected_health_near_one_whatever_its_size():
@@ -96,17 +96,17 @@ def test_the_grid_of_forms_holds_the_score_and_the_variants(protocol: str, form:
 def test_forms_by_hand():
     paper = ablation.PAPER
     health = 0.25 + 0.2 + 0.5
-    assert paper(EVIDENCE) == pytest.approx(6 * (1 + health) / math.log(4))
-    assert replace(paper, combine="sum", depth="none")(EVIDENCE) == pytest.approx(6 + health)
-    assert replace(paper, combine="capacity only", depth="L")(EVIDENCE) == pytest.approx(2.0)
-    assert replace(paper, combine="resilience only", depth="none")(EVIDENCE) == pytest.approx(health)
+    assert paper(VALUES) == pytest.approx(6 * (1 + health) / math.log(4))
+    assert replace(paper, combine="sum", depth="none")(VALUES) == pytest.approx(6 + health)
+    assert replace(paper, combine="capacity only", depth="L")(VALUES) == pytest.approx(2.0)
+    assert replace(paper, combine="resilience only", depth="none")(VALUES) == pytest.approx(health)
     live = ablation.LIVE
-    assert live(EVIDENCE) == pytest.approx(3 * 1.45 / math.log(3))
-    assert replace(live, where="joins", depth="mean")(EVIDENCE) == pytest.approx(1.2 * 1.45)
-    assert replace(live, where="read", depth="mean")(EVIDENCE) == pytest.approx(0.5 * 1.45)
-    assert replace(live, where="standardised cuts", depth="mean")(EVIDENCE) == pytest.approx(1.0 * 1.45)
+    assert live(VALUES) == pytest.approx(3 * 1.45 / math.log(3))
+    assert replace(live, where="joins", depth="mean")(VALUES) == pytest.approx(1.2 * 1.45)
+    assert replace(live, where="read", depth="mean")(VALUES) == pytest.approx(0.5 * 1.45)
+    assert replace(live, where="standardised cuts", depth="mean")(VALUES) == pytest.approx(1.0 * 1.45)
     eps = replace(live, eps=1e-2)
-    assert eps(EVIDENCE) == pytest.approx(3 * (1 + 0.25 / 11 + 0.1) / math.log(3))
+    assert eps(VALUES) == pytest.approx(3 * (1 + 0.25 / 11 + 0.1) / math.log(3))
 
 
 def test_forms_are_named_once():

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
-    from intrain_onnx.audit.evidence import Evidence
+    from intrain_onnx.audit.evidence import Evidence, Need
 
-SEVERITIES = ("error", "warning", "note")
+Severity = Literal["error", "warning", "note"]
+Place = Literal["layer", "node", "weight", "operator", "file", "waiver", "model"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the gravest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """A threshold or a switch of a check.
+class Options:
+    """What a policy may set of a check: a subclass has a field for each threshold or switch.
 
-    Attributes:
-        name: in the policy.
-        kind: int, float, bool, or list (of strings).
-        default: its value; None for no limit.
-        help: what it says, in half a sentence.
-        low: least value of a number.
-        high: largest value of a number.
-        may_be_off: ``false`` in the policy takes the limit away.
+    Its type, range and help stand in its annotation (see `fields`). ``false`` in the policy takes away the
+    limit of a number that may be None.
     """
-
-    name: str
-    kind: type
-    default: Any
-    help: str
-    low: float = 0.0
-    high: float = math.inf
-    may_be_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +31,28 @@ class Found:
     Attributes:
         message: what is wrong, with figures.
         place: layer, node, initializer or operator; None for the whole model.
-        kind: which of these: layer, node, weight, operator, file, model.
+        kind: what ``place`` is.
         measured: the figure that crossed the threshold.
         threshold: that threshold.
     """
 
     message: str
     place: str | None = None
-    kind: str = "model"
+    kind: Place = "model"
     measured: float | None = None
     threshold: float | None = None
 
 
-Run = Callable[["Evidence", Mapping[str, Any]], Iterable[Found]]
+O = TypeVar("O", bound=Options)  # noqa: E741 - the options of one check
 
 
-def nothing(evidence: Evidence, options: Mapping[str, Any]) -> Iterable[Found]:
+def nothing(evidence: Evidence, options: Options) -> Iterable[Found]:
     """For checks whose findings come from elsewhere: the runner makes them."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Generic[O]):
     """One entry of the table.
 
     Attributes:
@@ -74,14 +61,21 @@ class Check:
         severity: by default.
         explanation: what is measured and why it matters.
         remedy: what to do about a finding.
-        run: finds.
-        options: thresholds and switches.
+        needs: the parts of the evidence that it reads. Where one is missing it could not look: it is reported
+            as not checked, and not as passed.
+        run: finds; `nothing` where the runner makes the findings.
+        options: its thresholds and switches.
+        refined_by: parts that it reads where they are there, to withhold findings: without them it finds
+            more, never less.
     """
 
     id: str
     title: str
-    severity: str
+    severity: Severity
     explanation: str
     remedy: str
-    run: Run = nothing
-    options: tuple[Option, ...] = ()
+    _: KW_ONLY
+    needs: tuple[Need, ...]
+    run: Callable[[Evidence, O], Iterable[Found]]
+    options: type[O] = Options  # type: ignore[assignment] # a test holds the annotation of `run` against it
+    refined_by: tuple[Need, ...] = ()

@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 from scipy.special import stdtr
 
-from intrain_onnx.audit.checks.base import Check, Found, Option
+from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.fields import limit
 from intrain_onnx.report.comparison import compare, network_of_report
-from intrain_onnx.report.document import Report
+from intrain_onnx.report.rows import Score
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
 
-_SETTINGS = ("protocol", "weights", "batch_norm", "calibrate", "live_layers_only", "health_over", "eps")
-_FED = ("samples", "inputs_fed", "seed", "seeds")
 
-
-def _current(evidence: Evidence) -> Mapping[str, Any] | None:
-    """The new report under the baseline's protocol."""
-    if evidence.baseline is None:
-        return None
-    return evidence.reports.get(evidence.baseline["settings"]["protocol"])
-
-
-def _settings(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _settings(evidence: Evidence, options: Options) -> Iterator[Found]:
     if evidence.baseline is None:
         return
-    protocol = evidence.baseline["settings"]["protocol"]
-    new = _current(evidence)
-    if new is None:
+    protocol = evidence.baseline.document.settings.protocol
+    if evidence.rescored is None:
         yield Found(f"the baseline is of the protocol {protocol!r}, of which there is no new report")
+    elif evidence.other_settings:
+        differ = ", ".join(evidence.other_settings)
+        yield Found(f"scores are not compared: the baseline has another {differ}")
+
+
+def _changed(evidence: Evidence, options: Options) -> Iterator[Found]:
+    old, new = evidence.baseline, evidence.rescored
+    if old is None or new is None:
         return
-    differ = _differing(evidence.baseline, new)
-    if differ:
-        yield Found(f"scores are not compared: the baseline has another {', '.join(differ)}")
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    names = (*_SETTINGS, *_FED)
-    return [n for n in names if old["settings"].get(n) != new["settings"].get(n)]
-
-
-def _changed(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    new = _current(evidence)
-    if new is None or evidence.baseline is None:
-        return
-    found = compare(network_of_report(Report(evidence.baseline)), network_of_report(Report(new)))
+    found = compare(network_of_report(old), network_of_report(new))
     if found.same:
         return
     old_row, new_row = found.rows[found.first_difference or 0]
@@ -61,16 +46,22 @@ def _changed(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
     yield Found(message, row.name if row is not None else None, "layer")
 
 
-def _regression(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    new, old = _current(evidence), evidence.baseline
-    if new is None or old is None or _differing(old, new):
+@dataclass(frozen=True, slots=True)
+class _ScoreRegression(Options):
+    max_drop: Annotated[float, limit("largest relative drop", 0, 1)] = 0.05
+    max_probability: Annotated[float, limit("largest chance of the drop by seeds alone", 0, 1)] = 0.05
+
+
+def _regression(evidence: Evidence, options: _ScoreRegression) -> Iterator[Found]:
+    if evidence.comparable is None:
         return
-    before, after = old["score"]["intrain"], new["score"]["intrain"]
+    old, new = evidence.comparable
+    before, after = old.intrain, new.intrain
     drop = (before - after) / abs(before) if before else 0.0
-    if drop <= options["max_drop"]:
+    if drop <= options.max_drop:
         return
-    probability = drop_by_chance(old["score"], new["score"])
-    if probability is not None and probability > options["max_probability"]:
+    probability = drop_by_chance(old, new)
+    if probability is not None and probability > options.max_probability:
         return
     chance = "" if probability is None else f" (chance of such a drop by the seeds alone: {probability:.2g})"
     yield Found(
@@ -78,18 +69,18 @@ def _regression(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Foun
         None,
         "model",
         drop,
-        options["max_drop"],
+        options.max_drop,
     )
 
 
-def drop_by_chance(old: Mapping[str, Any], new: Mapping[str, Any]) -> float | None:
+def drop_by_chance(old: Score, new: Score) -> float | None:
     """Probability of a drop at least as large where both have the same mean: a paired t test over seeds.
 
     Both runs of a seed use the same inputs and labels, so their differences vary less than the scores. None
     with a single seed; 0 where every seed drops by the same amount.
     """
-    by_seed = {run["seed"]: run["intrain"] for run in old["runs"]}
-    drops = [by_seed[r["seed"]] - r["intrain"] for r in new["runs"] if r["seed"] in by_seed]
+    by_seed = {run.seed: run.intrain for run in old.runs}
+    drops = [by_seed[run.seed] - run.intrain for run in new.runs if run.seed in by_seed]
     if len(drops) < 2:
         return None
     mean = math.fsum(drops) / len(drops)
@@ -107,7 +98,9 @@ CHECKS = (
         "Scores are comparable only at equal settings, inputs and seeds. The audit takes them over from the "
         "baseline; what it cannot take over is reported, and the scores are not compared.",
         "Make the baseline again with this version: `intrain-onnx score MODEL --protocol checkpoint`.",
-        _settings,
+        needs=("baseline",),
+        run=_settings,
+        refined_by=("rescored",),
     ),
     Check(
         "architecture-changed",
@@ -116,7 +109,8 @@ CHECKS = (
         "The canonical layers of the model and of the baseline differ in number, shape, strides, groups or "
         "in what comes before and after them. Names, node order and the exporter do not matter.",
         "If the change is meant, make a new baseline.",
-        _changed,
+        needs=("baseline", "rescored"),
+        run=_changed,
     ),
     Check(
         "score-regression",
@@ -125,10 +119,8 @@ CHECKS = (
         "The InTrain score fell by more than `max_drop`, and by more than the seeds explain: a one-sided "
         "paired t test over the seeds, which use the same noise and labels in both.",
         "Compare the two reports layer by layer: `intrain-onnx compare --reports`.",
-        _regression,
-        (
-            Option("max_drop", float, 0.05, "largest relative drop", 0.0, 1.0),
-            Option("max_probability", float, 0.05, "largest chance of the drop by seeds alone", 0.0, 1.0),
-        ),
+        needs=("comparable",),
+        run=_regression,
+        options=_ScoreRegression,
     ),
 )

@@ -3,71 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from intrain_onnx.audit.checks.base import Check, Found, Option
+from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.fields import limit
+from intrain_onnx.report.rows import Parameter
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
 
 
-def effects(evidence: Evidence) -> list[tuple[Mapping[str, Any], float]]:
+def effects(evidence: Evidence) -> list[tuple[Parameter, float]]:
     """Weights of live layers in depth order, each with the size of its effect: rms(g) rms(w) n.
 
     Rescaling two layers against each other changes neither figure, so that folded BatchNorm and any scale of
     the weights look alike; a gradient that vanishes or explodes on its way does not.
     """
     found = []
-    for row in (evidence.checkpoint or {"parameters": ()})["parameters"]:
-        weight = evidence.weights.get(row["name"])
-        if row["role"] != "weight" or row["status"] != "measured" or weight is None or not row["grad_std"]:
+    for row in _parameters(evidence):
+        weight = evidence.weights.get(row.name)
+        if row.role != "weight" or row.status != "measured" or weight is None or not row.grad_std:
             continue
-        size = float(row["grad_std"]) * weight.rms * weight.elements
+        size = row.grad_std * weight.rms * weight.elements
         if size > 0:  # a weight of zeros has a check of its own
             found.append((row, size))
     return found
 
 
-def _vanishing(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _parameters(evidence: Evidence) -> tuple[Parameter, ...]:
+    return evidence.checkpoint.parameters if evidence.checkpoint is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _GradientVanishing(Options):
+    min_of_median: Annotated[float, limit("least share of the median effect")] = 1e-10
+    min_layers: Annotated[int, limit("fewest weights for a median", 1)] = 4
+
+
+def _vanishing(evidence: Evidence, options: _GradientVanishing) -> Iterator[Found]:
     sizes = effects(evidence)
-    if len(sizes) < options["min_layers"]:
+    if len(sizes) < options.min_layers:
         return
     middle = float(np.median([size for _, size in sizes]))
     for row, size in sizes:
-        if size < options["min_of_median"] * middle:
-            message = f"the effect of {row['name']} is {size / middle:.2g} of the median layer's"
-            yield Found(message, row["layer"], "layer", size / middle, options["min_of_median"])
+        if size < options.min_of_median * middle:
+            message = f"the effect of {row.name} is {size / middle:.2g} of the median layer's"
+            yield Found(message, row.layer, "layer", size / middle, options.min_of_median)
 
 
-def _exploding(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _GradientExploding(Options):
+    max_effect: Annotated[float, limit("largest effect")] = 100000000.0
+
+
+def _exploding(evidence: Evidence, options: _GradientExploding) -> Iterator[Found]:
     for row, size in effects(evidence):
-        if size > options["max_effect"]:
-            message = f"the effect of {row['name']} on the loss is {size:.2g}"
-            yield Found(message, row["layer"], "layer", size, options["max_effect"])
+        if size > options.max_effect:
+            message = f"the effect of {row.name} on the loss is {size:.2g}"
+            yield Found(message, row.layer, "layer", size, options.max_effect)
 
 
-def corrected_health(row: Mapping[str, Any]) -> float:
+def corrected_health(health: float, shape: Sequence[int]) -> float:
     """Health without the effect of the tensor's size: 1 for a Gaussian gradient of any size."""
-    count = max(math.prod(row["shape"]), 3)
-    return float(row["health"]) * math.sqrt(2 * math.log(count))
+    return health * math.sqrt(2 * math.log(max(math.prod(shape), 3)))
 
 
-def _health(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    rows = [
-        r for r in (evidence.checkpoint or {"parameters": ()})["parameters"] if r["counted"] and r["health"]
-    ]
-    if len(rows) < options["min_layers"]:
+@dataclass(frozen=True, slots=True)
+class _LowHealth(Options):
+    quantile: Annotated[float, limit("quantile over the weights", 0, 1)] = 0.1
+    min_health: Annotated[float, limit("least corrected health at that quantile")] = 0.02
+    min_layers: Annotated[int, limit("fewest weights for a quantile", 1)] = 4
+
+
+def _health(evidence: Evidence, options: _LowHealth) -> Iterator[Found]:
+    rows = [(r, corrected_health(r.health, r.shape)) for r in _parameters(evidence) if r.counted and r.health]
+    if len(rows) < options.min_layers:
         return
-    healths = [corrected_health(r) for r in rows]
-    value = float(np.quantile(healths, options["quantile"]))
-    if value < options["min_health"]:
-        weakest = rows[int(np.argmin(healths))]
-        what = f"the {options['quantile']:g} quantile of the gradient health is {value:.3g}"
-        message = f"{what}; weakest: {weakest['name']}"
-        yield Found(message, weakest["layer"], "layer", value, options["min_health"])
+    healths = [health for _, health in rows]
+    value = float(np.quantile(healths, options.quantile))
+    if value < options.min_health:
+        weakest, _ = rows[int(np.argmin(healths))]
+        what = f"the {options.quantile:g} quantile of the gradient health is {value:.3g}"
+        message = f"{what}; weakest: {weakest.name}"
+        yield Found(message, weakest.layer, "layer", value, options.min_health)
 
 
 CHECKS = (
@@ -79,11 +101,9 @@ CHECKS = (
         "rescaling of layers does not change. A layer far below the median of the network is hardly "
         "trained.",
         "Look for a saturated activation, a tiny scale or a closed gate behind the layer.",
-        _vanishing,
-        (
-            Option("min_of_median", float, 1e-10, "least share of the median effect"),
-            Option("min_layers", int, 4, "fewest weights for a median", 1),
-        ),
+        needs=("checkpoint",),
+        run=_vanishing,
+        options=_GradientVanishing,
     ),
     Check(
         "gradient-exploding",
@@ -92,8 +112,9 @@ CHECKS = (
         "The same effect, in itself. Where activations stay near one it is of the order of the loss; trained "
         "networks were seen up to 8e4.",
         "Look for weights that grew or were never scaled; clip gradients or lower the learning rate.",
-        _exploding,
-        (Option("max_effect", float, 1e8, "largest effect"),),
+        needs=("checkpoint",),
+        run=_exploding,
+        options=_GradientExploding,
     ),
     Check(
         "low-health",
@@ -102,11 +123,8 @@ CHECKS = (
         "Gradient health std(g) / max|g|, times sqrt(2 ln n) to take the tensor's size out: about 1 for an "
         "even gradient. The check reads a low quantile over the weights, not the worst one.",
         "Look at the weights named; sparse inputs and large embeddings have this by nature.",
-        _health,
-        (
-            Option("quantile", float, 0.1, "quantile over the weights", 0.0, 1.0),
-            Option("min_health", float, 0.02, "least corrected health at that quantile"),
-            Option("min_layers", int, 4, "fewest weights for a quantile", 1),
-        ),
+        needs=("checkpoint",),
+        run=_health,
+        options=_LowHealth,
     ),
 )

@@ -3,103 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from intrain_onnx.audit.checks.base import Check, Found, Option
+from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.fields import limit
+from intrain_onnx.report.rows import Document, Layer
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
+    from intrain_onnx.audit.facts import ChannelFacts
 
 
-def by_name(report: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    """Layers of a report by name."""
-    return {layer["name"]: layer for layer in report["layers"]} if report is not None else {}
+def _layers(report: Document | None) -> tuple[Layer, ...]:
+    return report.layers if report is not None else ()
 
 
-def _collapsed(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    channels = evidence.ranges.channels if evidence.ranges else {}
-    for layer in (evidence.checkpoint or {"layers": ()})["layers"]:
-        seen = channels.get(layer["name"])
-        if layer["status"] == "collapsed" and (seen is None or seen.constant == seen.channels):
-            yield Found("its output is the same for every input", layer["name"], "layer", 0.0, 0.0)
+def _channels(evidence: Evidence) -> Mapping[str, ChannelFacts]:
+    return evidence.ranges.channels if evidence.ranges is not None else {}
 
 
-def _low_participation(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    initial = by_name(evidence.architecture)
-    for layer in (evidence.checkpoint or {"layers": ()})["layers"]:
-        ratio, most = layer["participation_ratio"], _most(layer)
-        first = initial.get(layer["name"], {}).get("participation_ratio")
-        if ratio is None or first is None or most < options["min_channels"]:
+def _collapsed(evidence: Evidence, options: Options) -> Iterator[Found]:
+    channels = _channels(evidence)
+    for layer in _layers(evidence.checkpoint):
+        seen = channels.get(layer.name)
+        if layer.status == "collapsed" and (seen is None or seen.constant == seen.channels):
+            yield Found("its output is the same for every input", layer.name, "layer", 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _LowParticipation(Options):
+    min_share: Annotated[float, limit("least share of the channels", 0, 1)] = 0.001
+    min_of_initial: Annotated[float, limit("least part of the share at initialisation")] = 0.01
+    min_channels: Annotated[
+        int, limit("fewest channels, and rows less one, of a layer that is looked at", 2)
+    ] = 16
+
+
+def _low_participation(evidence: Evidence, options: _LowParticipation) -> Iterator[Found]:
+    initial = {layer.name: layer.participation_ratio for layer in _layers(evidence.architecture)}
+    for layer in _layers(evidence.checkpoint):
+        ratio, first, most = layer.participation_ratio, initial.get(layer.name), _most(layer)
+        if ratio is None or first is None or most < options.min_channels:
             continue
         share, share_at_first = (ratio - 1) / (most - 1), (first - 1) / (most - 1)
-        if share < options["min_share"] and share < options["min_of_initial"] * share_at_first:
+        if share < options.min_share and share < options.min_of_initial * share_at_first:
             message = f"participation ratio {ratio:.4g} of {most}, {first:.3g} at initialisation"
-            yield Found(message, layer["name"], "layer", share, options["min_share"])
+            yield Found(message, layer.name, "layer", share, options.min_share)
 
 
-def _most(layer: Mapping[str, Any]) -> int:
-    return int(max(min(layer["rows"] - 1, layer["channels"]), 1)) if layer["rows"] else 1
+def _most(layer: Layer) -> int:
+    return max(min(layer.rows - 1, layer.channels), 1) if layer.rows else 1
 
 
-def _dead(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    for name, channels in (evidence.ranges.channels if evidence.ranges else {}).items():
+def _dead(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for name, channels in _channels(evidence).items():
         if channels.zero == channels.channels and channels.rows > 1:
             message = f"all {channels.channels} channels are zero after {channels.after}"
             yield Found(message, name, "layer", 1.0, 1.0)
-    for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], {}).get("status") == "dead":
+    for layer, dead_at_first in _without_gradient(evidence):
+        if dead_at_first:
             message = "the gradient of all its weights is zero, at initialisation too"
-            yield Found(message, layer["name"], "layer", 0.0, 0.0)
+            yield Found(message, layer.name, "layer", 0.0, 0.0)
 
 
-def _zero_gradient(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    for layer in _without_gradient(evidence):
-        if by_name(evidence.architecture).get(layer["name"], {}).get("status") != "dead":
-            yield Found("the gradient of all its weights is zero", layer["name"], "layer", 0.0, 0.0)
+def _zero_gradient(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer, dead_at_first in _without_gradient(evidence):
+        if not dead_at_first:
+            yield Found("the gradient of all its weights is zero", layer.name, "layer", 0.0, 0.0)
 
 
-def _without_gradient(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """Layers whose weights get no gradient, though they have an effect on what follows them directly."""
-    channels = evidence.ranges.channels if evidence.ranges else {}
-    silent = {name for name, c in channels.items() if c.zero == c.channels}
-    layers = (evidence.checkpoint or {"layers": ()})["layers"]
-    return [x for x in layers if x["status"] == "dead" and x["name"] not in silent]
+def _without_gradient(evidence: Evidence) -> list[tuple[Layer, bool]]:
+    """Layers whose weights get no gradient, though they have an effect on what follows them directly.
+
+    Each with whether it is so at initialisation too.
+    """
+    silent = {name for name, c in _channels(evidence).items() if c.zero == c.channels}
+    first = {layer.name for layer in _layers(evidence.architecture) if layer.status == "dead"}
+    layers = [x for x in _layers(evidence.checkpoint) if x.status == "dead" and x.name not in silent]
+    return [(layer, layer.name in first) for layer in layers]
 
 
-def _dead_channels(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    for name, found in (evidence.ranges.channels if evidence.ranges else {}).items():
+@dataclass(frozen=True, slots=True)
+class _DeadChannels(Options):
+    max_share: Annotated[float, limit("largest share of a layer's channels", 0, 1)] = 0.9
+    min_channels: Annotated[int, limit("smallest layer that is looked at", 1)] = 8
+
+
+def _dead_channels(evidence: Evidence, options: _DeadChannels) -> Iterator[Found]:
+    for name, found in _channels(evidence).items():
         share = found.zero / found.channels
-        if found.channels >= options["min_channels"] and found.rows > 1 and options["max_share"] < share < 1:
+        if found.channels >= options.min_channels and found.rows > 1 and options.max_share < share < 1:
             message = f"{found.zero} of {found.channels} channels are always zero after {found.after}"
-            yield Found(message, name, "layer", share, options["max_share"])
+            yield Found(message, name, "layer", share, options.max_share)
 
 
-def _unreached(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
     report = evidence.checkpoint
     if report is None:
         return
-    switched = {s["op"] for s in report["gradient_reach"]["stopped_by"]} & {"If", "Loop", "Scan"}
-    measured = {p["name"] for p in report["parameters"] if p["status"] == "measured"}
-    for layer in report["layers"]:
-        elsewhere = measured.issuperset(layer["weights"])  # in the branch of an If that was taken
-        if layer["status"] == "unreached" or (
-            layer["status"] == "not_run" and not switched and not elsewhere
-        ):
-            yield Found("no gradient path leads from the outputs to it", layer["name"], "layer")
+    switched = {s.op for s in report.gradient_reach.stopped_by} & {"If", "Loop", "Scan"}
+    measured = {p.name for p in report.parameters if p.status == "measured"}
+    for layer in report.layers:
+        elsewhere = measured.issuperset(layer.weights)  # in the branch of an If that was taken
+        if layer.status == "unreached" or (layer.status == "not_run" and not switched and not elsewhere):
+            yield Found("no gradient path leads from the outputs to it", layer.name, "layer")
 
 
-def _unreached_share(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _UnreachedShare(Options):
+    max_share: Annotated[float, limit("largest share", 0, 1)] = 0.9
+
+
+def _unreached_share(evidence: Evidence, options: _UnreachedShare) -> Iterator[Found]:
     report = evidence.checkpoint
     if report is None:
         return
-    reach = report["gradient_reach"]
-    missed = 1 - reach["share"]
-    if missed > options["max_share"]:
-        stops = ", ".join(f"{s['op']} {s['node']}" for s in reach["stopped_by"][:3] if s["node"])
+    reach = report.gradient_reach
+    missed = 1 - reach.share
+    if missed > options.max_share:
+        stops = ", ".join(f"{s.op} {s.node}" for s in reach.stopped_by[:3] if s.node)
         message = f"no gradient reaches {missed:.1%} of the trainable numbers" + (
             f"; stopped by {stops}" if stops else ""
         )
-        yield Found(message, None, "model", missed, options["max_share"])
+        yield Found(message, None, "model", missed, options.max_share)
 
 
 CHECKS = (
@@ -110,7 +137,9 @@ CHECKS = (
         "On noise the layer gives the same output for every sample and position: what comes before it "
         "has no effect.",
         "Look for zero weights, a saturated activation before it, or a scale that went to zero.",
-        _collapsed,
+        needs=("checkpoint",),
+        run=_collapsed,
+        refined_by=("ranges",),
     ),
     Check(
         "low-participation",
@@ -120,14 +149,9 @@ CHECKS = (
         "allow. It is reported where it is low both in itself and beside the same layer at initialisation. "
         "Trained networks do concentrate, more so on noise, so this is no proof.",
         "Compare with an earlier checkpoint; look at the layers before it for collapse or saturation.",
-        _low_participation,
-        (
-            Option("min_share", float, 0.001, "least share of the channels", 0.0, 1.0),
-            Option("min_of_initial", float, 0.01, "least part of the share at initialisation", 0.0),
-            Option(
-                "min_channels", int, 16, "fewest channels, and rows less one, of a layer that is looked at", 2
-            ),
-        ),
+        needs=("checkpoint", "architecture"),
+        run=_low_participation,
+        options=_LowParticipation,
     ),
     Check(
         "dead-layers",
@@ -137,7 +161,8 @@ CHECKS = (
         "is exactly zero with the weights of the file and with fresh ones: no output depends on the layer, "
         "and training cannot bring it back.",
         "Lower the learning rate or use a leaky activation; look at biases that are far below zero.",
-        _dead,
+        needs=("checkpoint", "architecture", "ranges"),
+        run=_dead,
     ),
     Check(
         "zero-gradient",
@@ -146,7 +171,9 @@ CHECKS = (
         "The gradient of all weights of the layer is exactly zero on noise, but not with fresh weights: what "
         "follows it is saturated. Gates of trained squeeze-and-excitation blocks do that on noise.",
         "Feed real data to see whether the gate opens; if it does not, the layer can go.",
-        _zero_gradient,
+        needs=("checkpoint", "architecture"),
+        run=_zero_gradient,
+        refined_by=("ranges",),
     ),
     Check(
         "dead-channels",
@@ -155,11 +182,9 @@ CHECKS = (
         "Channels that are zero after the activation function over all noise samples and positions. A "
         "trained ReLU network has some on noise that real data would wake.",
         "Feed real data to see whether they stay silent; then prune them.",
-        _dead_channels,
-        (
-            Option("max_share", float, 0.9, "largest share of a layer's channels", 0.0, 1.0),
-            Option("min_channels", int, 8, "smallest layer that is looked at", 1),
-        ),
+        needs=("ranges",),
+        run=_dead_channels,
+        options=_DeadChannels,
     ),
     Check(
         "unreached-layers",
@@ -169,7 +194,8 @@ CHECKS = (
         "passes none (ArgMax, Round, Cast to integers). Branches of an If that did not run are not "
         "counted.",
         "Reconnect the branch, or drop it from the export; see `gradient_reach` in the report.",
-        _unreached,
+        needs=("checkpoint",),
+        run=_unreached,
     ),
     Check(
         "unreached-share",
@@ -178,7 +204,8 @@ CHECKS = (
         "The share of trainable numbers in the file that no gradient reaches. Positions, masks and "
         "branches of an If that did not run count here.",
         "See `gradient_reach` in the report for the nodes that stop it.",
-        _unreached_share,
-        (Option("max_share", float, 0.9, "largest share", 0.0, 1.0),),
+        needs=("checkpoint",),
+        run=_unreached_share,
+        options=_UnreachedShare,
     ),
 )

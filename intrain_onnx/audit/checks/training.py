@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from intrain_onnx.audit.checks.base import Check, Found
+from intrain_onnx.audit.checks.base import Check, Found, Options
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
 
 
-def _training(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _training(evidence: Evidence, options: Options) -> Iterator[Found]:
     for node in evidence.file.training:
         yield Found(
             f"{node.detail} in training mode" if "::" not in node.detail else node.detail, node.name, "node"
         )
-    for code, message, _ in evidence.file.warnings:
-        if code == "training-info":
-            yield Found(message)
+    for row in evidence.file.warnings:
+        if row.code == "training-info":
+            yield Found(row.message)
 
 
-def _random(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _random(evidence: Evidence, options: Options) -> Iterator[Found]:
     for node in evidence.file.random:
         yield Found(f"{node.op} draws random numbers: two runs differ", node.name, "node")
 
 
-def _folded(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
-    for code, message, _ in evidence.file.warnings:
-        if code == "batch_norm_folded":
-            yield Found(message)
+def _folded(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for row in evidence.file.warnings:
+        if row.code == "batch_norm_folded":
+            yield Found(row.message)
 
 
 CHECKS = (
@@ -40,7 +40,8 @@ CHECKS = (
         "Dropout or BatchNormalization in training mode makes the output random, or dependent on the other "
         "samples of the batch. Losses and training graphs are left over too.",
         "Export in evaluation mode: `model.eval()` in PyTorch, `training=False` in Keras.",
-        _training,
+        needs=(),
+        run=_training,
     ),
     Check(
         "random-nodes",
@@ -48,7 +49,8 @@ CHECKS = (
         "note",
         "A sampler may be meant (a variational decoder), or be noise that regularised the training.",
         "Export without the noise, or accept that outputs differ from run to run.",
-        _random,
+        needs=(),
+        run=_random,
     ),
     Check(
         "batch-norm-folded",
@@ -57,6 +59,7 @@ CHECKS = (
         "The exporter folded BatchNorm into the layers before it. The network computes the same, but it "
         "cannot be trained on as it was.",
         "Nothing for inference. To train on, export with the BatchNorm kept.",
-        _folded,
+        needs=(),
+        run=_folded,
     ),
 )

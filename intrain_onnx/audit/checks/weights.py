@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from intrain_onnx.audit.checks.base import Check, Found, Option
+from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.fields import limit
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
 
 
-def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _not_finite(evidence: Evidence, options: Options) -> Iterator[Found]:
     for weight in evidence.weights.values():
         bad = weight.nan if weight.role == "constant" else weight.not_finite  # a mask may be infinite
         if bad:
@@ -20,36 +22,52 @@ def _not_finite(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Foun
             yield Found(message, weight.name, "weight", bad, 0)
 
 
-def _extreme(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _WeightsExtreme(Options):
+    max_abs: Annotated[float, limit("largest magnitude")] = 1000000.0
+
+
+def _extreme(evidence: Evidence, options: _WeightsExtreme) -> Iterator[Found]:
     for weight in evidence.weights.values():
-        if weight.role == "weight" and weight.max_abs > options["max_abs"]:
+        if weight.role == "weight" and weight.max_abs > options.max_abs:
             message = f"{weight.name} has weights up to {weight.max_abs:.3g}"
-            yield Found(message, weight.layer, "layer", weight.max_abs, options["max_abs"])
+            yield Found(message, weight.layer, "layer", weight.max_abs, options.max_abs)
 
 
-def _zero(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+def _zero(evidence: Evidence, options: Options) -> Iterator[Found]:
     for weight in evidence.weights.values():
         if weight.role == "weight" and weight.channels and weight.zeros == weight.elements:
             message = f"all {weight.elements:,} weights of {weight.name} are zero"
             yield Found(message, weight.layer, "layer", 1.0, 1.0)
 
 
-def _rank(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _WeightsRank(Options):
+    min_directions: Annotated[float, limit("least participation ratio of the singular values", 1)] = 1.001
+    min_side: Annotated[int, limit("smallest matrix that is looked at", 2)] = 4
+
+
+def _rank(evidence: Evidence, options: _WeightsRank) -> Iterator[Found]:
     for weight in evidence.weights.values():
         ratio, limit = weight.rank_ratio, weight.rank_limit
-        if ratio is not None and limit >= options["min_side"] and ratio < options["min_directions"]:
+        if ratio is not None and limit >= options.min_side and ratio < options.min_directions:
             message = f"{weight.name} maps to {ratio:.3g} directions of {limit}"
-            yield Found(message, weight.layer, "layer", ratio, options["min_directions"])
+            yield Found(message, weight.layer, "layer", ratio, options.min_directions)
 
 
-def _zero_channels(evidence: Evidence, options: Mapping[str, Any]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class _ZeroChannels(Options):
+    max_share: Annotated[float, limit("largest share of a layer's channels", 0, 1)] = 0.25
+
+
+def _zero_channels(evidence: Evidence, options: _ZeroChannels) -> Iterator[Found]:
     for weight in evidence.weights.values():
         if not weight.channels or weight.zeros == weight.elements:
             continue
         share = weight.zero_channels / weight.channels
-        if share > options["max_share"]:
+        if share > options.max_share:
             message = f"{weight.zero_channels} of {weight.channels} output channels of {weight.name} are zero"
-            yield Found(message, weight.layer, "layer", share, options["max_share"])
+            yield Found(message, weight.layer, "layer", share, options.max_share)
 
 
 CHECKS = (
@@ -60,7 +78,8 @@ CHECKS = (
         "A single NaN in a weight makes outputs NaN. It usually comes from a training that diverged, or "
         "from a conversion to float16 that overflowed.",
         "Take an earlier checkpoint, or repair the conversion.",
-        _not_finite,
+        needs=(),
+        run=_not_finite,
     ),
     Check(
         "weights-extreme",
@@ -69,8 +88,9 @@ CHECKS = (
         "The largest magnitude of a layer's weights. It also finds what no activation shows: a layer behind "
         "a saturated gate, or in a branch that did not run. Trained layers were seen up to 55.",
         "Take an earlier checkpoint, and clip gradients.",
-        _extreme,
-        (Option("max_abs", float, 1e6, "largest magnitude"),),
+        needs=(),
+        run=_extreme,
+        options=_WeightsExtreme,
     ),
     Check(
         "weights-zero",
@@ -79,7 +99,8 @@ CHECKS = (
         "A layer whose weight is zero gives the same output for every input: it was never initialised or "
         "loaded, or it was cleared.",
         "Load the checkpoint again and look for keys that did not match.",
-        _zero,
+        needs=(),
+        run=_zero,
     ),
     Check(
         "weights-rank",
@@ -89,11 +110,9 @@ CHECKS = (
         "to. At 1 all output channels are multiples of each other. Trained layers were seen down to 1.13; "
         "depthwise convolutions are left out, whose channels may share a filter.",
         "Look whether the layer was initialised with equal rows, or collapsed in training.",
-        _rank,
-        (
-            Option("min_directions", float, 1.001, "least participation ratio of the singular values", 1.0),
-            Option("min_side", int, 4, "smallest matrix that is looked at", 2),
-        ),
+        needs=(),
+        run=_rank,
+        options=_WeightsRank,
     ),
     Check(
         "zero-channels",
@@ -102,7 +121,8 @@ CHECKS = (
         "Channels whose weights are all zero were pruned without being removed, or died under weight "
         "decay. They cost memory and time.",
         "Remove the channels, or waive the layer if the sparsity is meant.",
-        _zero_channels,
-        (Option("max_share", float, 0.25, "largest share of a layer's channels", 0.0, 1.0),),
+        needs=(),
+        run=_zero_channels,
+        options=_ZeroChannels,
     ),
 )

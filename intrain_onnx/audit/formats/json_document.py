@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from intrain_onnx.audit.run import SCHEMA_VERSION, Result
+from intrain_onnx.audit.rows import SCHEMA_VERSION, Document
+from intrain_onnx.audit.run import Result
+from intrain_onnx.report.decode import encode
+from intrain_onnx.report.rows import Tool
 from intrain_onnx.versions import version
 
 
-def document(results: Sequence[Result]) -> dict[str, Any]:
+def document(results: Sequence[Result]) -> Document:
     """All audited models in one document."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "intrain-onnx", "version": version("intrain-onnx")},
-        "passed": all(r.passed for r in results),
-        "audits": [r.data() for r in results],
-    }
+    return Document(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool("intrain-onnx", version("intrain-onnx")),
+        passed=all(r.passed for r in results),
+        audits=tuple(r.row() for r in results),
+    )
 
 
 def write(results: Sequence[Result]) -> str:
     """Strict JSON, keys in a fixed order."""
-    text = json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    data = encode(document(results))
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold bytes that are no text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
+from intrain_onnx.audit.rows import Outcome
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
@@ -23,8 +24,8 @@ def write(results: Sequence[Result]) -> str:
 
 def _suite(root: ET.Element, result: Result) -> tuple[int, int, int]:
     suite = ET.SubElement(root, "testsuite", name=printable(result.path, 4096))
-    outcomes = {row["id"]: row["outcome"] for row in result.data()["checks"]}
-    names = [n for n, outcome in outcomes.items() if outcome != "off"]
+    outcomes = {name: result.outcome(name) for name in CHECKS}
+    names = [name for name, outcome in outcomes.items() if outcome != "off"]
     kinds = [_case(suite, name, outcomes[name], result) for name in names]
     suite.set("tests", str(len(names)))
     suite.set("failures", str(kinds.count("failure")))
@@ -34,7 +35,7 @@ def _suite(root: ET.Element, result: Result) -> tuple[int, int, int]:
     return len(names), kinds.count("failure"), kinds.count("error")
 
 
-def _case(suite: ET.Element, name: str, outcome: str, result: Result) -> str:
+def _case(suite: ET.Element, name: str, outcome: Outcome, result: Result) -> str:
     case = ET.SubElement(suite, "testcase", name=name, classname="intrain-onnx.audit")
     told = [f for f in result.findings if f.check == name]
     failing = [f for f in told if f.waiver is None and result.policy.fails(f.severity)]

@@ -43,7 +43,7 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _rule(check: Check) -> dict[str, Any]:
+def _rule(check: Check[Any]) -> dict[str, Any]:
     return {
         "id": check.id,
         "shortDescription": {"text": check.title},

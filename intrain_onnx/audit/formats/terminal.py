@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-from intrain_onnx.audit.reference import literal
+from intrain_onnx.audit.fields import fields_of, literal
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
@@ -42,16 +42,14 @@ def _draw_one(result: Result, console: Console) -> None:
     told = ", ".join(f"{n} {name}{'s' if n != 1 and name != 'waived' else ''}" for name, n in counts.items())
     console.print(f"  {told}; {len(result.checked)} checks, policy {printable(result.policy.source, 100)}")
     if result.evidence is not None:
-        scores = ", ".join(
-            f"{name} {r['score']['intrain']:.4g}" for name, r in result.evidence.reports.items()
-        )
+        scores = ", ".join(f"{name} {r.intrain:.4g}" for name, r in result.evidence.reports.items())
         console.print(f"  InTrain: {scores}" if scores else "  InTrain: not measured")
     console.print()
     for check in dict.fromkeys(f.check for f in result.findings):
         _draw_check(CHECKS[check], [f for f in result.findings if f.check == check], console)
 
 
-def _draw_check(check: Check, findings: Sequence[Finding], console: Console) -> None:
+def _draw_check(check: Check[Any], findings: Sequence[Finding], console: Console) -> None:
     for finding in findings[:_SHOWN]:
         label = "waived" if finding.waiver is not None else finding.severity
         head = Text.assemble("  ", (label, _STYLES.get(label, "dim")), f"  {check.id}")
@@ -68,19 +66,19 @@ def _draw_check(check: Check, findings: Sequence[Finding], console: Console) -> 
     console.print()
 
 
-def explain(checks: Sequence[Check], stream: TextIO) -> None:
+def explain(checks: Sequence[Check[Any]], stream: TextIO) -> None:
     """What checks measure, from which threshold, and what to do about a finding."""
     console = console_of(stream)
     for check in checks:
         console.print(Text.assemble((check.id, "bold"), f"  ({check.severity})  {check.title}"))
         for text in (check.explanation, f"What to do: {check.remedy}"):
             console.print(Text(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ")))
-        for option in check.options:
+        for option in fields_of(check.options).values():
             console.print(f"  {option.name} = {literal(option.default)}  {option.help}", soft_wrap=True)
         console.print()
 
 
-def listing(checks: Sequence[Check], stream: TextIO) -> None:
+def listing(checks: Sequence[Check[Any]], stream: TextIO) -> None:
     """All checks, a line each."""
     console = console_of(stream)
     for check in checks:

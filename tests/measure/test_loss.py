@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from intrain_onnx.measure.inputs import balanced_labels
+from intrain_onnx.measure.loss import balanced_labels
 
 
 @pytest.mark.parametrize(("samples", "classes"), [(16, 10), (16, 1000), (64, 10), (3, 2), (1, 5)])

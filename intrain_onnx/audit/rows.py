@@ -1,0 +1,118 @@
+"""The JSON document of an audit as types: ``audit.schema.json`` is made from them (see `reference`)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from intrain_onnx.audit.checks.base import Place, Severity
+from intrain_onnx.audit.policy import Deploy, FailOn, Setting
+from intrain_onnx.report.rows import Tool
+from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
+
+_Version = Literal["1.0"]
+SCHEMA_VERSION: Final[_Version] = "1.0"
+Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
+_CODES = [0, 1, 2, 3, 4, 6, 70]
+
+
+class Audited(Row, frozen=True):
+    """The file. All but the path are null for a file that could not be loaded."""
+
+    path: Annotated[str, Meta(description="As it was given.")]
+    sha256: Digest | None
+    bytes: Annotated[Count | None, Meta(description="With external data.")]
+    producer: str | None
+    opset: int | None
+    parameters: Count | None
+    macs: Count | None
+    layers: Annotated[Count | None, Meta(description="Canonical layers.")]
+
+
+class HeldAgainst(Row, frozen=True):
+    """The policy."""
+
+    source: str
+    fail_on: FailOn
+    deploy: Deploy
+    date: Annotated[datetime.date, Meta(description="That waivers were held against.")]
+
+
+class Counts(Row, frozen=True):
+    """Findings that count, by severity, and those that are waived."""
+
+    error: Count
+    warning: Count
+    note: Count
+    waived: Count
+
+
+class ScoreRow(Row, frozen=True):
+    """The score under one protocol."""
+
+    intrain: float
+    std: Magnitude | None
+    layers: Count
+
+
+class Scores(Row, frozen=True):
+    """By protocol, those that could be measured."""
+
+    checkpoint: ScoreRow | UnsetType = UNSET
+    architecture: ScoreRow | UnsetType = UNSET
+
+
+class CheckRow(Row, frozen=True):
+    """One check as the policy wants it, and what became of it."""
+
+    id: str
+    severity: Setting
+    outcome: Annotated[Outcome, Meta(description="not_checked: what the check reads was not measured.")]
+    options: Mapping[str, Any]
+
+
+class Waived(Row, frozen=True):
+    """Why a finding is accepted, and until when."""
+
+    reason: str
+    expires: datetime.date | None
+
+
+class FindingRow(Row, frozen=True):
+    """What a check found at one place."""
+
+    check: str
+    severity: Severity
+    message: str
+    place: Annotated[str | None, Meta(description="Layer, node, initializer, operator or file.")]
+    kind: Place
+    measured: float | None
+    threshold: float | None
+    waived: Waived | None
+
+
+class Audit(Row, frozen=True):
+    """One model."""
+
+    model: Audited
+    policy: HeldAgainst
+    passed: bool
+    exit_code: Annotated[int, Meta(extra_json_schema={"enum": _CODES})]
+    error: Annotated[str | None, Meta(description="Why the model could not be looked at.")]
+    counts: Counts
+    scores: Scores
+    checks: tuple[CheckRow, ...]
+    findings: tuple[FindingRow, ...]
+    seconds: Magnitude
+
+
+class Document(Row, frozen=True):
+    """All audited models."""
+
+    schema_version: _Version
+    tool: Tool
+    passed: Annotated[bool, Meta(description="All models passed.")]
+    audits: Annotated[tuple[Audit, ...], Meta(min_length=1)]
