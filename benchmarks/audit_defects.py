@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def cells(results: list[Result]) -> list[str]:
     return [f"**{failed} fail**" if failed else "passes" if len(results) == 1 else "all pass", *rows]
 
 
-GENERIC = {
+GENERIC: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "layer zeroed": ("weights-zero", np.zeros_like),
     "constant weights": ("weights-rank", np.ones_like),
     "one NaN weight": ("weights-not-finite", one_nan),

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -107,7 +108,8 @@ def prepare(path: Path, folder: Path) -> dict[str, np.ndarray]:
             onnx.TensorShapeProto.Dimension(dim_value=size) for size in value.shape
         )
     onnx.save(onnx.shape_inference.infer_shapes(proto, data_prop=True), folder / "model.onnx")
-    np.savez(folder / "given.npz", weights=np.array(list(weights)), **given)
+    arrays: dict[str, Any] = {"weights": np.array(list(weights)), **given}
+    np.savez(folder / "given.npz", **arrays)
     return {name: ours[name] for name in weights}
 
 
@@ -131,7 +133,7 @@ def compare(path: Path, oracle: str) -> str:
         for weight, gradient in ours.items():
             scale = max(np.abs(theirs[weight]).max(initial=0.0), ZERO * largest)
             off[weight] = float(np.abs(gradient - theirs[weight]).max(initial=0.0) / (scale or 1.0))
-    worst = max(off, key=off.get) if off else None  # type: ignore[arg-type]
+    worst = max(off, key=off.__getitem__, default="none")
     within = sum(value < 1e-3 for value in off.values())
     return (
         f"{path.stem}: {within} of {len(off)} tensors within 1e-3; largest {off.get(worst, 0):.1e} ({worst})"

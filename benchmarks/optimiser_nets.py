@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torchvision
@@ -250,7 +251,7 @@ Network = tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, ...]]]
 
 NETWORKS: dict[str, Network] = {
     **{
-        name: (lambda name=name: torchvision.models.get_model(name, weights=None), image)
+        name: (partial(torchvision.models.get_model, name, weights=None), image)
         for name in (
             "resnet50",
             "mobilenet_v3_small",

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -94,14 +95,17 @@ class Worker:
     """A process that runs functions, and is started again where one of them ends it."""
 
     def __init__(self) -> None:
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self.pool = self._fresh()
+
+    def _fresh(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"))
 
     def __call__(self, function: Callable[..., Cell], *arguments: object) -> Cell:
         """What a function returns, or that its process died."""
         try:
             return self.pool.submit(function, *arguments).result()
         except BrokenProcessPool:
-            self.__init__()
+            self.pool = self._fresh()
             return "the process died"
 
 
@@ -124,7 +128,7 @@ def export(name: str, exporter: str, target: Path) -> str:
     torch.manual_seed(0)
     module, arguments = make().eval(), example()
     names = list(inspect.signature(module.forward).parameters)[: len(arguments)]
-    options = {"input_names": names, "output_names": ["output"], "verbose": False}
+    options: dict[str, Any] = {"input_names": names, "output_names": ["output"], "verbose": False}
     try:
         if exporter == "torchscript":
             axes = {value: {0: "batch"} for value in [*names, "output"]}
@@ -132,6 +136,7 @@ def export(name: str, exporter: str, target: Path) -> str:
         else:
             shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments)
             program = torch.onnx.export(module, arguments, dynamo=True, dynamic_shapes=shapes, **options)
+            assert program is not None
             onnx_ir.save(program.model, target)
     except Exception as error:
         return f"the export fails: {type(error).__name__}: {str(error)[:100]}"
@@ -158,7 +163,7 @@ def sources(run: Worker, folder: Path, only: str) -> Iterator[tuple[str, str, Pa
             if only in name:
                 target = folder / f"{name}-{exporter}.onnx"
                 fault = run(export, name, exporter, target)
-                yield name, exporter, fault or target
+                yield name, exporter, str(fault) if fault else target
 
 
 def shown(found: Cell, reference: Cell) -> str:

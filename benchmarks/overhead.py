@@ -29,8 +29,11 @@ from torch.nn import functional
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure import initialise, preparation, probe
-from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.measure.initialise import calibrate
+from intrain_onnx.measure.prepare import prepare, runs_on
+from intrain_onnx.measure.probe import probe
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
 
 
 def export(folder: Path) -> Path:
@@ -50,34 +53,27 @@ def contestants(
     path: Path, batch: int, size: int, device: str
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """The bare pass and the probed pass over one and the same module."""
-    model = load(path).fresh()
-    normalise(model)
-    prepared = preparation.prepare(model, ScoreConfig.for_protocol("architecture"))
-    prepared.module.to(device)
-    initialise.reinitialise(prepared.module, prepared.layers, 0)
-    x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    initialise.calibrate(prepared.module, prepared.layers, prepared.norms, [x])
+    config = ScoreConfig.for_protocol("architecture", batch=batch, size=size)
+    where = torch.device(device)
+    probed_form = for_protocol(Network.of(load(path), config, runs_on(where)), config, runs_on(where).see)
+    runnable = prepare(probed_form, config, where)
+    generator = torch.Generator().manual_seed(0)
+    fed = runnable.feed(generator)
+    calibrate(runnable.module, runnable.layers, probed_form.norms, fed)
+    (x,) = fed
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def bare() -> object:
-        for parameter in prepared.module.parameters():
+        for parameter in runnable.module.parameters():
             parameter.grad = None
-        loss = functional.cross_entropy(prepared.module(x), labels)
+        loss = functional.cross_entropy(runnable.module(x), labels)
         loss.backward()
         return loss.item()
 
     def probed() -> object:
-        for parameter in prepared.module.parameters():
+        for parameter in runnable.module.parameters():
             parameter.grad = None
-        return probe.probe(
-            prepared.module,
-            prepared.layers,
-            [x],
-            ["logits"],
-            batch,
-            torch.Generator().manual_seed(0),
-            points=prepared.points,
-        )
+        return probe(runnable, fed, generator)
 
     return bare, probed
 

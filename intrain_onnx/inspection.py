@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
-import onnx
-import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError
-from intrain_onnx.loading.load import LoadedModel, load
-from intrain_onnx.network import coverage, input_shapes
-from intrain_onnx.network.layers import Layer, LayerMap, analyse
-from intrain_onnx.opset.support import unsupported
+from intrain_onnx.errors import IntrainError, UnsupportedError
+from intrain_onnx.loading.load import Source, load
+from intrain_onnx.network.layers import Layer
 from intrain_onnx.report import assemble, rows
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.model_warnings import static_warnings
-from intrain_onnx.rewrites import computed_weights, written_out
-from intrain_onnx.rewrites.normalise import infer_for, infer_shapes, normalise, use_float_form
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
+from intrain_onnx.rewrites.protocol.step import Changes
 
 
 @dataclass(frozen=True)
 class Inspection:
     """What the graph alone tells.
 
-    ``data`` holds JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
+    Attributes:
+        data: JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
+        rewrites: what each rewrite of the protocol does to the graph and where it declines, by its name;
+            empty where they were not asked for, or where nothing is left that a loss can read.
     """
 
     data: Mapping[str, Any]
+    rewrites: Mapping[str, Changes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: rows.Inspected) -> Inspection:
+    def of(cls, document: rows.Inspected, rewrites: Mapping[str, Changes]) -> Inspection:
         """The inspection that a typed document is."""
-        made = cls(encode(document))
+        made = cls(encode(document), rewrites)
         made.__dict__["document"] = document
         return made
 
@@ -47,79 +48,47 @@ class Inspection:
         return msgspec.convert(self.data, rows.Inspected)
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the static pass of a model found.
-
-    Attributes:
-        model: normalised, in its float form.
-        layers: of that model.
-        covered: how much of its weights they are.
-        described: the ``model`` part of a report.
-        missing: operators without a handler, with the number of nodes of each.
-        warnings: what a reader should know.
-    """
-
-    model: ir.Model
-    layers: LayerMap
-    covered: coverage.Coverage
-    described: rows.Model
-    missing: dict[str, int]
-    warnings: list[rows.WarningRow]
-
-
-def inspect(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, config: ScoreConfig | None = None
-) -> Inspection:
+def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool = False) -> Inspection:
     """Look at a model without running it and without importing torch.
 
     Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
     operations can be counted.
 
+    Args:
+        source: path of an ONNX file, or a model in memory.
+        config: the settings; the ``architecture`` protocol where none are given.
+        rewrites: say, too, what the protocol's rewrites do.
+
     Raises:
         ModelFileError, LimitError: the file cannot be read, is not valid, or asks for too much.
         SettingsError: an input shape that does not fit.
     """
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     config = config or ScoreConfig.for_protocol()
     try:
-        found = look(load(source), config)
-    except IntrainError as error:
-        error.at(path=path)
-        raise
-    return Inspection.of(
-        rows.Inspected(
-            model=found.described,
-            layers=tuple(map(_layer, found.layers.layers)),
-            coverage=assemble.coverage_row(found.covered),
-            unsupported_ops=found.missing,
-            warnings=tuple(found.warnings),
+        network = Network.of(load(source), config, keyed=True)
+        document = rows.Inspected(
+            model=assemble.describe(network),
+            layers=tuple(map(_layer, network.layers.layers)),
+            coverage=assemble.coverage_row(network.coverage),
+            unsupported_ops=dict(network.missing_operators),
+            warnings=tuple(warnings(network)),
         )
-    )
+        return Inspection.of(document, _rewrites(network, config) if rewrites else {})
+    except IntrainError as error:
+        error.at(path=os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
+        raise
 
 
-def look(loaded: LoadedModel, config: ScoreConfig, evaluate: computed_weights.Evaluate | None = None) -> Look:
-    """The static pass of a loaded model, with the loader's warnings first.
+def warnings(network: Network) -> list[rows.WarningRow]:
+    """Those of the file, then those of its graph."""
+    return [*(rows.WarningRow(*row) for row in network.loaded.warnings), *static_warnings(network)]
 
-    With ``evaluate``, the values of weights that the graph computes can be read.
 
-    Raises:
-        SettingsError: an input shape that does not fit.
-    """
-    model = loaded.fresh()
-    normalise(model)
-    single = input_shapes.resolve(model, config, batch=1)
-    known = infer_shapes(model, single)
-    missing = unsupported(model)
-    written_out.restore(model)
-    quantisation = use_float_form(model, single)
-    computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-    layers = analyse(model)
-    warnings = [rows.WarningRow(*row) for row in loaded.warnings]
-    covered = coverage.measure(model, layers)
-    warnings += static_warnings(model, layers, covered, quantisation, shapes_known=known)
-    described = assemble.describe(loaded, model, layers, single)
-    return Look(model, layers, covered, described, missing, warnings)
+def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
+    try:
+        return for_protocol(network, config).changes
+    except UnsupportedError:  # nothing that a loss can read: an inspection shows such a graph too
+        return {}
 
 
 def _layer(layer: Layer) -> rows.InspectedLayer:

@@ -27,6 +27,8 @@ class Proxy:
         parts: names of the raw values that it yields.
         static: it needs the graph alone and no pass.
         needs: what a network must have to be measured.
+        agreement: Kendall's tau with published values on 200 NAS-Bench-201 networks, as
+            ``benchmarks/published_proxies.py`` measures it; None where there are none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Proxy:
     parts: tuple[str, ...]
     static: bool = False
     needs: str = "a weight that the loss reaches"
+    agreement: float | None = None
 
 
 _ROWS: Final = (
@@ -49,6 +52,7 @@ _ROWS: Final = (
         ("params",),
         static=True,
         needs="the graph",
+        agreement=1.0,
     ),
     Proxy(
         "flops",
@@ -59,6 +63,7 @@ _ROWS: Final = (
         ("flops",),
         static=True,
         needs="known shapes",
+        agreement=1.0,
     ),
     Proxy(
         "layers",
@@ -77,6 +82,7 @@ _ROWS: Final = (
         "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021",
         1,
         ("grad_norm",),
+        agreement=0.9,
     ),
     Proxy(
         "snip",
@@ -85,6 +91,7 @@ _ROWS: Final = (
         "Lee, Ajanthan and Torr, ICLR 2019; as a proxy Abdelfattah et al., ICLR 2021",
         1,
         ("snip",),
+        agreement=0.9,
     ),
     Proxy(
         "grasp",
@@ -94,6 +101,7 @@ _ROWS: Final = (
         1,
         ("grasp",),
         needs="operators with a second derivative",
+        agreement=0.62,
     ),
     Proxy(
         "fisher",
@@ -102,6 +110,7 @@ _ROWS: Final = (
         "Turner et al., BlockSwap, ICLR 2020; as a proxy Abdelfattah et al., ICLR 2021",
         1,
         ("fisher",),
+        agreement=0.7,
     ),
     Proxy(
         "synflow",
@@ -111,6 +120,7 @@ _ROWS: Final = (
         1,
         ("synflow",),
         needs="a float input or an embedding, and a path to the output that stays positive",
+        agreement=0.94,
     ),
     Proxy(
         "naswot",
@@ -120,6 +130,7 @@ _ROWS: Final = (
         1,
         ("naswot",),
         needs="activation functions, and samples apart",
+        agreement=0.79,
     ),
     Proxy(
         "jacov",
@@ -129,6 +140,7 @@ _ROWS: Final = (
         1,
         ("jacov",),
         needs="a float input or an embedding",
+        agreement=0.76,
     ),
     Proxy(
         "zico",
@@ -146,6 +158,7 @@ _ROWS: Final = (
         1,
         ("zen",),
         needs="a float input or an embedding",
+        agreement=0.83,
     ),
     Proxy(
         "meco",

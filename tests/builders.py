@@ -9,13 +9,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import torch
 from hypothesis import given, settings
 from onnx import numpy_helper, parser
 
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading.load import Source, load
+from intrain_onnx.measure.prepare import runs_on
 from intrain_onnx.network import input_shapes
 from intrain_onnx.network.layers import Layer, LayerMap, analyse
-from intrain_onnx.rewrites.normalise import infer_shapes, normalise
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.normalise import normalise
+from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork, for_protocol
 
 
 def weight(*shape: int, seed: int = 0, scale: float | None = None) -> np.ndarray:
@@ -84,6 +90,13 @@ def normalised(proto: onnx.ModelProto, config: ScoreConfig | None = None, batch:
     return result
 
 
+def for_probing(source: Source, protocol: str = "architecture", **settings: Any) -> ProtocolNetwork:
+    """A network in the form in which a protocol probes it."""
+    config = ScoreConfig.for_protocol(protocol, **settings)
+    runs = runs_on(torch.device("cpu"))
+    return for_protocol(Network.of(load(source), config, runs), config, runs.see)
+
+
 def analysed(proto: onnx.ModelProto) -> LayerMap:
     """Result of the static pass."""
     return analyse(normalised(proto))
@@ -117,7 +130,8 @@ def run_onnxruntime(
     session = onnxruntime.InferenceSession(
         copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, dict(feeds))
+    found: list[np.ndarray] = session.run(None, dict(feeds))
+    return found
 
 
 def for_all(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

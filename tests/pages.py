@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,7 +38,7 @@ def missing(error: LookupError) -> NoReturn:
     pytest.skip(str(error))
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], Path | onnx.ModelProto]] = {
     "cnn": lambda: SAMPLES / "keras_mobile.onnx",
     "vit": lambda: exports.path("vit-dynamo-20"),
     "lstm": lambda: exports.path("Tagger-dynamo-20"),

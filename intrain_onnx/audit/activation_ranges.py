@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -13,15 +12,15 @@ from torch import Tensor, fx
 from intrain_onnx import memory
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.loading.load import LoadedModel
-from intrain_onnx.measure import inputs, preparation
-from intrain_onnx.network import input_shapes
+from intrain_onnx.measure.prepare import prepare, runs_on
 from intrain_onnx.network.layers import Layer, LayerMap
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import is_op, traits
-from intrain_onnx.runtime.interpreter import NodeError, Observer, Samples, run
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
+from intrain_onnx.runtime.interpreter import run
 
 _OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
 """Kinds that mix the positions of a channel."""
@@ -30,23 +29,23 @@ _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
 
 
-def measure(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
+def measure(network: Network, config: ScoreConfig) -> RangeFacts:
     """Run the checkpoint forward once and look at every activation.
 
     Args:
-        loaded: the file.
+        network: in normal form.
         config: of the ``checkpoint`` protocol; its seed and its inputs are used.
 
     Raises:
         IntrainError: the model cannot be run.
     """
+    cpu = torch.device("cpu")
     with element_limit(memory.elements_of_one_tensor()), torch.no_grad():
-        model = preparation.floating(loaded, config, torch.device("cpu"))
-        prepared = preparation.prepare(model, config)
-        values = {v.name: v for node in model.graph.all_nodes() for v in node.outputs if v.name}
-        used = input_shapes.resolve(model, config)
-        watched = _watched(prepared.module, prepared.layers, values)
-        _run(prepared.module, watched, used, config.seed)
+        probed = for_protocol(network, config, runs_on(cpu).see)
+        runnable = prepare(probed, config, cpu)
+        values = {v.name: v for node in probed.model.graph.all_nodes() for v in node.outputs if v.name}
+        watched = _watched(runnable.module, runnable.layers, values)
+        run(runnable.module, runnable.feed(torch.Generator().manual_seed(config.seed)), watched)
         return _facts(watched, values)
 
 
@@ -133,24 +132,6 @@ def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
     array = constant_array(other)
     rank = len(value.shape.dims) if value.shape is not None else None
     return array is not None and (rank is None or array.ndim <= rank)
-
-
-def _run(module: fx.GraphModule, watched: dict[str, _Range], used: input_shapes.Signature, seed: int) -> None:
-    drawn = inputs.draw(used, torch.Generator().manual_seed(seed), torch.device("cpu"))
-    observers: dict[str, Observer] = dict(watched)
-    if used.fixed_batch is None or used.fixed_batch == used.batch:
-        try:
-            run(module, drawn, observers)
-        except NodeError:
-            if used.fixed_batch is not None:
-                raise
-        else:
-            return
-        for name, old in watched.items():  # what was seen before the failure would count twice
-            watched[name] = _Range(old.channel_axes, old.layer)
-        observers = dict(watched)
-    chunks: Sequence[Tensor | Samples] = inputs.chunk(drawn, used, used.fixed_batch or 1)
-    run(module, chunks, observers)
 
 
 def _facts(watched: dict[str, _Range], values: dict[str, ir.Value]) -> RangeFacts:

@@ -5,15 +5,12 @@ No torch at import: whatever runs the model is imported when it is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import onnx_ir as ir
-
-from intrain_onnx import inspection, memory
 from intrain_onnx.audit import static
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
@@ -22,10 +19,11 @@ from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.progress import Progress, silent
+from intrain_onnx.report import assemble
 from intrain_onnx.report.document import Report
-from intrain_onnx.rewrites.computed_weights import Array
+from intrain_onnx.rewrites.network import Network
 
-Progress = Callable[[str, float], None]
 _T = TypeVar("_T")
 
 PROTOCOLS = ("checkpoint", "architecture")
@@ -41,27 +39,26 @@ def gather(
         IntrainError: the file cannot be loaded. What fails after that is part of the evidence.
         SettingsError: an input shape of the policy does not fit the model.
     """
-    step = progress or (lambda name, share: None)
+    step = progress or silent
     step("load", 0.0)
     loaded = load(path)
-    memory.require_for_weights(loaded.tensor_bytes)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
-    look = inspection.look(loaded, configs["checkpoint"], _evaluate)
-    step("weights", 0.05)
-    weights = weight_facts(look.model, look.layers)
-    file = static.file_facts(loaded, look)
     failures: dict[str, Failure] = {}
+    network = _network(loaded, configs["checkpoint"], failures)
+    step("weights", 0.05)
+    weights = weight_facts(network.model, network.layers)
+    file = static.file_facts(network)
     reports: dict[str, Report] = {}
     for index, name in enumerate(PROTOCOLS):
-        report = _attempt(name, failures, partial(_score, path, configs[name], step, index))
+        report = _attempt(name, failures, partial(_score, network, configs[name], step, index))
         if report is not None:
             reports[name] = report
     step("ranges", 0.9)
-    ranges = _attempt("ranges", failures, partial(_ranges, loaded, configs["checkpoint"]))
+    ranges = _attempt("ranges", failures, partial(_ranges, network, configs["checkpoint"]))
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
-        model=look.described,
+        model=assemble.describe(network),
         file=file,
         weights=weights,
         ranges=ranges,
@@ -82,7 +79,22 @@ def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> Scor
     return ScoreConfig.for_protocol(protocol, **chosen)
 
 
+def _network(loaded: LoadedModel, config: ScoreConfig, failures: dict[str, Failure]) -> Network:
+    """The file in normal form; of its graph alone where running it fails, which fails all that run it."""
+    from intrain_onnx.pipeline import network_of  # noqa: PLC0415 - torch waits until a model is run
+
+    failed: dict[str, Failure] = {}
+    network = _attempt("network", failed, partial(network_of, loaded, config, keyed=True))
+    if network is None:
+        failures.update(dict.fromkeys((*PROTOCOLS, "ranges"), failed["network"]))
+        return Network.of(loaded, config, keyed=True)
+    return network
+
+
 def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T]) -> _T | None:
+    """Measure, unless what it needs has failed before."""
+    if name in failures:
+        return None
     try:
         return measure()
     except SettingsError:
@@ -92,22 +104,16 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
         return None
 
 
-def _score(path: Path, config: ScoreConfig, step: Progress, index: int) -> Report:
+def _score(network: Network, config: ScoreConfig, step: Progress, index: int) -> Report:
     from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch waits until a model is run
 
     def scaled(name: str, share: float) -> None:
         step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
 
-    return score(path, config, progress=scaled)
+    return score(network, config, progress=scaled)
 
 
-def _evaluate(model: ir.Model) -> Sequence[Array]:
-    from intrain_onnx.measure.preparation import evaluate  # noqa: PLC0415 - torch waits until a model is run
-
-    return evaluate(model)
-
-
-def _ranges(loaded: LoadedModel, config: ScoreConfig) -> RangeFacts:
+def _ranges(network: Network, config: ScoreConfig) -> RangeFacts:
     from intrain_onnx.audit.activation_ranges import measure  # noqa: PLC0415 - torch waits until a model is run
 
-    return measure(loaded, config)
+    return measure(network, config)

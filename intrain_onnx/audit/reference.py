@@ -1,6 +1,6 @@
-"""Writes what is made from the table of checks and from rows: ``python -m intrain_onnx.audit.reference``.
+"""What is made from the table of checks and from rows, by ``scripts/generate``.
 
-The default policy, the reference part of docs/audit.md and audit.schema.json; a test fails when one differs.
+The default policy, the reference part of docs/audit.md, and audit.schema.json.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from intrain_onnx.audit.fields import Field, fields_of, literal
@@ -19,7 +18,7 @@ from intrain_onnx.report.json_schema import of_rows
 
 _BEFORE = """\
 # The default policy of `intrain-onnx audit`: it holds where no policy is given, and what a policy of your own
-# leaves out is as here. Made from the table of checks by `python -m intrain_onnx.audit.reference`.
+# leaves out is as here. Made from the table of checks by `scripts/generate`.
 
 """
 _AFTER = """\
@@ -118,16 +117,3 @@ def with_reference(page: str) -> str:
 def schema() -> str:
     """The text of audit.schema.json."""
     return json.dumps(of_rows(Document, "audit", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
-
-
-def write(root: Path) -> None:
-    """Write all three in a clone of the repository."""
-    (root / "intrain_onnx" / "audit" / "audit.schema.json").write_text(schema(), encoding="utf-8")
-    policy = root / "intrain_onnx" / "audit" / "default_policy.toml"
-    policy.write_text(default_policy(), encoding="utf-8")
-    page = root / "docs" / "audit.md"
-    page.write_text(with_reference(page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(__file__).parents[2])

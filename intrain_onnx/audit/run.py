@@ -11,7 +11,7 @@ from typing import Any
 
 from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.evidence import Evidence
-from intrain_onnx.audit.gather import Progress, gather
+from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy, Waiver
 from intrain_onnx.audit.rows import (
     Audit,
@@ -27,6 +27,7 @@ from intrain_onnx.audit.rows import (
 )
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.progress import Progress
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from intrain_onnx import inspection
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
-from intrain_onnx.inspection import Look
-from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network.values import drops_values, name_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
 from intrain_onnx.rewrites.half_precision import rounding
+from intrain_onnx.rewrites.network import Network
 
 ONNX_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 """Domains that the ONNX standard defines."""
@@ -21,8 +21,9 @@ _BATCH_NORM_HAS_MODE = 14
 _INFERENCE_ONLY = 7
 
 
-def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
-    """Facts of a loaded file, with those of its static pass."""
+def file_facts(network: Network) -> FileFacts:
+    """Facts of a file, with those of its static pass."""
+    loaded = network.loaded
     model = loaded.fresh()
     nodes = list(_nodes(model))
     opset = loaded.opset_imports.get("")
@@ -31,7 +32,7 @@ def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
         bytes=loaded.bytes + sum(file.bytes for file in loaded.external),
         external=tuple(file.location for file in loaded.external),
         opset=opset,
-        warnings=tuple(look.warnings),
+        warnings=tuple(inspection.warnings(network)),
         training=tuple(_training(nodes, opset or 1)),
         random=tuple(_point(n) for n in nodes if kind(n) is Kind.RANDOM),
         foreign=tuple(
@@ -39,8 +40,8 @@ def file_facts(loaded: LoadedModel, look: Look) -> FileFacts:
             for n in nodes
             if n.domain not in ONNX_DOMAINS and (n.domain, n.op_type) not in local
         ),
-        covered=look.covered,
-        missing=look.missing,
+        covered=network.coverage,
+        missing=network.missing_operators,
         half=rounding(model) > 0,
     )
 

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import google.protobuf.message  # type: ignore[import-untyped]
@@ -31,7 +32,7 @@ from intrain_onnx.loading.model_checks import check_model
 from intrain_onnx.loading.tensor_checks import Payloads
 from intrain_onnx.loading.warnings import ModelWarning, Notes
 
-__all__ = ["Limits", "LoadedModel", "ModelWarning", "load"]
+__all__ = ["Limits", "LoadedModel", "ModelWarning", "Source", "load"]
 
 _CHECKER_BYTES = 64 * 2**20
 
@@ -100,16 +101,22 @@ class LoadedModel:
         Raises:
             UnsafeModelError: a file changed since the model was loaded.
         """
+        return dict(self._external_sha256)
+
+    @cached_property
+    def _external_sha256(self) -> dict[str, str]:
         return {file.location: file.sha256() for file in self.external}
 
 
-def load(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, limits: Limits | None = None
-) -> LoadedModel:
+Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model | LoadedModel
+"""A model: the path of a file, in memory, or loaded before."""
+
+
+def load(source: Source, limits: Limits | None = None) -> LoadedModel:
     """Load and check a model.
 
     Args:
-        source: a path, or a model in memory, which is copied.
+        source: a path, or a model in memory, which is copied; a model that was loaded before is itself.
         limits: what the file may ask for.
 
     Raises:
@@ -118,6 +125,8 @@ def load(
         UnsupportedError: valid, but with parts that nothing after this can take, such as sparse tensors.
         LimitError: it asks for more than the limits allow.
     """
+    if isinstance(source, LoadedModel):
+        return source
     limits = limits or Limits()
     path: Path | None = None
     folder: Path | None = None

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
-from intrain_onnx.rewrites.normalise import FreeNorm
+from intrain_onnx.rewrites.protocol.step import FreeNorm
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
 from intrain_onnx.runtime.random_streams import generator_for
 
@@ -110,7 +110,7 @@ def calibrate(
 
     Args:
         module: the converted module.
-        layers: of a graph in which each such layer has a bias of its own (``normalise.own_biases``).
+        layers: of a graph in which each such layer has a bias of its own (``own_biases``).
         norms: BatchNorm nodes that no layer absorbed.
         inputs: those that the network will be probed with.
 

@@ -15,48 +15,29 @@ from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
 from intrain_onnx.measure.initialise import parameters
-from intrain_onnx.measure.inputs import synthetic_loss
+from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
-from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime.interpreter import ObservedInterpreter, Samples, run
 
 
-def probe(
-    module: fx.GraphModule,
-    layers: LayerMap,
-    inputs: Sequence[Tensor | Samples],
-    output_names: Sequence[str],
-    samples: int,
-    generator: torch.Generator,
-    seed: int = 0,
-    *,
-    points: Sequence[Point] = (),
-    all_points: bool = False,
-    channels_last: bool = False,
-) -> Trace:
-    """Run the module forward and backward once and measure on the way.
+def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.Generator) -> Trace:
+    """Run a network forward and backward once and measure on the way.
 
     Participation ratios are formed as each activation appears and gradients are read and freed as each
     appears, so neither all activations nor all gradients are kept beyond what autograd itself keeps.
 
     Args:
-        module: a converted module, its outputs being those that the loss reads.
-        layers: the static pass of the same graph.
-        inputs: one tensor an input, or :class:`Samples`.
-        output_names: names of the outputs, in order.
-        samples: number of samples in ``inputs``.
+        runnable: the module, its outputs being those that the loss reads, and what is measured in it.
+        fed: one tensor an input, or :class:`Samples`.
         generator: draws labels and targets.
-        seed: of the run, for the record.
-        points: values to be measured beside the outputs of layers.
-        all_points: measure their covariance too, not only their correlation.
-        channels_last: the graph has its images channels last.
 
     Raises:
         NumericalError: an activation, the loss or a gradient is not finite; names where it began.
         UnsupportedError: a node fails, or nothing passes a gradient.
     """
+    module = runnable.module
     found: dict[str, LayerTrace] = {}
     between: dict[str, PointTrace] = {}
     main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
@@ -64,32 +45,30 @@ def probe(
         layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
             layer.channel_axes, [_LayerReader(layer.name, found)]
         )
-        for layer in layers.layers
+        for layer in runnable.layers.layers
     }
-    for point in points:
+    for point in runnable.points:
         observer = observers.setdefault(point.value, _RowsObserver(point.channel_axes, []))
-        observer.readers.append(_PointReader(point, all_points, between))
+        observer.readers.append(_PointReader(point, runnable.all_points, between))
     started = time.perf_counter()
     try:
         with torch.enable_grad():
-            outputs = run(module, inputs, observers)
+            outputs = run(module, fed, observers)
             for observer in observers.values():
                 observer.finish()
-            loss, terms = synthetic_loss(
-                outputs, output_names, samples, generator, channels_last=channels_last
-            )
+            loss, terms = runnable.loss(outputs, generator)
         if not math.isfinite(loss.item()):
             raise _NotFiniteError
     except _NotFiniteError:
-        raise _first_non_finite_value(module, inputs) from None
+        raise _first_non_finite_value(module, fed) from None
     forward = time.perf_counter() - started
     del outputs
     gradients = backward(module, loss)
     bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
     if bad:
-        raise _first_non_finite_gradient(module, inputs, output_names, samples, bad[0])
+        raise _first_non_finite_gradient(runnable, fed, bad[0])
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
-    return Trace(seed, found, gradients, tuple(terms), seconds, between)
+    return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between)
 
 
 class _NotFiniteError(Exception):
@@ -261,10 +240,10 @@ class _Finder(ObservedInterpreter):
             self.found.append(node)
 
 
-def _first_non_finite_value(module: fx.GraphModule, inputs: Sequence[Tensor | Samples]) -> NumericalError:
+def _first_non_finite_value(module: fx.GraphModule, fed: Sequence[Tensor | Samples]) -> NumericalError:
     finder = _Finder(module, "value")
     with torch.no_grad():
-        finder.run(*inputs)
+        finder.run(*fed)
     bad = next((n for n, p in parameters(module).items() if not bool(torch.isfinite(p).all())), None)
     if bad is not None:
         return NumericalError(
@@ -275,16 +254,12 @@ def _first_non_finite_value(module: fx.GraphModule, inputs: Sequence[Tensor | Sa
 
 
 def _first_non_finite_gradient(
-    module: fx.GraphModule,
-    inputs: Sequence[Tensor | Samples],
-    names: Sequence[str],
-    samples: int,
-    parameter: str,
+    runnable: Runnable, fed: Sequence[Tensor | Samples], parameter: str
 ) -> NumericalError:
-    finder = _Finder(module, "gradient")
-    loss, _ = synthetic_loss(finder.outputs(*inputs), names, samples, torch.Generator().manual_seed(0))
+    finder = _Finder(runnable.module, "gradient")
+    loss, _ = runnable.loss(finder.outputs(*fed), torch.Generator().manual_seed(0))
     loss.backward()
-    for p in module.parameters():
+    for p in runnable.module.parameters():
         p.grad = None
     # The gradient of the culprit's output is bad, so it was made by the node that reads it, if that is one.
     culprit = finder.culprit

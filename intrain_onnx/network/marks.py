@@ -15,6 +15,18 @@ DECLARED = "intrain_onnx.declared"
 Written by ``normalise``, kept by ``dequantise``; read by ``input_shapes`` and ``onnx2torch_converter``.
 """
 
+LITERAL = "intrain_onnx.literal"
+"""Of an initializer that was a Constant node in the file, which gives it no name of its own.
+
+Written and read by ``lift_constants``.
+"""
+
+SEEN = "intrain_onnx.seen"
+"""Of a graph: shapes by value that a run of one sample had, for those that inference misses.
+
+Written by ``complete_shapes``, read by ``infer_shapes``.
+"""
+
 MADE_FROM = "intrain_onnx.made_from"
 """Of an initializer that the file has not: those behind it, with their elements.
 

@@ -1,7 +1,7 @@
 """Which operator versions have a handler, without importing torch.
 
-The table in ``operators.json`` is written by ``python -m intrain_onnx.operator_table`` from the handlers
-themselves; a test fails when the two differ.
+The table in ``operators.json`` is written by ``scripts/generate`` from the handlers themselves; a test fails
+when the two differ.
 """
 
 from __future__ import annotations

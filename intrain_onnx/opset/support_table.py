@@ -150,7 +150,7 @@ def markdown() -> str:
     lines = [
         "# Operators",
         "",
-        "Written by `intrain-onnx ops --markdown`; do not edit it.",
+        "Written by `scripts/generate`; do not edit it.",
         "",
         f"ONNX's versions are those of onnx {onnx.__version__} that opsets from {OLDEST_OPSET} to "
         f"{onnx.defs.onnx_opset_version()} have. Each version is resolved exactly: a model of an opset whose "

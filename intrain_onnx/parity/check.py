@@ -14,29 +14,26 @@ import torch
 from intrain_onnx.errors import MissingOpsError
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import inputs
-from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.compare import Parity, compare, failed, response_to_round_off
 from intrain_onnx.rewrites import dequantise, half_precision
+from intrain_onnx.rewrites.network import Network
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import run
+from intrain_onnx.runtime.machine import Machine
 
 Array = np.ndarray[Any, Any]
 
 
-def check_parity(
-    loaded: LoadedModel, model: ir.Model, single: Signature, device: torch.device, threads: int, seed: int
-) -> Parity:
+def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
     """Compare a model with onnxruntime on one batch of synthetic inputs.
 
     Args:
-        loaded: the file, which is what onnxruntime gets.
-        model: made from it and normalised; it is not changed.
-        single: the inputs.
-        device: of both.
-        threads: of onnxruntime, for one operator.
+        network: its file is what onnxruntime gets, its exact form what is converted.
+        machine: the device of both, and the threads of one operator in onnxruntime.
         seed: of the inputs.
     """
+    loaded, model, single, device = network.loaded, network.exact, network.single, machine.device
     samples = single.batch
     try:
         module = convert.convert(model).to(device)
@@ -52,7 +49,10 @@ def check_parity(
         ours = run(module, drawn)
     timeout = 60 + 20 * (time.perf_counter() - started)
     ask = partial(
-        onnxruntime_process.run_reference, cuda=device.type == "cuda", threads=threads, timeout=timeout
+        onnxruntime_process.run_reference,
+        cuda=device.type == "cuda",
+        threads=machine.threads,
+        timeout=timeout,
     )
     feeds = dict(zip((spec.name for spec in single.inputs), arrays, strict=True))
     try:

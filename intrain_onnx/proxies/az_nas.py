@@ -26,15 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from intrain_onnx.proxies.blocks import Block, blocks
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 from intrain_onnx.runtime.random_streams import generator_for
 
 _EPSILON = 1e-8
 _SLACK = 1e-6
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Measure each block, and each block against the one before it."""
     found = blocks(network.module, network.layers)
     known = {} if network.macs is None else {"az_nas_complexity": float(network.macs)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from importlib import resources
 
 from intrain_onnx.proxy_table import PROXIES, Proxy
@@ -14,12 +13,11 @@ _INTRODUCTION = """# Peers' zero-cost proxies
 weights and inputs of its first run. Raw values go into the report; ranks over a population, and the
 aggregates of AZ-NAS and VKDNW that are made of ranks, are formed in `intrain_onnx.proxies.aggregate`. A
 value that a network cannot have, or that is not finite, is null, and the report says why. This page is made
-by `python -m intrain_onnx.proxies.document`.
+by `scripts/generate`.
 
-Kendall's tau with the published values of 200 NAS-Bench-201 networks (NAS-Bench-Suite-Zero, CIFAR-10), by
-`benchmarks/published_proxies.py`: params and flops 1.00, synflow .94, grad_norm and snip .90, zen .83, naswot
-.79, jacov .76, fisher .70, grasp .62. Theirs come from other inputs, labels and weights. GraSP depends on the
-weights most: drawn as PyTorch draws them, it goes from .62 to .79 on 30 networks.
+Agreement is Kendall's tau with the published values of 200 NAS-Bench-201 networks (NAS-Bench-Suite-Zero,
+CIFAR-10), by `benchmarks/published_proxies.py`. Theirs come from other inputs, labels and weights. GraSP
+depends on the weights most: drawn as PyTorch draws them, it goes from .62 to .79 on 30 networks.
 """
 
 
@@ -36,6 +34,8 @@ def _section(proxy: Proxy) -> str:
         ("values", ", ".join(f"`{part}`" for part in proxy.parts)),
         ("needs", proxy.needs),
     ]
+    if proxy.agreement is not None:
+        rows.append(("agreement", f"{proxy.agreement:.2f}"))
     table = "\n".join(f"- {label}: {text}" for label, text in rows)
     return f"## `{proxy.name}`: {proxy.title}\n\n{table}\n\n{_description(proxy.name)}\n"
 
@@ -45,7 +45,3 @@ def _description(name: str) -> str:
     code = resources.files("intrain_onnx.proxies").joinpath(f"{name}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(code)) or ""
     return text.partition("\n\n")[2].strip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

@@ -6,11 +6,11 @@ those of attention included; additions of biases, normalisation, activation and 
 
 from __future__ import annotations
 
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Count the products."""
     if network.macs is None:
         raise NoValueError("no shape of a product is known")

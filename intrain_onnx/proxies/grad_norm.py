@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxies.context import ProxyContext
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Sum the norms of the gradients."""
     return {"grad_norm": math.fsum(g.norm().item() for g in network.backward().gradients.values())}

@@ -13,11 +13,11 @@ import math
 
 import torch
 
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Multiply the weights by the Hessian's product with the gradient."""
     weights = list(network.weights.values())
     loss = network.loss(network.run())

@@ -12,13 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 _K = 1e-5
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Correlate the input gradients of all samples."""
     leaves: list[Tensor] = []
 
@@ -42,11 +42,11 @@ def compute(network: Network) -> dict[str, float]:
     return {"jacov": -(torch.log(values + _K) + 1 / (values + _K)).sum().item()}
 
 
-def _rows(network: Network, gradients: list[Tensor]) -> Tensor:
+def _rows(network: ProxyContext, gradients: list[Tensor]) -> Tensor:
     """One row a sample: the gradients by all its inputs."""
     if not gradients:
         raise NoValueError("no output depends on the input")
-    if network.batched:
+    if network.runnable.batched:
         parts = [network.by_sample(g, (), network.samples).reshape(network.samples, -1) for g in gradients]
         return torch.cat(parts, 1).double()
     size = network.used.fixed_batch or 1

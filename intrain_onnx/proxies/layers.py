@@ -7,9 +7,9 @@ embedding. Normalisations do not count, since exporters fold them away.
 
 from __future__ import annotations
 
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxies.context import ProxyContext
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Count the layers."""
     return {"layers": float(len(network.layers.layers))}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from intrain_onnx.errors import IntrainError
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 from intrain_onnx.proxy_table import PROXIES
 
 
@@ -31,7 +31,7 @@ class Measured:
     error: str | None
 
 
-def measure(names: Sequence[str], network: Network) -> dict[str, Measured]:
+def measure(names: Sequence[str], network: ProxyContext) -> dict[str, Measured]:
     """Measure proxies, each on the same fresh weights and inputs; the module is left as it was found.
 
     What several proxies read, such as a backward pass, is computed once and counts for the first of them.
@@ -40,7 +40,7 @@ def measure(names: Sequence[str], network: Network) -> dict[str, Measured]:
         return {name: _measure_one(name, network) for name in names}
 
 
-def _measure_one(name: str, network: Network) -> Measured:
+def _measure_one(name: str, network: ProxyContext) -> Measured:
     started = time.perf_counter()
     found: Mapping[str, float] = {}
     error: str | None = None

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.network.layers import Layer
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Sum the least eigenvalues."""
     found: dict[str, float] = {}
     with torch.no_grad():
@@ -30,7 +30,7 @@ def compute(network: Network) -> dict[str, float]:
     return {"meco": sum(found.values())}
 
 
-def _observe(network: Network, layer: Layer, found: dict[str, float], parts: list[Tensor]) -> None:
+def _observe(network: ProxyContext, layer: Layer, found: dict[str, float], parts: list[Tensor]) -> None:
     samples = network.samples // len(parts)
     first = network.by_sample(parts[0], layer.channel_axes, samples)[0]
     if len(first) > 1 and layer.name not in found:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Count equal signs between samples over all units."""
     samples = network.samples
-    kernel = torch.zeros(samples, samples, dtype=torch.float64, device=network.device)
+    kernel = torch.zeros(samples, samples, dtype=torch.float64, device=network.runnable.device)
 
     def count(parts: list[Tensor]) -> None:
         part = parts[0]
@@ -37,5 +37,5 @@ def compute(network: Network) -> dict[str, float]:
     return {"naswot": logdet.item()}
 
 
-def _codes(network: Network, x: Tensor, samples: int) -> Tensor:
+def _codes(network: ProxyContext, x: Tensor, samples: int) -> Tensor:
     return network.by_sample((x > 0).to(torch.uint8), (), samples).reshape(samples, -1)

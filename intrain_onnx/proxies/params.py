@@ -5,9 +5,9 @@ A tied weight counts once. What an exporter folded away, such as the scale of a 
 
 from __future__ import annotations
 
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxies.context import ProxyContext
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Count the elements."""
     return {"params": float(network.parameter_count)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxies.context import ProxyContext
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Sum the sensitivities."""
     weights = network.weights
     gradients = network.backward().gradients

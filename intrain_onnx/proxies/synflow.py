@@ -16,13 +16,13 @@ import math
 import torch
 from torch import Tensor
 
+from intrain_onnx.proxies.context import Fed, ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Fed, Network
-from intrain_onnx.proxies.variant import Variant
+from intrain_onnx.proxies.modified_interpreter import ModifiedInterpreter
 from intrain_onnx.runtime.interpreter import Samples
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Send ones through the absolute weights, and sum what the weights have to do with the result."""
     with network.scratch():
         network.draw_weights()
@@ -47,7 +47,7 @@ def compute(network: Network) -> dict[str, float]:
     return {"synflow": math.log(flow)}
 
 
-class _Positive(Variant):
+class _Positive(ModifiedInterpreter):
     """Computes in float64 whatever the graph says."""
 
     def run_node(self, n: torch.fx.Node) -> object:
@@ -67,7 +67,7 @@ def _of_ones(x: Tensor) -> Tensor:
     return torch.ones_like(x, dtype=torch.float64)
 
 
-def _one_call(network: Network) -> Fed:
+def _one_call(network: ProxyContext) -> Fed:
     """One sample, or the fewest that the graph takes."""
     size = network.used.fixed_batch or 1
     specs = network.used.inputs

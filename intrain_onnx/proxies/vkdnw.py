@@ -24,9 +24,9 @@ from torch import Tensor, fx
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import of_call
 from intrain_onnx.proxies.blocks import live_nodes
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
-from intrain_onnx.proxies.variant import Norms, Variant
+from intrain_onnx.proxies.modified_interpreter import ModifiedInterpreter, Norms
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
 
@@ -37,7 +37,7 @@ _STEP = 1e-3
 _LINEAR = (Kind.PRODUCT, Kind.CONVOLUTION, Kind.LOOKUP)
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Entropy of the information's deciles, alone and with the layer count."""
     entropy = decile_entropy(information(network))
     return {"vkdnw": len(network.layers.layers) + entropy, "vkdnw_entropy": entropy}
@@ -54,7 +54,7 @@ def decile_entropy(matrix: Tensor) -> float:
     return float(-torch.special.xlogy(shares, shares).sum().item())
 
 
-def information(network: Network) -> Tensor:
+def information(network: ProxyContext) -> Tensor:
     """Fisher information of one weight of each layer."""
     chosen = [x.weights[0].name for x in network.layers.layers[:_LAYERS]]
     weights = network.weights
@@ -66,11 +66,11 @@ def information(network: Network) -> Tensor:
     if logits.dim() != 2 or len(logits) != network.samples or logits.shape[1] < 2:
         raise NoValueError("needs class logits")
     values = [v for v, _, _ in one_call.made]
-    total = torch.zeros(len(names), len(names), dtype=torch.float64, device=network.device)
+    total = torch.zeros(len(names), len(names), dtype=torch.float64, device=network.runnable.device)
     directions = _directions(logits.detach(), network.seed)
     for direction in directions:
         gradients = torch.autograd.grad(logits, values, direction, retain_graph=True, allow_unused=True)
-        rows = torch.zeros(network.samples, len(names), dtype=torch.float64, device=network.device)
+        rows = torch.zeros(network.samples, len(names), dtype=torch.float64, device=network.runnable.device)
         for (_, tangent, place), gradient in zip(one_call.made, gradients, strict=True):
             if gradient is not None:
                 name, part, count = place
@@ -95,7 +95,7 @@ def _directions(logits: Tensor, seed: int) -> list[Tensor]:
     return [root * (u - root * (root @ u)[:, None]) for u in units]
 
 
-class _OneWeight(Variant):
+class _OneWeight(ModifiedInterpreter):
     """Notes how each value that reads a chosen weight changes with the weight's first element.
 
     ``made`` has such a value, its derivative, and for which weight, which part of how many it is.

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from intrain_onnx.measure import initialise
 from intrain_onnx.proxies.blocks import before_pooling
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 from intrain_onnx.runtime.interpreter import Observer
 from intrain_onnx.runtime.random_streams import generator_for
 
 _STEP = 0.01
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Compare the features of the inputs and of inputs a step away."""
     generator = generator_for(network.seed, "zen step")
     with network.scratch(), torch.no_grad():
@@ -44,7 +44,7 @@ def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator).to(x)
 
 
-def _draw(network: Network) -> None:
+def _draw(network: ProxyContext) -> None:
     """N(0, 1) in every layer's weight, in the canonical layout; scales 1 and offsets 0."""
     initialise.reinitialise(network.module, network.layers, network.seed)
     weights = network.weights
@@ -57,7 +57,7 @@ def _draw(network: Network) -> None:
                 target.copy_(initialise.to_file_layout(drawn, tuple(target.shape), weight.steps))
 
 
-def _features(network: Network, change: Callable[[Tensor], Tensor], scales: list[float]) -> list[Tensor]:
+def _features(network: ProxyContext, change: Callable[[Tensor], Tensor], scales: list[float]) -> list[Tensor]:
     fed, observers = network.continuous(change)
     kept: list[Tensor] = []
     name = before_pooling(network.module, network.layers)

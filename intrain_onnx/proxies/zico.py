@@ -12,11 +12,11 @@ import math
 
 from torch import Tensor
 
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
-from intrain_onnx.proxies.network import Network
 
 
-def compute(network: Network) -> dict[str, float]:
+def compute(network: ProxyContext) -> dict[str, float]:
     """Compare the gradients of two batches."""
     first, second = (network.backward(batch).gradients for batch in (0, 1))
     sums = [_certainty(g, second[name]) for name, g in first.items() if name in second]

@@ -6,36 +6,42 @@ import math
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import NumericalError
-from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, gradient_reach
-from intrain_onnx.network.input_shapes import Signature, declared_shape
-from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.input_shapes import declared_shape
+from intrain_onnx.network.layers import Layer
 from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
+from intrain_onnx.report.model_warnings import static_warnings
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
-from intrain_onnx.rewrites.normalise import Head
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+from intrain_onnx.rewrites.protocol.step import Head
 from intrain_onnx.scores.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.versions import version
 from intrain_onnx.vocabulary import CoveredRole, LossKind, Role
 
 if TYPE_CHECKING:
+    from intrain_onnx.measure.prepare import Runnable
     from intrain_onnx.parity.compare import Parity
     from intrain_onnx.proxies.measure import Measured
+    from intrain_onnx.runtime.machine import Machine
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
 
 
-def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Signature) -> rows.Model:
+def describe(network: Network) -> rows.Model:
     """The ``model`` part of a report, from the static pass alone."""
+    loaded, model, layers = network.loaded, network.model, network.layers
     return rows.Model(
         path=str(loaded.path) if loaded.path is not None else None,
         sha256=loaded.sha256,
@@ -46,12 +52,18 @@ def describe(loaded: LoadedModel, model: ir.Model, layers: LayerMap, single: Sig
         opset_imports={k or "ai.onnx": v for k, v in sorted(loaded.opset_imports.items())},
         inputs=tuple(_value(v) for v in model.graph.inputs),
         outputs=tuple(_value(v) for v in model.graph.outputs),
-        parameters=parameter_count(model, layers),
+        parameters=parameter_count(network),
         nodes=layers.nodes,
         canonical_layers=len(layers.layers),
-        macs=None if layers.macs is None else layers.macs // max(single.batch, 1),
-        macs_input_shapes={spec.name: spec.shape for spec in single.inputs},
+        macs=macs(network),
+        macs_input_shapes={spec.name: spec.shape for spec in network.single.inputs},
     )
+
+
+def macs(network: Network) -> int | None:
+    """Multiply-accumulate operations for one sample; None where no shape is known."""
+    total = network.layers.macs
+    return None if total is None else total // max(network.single.batch, 1)
 
 
 def _value(value: ir.Value) -> rows.Value:
@@ -63,36 +75,43 @@ def _value(value: ir.Value) -> rows.Value:
     )
 
 
-def parameter_count(model: ir.Model, layers: LayerMap) -> int:
+def parameter_count(network: Network) -> int:
     """Elements of the initializers behind all parameters, each counted once however often it is used."""
-    return sum(dict(row for name in layers.slots for row in of_file(model.graph.initializers[name])).values())
+    initializers = network.model.graph.initializers
+    found = (row for name in network.layers.slots for row in of_file(initializers[name]))
+    return sum(dict(found).values())
 
 
-def report(
-    *,
-    described: rows.Model,
-    result: Score,
-    original: LayerMap,
-    covered: coverage.Coverage,
-    reached: gradient_reach.Reach,
-    kept: frozenset[str],
-    split: Mapping[str, Sequence[str]],
-    parameter_shapes: Mapping[str, tuple[int, ...]],
-    heads: Sequence[Head],
-    absorbed: Sequence[str],
-    constants: int,
-    dequantised: tuple[int, int],
-    config: ScoreConfig,
-    used: Signature,
-    batched: bool,
-    traces: Sequence[Trace],
-    compared: Parity | None,
-    peers: Mapping[str, Measured],
-    device: str,
-    threads: int,
-    warnings: Sequence[rows.WarningRow],
-    seconds: Mapping[str, float],
-) -> rows.Document:
+@dataclass(frozen=True)
+class Measurements:
+    """All that a report is made from.
+
+    Attributes:
+        config: the settings.
+        machine: where the model ran.
+        network: the file's graph in normal form.
+        probed: the same in the protocol's form.
+        runnable: the module, and what it was fed.
+        traces: of each run.
+        scored: the score and its parts.
+        parity: the comparison with onnxruntime; None where it was not asked for.
+        proxies: other zero-cost proxies, by name.
+        seconds: wall-clock time of each step.
+    """
+
+    config: ScoreConfig
+    machine: Machine
+    network: Network
+    probed: ProtocolNetwork
+    runnable: Runnable
+    traces: Sequence[Trace]
+    scored: Score
+    parity: Parity | None
+    proxies: Mapping[str, Measured]
+    seconds: Mapping[str, float]
+
+
+def report(m: Measurements) -> rows.Document:
     """The whole document, ready for strict JSON.
 
     Raises:
@@ -101,36 +120,48 @@ def report(
     return rows.Document(
         schema_version=SCHEMA_VERSION,
         tool=rows.Tool("intrain-onnx", version("intrain-onnx")),
-        model=described,
+        model=describe(m.network),
         settings=rows.Settings(
-            **config.as_dict(),
-            execution="batched" if batched else "sample_by_sample",
-            samples=used.batch,
-            inputs_fed=tuple(rows.FedInput(x.name, x.shape, x.kind, x.high or None) for x in used.inputs),
-            losses=_losses(heads, traces),
+            **m.config.as_dict(),
+            execution="batched" if m.runnable.batched else "sample_by_sample",
+            samples=m.runnable.used.batch,
+            inputs_fed=tuple(
+                rows.FedInput(x.name, x.shape, x.kind, x.high or None) for x in m.runnable.used.inputs
+            ),
+            losses=_losses(m.probed.heads, m.traces),
         ),
         environment=rows.Environment(
             python=platform.python_version(),
             platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-            device=device,
-            threads=threads,
+            device=m.machine.name,
+            threads=m.machine.threads,
             packages={p: v for p in _PACKAGES if (v := version(p)) is not None},
         ),
-        score=_score(result),
-        scores=_scores(result),
-        proxies={name: _proxy(name, found) for name, found in peers.items()},
-        layers=tuple(map(_layer, result.layers)),
-        points=tuple(map(_point, result.points)),
-        parameters=tuple(_parameter(p, parameter_shapes) for p in result.parameters),
-        coverage=coverage_row(covered),
-        gradient_reach=_gradient_reach(reached, original, result, split),
-        depth_profile=_depth_profile(result),
-        nodes=_fates(original, kept, split, result, absorbed, constants, dequantised),
-        parity=_parity(compared),
-        warnings=tuple(warnings),
-        timings_s={name: round(value, 4) for name, value in seconds.items()}
-        | {f"{k}_{i}": round(v, 4) for i, t in enumerate(traces) for k, v in t.seconds.items()},
+        score=_score(m.scored),
+        scores=_scores(m.scored),
+        proxies={name: _proxy(name, found) for name, found in m.proxies.items()},
+        layers=tuple(map(_layer, m.scored.layers)),
+        points=tuple(map(_point, m.scored.points)),
+        parameters=_parameters(m),
+        coverage=coverage_row(m.network.coverage),
+        gradient_reach=_gradient_reach(m),
+        depth_profile=_depth_profile(m.scored),
+        nodes=_fates(m),
+        parity=_parity(m.parity),
+        warnings=tuple(_warnings(m)),
+        timings_s={name: round(value, 4) for name, value in m.seconds.items()}
+        | {f"{k}_{i}": round(v, 4) for i, t in enumerate(m.traces) for k, v in t.seconds.items()},
     )
+
+
+def _warnings(m: Measurements) -> list[rows.WarningRow]:
+    """In the order of the steps: of the file, of the conversion, of the graph, of the run."""
+    found = [rows.WarningRow(*row) for row in m.network.loaded.warnings]
+    if m.parity is not None and m.parity.ok is False:
+        found.append(rows.WarningRow("parity", f"differs from onnxruntime: {m.parity.reason}", None))
+    elif m.parity is not None and m.parity.ok is None:
+        found.append(rows.WarningRow("parity_not_checked", m.parity.reason or "", None))
+    return [*found, *static_warnings(m.network), *(rows.WarningRow(*row) for row in m.runnable.warnings)]
 
 
 def _finite(value: float) -> float:
@@ -240,13 +271,18 @@ def _layer(s: LayerScore) -> rows.Layer:
     )
 
 
-def _parameter(p: ParameterScore, shapes: Mapping[str, tuple[int, ...]]) -> rows.Parameter:
+def _parameters(m: Measurements) -> tuple[rows.Parameter, ...]:
+    shapes = {name: tuple(p.shape) for name, p in m.runnable.parameters.items()}
+    return tuple(_parameter(p, shapes[p.name]) for p in m.scored.parameters)
+
+
+def _parameter(p: ParameterScore, shape: tuple[int, ...]) -> rows.Parameter:
     return rows.Parameter(
         name=p.name,
         role=cast(Role, p.slot.role),
         layer=p.slot.layer,
         depth=p.slot.depth,
-        shape=shapes[p.name],
+        shape=shape,
         health=number(p.health),
         grad_std=number(p.std),
         grad_max_abs=number(p.max_abs),
@@ -275,13 +311,11 @@ def _rounded_down(share: float) -> float:
     return math.floor(share * 1e6) / 1e6
 
 
-def _gradient_reach(
-    reached: gradient_reach.Reach, original: LayerMap, result: Score, split: Mapping[str, Sequence[str]]
-) -> rows.GradientReach:
-    lost = {s.layer.name for s in result.layers if s.status in ("unreached", "not_run")}
-    lost |= {layer for layer, parts in split.items() if lost.issuperset(parts)}
-    measured = {p.name: p.status for p in result.parameters}
-    found = gradient_reach.summary(reached, original.slots, measured, lost)
+def _gradient_reach(m: Measurements) -> rows.GradientReach:
+    lost = {s.layer.name for s in m.scored.layers if s.status in ("unreached", "not_run")}
+    lost |= {layer for layer, parts in m.probed.split.items() if lost.issuperset(parts)}
+    measured = {p.name: p.status for p in m.scored.parameters}
+    found = gradient_reach.summary(m.network.reach, m.network.layers.slots, measured, lost)
     return rows.GradientReach(
         share=_finite(found["share"]),
         reached_elements=found["reached_elements"],
@@ -317,35 +351,27 @@ def _depth_profile(result: Score) -> tuple[rows.Depth, ...]:
     return tuple(profile)
 
 
-def _fates(
-    original: LayerMap,
-    kept: frozenset[str],
-    split: Mapping[str, Sequence[str]],
-    result: Score,
-    absorbed: Sequence[str],
-    constants: int,
-    dequantised: tuple[int, int],
-) -> rows.Nodes:
-    """Every node of the file has one fate, and they add up to the total.
-
-    ``dequantised`` is how many nodes the float form of a quantised model does without, and how many it adds.
-    """
-    removed, added = dequantised
-    statuses = {s.layer.name: s.status for s in result.layers}
+def _fates(m: Measurements) -> rows.Nodes:
+    """Every node of the file has one fate, and they add up to the total."""
+    original, quantisation = m.network.layers, m.network.quantisation
+    removed = quantisation.removed if quantisation is not None else 0
+    added = len(quantisation.activations) if quantisation is not None else 0
+    statuses = {s.layer.name: s.status for s in m.scored.layers}
     layers: Counter[str] = Counter()
     for layer in original.layers:
-        status = statuses.get(split.get(layer.name, [layer.name])[0], "cut_off")
+        status = statuses.get(m.probed.split.get(layer.name, (layer.name,))[0], "cut_off")
         layers[status] += 1 + (layer.output != layer.node_output)
+    constants = m.network.constants
     total = original.nodes - added + constants + removed
     unused = original.nodes - len(original.live) - original.fixed
-    cut = len(original.live - kept)
+    cut = len(original.live - m.probed.kept)
     fates = {
         "measured": layers["measured"],
         "collapsed": layers["collapsed"],
         "dead": layers["dead"],
         "unreached_by_gradient": layers["unreached"],
         "not_run": layers["not_run"] + layers["too_few_rows"],
-        "absorbed": len(absorbed),
+        "absorbed": len(m.probed.absorbed),
         "cut_off": cut,
         "constant": constants + original.fixed,
         "dequantised": removed,

@@ -11,21 +11,16 @@ from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.values import name_of
 from intrain_onnx.report.rows import WarningRow
 from intrain_onnx.rewrites import dequantise
+from intrain_onnx.rewrites.network import Network
 
 _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
-def static_warnings(
-    model: ir.Model,
-    layers: LayerMap,
-    covered: coverage.Coverage,
-    quantisation: dequantise.Quantisation | None = None,
-    *,
-    shapes_known: bool = True,
-) -> list[WarningRow]:
+def static_warnings(network: Network) -> list[WarningRow]:
     """What a user should know before reading a score."""
-    rows = [WarningRow(*row) for row in dequantise.warnings(quantisation)]
+    model, layers = network.model, network.layers
+    rows = [WarningRow(*row) for row in dequantise.warnings(network.quantisation)]
     folded = folded_batch_norms(model, layers)
     if folded:
         rows.append(
@@ -43,7 +38,7 @@ def static_warnings(
                 "training_mode", f"{len(training)} BatchNormalization nodes are in training mode", training[0]
             )
         )
-    if not shapes_known:
+    if not network.shapes_known:
         rows.append(
             WarningRow("shapes_unknown", "onnx's shape inference refuses this model; sizes are unknown", None)
         )
@@ -55,7 +50,7 @@ def static_warnings(
                 None,
             )
         )
-    missed = coverage.warning(covered)
+    missed = coverage.warning(network.coverage)
     if missed is not None:
         rows.append(WarningRow(*missed))
     if not layers.layers:

@@ -31,7 +31,7 @@ from intrain_onnx.network.values import (
 )
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, trainable_inputs
-from intrain_onnx.rewrites import shape_inference
+from intrain_onnx.rewrites.infer_shapes import infer
 
 _EXACT = ("weight", "bias")
 """Roles of inputs that a copy of a smaller constant does not stand for."""
@@ -85,13 +85,16 @@ def are_in(model: ir.Model) -> bool:
     return any(isinstance(v.const_value, ComputedTensor) for v in model.graph.initializers.values())
 
 
-def forget_values(model: ir.Model, parameters: Iterable[str]) -> None:
-    """Give computed parameters zeros, in place: they are drawn anew, and what they were is never computed."""
+def forget_values(model: ir.Model, parameters: Iterable[str]) -> list[str]:
+    """Give computed parameters zeros, in place, and name them: what they were is then never computed."""
+    forgotten = []
     for name in parameters:
         value = model.graph.initializers[name]
         if isinstance(value.const_value, ComputedTensor):
             tensor = value.const_value
             value.const_value = ir.Tensor(np.zeros(tensor.shape.numpy(), tensor.dtype.numpy()), name=name)
+            forgotten.append(name)
+    return forgotten
 
 
 def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
@@ -179,7 +182,7 @@ class _Maker:
     def infer_shapes(self) -> None:
         """Find the shapes of all that was copied: in a branch of an If, nothing else finds them."""
         if self.copies:
-            shape_inference.infer(self.recipe.model, data_prop=True)
+            infer(self.recipe.model, data_prop=True)
 
     def initializer(self, value: ir.Value, role: str) -> ir.Value | None:
         """The initializer that takes a value's place; None where it is no parameter of known shape."""

@@ -18,7 +18,8 @@ from intrain_onnx.loading.function_checks import all_nodes, plain_domain
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.opset import support
-from intrain_onnx.rewrites import contrib_bodies, shape_inference
+from intrain_onnx.rewrites import contrib_bodies
+from intrain_onnx.rewrites.infer_shapes import infer
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
 _DOMAIN = "intrain_onnx.expanded"
@@ -55,7 +56,7 @@ def expand_fused(model: ir.Model) -> int:
             break
         work.guess = len(left) == len(waiting) and work.inferred
         waiting = left
-        shape_inference.infer(model)
+        infer(model)
         work.inferred = True
     work.guess = True
     work.expand(left)
@@ -117,7 +118,7 @@ def expand_missing(model: ir.Model) -> int:
         if not nodes:
             break
         if any(v is not None and v.type is None for node in nodes for v in node.inputs):
-            shape_inference.infer(model)
+            infer(model)
         found = [_call_body(model, node, expanded + i) for i, node in enumerate(nodes)]
         count = sum(found)
         if not count:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx2torch
 import onnx_ir as ir
@@ -25,18 +27,26 @@ from intrain_onnx.opset.support import versioned_name
 _HINT = "Use --converter native"
 
 
-def convert_second(model: ir.Model, layers: LayerMap, *, batch_statistics: bool) -> fx.GraphModule:
+def convert_second(
+    model: ir.Model,
+    layers: LayerMap,
+    weights: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    batch_statistics: bool,
+) -> fx.GraphModule:
     """Convert with onnx2torch; nodes and parameters carry the same ONNX names as from the native converter.
 
     Args:
-        model: rewritten, its initializers holding the weights to be probed.
+        model: rewritten; its initializers take the weights.
         layers: the static pass of it; its trainable initializers become parameters, ties included.
+        weights: those to be probed, by initializer.
         batch_statistics: BatchNorm normalises by the statistics of the batch.
 
     Raises:
         MissingOpsError: names every operator that onnx2torch lacks.
         UnsupportedError: onnx2torch fails, or a tie cannot be kept.
     """
+    write_values(model, weights)
     for value in model.graph.inputs:
         value.shape = value.meta[DECLARED]
     proto = ir.to_proto(model)
@@ -52,6 +62,14 @@ def convert_second(model: ir.Model, layers: LayerMap, *, batch_statistics: bool)
             inner.train(batch_statistics)
             inner.momentum = 0.0
     return module
+
+
+def write_values(model: ir.Model, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Replace the values of initializers by name; shapes must stay."""
+    for name, array in values.items():
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(array.astype(value.const_value.dtype.numpy()), name=name)
 
 
 def _require_converters(proto: onnx.ModelProto) -> None:

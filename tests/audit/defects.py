@@ -59,7 +59,9 @@ def weights(name: str, new: Callable[[np.ndarray], np.ndarray]) -> Callable[[onn
     return lambda model: change(model, name, new)
 
 
-def insert(model: onnx.ModelProto, value: str, node: onnx.NodeProto, *constants: np.ndarray) -> None:
+def insert(
+    model: onnx.ModelProto, value: str, node: onnx.NodeProto, *constants: np.ndarray | np.generic
+) -> None:
     """Put a node behind a value: all its readers read the node. Its first input is the value."""
     made = f"{value}_{node.op_type.lower()}"
     for reader in model.graph.node:
@@ -74,7 +76,9 @@ def insert(model: onnx.ModelProto, value: str, node: onnx.NodeProto, *constants:
     model.graph.node.insert(at, node)
 
 
-def through(value: str, op: str, *constants: np.ndarray, **how: str) -> Callable[[onnx.ModelProto], None]:
+def through(
+    value: str, op: str, *constants: np.ndarray | np.generic, **how: str
+) -> Callable[[onnx.ModelProto], None]:
     """A defect that is one more node behind a value; it is called ``seeded``."""
 
     def seed(model: onnx.ModelProto) -> None:
@@ -95,7 +99,7 @@ def _rank_one(array: np.ndarray) -> np.ndarray:
 
 def _nearly_rank_one(array: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(0).standard_normal(array.shape)
-    return _rank_one(array) + 0.05 * np.std(array) * noise
+    return np.asarray(_rank_one(array) + 0.05 * np.std(array) * noise)
 
 
 def one_nan(array: np.ndarray) -> np.ndarray:

@@ -291,12 +291,20 @@ TWINS: dict[str, Callable[[str, int, int], nn.Module]] = {
 }
 
 
+def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Running mean and variance, which the twins all keep."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
+
+
 def randomise(twin: nn.Module) -> None:
     """Statistics and affine parameters that an error in the order of layers would show in."""
     for module in twin.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            mean, variance = statistics(module)
+            nn.init.normal_(mean, std=0.3)
+            nn.init.uniform_(variance, 0.5, 2.0)
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
@@ -330,13 +338,14 @@ def tensors(made: Sequence[Call], *, fold: bool) -> Iterator[Tensor]:
             continue
         norm = norms.get(id(out))
         if isinstance(module, nn.Conv2d) and norm is not None:
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            mean, variance = statistics(norm)
+            scale = norm.weight / torch.sqrt(variance + norm.eps)
             yield module.weight * scale[:, None, None, None]
-            yield norm.bias - norm.running_mean * scale
+            yield norm.bias - mean * scale
             continue
         yield from module.parameters(recurse=False)
         if isinstance(module, nn.BatchNorm2d):
-            yield from (module.running_mean, module.running_var)
+            yield from statistics(module)
 
 
 def load(model: onnx.ModelProto, twin: nn.Module, x: Tensor, *, fold: bool) -> None:

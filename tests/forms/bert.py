@@ -39,6 +39,8 @@ class Block(nn.Module):
 class Bert(nn.Module):
     """Embeddings, blocks and a classifier on the first token."""
 
+    ids: Tensor
+
     def __init__(self, vocabulary: int = 50, longest: int = 64) -> None:
         super().__init__()
         self.words, self.places = nn.Embedding(vocabulary, WIDTH), nn.Embedding(longest, WIDTH)

@@ -31,4 +31,5 @@ def convert(args: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as folder:
         model.export(folder, verbose=False)
         options = ("--high", "128", "--output", args.output)
-        return from_tensorflow.convert(from_tensorflow.parse_arguments([folder, *options]))
+        said: str = from_tensorflow.convert(from_tensorflow.parse_arguments([folder, *options]))
+        return said

@@ -147,7 +147,7 @@ def write_half(source: Path, destination: Path, dtype: str) -> None:
     narrow = np.dtype(np.float16 if dtype == "float16" else ml_dtypes.bfloat16)
     model = ir.load(source)
 
-    def convert(tensor: ir.TensorProtocol) -> ir.Tensor:
+    def convert(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         return ir.Tensor(tensor.numpy().astype(narrow), dtype=wanted, name=tensor.name)
 
     for value in model.graph.initializers.values():

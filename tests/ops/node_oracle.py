@@ -1,11 +1,17 @@
 """One ONNX node through our converter and through an independent runtime."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 import torch
 from onnx import helper
+from torch import Tensor, fx
 
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.runtime.convert import convert
@@ -13,7 +19,15 @@ from intrain_onnx.runtime.convert import convert
 torch.set_num_threads(1)
 
 
-def make_model(nodes, inputs, outputs, *, opset=21, initializers=(), ml_opset=3):
+def make_model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, np.ndarray],
+    outputs: Iterable[str],
+    *,
+    opset: int = 21,
+    initializers: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]] = (),
+    ml_opset: int = 3,
+) -> onnx.ModelProto:
     """A model in memory; ``inputs`` maps names to arrays whose types and shapes the inputs get."""
     graph = helper.make_graph(
         nodes,
@@ -30,7 +44,16 @@ def make_model(nodes, inputs, outputs, *, opset=21, initializers=(), ml_opset=3)
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
-def single_node(op_type, values, *, n_outputs=1, domain="", opset_version=21, outputs=None, **attributes):
+def single_node(
+    op_type: str,
+    values: Sequence[np.ndarray | None],
+    *,
+    n_outputs: int = 1,
+    domain: str = "",
+    opset_version: int = 21,
+    outputs: Sequence[str] | None = None,
+    **attributes: Any,
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """A model of one node; a value of None is an input that is left out."""
     names = ["" if v is None else f"x{i}" for i, v in enumerate(values)]
     outputs = outputs or [f"y{i}" for i in range(n_outputs)]
@@ -39,20 +62,20 @@ def single_node(op_type, values, *, n_outputs=1, domain="", opset_version=21, ou
     return make_model([node], inputs, [o for o in outputs if o], opset=opset_version), inputs
 
 
-def converted(model):
+def converted(model: onnx.ModelProto) -> fx.GraphModule:
     """The torch module of a model."""
     network = ir.serde.deserialize_model(model)
     normalise(network)
     return convert(network)
 
 
-def ours(model, inputs):
+def ours(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> list[Tensor]:
     """What the converted module gives, as a list of tensors."""
     result = converted(model)(*(torch.from_numpy(np.array(v)) for v in inputs.values()))
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def onnxruntime_cpu(model, inputs):
+def onnxruntime_cpu(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """What onnxruntime gives on the CPU without rewriting the graph."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -61,10 +84,20 @@ def onnxruntime_cpu(model, inputs):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, inputs)
+    outputs: list[np.ndarray] = session.run(None, dict(inputs))
+    return outputs
 
 
-def check(op_type, values, *, rtol=1e-4, atol=1e-5, steps=0, compare=None, **options):
+def check(
+    op_type: str,
+    values: Sequence[np.ndarray | None],
+    *,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+    steps: int = 0,
+    compare: Iterable[int] | None = None,
+    **options: Any,
+) -> list[Tensor]:
     """Assert that a node gives what onnxruntime gives; integers may differ by ``steps``."""
     model, inputs = single_node(op_type, values, **options)
     expected = onnxruntime_cpu(model, inputs)
@@ -75,7 +108,9 @@ def check(op_type, values, *, rtol=1e-4, atol=1e-5, steps=0, compare=None, **opt
     return actual
 
 
-def assert_close(actual, expected, *, rtol=1e-4, atol=1e-5, steps=0):
+def assert_close(
+    actual: Tensor, expected: np.ndarray, *, rtol: float = 1e-4, atol: float = 1e-5, steps: int = 0
+) -> None:
     """Assert equal type and shape, and values within the tolerances."""
     got = actual.detach().numpy()
     assert got.shape == expected.shape

@@ -1,4 +1,4 @@
-"""A small network in ONNX, the same one written by hand in torch, and the way from a file to a `Network`."""
+"""A small network in ONNX, the same written by hand in torch, and the way from a file to a `ProxyContext`."""
 
 from __future__ import annotations
 
@@ -7,49 +7,32 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from builders import model, weight
 from torch import Tensor, nn
 from torch.nn import functional
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure import initialise, inputs, preparation
-from intrain_onnx.network import input_shapes
-from intrain_onnx.network.layers import analyse
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.measure import initialise
+from intrain_onnx.measure.loss import balanced_labels
+from intrain_onnx.measure.prepare import prepare, runs_on
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.report import assemble
-from intrain_onnx.rewrites.normalise import infer_shapes, normalise
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime.random_streams import generator_for
-from tests.builders import model, weight
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
-def network(source: onnx.ModelProto | Path, protocol: str = "paper", **settings: object) -> Network:
+def network(source: onnx.ModelProto | Path, protocol: str = "paper", **settings: object) -> ProxyContext:
     """A network as ``score`` hands it to the proxies."""
     config = ScoreConfig.for_protocol(protocol, **{"batch": 8, **settings})
-    ir_model = load(source).fresh()
-    normalise(ir_model)
-    single = input_shapes.resolve(ir_model, config, batch=1)
-    infer_shapes(ir_model, single)
-    original = analyse(ir_model, keys=False)
-    count = assemble.parameter_count(ir_model, original)
-    prepared = preparation.prepare(ir_model, config)
-    used = input_shapes.resolve(ir_model, config)
-    heads = [h.output for h in prepared.heads]
-    batched = used.fixed_batch in (None, used.batch)
     device = torch.device("cpu")
-    return Network(
-        prepared.module,
-        prepared.layers,
-        prepared.norms,
-        heads,
-        used,
-        batched,
-        config,
-        device,
-        count,
-        original.macs,
-    )
+    made = Network.of(load(source), config, runs_on(device))
+    runnable = prepare(for_protocol(made, config, runs_on(device).see), config, device)
+    count = assemble.parameter_count(made)
+    return ProxyContext(runnable, config, count, assemble.macs(made))
 
 
 def cnn(prefix: str = "", *, activation: str = "Relu") -> onnx.ModelProto:
@@ -83,7 +66,7 @@ def cnn(prefix: str = "", *, activation: str = "Relu") -> onnx.ModelProto:
 class Twin(nn.Module):
     """The same network, by hand."""
 
-    def __init__(self, source: Network) -> None:
+    def __init__(self, source: ProxyContext) -> None:
         super().__init__()
         self.c1 = nn.Conv2d(3, 4, 3, padding=1, bias=False)
         self.n1 = nn.BatchNorm2d(4)
@@ -96,6 +79,8 @@ class Twin(nn.Module):
                 layer.weight.copy_(values[name])
             self.fc.bias.copy_(values["b3"])
             for norm in (self.n1, self.n2):
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
                 norm.running_mean.fill_(0.1)
                 norm.running_var.fill_(2.0)
         self.train(source.config.batch_norm == "training")
@@ -113,11 +98,11 @@ class Twin(nn.Module):
         return self.seen["fc"]
 
     @property
-    def weights(self) -> list[nn.Parameter]:
+    def weights(self) -> list[Tensor]:
         return [self.c1.weight, self.c2.weight, self.fc.weight]
 
-    def loss(self, source: Network, batch: int = 0) -> Tensor:
+    def loss(self, source: ProxyContext, batch: int = 0) -> Tensor:
         (x,) = source.feed(batch)
         seed = source.seed if batch == 0 else generator_for(source.seed, f"labels {batch}").initial_seed()
-        labels = inputs.balanced_labels(source.samples, 5, generator_for(seed, "target 0"))
+        labels = balanced_labels(source.samples, 5, generator_for(seed, "target 0"))
         return functional.cross_entropy(self(x), labels)

@@ -9,18 +9,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from builders import model, weight
 from click.testing import CliRunner
 
 from intrain_onnx.cli import main
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.pipeline import score
-from intrain_onnx.proxies import aggregate, document
+from intrain_onnx.proxies import aggregate
 from intrain_onnx.proxies.blocks import before_pooling, blocks
 from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxy_table import PROXIES, names
-from tests.builders import model, weight
-from tests.proxies.nets import SAMPLES, cnn, network
+from proxies.nets import SAMPLES, cnn, network
 
 ALL = tuple(PROXIES)
 FILES = sorted(SAMPLES.glob("*.onnx"))
@@ -189,11 +189,6 @@ def test_names():
             names(wrong)
     with pytest.raises(SettingsError, match="synflo"):
         ScoreConfig.for_protocol(proxies=("synflo",))
-
-
-def test_the_page_is_made_from_the_table():
-    page = (SAMPLES.parent / "docs" / "proxies.md").read_text(encoding="utf-8")
-    assert page == document.markdown()
 
 
 def test_the_report_and_the_summary_have_them():

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from builders import model, weight
 from torch import Tensor
 from torch.func import functional_call
 
@@ -29,14 +30,13 @@ from intrain_onnx.proxies import (
     zen,
     zico,
 )
-from intrain_onnx.proxies.network import Network
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.runtime.random_streams import generator_for
-from tests.builders import model, weight
-from tests.proxies.nets import Twin, cnn, network
+from proxies.nets import Twin, cnn, network
 
 
 @pytest.fixture(params=["paper", "checkpoint"])
-def net(request: pytest.FixtureRequest) -> Iterator[Network]:
+def net(request: pytest.FixtureRequest) -> Iterator[ProxyContext]:
     made = network(cnn(), request.param)
     with made.borrowed():
         yield made
@@ -78,7 +78,7 @@ def test_grasp_is_minus_the_weights_times_the_whole_hessian_times_the_gradient(n
 
 
 class _Loss(torch.nn.Module):
-    def __init__(self, twin: Twin, net: Network) -> None:
+    def __init__(self, twin: Twin, net: ProxyContext) -> None:
         super().__init__()
         self.twin, self.net = twin, net
 
@@ -202,7 +202,7 @@ def test_az_nas_of_the_two_blocks(net):
     close(found["az_nas_trainability"], _trainability(net, *ends))
 
 
-def _trainability(net: Network, before: Tensor, after: Tensor) -> float:
+def _trainability(net: ProxyContext, before: Tensor, after: Tensor) -> float:
     """Outer products position by position; four positions of the finer image are channels of one."""
     generator = generator_for(net.seed, "az_nas signs")
     n, c, h, w = after.shape

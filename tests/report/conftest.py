@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ FILES = (
 @pytest.fixture(scope="session")
 def reports() -> list[Report]:
     """A report of each, the first with all that can be asked for."""
-    quick = {"seeds": 1, "batch": 4, "threads": 1, "device": "cpu"}
-    full = {"seeds": 2, "points": "all", "proxies": ("synflow",)}
+    quick: dict[str, Any] = {"seeds": 1, "batch": 4, "threads": 1, "device": "cpu"}
+    full: dict[str, Any] = {"seeds": 2, "points": "all", "proxies": ("synflow",)}
     return [
         score(path, ScoreConfig.for_protocol(parity=not i, **quick | (full if not i else {})))
         for i, path in enumerate(FILES)

@@ -104,7 +104,8 @@ def run(proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> list[np.nda
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, dict(inputs))
+    outputs: list[np.ndarray] = session.run(None, dict(inputs))
+    return outputs
 
 
 def apart(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> float:
@@ -121,7 +122,7 @@ def apart(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> float:
 # The score
 
 
-def measure(proto: onnx.ModelProto) -> dict[str, Any]:
+def measure(proto: onnx.ModelProto) -> Mapping[str, Any]:
     """The report of a model as ``architecture`` scores it."""
     return score(proto, CONFIG).data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,12 @@ class Edit:
             return node.attributes["value"].as_tensor().numpy()
         return None
 
+    def arrays(self, values: Iterable[ir.Value | None]) -> list[np.ndarray] | None:
+        """The elements of each; None where one is no constant that is held."""
+        found = [self.array(v) for v in values]
+        held = [a for a in found if a is not None]
+        return held if len(held) == len(found) else None
+
     def weights(self, least: int = 2) -> list[ir.Value]:
         """Float initializers of that rank at least that a node reads, in random order."""
         found = [
@@ -141,8 +147,9 @@ class Edit:
         """A new initializer, or the output of a Constant node."""
         values = np.array(array, dtype, order="C")
         name = self.name(hint)
-        value = ir.Value(name=name, const_value=ir.tensor(values, name=name))
-        value.shape, value.type = ir.Shape(values.shape), ir.TensorType(value.const_value.dtype)
+        tensor = ir.tensor(values, name=name)
+        value = ir.Value(name=name, const_value=tensor)
+        value.shape, value.type = ir.Shape(values.shape), ir.TensorType(tensor.dtype)
         self.graph.register_initializer(value)
         self.constants.add(value)
         return value
@@ -170,6 +177,13 @@ class Edit:
             self.constants.update(node.outputs)
         return node.outputs[0]
 
+    def split(self, at: ir.Node | None, x: ir.Value, sizes: Sequence[int], axis: int) -> list[ir.Value]:
+        """Insert a Split; return all its outputs."""
+        inputs = [x, self.ints(*sizes)]
+        node = self.op(at, "Split", inputs, {"axis": axis}, outputs=len(sizes)).producer()
+        assert node is not None
+        return list(node.outputs)
+
     def put(self, old: ir.Value, new: ir.Value) -> None:
         """Let every reader of a value, and the graph's outputs, read another one."""
         output = old.is_graph_output()
@@ -182,7 +196,7 @@ class Edit:
         if output:
             old.name, new.name = self.name("was_output"), old.name
 
-    def reduce(self, at: ir.Node | None, op_type: str, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+    def reduce(self, at: ir.Node | None, op_type: str, x: ir.Value | None, axes: Sequence[int]) -> ir.Value:
         """A reduction that keeps its axes, as the opset wants it."""
         if self.opset >= 18 or op_type == "ReduceSum":
             return self.op(at, op_type, [x, self.ints(*axes)], {"keepdims": 1})
@@ -195,7 +209,7 @@ class Edit:
             return self.constant(array.transpose(tuple(perm)), array.dtype, "turned")
         return self.op(at, "Transpose", [value], {"perm": list(perm)})
 
-    def reshaped(self, at: ir.Node | None, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    def reshaped(self, at: ir.Node | None, value: ir.Value | None, shape: Sequence[int]) -> ir.Value:
         """A constant in another shape: another initializer, or a Reshape node."""
         array = self.array(value)
         if array is not None and self.chance(0.7):
@@ -211,6 +225,13 @@ class Edit:
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and not value.is_graph_output() and name not in inputs:
                 del self.graph.initializers[name]
+
+
+def known(sizes: Iterable[int | None] | None) -> tuple[int, ...] | None:
+    """The sizes of some axes; None where one of them is free."""
+    found = None if sizes is None else tuple(sizes)
+    held = None if found is None else tuple(n for n in found if n is not None)
+    return held if held == found else None
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:

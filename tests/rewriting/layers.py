@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from .editing import Edit, edits, only_reader
+from .editing import Edit, edits, known, only_reader
 
 LETTERS = "abcdefgh"
 
@@ -19,6 +20,7 @@ class Linear:
     Attributes:
         nodes: those to take out, the last of them makes y.
         x: data of rank two or more.
+        shape: of x, with None for what is free.
         w: a constant of (inputs, outputs).
         sizes: of w.
         b: a constant of (outputs,), or None.
@@ -26,6 +28,7 @@ class Linear:
 
     nodes: tuple[ir.Node, ...]
     x: ir.Value
+    shape: tuple[int | None, ...]
     w: ir.Value
     sizes: tuple[int, int]
     b: ir.Value | None
@@ -33,6 +36,10 @@ class Linear:
     @property
     def y(self) -> ir.Value:
         return self.nodes[-1].outputs[0]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
 
 
 def linears(edit: Edit) -> list[Linear]:
@@ -43,34 +50,38 @@ def linears(edit: Edit) -> list[Linear]:
 
 def _linear(edit: Edit, node: ir.Node) -> Linear | None:
     x, w = node.inputs[0], node.inputs[1] if len(node.inputs) == 2 or node.op_type == "Gemm" else None
-    shape, rank = edit.shape(w), edit.rank(x)
+    shape, sizes = edit.shape(x), known(edit.shape(w))
     if x is None or w is None or edit.is_constant(x) or not edit.is_constant(w) or not edit.is_float(x):
         return None
-    if shape is None or len(shape) != 2 or None in shape or rank is None or rank < 2:
+    if sizes is None or len(sizes) != 2 or shape is None or len(shape) < 2:
         return None
+    rows, columns = sizes
     if node.op_type == "Gemm":
-        return _gemm(edit, node, x, w, shape)
+        return _gemm(edit, node, Linear((node,), x, shape, w, (rows, columns), None))
     if node.op_type == "Einsum" and not _plain_einsum(node):
         return None
     after = only_reader(node.outputs[0])
     if after is not None and after.op_type == "Add":
         b = next(v for v in after.inputs if v is not node.outputs[0])
-        if edit.is_constant(b) and edit.shape(b) == shape[1:]:
-            return Linear((node, after), x, w, shape, b)
-    return Linear((node,), x, w, shape, None)
+        if edit.is_constant(b) and edit.shape(b) == (columns,):
+            return Linear((node, after), x, shape, w, (rows, columns), b)
+    return Linear((node,), x, shape, w, (rows, columns), None)
 
 
-def _gemm(edit: Edit, node: ir.Node, x: ir.Value, w: ir.Value, shape: tuple[int, ...]) -> Linear | None:
+def _gemm(edit: Edit, node: ir.Node, plain: Linear) -> Linear | None:
+    """The map of a Gemm: ``plain`` with its bias, and its weight turned where the Gemm turns it."""
     get = node.attributes
     if get.get_int("transA", 0) or get.get_float("alpha", 1.0) != 1 or get.get_float("beta", 1.0) != 1:
         return None
     b = node.inputs[2] if len(node.inputs) > 2 else None
-    outputs = shape[0] if get.get_int("transB", 0) else shape[1]
+    turned = bool(get.get_int("transB", 0))
+    w, sizes = plain.w, plain.sizes
+    outputs = sizes[0] if turned else sizes[1]
     if b is not None and (not edit.is_constant(b) or edit.shape(b) != (outputs,)):
         return None
-    if get.get_int("transB", 0):
-        w, shape = edit.transposed(node, w, (1, 0)), shape[::-1]
-    return Linear((node,), x, w, shape, b)
+    if turned:
+        w, sizes = edit.transposed(node, w, (1, 0)), (sizes[1], sizes[0])
+    return replace(plain, w=w, sizes=sizes, b=b)
 
 
 def _plain_einsum(node: ir.Node) -> bool:
@@ -95,7 +106,7 @@ def linear_as_matmul(edit: Edit) -> bool:
         at = linear.nodes[-1]
         if edit.chance(0.7):
             return replaced(edit, linear, edit.op(at, "MatMul", [linear.x, linear.w]), biased=False)
-        rank = edit.rank(linear.x)
+        rank = linear.rank
         perm = [*range(rank - 2), rank - 1, rank - 2]
         turned = edit.op(at, "Transpose", [linear.x], {"perm": perm})
         product = edit.op(at, "MatMul", [edit.transposed(at, linear.w, (1, 0)), turned])
@@ -107,9 +118,8 @@ def linear_as_matmul(edit: Edit) -> bool:
 def linear_as_gemm(edit: Edit) -> bool:
     """Gemm, its weight either way; between two Reshapes where the data have more than two axes."""
     for linear in linears(edit):
-        at, shape = linear.nodes[-1], edit.shape(linear.x)
-        middle = shape[1:-1]
-        if None in middle:
+        at, middle = linear.nodes[-1], known(linear.shape[1:-1])
+        if middle is None:
             continue
         x = linear.x
         if middle:
@@ -128,7 +138,7 @@ def linear_as_gemm(edit: Edit) -> bool:
 def linear_as_einsum(edit: Edit) -> bool:
     """Einsum, its weight either way, with or without an ellipsis, operands in either order."""
     for linear in linears(edit):
-        at, rank = linear.nodes[-1], edit.rank(linear.x)
+        at, rank = linear.nodes[-1], linear.rank
         head = LETTERS[: rank - 1] if edit.chance() else "..."
         turned = edit.chance()
         w = edit.transposed(at, linear.w, (1, 0)) if turned else linear.w
@@ -145,7 +155,7 @@ def linear_as_einsum(edit: Edit) -> bool:
 def linear_as_convolution(edit: Edit) -> bool:
     """A convolution of kernel one over tokens, or over a position that is put in for it."""
     for linear in linears(edit):
-        at, rank = linear.nodes[-1], edit.rank(linear.x)
+        at, rank = linear.nodes[-1], linear.rank
         if rank not in {2, 3}:
             continue
         axes = [2] if rank == 3 or edit.chance() else [2, 3]
@@ -168,8 +178,8 @@ def linear_as_convolution(edit: Edit) -> bool:
 def _convolutions(edit: Edit, rank: int | None = None) -> list[tuple[ir.Node, tuple[int, ...]]]:
     found = []
     for node in edit.nodes("Conv"):
-        shape = edit.shape(node.inputs[1])
-        if shape is None or None in shape or not edit.is_constant(node.inputs[1]):
+        shape = known(edit.shape(node.inputs[1]))
+        if shape is None or not edit.is_constant(node.inputs[1]):
             continue
         if (rank is None or len(shape) == rank) and edit.rank(node.inputs[0]) == len(shape):
             found.append((node, shape))
@@ -207,19 +217,20 @@ def conv1d_as_conv2d(edit: Edit) -> bool:
         before = edit.chance()
         axis = edit.ints(2 if before else 3)
 
-        def both(values, fill, before=before):
+        def both(values: Sequence[int], fill: int, before: bool = before) -> list[int]:
             return [fill, *values] if before else [*values, fill]
 
         pads = get.get_ints("pads", [0, 0])
+        kernel = both(shape[2:], 1)
         attributes = {
-            "kernel_shape": both(shape[2:], 1),
+            "kernel_shape": kernel,
             "strides": both(get.get_ints("strides", [1]), 1),
             "dilations": both(get.get_ints("dilations", [1]), 1),
             "pads": [*both(pads[:1], 0), *both(pads[1:], 0)],
             "group": get.get_int("group", 1),
         }
         x = edit.op(node, "Unsqueeze", [node.inputs[0], axis])
-        w = edit.reshaped(node, node.inputs[1], [*shape[:2], *attributes["kernel_shape"]])
+        w = edit.reshaped(node, node.inputs[1], [*shape[:2], *kernel])
         y = edit.op(node, "Conv", [x, w, *node.inputs[2:]], attributes)
         edit.put(node.outputs[0], edit.op(node, "Squeeze", [y, axis]))
         return True
@@ -247,11 +258,14 @@ def _channelwise(edit: Edit, at: ir.Node, values: np.ndarray, rank: int) -> ir.V
     return edit.constant(values.reshape(-1, *[1] * (rank - 2)))
 
 
-def _norms(edit: Edit):
+def _norms(
+    edit: Edit,
+) -> Iterator[tuple[ir.Node, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """BatchNorms with the rank of their data, factor and shift, mean and deviation."""
     for node in edit.nodes("BatchNormalization"):
-        arrays = [edit.array(v) for v in node.inputs[1:5]]
+        arrays = edit.arrays(node.inputs[1:5])
         rank = edit.rank(node.inputs[0])
-        if rank is None or any(a is None for a in arrays) or node.attributes.get_int("training_mode", 0):
+        if rank is None or arrays is None or node.attributes.get_int("training_mode", 0) != 0:
             continue
         scale, offset, mean, variance = (a.astype(np.float64) for a in arrays)
         deviation = np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
@@ -262,15 +276,16 @@ def _norms(edit: Edit):
 def batch_norm_written_out(edit: Edit) -> bool:
     """Mul and Add; or Sub, Div, Mul and Add."""
     for node, rank, factor, shift, mean, deviation in _norms(edit):
-        x = node.inputs[0]
         short = edit.chance()
         steps = [("Mul", factor), ("Add", shift)]
         if not short:
             scale, offset = factor * deviation, shift + mean * factor
             steps = [("Sub", mean), ("Div", deviation), ("Mul", scale), ("Add", offset)]
+        y = node.inputs[0]
         for op, values in steps:
-            x = edit.op(node, op, [x, _channelwise(edit, node, values, rank)])
-        edit.put(node.outputs[0], x)
+            y = edit.op(node, op, [y, _channelwise(edit, node, values, rank)])
+        assert y is not None
+        edit.put(node.outputs[0], y)
         return True
     return False
 
@@ -279,7 +294,8 @@ def batch_norm_written_out(edit: Edit) -> bool:
 def batch_norm_folded(edit: Edit) -> bool:
     """Into the convolution before it."""
     for node, _, factor, shift, _, _ in _norms(edit):
-        conv = node.inputs[0].producer()
+        x = node.inputs[0]
+        conv = None if x is None else x.producer()
         if conv is None or conv.op_type != "Conv" or only_reader(conv.outputs[0]) is not node:
             continue
         w = edit.array(conv.inputs[1])
@@ -318,25 +334,25 @@ def batch_norm_made(edit: Edit) -> bool:
 @edits
 def linears_joined(edit: Edit) -> bool:
     """Linear maps of one value as one map, split behind it: queries, keys and values."""
-    groups: dict[ir.Value, list[Linear]] = {}
+    groups: dict[ir.Value, list[tuple[Linear, np.ndarray, np.ndarray]]] = {}
     for linear in linears(edit):
-        if edit.array(linear.w) is not None and (linear.b is None or edit.array(linear.b) is not None):
-            groups.setdefault(linear.x, []).append(linear)
+        w = edit.array(linear.w)
+        b = np.zeros(linear.sizes[1], np.float32) if linear.b is None else edit.array(linear.b)
+        if w is not None and b is not None:
+            groups.setdefault(linear.x, []).append((linear, w, b))
     order = {node: i for i, node in enumerate(edit.graph)}
     for x, members in groups.items():
         if len(members) < 2:
             continue
-        sizes = [m.sizes[1] for m in members]
-        first = min((m.nodes[0] for m in members), key=order.__getitem__)
-        w = edit.constant(np.concatenate([edit.array(m.w) for m in members], 1), hint="joined")
-        y = edit.op(first, "MatMul", [x, w])
-        if any(m.b is not None for m in members):
-            zeros = (np.zeros(size, np.float32) for size in sizes)
-            parts = [z if m.b is None else edit.array(m.b) for m, z in zip(members, zeros, strict=True)]
-            y = edit.op(first, "Add", [y, edit.constant(np.concatenate(parts))])
-        parts = edit.op(first, "Split", [y, edit.ints(*sizes)], {"axis": -1}, outputs=len(sizes))
-        for member, part in zip(members, parts.producer().outputs, strict=True):
-            edit.put(member.y, part)
+        maps, weights, biases = zip(*members, strict=True)
+        first = min((m.nodes[0] for m in maps), key=order.__getitem__)
+        joined = edit.constant(np.concatenate(weights, 1), hint="joined")
+        y = edit.op(first, "MatMul", [x, joined])
+        if any(m.b is not None for m in maps):
+            y = edit.op(first, "Add", [y, edit.constant(np.concatenate(biases))])
+        parts = edit.split(first, y, [m.sizes[1] for m in maps], -1)
+        for linear, part in zip(maps, parts, strict=True):
+            edit.put(linear.y, part)
         return True
     return False
 
@@ -349,13 +365,12 @@ def linear_parted(edit: Edit) -> bool:
         w, b = edit.array(linear.w), None if linear.b is None else edit.array(linear.b)
         if split is None or split.op_type != "Split" or w is None or (linear.b is not None and b is None):
             continue
-        rank = edit.rank(linear.x)
-        if split.attributes.get_int("axis", 0) not in {-1, rank - 1}:
+        if split.attributes.get_int("axis", 0) not in {-1, linear.rank - 1}:
             continue
-        sizes = [edit.shape(v) for v in split.outputs]
-        if any(s is None or s[-1] is None for s in sizes):
+        sizes = known(shape[-1] if shape else None for shape in map(edit.shape, split.outputs))
+        if sizes is None:
             continue
-        bounds = np.cumsum([s[-1] for s in sizes])[:-1]
+        bounds = np.cumsum(sizes)[:-1]
         biases = [None] * len(sizes) if b is None else np.split(b, bounds)
         for output, part, bias in zip(list(split.outputs), np.split(w, bounds, 1), biases, strict=True):
             y = edit.op(split, "MatMul", [linear.x, edit.constant(part)])

@@ -110,8 +110,8 @@ class _Builder:
         self.edit.graph.outputs.append(x)
         return onnx.shape_inference.infer_shapes(ir.to_proto(self.edit.model))
 
-    def op(self, op_type: str, *inputs: ir.Value | None, outputs: int = 1, **attributes) -> ir.Value:
-        return self.edit.op(None, op_type, inputs, attributes, outputs)
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: object) -> ir.Value:
+        return self.edit.op(None, op_type, inputs, attributes)
 
     def ints(self, *numbers: int) -> ir.Value:
         return self.edit.ints(*numbers)
@@ -238,7 +238,7 @@ class _Builder:
     def gated(self, x: ir.Value, width: int, size: int, activation: str) -> tuple[ir.Value, int]:
         axis = 1 if self.images else -1
         both = self.map(x, width, 2 * size)
-        halves = self.op("Split", both, self.ints(size, size), axis=axis, outputs=2).producer().outputs
+        halves = self.edit.split(None, both, (size, size), axis)
         return self.op("Mul", self.activate(halves[0], activation), halves[1]), size
 
     def branches(self, x: ir.Value, width: int, size: int, activation: str) -> tuple[ir.Value, int]:
@@ -270,8 +270,7 @@ class _Builder:
         y = self.normalise(x, width)
         if self.edit.chance():
             joined = self.map(y, width, 3 * width)
-            sizes = self.ints(*[width] * 3)
-            parts = list(self.op("Split", joined, sizes, axis=-1, outputs=3).producer().outputs)
+            parts = self.edit.split(None, joined, [width] * 3, -1)
         else:
             parts = [self.map(y, width, width) for _ in range(3)]
         heads = self.ints(0, TOKENS, 2, width // 2)

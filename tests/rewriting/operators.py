@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from .editing import Edit, edits, only_reader
+from .editing import Edit, edits, known, only_reader
 
 UNARY = (
     "Relu",
@@ -53,7 +53,7 @@ def activation_written_out(edit: Edit) -> bool:
     """HardSwish, Softplus, Mish, LeakyRelu, Relu, Softmax, Sigmoid, PRelu in operators that compute them."""
     for node in edit.nodes("HardSwish", "Softplus", "Mish", "LeakyRelu", "Relu", "Softmax"):
         x = node.inputs[0]
-        if not edit.is_float(x):
+        if x is None or not edit.is_float(x):
             continue
         edit.put(node.outputs[0], _activation(edit, node, x))
         return True
@@ -131,8 +131,9 @@ def flatten_as_reshape(edit: Edit) -> bool:
     """Flatten behind the first axis as a Reshape."""
     for node in edit.nodes("Flatten"):
         shape = edit.shape(node.inputs[0])
-        if node.attributes.get_int("axis", 1) == 1 and shape is not None and None not in shape[1:]:
-            width = math.prod(shape[1:]) if edit.chance() else -1
+        rest = known(shape and shape[1:])
+        if node.attributes.get_int("axis", 1) == 1 and rest is not None:
+            width = math.prod(rest) if edit.chance() else -1
             sizes = edit.ints(*((0, -1) if width == -1 else (-1, width)))
             edit.put(node.outputs[0], edit.op(node, "Reshape", [node.inputs[0], sizes]))
             return True
@@ -169,12 +170,13 @@ def operands_swapped(edit: Edit) -> bool:
         if len(node.inputs) != 2 or edit.chance():
             continue
         a, b = node.inputs
+        array = edit.array(b)
         if node.op_type != "Sub":
             node.replace_input_with(0, b)
             node.replace_input_with(1, a)
             done = True
-        elif edit.array(b) is not None and edit.is_float(b):
-            edit.put(node.outputs[0], edit.op(node, "Add", [a, edit.constant(-edit.array(b))]))
+        elif array is not None and edit.is_float(b):
+            edit.put(node.outputs[0], edit.op(node, "Add", [a, edit.constant(-array)]))
             done = True
     return done
 
@@ -185,19 +187,19 @@ def split_as_slices(edit: Edit) -> bool:
     for node in edit.nodes("Split"):
         rank = edit.rank(node.inputs[0])
         axis = node.attributes.get_int("axis", 0)
-        shapes = [edit.shape(v) for v in node.outputs]
-        if rank is None or any(s is None or s[axis] is None for s in shapes):
+        sizes = known(shape[axis] if shape else None for shape in map(edit.shape, node.outputs))
+        if rank is None or sizes is None:
             continue
         start = 0
         open_end = edit.chance()
         named = axis % rank if edit.chance() else axis % rank - rank
-        for output, shape in zip(list(node.outputs), shapes, strict=True):
-            end = start + shape[axis]
+        for output, size in zip(list(node.outputs), sizes, strict=True):
+            end = start + size
             if open_end and output is node.outputs[-1]:
                 end = np.iinfo(np.int64).max
             bounds = [edit.ints(start), edit.ints(end), edit.ints(named)]
             edit.put(output, edit.op(node, "Slice", [node.inputs[0], *bounds]))
-            start += shape[axis]
+            start += size
         return True
     return False
 
@@ -205,29 +207,29 @@ def split_as_slices(edit: Edit) -> bool:
 @edits
 def slices_as_split(edit: Edit) -> bool:
     """Slices of one value that lie end to end as a Split."""
-    groups: dict[tuple[ir.Value, int], list[tuple[int, int, ir.Node]]] = {}
+    groups: dict[tuple[ir.Value, int, int], list[tuple[int, int, ir.Node]]] = {}
     for node in edit.nodes("Slice"):
-        bounds = [edit.array(v) for v in node.inputs[1:4]]
-        shape = edit.shape(node.inputs[0])
-        step = edit.array(node.inputs[4]) if len(node.inputs) > 4 else np.array([1])
-        if len(bounds) < 3 or shape is None or any(b is None or b.size != 1 for b in (*bounds, step)):
+        x, bounds = node.inputs[0], edit.arrays(node.inputs[1:])
+        shape = edit.shape(x)
+        if x is None or shape is None or bounds is None or any(b.size != 1 for b in bounds):
             continue
-        start, end, axis = (int(b.reshape(-1)[0]) for b in bounds)
-        size = shape[axis]
-        if size is None or step.reshape(-1)[0] != 1:
+        numbers = [int(b.reshape(-1)[0]) for b in bounds]
+        if len(numbers) < 3 or numbers[3:] not in ([], [1]):
             continue
-        start, end, _ = slice(start, end).indices(size)
-        groups.setdefault((node.inputs[0], axis % len(shape)), []).append((start, end, node))
+        size, axis = shape[numbers[2]], numbers[2] % len(shape)
+        if size is None:
+            continue
+        start, end, _ = slice(*numbers[:2]).indices(size)
+        groups.setdefault((x, axis, size), []).append((start, end, node))
     order = {node: i for i, node in enumerate(edit.graph)}
-    for (x, axis), members in groups.items():
+    for (x, axis, size), members in groups.items():
         parts = sorted(members, key=lambda row: row[:2])
         ends = [0, *(end for _, end, _ in parts)]
-        if len(parts) < 2 or [s for s, _, _ in parts] != ends[:-1] or ends[-1] != edit.shape(x)[axis]:
+        if len(parts) < 2 or [s for s, _, _ in parts] != ends[:-1] or ends[-1] != size:
             continue
         first = min((node for _, _, node in parts), key=order.__getitem__)
-        sizes = edit.ints(*(end - start for start, end, _ in parts))
-        made = edit.op(first, "Split", [x, sizes], {"axis": axis}, outputs=len(parts)).producer()
-        for (_, _, node), part in zip(parts, made.outputs, strict=True):
+        made = edit.split(first, x, [end - start for start, end, _ in parts], axis)
+        for (_, _, node), part in zip(parts, made, strict=True):
             edit.put(node.outputs[0], part)
         return True
     return False
@@ -256,7 +258,8 @@ def transposes_put_in(edit: Edit) -> bool:
 def transpose_pushed(edit: Edit) -> bool:
     """A Transpose before an elementwise operator of one operand goes behind it."""
     for node in edit.nodes(*UNARY):
-        before = node.inputs[0].producer()
+        x = node.inputs[0]
+        before = None if x is None else x.producer()
         if before is None or before.op_type != "Transpose" or only_reader(before.outputs[0]) is not node:
             continue
         attributes = {k: v.value for k, v in node.attributes.items()}

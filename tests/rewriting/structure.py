@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -47,7 +48,10 @@ def nodes_shuffled(proto: onnx.ModelProto, rng: Generator) -> onnx.ModelProto | 
     return result
 
 
-def _copy(message):
+Message = TypeVar("Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto)
+
+
+def _copy(message: Message) -> Message:
     result = type(message)()
     result.CopyFrom(message)
     return result
@@ -117,6 +121,9 @@ for _function in (shapes_stripped, shapes_added, nodes_shuffled, functions_made,
 
 # Equal layers as rounds of a loop
 
+Place = tuple[int, int]
+"""Index of a node of a round, and of one of its inputs."""
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -132,7 +139,7 @@ class Rounds:
     runs: tuple[tuple[ir.Node, ...], ...]
     start: ir.Value
     carry: tuple[int, int]
-    stacked: tuple[tuple[int, int], ...]
+    stacked: tuple[Place, ...]
 
 
 def find_rounds(edit: Edit) -> Rounds | None:
@@ -141,7 +148,9 @@ def find_rounds(edit: Edit) -> Rounds | None:
     for start in starts:
         for length in range(1, (len(nodes) - int(start)) // 2 + 1):
             found = _rounds_at(edit, nodes[int(start) :], length)
-            if found is not None and any(edit.rank(found.runs[0][i].inputs[j]) > 1 for i, j in found.stacked):
+            if found is not None and any(
+                (edit.rank(found.runs[0][i].inputs[j]) or 0) > 1 for i, j in found.stacked
+            ):
                 return found
     return None
 
@@ -161,6 +170,7 @@ def _compared(edit: Edit, runs: tuple[tuple[ir.Node, ...], ...]) -> Rounds | Non
     first, last = runs[0], runs[-1]
     if [_form(n) for n in first] != [_form(n) for n in last] or any(_form(n) is None for n in first):
         return None
+    places: list[dict[ir.Value | None, tuple[int, int]]]
     places = [{v: (i, j) for i, n in enumerate(run) for j, v in enumerate(n.outputs)} for run in runs]
     carry, start, stacked = None, None, []
     for i, node in enumerate(first):
@@ -171,8 +181,7 @@ def _compared(edit: Edit, runs: tuple[tuple[ir.Node, ...], ...]) -> Rounds | Non
                     return None
             elif all(v is value for v in others):
                 continue
-            elif all(edit.array(v) is not None for v in others):
-                arrays = [edit.array(v) for v in others]
+            elif (arrays := edit.arrays(others)) is not None:
                 if len({(a.shape, a.dtype) for a in arrays}) > 1:
                     return None
                 if all(np.array_equal(a, arrays[0]) for a in arrays) and arrays[0].dtype.kind != "f":
@@ -195,7 +204,7 @@ def _compared(edit: Edit, runs: tuple[tuple[ir.Node, ...], ...]) -> Rounds | Non
     return Rounds(runs, start, carry, tuple(stacked)) if _closed(runs, results) else None
 
 
-def _form(node: ir.Node) -> tuple | None:
+def _form(node: ir.Node) -> tuple[object, ...] | None:
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
         return None
     attributes = tuple(sorted((k, str(a.value)) for k, a in node.attributes.items()))
@@ -218,7 +227,9 @@ def _closed(runs: tuple[tuple[ir.Node, ...], ...], results: Sequence[ir.Value]) 
     return True
 
 
-def _body_nodes(edit: Edit, found: Rounds, inner: dict[ir.Value, ir.Value], slices) -> list[ir.Node]:
+def _body_nodes(
+    edit: Edit, found: Rounds, inner: dict[ir.Value, ir.Value], slices: Mapping[Place, ir.Value]
+) -> list[ir.Node]:
     """Copies of the first round's nodes; ``slices`` gives what stands for a stacked input."""
     made = []
     for i, node in enumerate(found.runs[0]):
@@ -247,45 +258,56 @@ def _roll(edit: Edit, *, scan: bool) -> bool:
     if found is None:
         return False
     at = found.runs[-1][-1]
-    stacks = {
-        place: edit.constant(
-            np.stack([edit.array(run[place[0]].inputs[place[1]]) for run in found.runs]), hint="stack"
-        )
-        for place in found.stacked
-    }
-    shape = edit.shape(found.start)
-    state = ir.Value(
-        name=edit.name("state"), type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(list(shape))
-    )
+    stacks = {place: _stack(edit, found, place) for place in found.stacked}
+    state = ir.Value(name=edit.name("state"))
+    state.type, state.shape = _type(edit, found)
     y = (_scan if scan else _loop)(edit, at, found, state, stacks)
     edit.put(found.runs[-1][found.carry[0]].outputs[found.carry[1]], y)
     return True
 
 
-def _result(edit: Edit, found: Rounds, inner: dict[ir.Value, ir.Value], shape) -> ir.Value:
+def _stack(edit: Edit, found: Rounds, place: Place) -> ir.Value:
+    """The constants that the rounds read at a place, as one."""
+    arrays = edit.arrays(run[place[0]].inputs[place[1]] for run in found.runs)
+    assert arrays is not None
+    return edit.constant(np.stack(arrays), hint="stack")
+
+
+def _type(edit: Edit, found: Rounds) -> tuple[ir.TensorType, ir.Shape]:
+    """Of what one round hands to the next."""
+    shape = edit.shape(found.start)
+    assert shape is not None
+    return ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+
+
+def _result(edit: Edit, found: Rounds, inner: dict[ir.Value, ir.Value]) -> ir.Value:
     result = inner[found.runs[0][found.carry[0]].outputs[found.carry[1]]]
-    result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(list(shape))
+    result.type, result.shape = _type(edit, found)
     return result
 
 
-def _scan(edit: Edit, at: ir.Node, found: Rounds, state: ir.Value, stacks) -> ir.Value:
+def _scan(
+    edit: Edit, at: ir.Node, found: Rounds, state: ir.Value, stacks: Mapping[Place, ir.Value]
+) -> ir.Value:
     slices = {}
     for place, stack in stacks.items():
         slices[place] = ir.Value(
             name=edit.name("slice"),
             type=ir.TensorType(ir.DataType.FLOAT),
-            shape=ir.Shape(stack.const_value.shape[1:]),
+            shape=ir.Shape((edit.shape(stack) or ())[1:]),
         )
     inner = {found.start: state}
     nodes = _body_nodes(edit, found, inner, slices)
-    result = _result(edit, found, inner, state.shape)
+    result = _result(edit, found, inner)
     body = ir.Graph([state, *slices.values()], [result], nodes=nodes, name=edit.name("body"))
     return edit.op(
         at, "Scan", [found.start, *stacks.values()], {"body": body, "num_scan_inputs": len(stacks)}
     )
 
 
-def _loop(edit: Edit, at: ir.Node, found: Rounds, state: ir.Value, stacks) -> ir.Value:
+def _loop(
+    edit: Edit, at: ir.Node, found: Rounds, state: ir.Value, stacks: Mapping[Place, ir.Value]
+) -> ir.Value:
     index = ir.Value(name=edit.name("i"), type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     going = ir.Value(name=edit.name("going"), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
     gathers, slices = [], {}
@@ -296,7 +318,7 @@ def _loop(edit: Edit, at: ir.Node, found: Rounds, state: ir.Value, stacks) -> ir
         slices[place] = node.outputs[0]
     inner = {found.start: state}
     nodes = _body_nodes(edit, found, inner, slices)
-    result = _result(edit, found, inner, state.shape)
+    result = _result(edit, found, inner)
     on = ir.node("Identity", [going], name=edit.name("on"))
     on.outputs[0].name = edit.name("on")
     on.outputs[0].type, on.outputs[0].shape = going.type, going.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,7 @@ import onnxruntime as ort
 from numpy.random import Generator
 from onnx import version_converter
 
-from .editing import rewrite
+from .editing import Function, rewrite
 
 LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -36,6 +37,7 @@ def optimise(proto: onnx.ModelProto, level: str) -> onnx.ModelProto:
 def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnxsim
 
+    result: onnx.ModelProto
     result, good = onnxsim.simplify(proto)
     if not good:
         raise RuntimeError("onnxsim: its own check failed")
@@ -47,32 +49,37 @@ def slim(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return onnxslim.slim(copy)
+    result: onnx.ModelProto = onnxslim.slim(copy)
+    return result
 
 
 def run_passes(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnxoptimizer
 
-    return onnxoptimizer.optimize(proto, onnxoptimizer.get_fuse_and_elimination_passes())
+    passes = onnxoptimizer.get_fuse_and_elimination_passes()
+    result: onnx.ModelProto = onnxoptimizer.optimize(proto, passes)
+    return result
 
 
 OPTIMISERS: dict[str, tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto]]] = {
-    **{
-        f"onnxruntime_{level}": ("onnxruntime", lambda proto, level=level: optimise(proto, level))
-        for level in LEVELS
-    },
+    **{f"onnxruntime_{level}": ("onnxruntime", partial(optimise, level=level)) for level in LEVELS},
     "onnxsim": ("onnxsim", simplify),
     "onnxslim": ("onnxslim", slim),
     "onnxoptimizer": ("onnxoptimizer", run_passes),
 }
 """Name -> the package, and what it makes of a model."""
 
+
+def _without_chance(run: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Function:
+    return lambda proto, rng: run(proto)
+
+
 for _name, (_package, _run) in OPTIMISERS.items():
-    rewrite(lambda proto, rng, run=_run: run(proto), _name, _package)
+    rewrite(_without_chance(_run), _name, _package)
 
 
 def _version(proto: onnx.ModelProto) -> int:
-    return next(o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"})
+    return int(next(o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}))
 
 
 def opset_raised(proto: onnx.ModelProto, rng: Generator) -> onnx.ModelProto | None:

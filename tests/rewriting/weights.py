@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -26,22 +28,28 @@ def initializers_as_constant_nodes(edit: Edit) -> bool:
 @edits
 def constant_nodes_as_initializers(edit: Edit) -> bool:
     """Some Constant nodes become initializers."""
-    found = [n for n in edit.nodes("Constant") if edit.array(n.outputs[0]) is not None and edit.chance()]
-    for node in found:
-        array = edit.array(node.outputs[0])
-        edit.put(node.outputs[0], edit.constant(array, array.dtype))
+    held = [(n.outputs[0], edit.array(n.outputs[0])) for n in edit.nodes("Constant")]
+    found = [(value, array) for value, array in held if array is not None and edit.chance()]
+    for value, array in found:
+        edit.put(value, edit.constant(array, array.dtype))
     return bool(found)
 
 
-def computed(edit: Edit, make) -> bool:
+Make = Callable[[ir.Node, ir.Value, np.ndarray], ir.Value | None]
+"""What computes a weight, of the first node that reads it, the weight, and its elements."""
+
+
+def computed(edit: Edit, make: Make) -> bool:
     """Put what ``make`` computes in the place of a random weight that it takes."""
     for weight in edit.weights():
+        array = edit.array(weight)
+        assert array is not None
         uses = [(u.node, u.idx) for u in weight.uses()]
         if any(node.graph is not edit.graph for node, _ in uses):
             continue
         order = {node: i for i, node in enumerate(edit.graph)}
         first = min((node for node, _ in uses), key=order.__getitem__)
-        made = make(first, weight)
+        made = make(first, weight, array)
         if made is None:
             continue
         for node, index in uses:
@@ -59,8 +67,7 @@ def noise(edit: Edit, array: np.ndarray) -> np.ndarray:
 def weight_as_sum(edit: Edit) -> bool:
     """w = a + b, or a - b."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value:
-        array, other = edit.array(weight), None
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value:
         other = noise(edit, array)
         op, rest = ("Add", array - other) if edit.chance() else ("Sub", array + other)
         return edit.op(at, op, [edit.constant(rest, hint="a"), edit.constant(other, hint="b")])
@@ -72,8 +79,7 @@ def weight_as_sum(edit: Edit) -> bool:
 def weight_scaled(edit: Edit) -> bool:
     """w = c * s or c / s, with a number or with one for each index of an axis."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value:
         axis = int(edit.rng.integers(array.ndim))
         shape = [1] * array.ndim
         if edit.chance():
@@ -89,8 +95,7 @@ def weight_scaled(edit: Edit) -> bool:
 def weight_behind_views(edit: Edit) -> bool:
     """w through Identity, Cast to double and back, Transpose, Reshape, Unsqueeze and Squeeze."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value:
         way = edit.pick(["identity", "cast", "transpose", "reshape", "unsqueeze"])
         if way == "identity":
             return edit.op(at, "Identity", [weight])
@@ -114,8 +119,7 @@ def weight_behind_views(edit: Edit) -> bool:
 def weight_from_parts(edit: Edit) -> bool:
     """w is two halves beside each other, a slice of something larger, or some of its rows."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value | None:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value | None:
         axis = int(edit.rng.integers(array.ndim))
         size = array.shape[axis]
         way = edit.pick(["concat", "slice", "gather"])
@@ -138,8 +142,7 @@ def weight_from_parts(edit: Edit) -> bool:
 def weight_norm(edit: Edit) -> bool:
     """w = g v / |v|, the norm over all axes but one."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value | None:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value | None:
         axis = int(edit.rng.integers(2))
         axes = [i for i in range(array.ndim) if i != axis]
         norm = np.sqrt((array.astype(np.float64) ** 2).sum(tuple(axes), keepdims=True))
@@ -162,8 +165,7 @@ def weight_norm(edit: Edit) -> bool:
 def spectral_norm(edit: Edit) -> bool:
     """w = v / (a v b) with vectors a and b of the file."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value | None:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value | None:
         flat = array.reshape(array.shape[0], -1).astype(np.float64)
         left, right = flat.sum(1), flat.sum(0)
         sigma = left @ flat @ right
@@ -184,8 +186,7 @@ def spectral_norm(edit: Edit) -> bool:
 def weight_dequantised(edit: Edit) -> bool:
     """w = (q - z) s: DequantizeLinear of a weight or of each channel, or Cast, Sub and Mul."""
 
-    def make(at: ir.Node, weight: ir.Value) -> ir.Value | None:
-        array = edit.array(weight)
+    def make(at: ir.Node, weight: ir.Value, array: np.ndarray) -> ir.Value | None:
         found = on_grid(array)
         if found is None:
             return None
@@ -231,5 +232,5 @@ def put_on_grid(array: np.ndarray) -> np.ndarray:
     largest = np.abs(array).max(initial=0.0)
     if largest == 0 or not np.isfinite(largest):
         return array
-    scale = 2.0 ** np.ceil(np.log2(largest / LEVELS))
-    return (np.round(array / scale) * scale).astype(array.dtype)
+    scale = float(2.0 ** np.ceil(np.log2(largest / LEVELS)))
+    return np.asarray(np.round(array / scale) * scale, array.dtype)

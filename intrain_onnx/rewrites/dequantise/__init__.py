@@ -19,9 +19,9 @@ from intrain_onnx.network.marks import DEQUANTISED
 from intrain_onnx.network.values import constant_array, source
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
-from intrain_onnx.rewrites.dequantise.float_values import Lifting, Scale, Scheme
-from intrain_onnx.rewrites.dequantise.integer_products import integer_product
-from intrain_onnx.rewrites.dequantise.operators import QLINEAR, REWRITES, argument, integer, scale_at
+from intrain_onnx.rewrites.dequantise.float_values import Lifting, Scheme
+from intrain_onnx.rewrites.dequantise.operators import QLINEAR, argument, integer
+from intrain_onnx.rewrites.dequantise.table import REWRITES
 
 __all__ = ["Quantisation", "output_steps", "to_float", "warnings"]
 
@@ -65,7 +65,9 @@ def to_float(model: ir.Model) -> Quantisation | None:
     lifting = Lifting(model)
     _count_dequantised(model, lifting)
     for node in list(_in_order(model.graph)):
-        _rewrite(lifting, node)
+        rewrite = REWRITES.get((node.domain, node.op_type))
+        if rewrite is not None:
+            rewrite(lifting, node)
     for node in list(_in_order(model.graph)):
         _quantise_again(lifting, node, unused)
     for node in _removable(model.graph, unused):
@@ -142,34 +144,6 @@ def _from_integers(value: ir.Value | None) -> bool:
     if quantiser is not None and is_op(quantiser, "QuantizeLinear"):  # of a float weight, in the graph
         numbers = argument(quantiser, 0)
     return constant_array(numbers) is not None
-
-
-def _rewrite(lifting: Lifting, node: ir.Node) -> None:
-    if (node.domain, node.op_type) in REWRITES:
-        REWRITES[node.domain, node.op_type](lifting, node)
-    elif is_op(node, "QuantizeLinear"):
-        scale = scale_at(node, 1)
-        if node.inputs[0] is not None and scale is not None:
-            along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
-            lifting.stand_for(node.outputs[0], node.inputs[0], along, node)
-    elif is_op(node, "DynamicQuantizeLinear"):
-        if node.inputs[0] is not None and len(node.outputs) == 3:
-            y, scale_value, zero = node.outputs
-            lifting.stand_for(y, node.inputs[0], Scale(scale_value, zero), node)
-    elif is_op(node, "DequantizeLinear"):
-        _dequantize(lifting, node)
-    elif is_op(node, "MatMulInteger", "ConvInteger"):
-        integer_product(lifting, node)
-
-
-def _dequantize(lifting: Lifting, node: ir.Node) -> None:
-    scale = scale_at(node, 1)
-    if scale is None:
-        return
-    along = Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))
-    found = lifting.lift(node.inputs[0], along)
-    if found is not None:
-        lifting.replace(node.outputs[0], found)
 
 
 def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node]) -> None:

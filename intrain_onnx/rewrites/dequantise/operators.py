@@ -1,8 +1,8 @@
-"""Quantised operators and the float ones that they stand for, as tables."""
+"""The float form of each quantised operator but for products of integers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,6 @@ import onnx_ir as ir
 from intrain_onnx.network.values import constant_array, name_of, static_shape
 from intrain_onnx.rewrites.dequantise.arithmetic import block_weight, dequantise
 from intrain_onnx.rewrites.dequantise.float_values import Array, Lifting, Scale
-
-Rewrite = Callable[[Lifting, ir.Node], ir.Value | None]
-"""Makes the float form before a node; None, with nothing changed, where it has none."""
 
 _WEIGHT_AXES = {"Conv": 0, "MatMul": -1}
 
@@ -277,10 +274,29 @@ def _gates(numbers: Array | None, scale: Array | None, zero: Array | None) -> Ar
     return np.ascontiguousarray(np.stack(parts))
 
 
-REWRITES: Mapping[tuple[str, str], Rewrite] = {
-    **dict.fromkeys(QLINEAR, qlinear),
-    ("com.microsoft", "DynamicQuantizeMatMul"): dynamic_quantize_matmul,
-    ("com.microsoft", "MatMulIntegerToFloat"): matmul_integer_to_float,
-    ("com.microsoft", "MatMulNBits"): matmul_nbits,
-    ("com.microsoft", "DynamicQuantizeLSTM"): dynamic_quantize_lstm,
-}
+def quantize_linear(lifting: Lifting, node: ir.Node) -> None:
+    """The integer stands for the float that is quantised."""
+    scale = scale_at(node, 1)
+    if node.inputs[0] is not None and scale is not None:
+        lifting.stand_for(node.outputs[0], node.inputs[0], _along(node, scale), node)
+
+
+def dynamic_quantize_linear(lifting: Lifting, node: ir.Node) -> None:
+    """The same, with a scale that the graph computes."""
+    if node.inputs[0] is not None and len(node.outputs) == 3:
+        y, scale, zero = node.outputs
+        lifting.stand_for(y, node.inputs[0], Scale(scale, zero), node)
+
+
+def dequantize_linear(lifting: Lifting, node: ir.Node) -> None:
+    """Its output is the float that its input stands for."""
+    scale = scale_at(node, 1)
+    if scale is None:
+        return
+    found = lifting.lift(node.inputs[0], _along(node, scale))
+    if found is not None:
+        lifting.replace(node.outputs[0], found)
+
+
+def _along(node: ir.Node, scale: Scale) -> Scale:
+    return Scale(scale.scale, scale.zero, integer(node, "axis", 1), integer(node, "block_size", 0))

@@ -1,0 +1,76 @@
+"""Shapes of all values: onnx's inference, for given inputs, completed from a run where it fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from intrain_onnx.network.input_shapes import Signature, resized
+from intrain_onnx.network.marks import SEEN
+from intrain_onnx.network.values import static_shape
+
+See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
+"""Runs a model for one sample, and tells the shapes of its values."""
+
+
+def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
+    """Give values of a model the shapes that onnx can tell, in place; False where it refuses the model.
+
+    With ``data_prop``, sizes that the graph computes are followed, too.
+    """
+    logger = logging.getLogger(common.ShapeInferencePass.__module__)
+    silent = logger.disabled
+    logger.disabled = True  # it logs a traceback where it fails; the return value says the same
+    try:
+        found = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(model)
+    finally:
+        logger.disabled = silent
+    return bool(found.modified)
+
+
+def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
+    """Give every value the shape that it has for the signature's inputs, or for those declared without one.
+
+    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
+    cannot tell is taken from a run, where one was made (:func:`complete_shapes`).
+
+    Returns:
+        False where onnx refuses the model and no shape was found.
+    """
+    if signature is not None:
+        for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
+            value.shape = ir.Shape(spec.shape)
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
+    found = any(infer(model, data_prop=data_prop) for data_prop in (True, False))
+    seen = model.graph.meta.get(SEEN, {})
+    for node in model.graph.all_nodes() if seen else ():
+        for value in node.outputs:
+            name = value.name or ""
+            if name in seen and static_shape(value) is None:
+                value.shape = ir.Shape(seen[name])
+    return found
+
+
+def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
+    """Infer shapes for another number of samples, where the file leaves it open."""
+    return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
+
+
+def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
+    """Take the shapes that inference missed in the main graph from a run of one sample, and keep them.
+
+    :func:`infer_shapes` takes from the same run what it misses later.
+    """
+    if all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses()):
+        return
+    shapes = model.graph.meta[SEEN] = dict(see(model, single))
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            name = value.name or ""
+            if name in shapes and static_shape(value) is None:
+                value.shape = ir.Shape(shapes[name])

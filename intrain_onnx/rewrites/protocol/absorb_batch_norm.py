@@ -1,0 +1,53 @@
+"""Takes an inference BatchNormalization into the convolution or linear layer right before it.
+
+    s (W x + b - mean) / sqrt(var + eps) + o  =  W' x + b'
+
+W' and b' are not computed: the layer is drawn anew and calibrated to zero mean and unit variance for each
+channel, which is what BatchNorm does to a network at its initialisation. So the node is simply removed.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.values import name_of
+from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
+
+
+def absorb_batch_norm(draft: Draft) -> Changes:
+    """Remove each inference BatchNormalization that follows a convolution or a linear layer directly.
+
+    Valid only where the layer is re-initialised and calibrated afterwards.
+    """
+    outputs = draft.layers.by_output()
+    removed, declined = [], []
+    for node in list(draft.model.graph.all_nodes()):
+        if not is_op(node, "BatchNormalization"):
+            continue
+        value = node.inputs[0]
+        layer = outputs.get(value.name or "") if value is not None else None
+        reason = _obstacle(node, value, layer)
+        if reason is not None or value is None:
+            declined.append(Declined(name_of(node), reason or "it has no input"))
+            continue
+        node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+        removed.append(name_of(node))
+    return Changes(places=removed, absorbed=removed, declined=declined)
+
+
+def _obstacle(node: ir.Node, value: ir.Value | None, layer: Layer | None) -> str | None:
+    """Why a node cannot be taken into the layer before it; None where it can."""
+    if layer is None or value is None or layer.kind not in ("convolution", "linear"):
+        return "its input is not the output of a convolution or linear layer"
+    rank = len(value.shape.dims) if value.shape is not None else 4
+    if layer.kind == "linear" and layer.channel_axes[0] % rank != 1:
+        return f"it normalises axis 1, and the channels of {layer.name!r} lie on another"
+    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
+        return "its statistics are read"
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return f"the output of {layer.name!r} is read without it, too"
+    return None

@@ -1,0 +1,39 @@
+"""Takes a batch size that an exporter baked into Reshape targets out of them.
+
+Reshape(x, [batch, a, b])  ->  Reshape(x, [0, a, b]),   0: as in x
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.values import add_initializer, constant_array, name_of
+from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
+
+
+def free_batch(draft: Draft) -> Changes:
+    """Replace a batch that is baked into the targets of Reshape nodes by "as in the input".
+
+    Only a guess from shapes: whoever calls it must check that samples stay apart.
+    """
+    model, batch = draft.model, draft.single.fixed_batch if draft.single is not None else None
+    data = data_dependent(model.graph)
+    changed, declined = [], []
+    for node in model.graph.all_nodes():
+        if not is_op(node, "Reshape") or node.inputs[0] not in data or len(node.inputs) < 2:
+            continue
+        value, target = node.inputs[0], constant_array(node.inputs[1])
+        if value is None or value.shape is None or target is None or target.size < 2:
+            continue
+        literal = "allowzero" in node.attributes and node.attributes["allowzero"].as_int() == 1
+        if value.shape.dims[:1] != (batch,) or target[0] != batch:
+            continue
+        if literal:
+            declined.append(Declined(name_of(node), "allowzero gives 0 in its target another meaning"))
+            continue
+        new = np.array([0, *target[1:]], np.int64)
+        node.replace_input_with(1, add_initializer(model, f"{node.outputs[0].name}.shape", new))
+        changed.append(name_of(node))
+    return Changes(places=changed, declined=declined)

@@ -1,0 +1,91 @@
+"""The graph up to where the loss attaches: logits instead of probabilities.
+
+A final Softmax, LogSoftmax or Sigmoid is left out, since cross-entropy takes logits, and so is what passes no
+gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_integer
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.values import node_id
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_view, kind
+from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft, Head
+
+
+def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
+    """The values that a loss can read, with what lies between them and the outputs."""
+    data = data_dependent(model.graph)
+    heads: dict[ir.Value, Head] = {}
+    for output in model.graph.outputs:
+        for value, through in _differentiable(output, data):
+            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+    return heads
+
+
+def cut_at_loss_heads(draft: Draft) -> Changes:
+    """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
+
+    A final Softmax, LogSoftmax or Sigmoid is cut off, and so is what passes no gradient (ArgMax, casts to
+    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
+    recurrence puts out all of its steps, so that it can be measured there whichever output the network reads.
+
+    Raises:
+        UnsupportedError: nothing is left.
+    """
+    model = draft.model
+    outputs = [v.name or "" for v in model.graph.outputs]
+    heads = find_heads(model)
+    if not heads:
+        raise UnsupportedError(
+            "no output depends on the inputs through differentiable operators",
+            hint="Trees, hashes and lookup tables have no gradient and cannot be scored",
+        )
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(heads)
+    common.RemoveUnusedNodesPass()(model)
+    _name_sequences(model)
+    found = tuple(heads.values())
+    without = [name for name in outputs if name not in {head.output for head in found}]
+    return Changes(
+        places=[head.value for head in found if head.through],
+        heads=found,
+        declined=[
+            Declined(name, "no gradient reaches this output, or another one reads the same")
+            for name in without
+        ],
+    )
+
+
+def _name_sequences(model: ir.Model) -> None:
+    """Have every recurrence put out all steps, to be measured, whichever of its outputs the network reads."""
+    for node in model.graph.all_nodes():
+        if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
+            node.outputs[0].name = f"{node_id(node)}.sequence"
+
+
+def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:
+    if output not in data or output.producer() is None:
+        return []
+    behind, views = output, []
+    while (node := behind.producer()) is not None and is_view(node) and not to_integer(node):
+        views.append(node.op_type)
+        if node.inputs[0] is None:
+            break
+        behind = node.inputs[0]
+    if node is not None and has(node, Property.TO_PROBABILITIES) and node.inputs[0] in data:
+        assert node.inputs[0] is not None
+        return [(node.inputs[0], (*views, node.op_type))]
+    if node is not None and (blocks_gradient(node, behind) or to_integer(node)):
+        found: list[tuple[ir.Value, tuple[str, ...]]] = []
+        for value in node.inputs:
+            if value is not None:
+                inner = _differentiable(value, data)
+                found.extend((v, (*views, node.op_type, *t)) for v, t in inner)
+        return found
+    return [(output, ())] if not is_integer(output) else []

@@ -1,0 +1,158 @@
+"""The sequence of rewrites that brings a network to the form in which a protocol probes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.network.input_shapes import resolve
+from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.rewrites.computed_weights import are_in, forget_values
+from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_shapes
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.absorb_batch_norm import absorb_batch_norm
+from intrain_onnx.rewrites.protocol.affine_chains import absorb_affine_chains
+from intrain_onnx.rewrites.protocol.free_batch import free_batch
+from intrain_onnx.rewrites.protocol.loss_heads import cut_at_loss_heads
+from intrain_onnx.rewrites.protocol.own_biases import own_biases
+from intrain_onnx.rewrites.protocol.own_norms import own_norms
+from intrain_onnx.rewrites.protocol.split_fused_linear import split_fused_linear
+from intrain_onnx.rewrites.protocol.step import Changes, Draft, FreeNorm, Head, Rewrite
+from intrain_onnx.rewrites.protocol.tie_embeddings import tie_embeddings
+
+
+def _always(draft: Draft) -> bool:
+    return True
+
+
+def _redraws(draft: Draft) -> bool:
+    """The values of weights are of no interest."""
+    return draft.config.weights == "reinitialise"
+
+
+def _folds(draft: Draft) -> bool:
+    return draft.config.batch_norm == "fold"
+
+
+def _calibrates(draft: Draft) -> bool:
+    return draft.config.calibrate
+
+
+def _redraws_and_calibrates(draft: Draft) -> bool:
+    return _redraws(draft) and _calibrates(draft)
+
+
+def _has_fixed_batch(draft: Draft) -> bool:
+    return draft.single is not None and draft.single.fixed_batch is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rewrite, and the protocols and graphs that it is for."""
+
+    rewrite: Rewrite
+    when: Callable[[Draft], bool] = _always
+
+    @property
+    def name(self) -> str:
+        """The name of the rewrite."""
+        return self.rewrite.__name__
+
+
+def forget_computed_values(draft: Draft) -> Changes:
+    """Give weights that the graph computes zeros: they are drawn anew, and never computed."""
+    return Changes(places=forget_values(draft.model, draft.layers.slots) if are_in(draft.model) else ())
+
+
+def infer_shapes_again(draft: Draft) -> Changes:
+    """Give the values that are new their shapes."""
+    infer_shapes(draft.model, draft.single)
+    draft.changed()
+    return Changes()
+
+
+def complete_shapes_again(draft: Draft) -> Changes:
+    """Take the shapes that inference misses from a run, where one may be made."""
+    if draft.single is not None and draft.see is not None:
+        complete_shapes(draft.model, draft.single, draft.see)
+        draft.changed()
+    return Changes()
+
+
+STEPS = (
+    Step(forget_computed_values, when=_redraws),
+    Step(infer_shapes_again),
+    Step(cut_at_loss_heads),
+    Step(absorb_batch_norm, when=_folds),
+    Step(absorb_affine_chains, when=_folds),  # behind it: a chain may follow a BatchNorm that is gone now
+    Step(tie_embeddings, when=_redraws_and_calibrates),
+    Step(split_fused_linear, when=_redraws_and_calibrates),  # behind it: a tied weight is no longer a weight
+    Step(own_biases, when=_calibrates),  # behind all that remove or split what a bias would be added to
+    Step(own_norms, when=_calibrates),
+    Step(infer_shapes_again, when=_calibrates),
+    Step(complete_shapes_again, when=_calibrates),
+    Step(free_batch, when=_has_fixed_batch),  # last: it reads shapes, and makes none
+)
+"""In this order."""
+
+
+@dataclass(frozen=True)
+class ProtocolNetwork:
+    """A network in the form that a protocol probes.
+
+    Attributes:
+        model: the graph; its outputs are those that the loss reads.
+        layers: the static pass of it, with keys.
+        heads: where the loss attaches.
+        norms: BatchNorm nodes to be calibrated: no layer absorbed them.
+        kept: nodes of the network that are live up to the heads, by their first outputs.
+        absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
+        split: layers that stand for one of the network, by its name.
+        changes: what each rewrite did, and where it declined, by its name.
+    """
+
+    model: ir.Model
+    layers: LayerMap
+    heads: tuple[Head, ...]
+    norms: tuple[FreeNorm, ...]
+    kept: frozenset[str]
+    absorbed: tuple[str, ...]
+    split: dict[str, tuple[str, ...]]
+    changes: dict[str, Changes]
+
+
+def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) -> ProtocolNetwork:
+    """Rewrite a copy of a network for a protocol.
+
+    Args:
+        network: is left as it is.
+        config: the settings, those that shapes follow from as the network has them.
+        see: runs a model for shapes that inference misses; without it they stay unknown.
+
+    Raises:
+        UnsupportedError: nothing that a loss can read is left.
+    """
+    model = network.model.clone()
+    draft = Draft(model, config, resolve(model, config, batch=1), see)
+    changes: dict[str, Changes] = {}
+    kept: frozenset[str] = frozenset()
+    for step in STEPS:
+        if step.when(draft):
+            done = changes[step.name] = step.rewrite(draft)
+            if done.places or done.heads:
+                draft.changed()
+        if step.rewrite is cut_at_loss_heads:
+            kept = draft.layers.live
+    return ProtocolNetwork(
+        model=model,
+        layers=analyse(model),
+        heads=tuple(head for c in changes.values() for head in c.heads),
+        norms=tuple(norm for c in changes.values() for norm in c.norms),
+        kept=kept,
+        absorbed=tuple(name for c in changes.values() for name in c.absorbed),
+        split={name: tuple(parts) for c in changes.values() for name, parts in c.split.items()},
+        changes=changes,
+    )

@@ -1,0 +1,68 @@
+"""Through onnx2torch, which shares no code with our converter, the same probe gives the same figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import model, weight
+from models import require
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import MissingOpsError
+from intrain_onnx.pipeline import score
+from intrain_onnx.report.document import Report
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+MODELS = {"keras_mobilenetv2": 4, "keras_densenet121": 2, "rapidocr_cls": 4, "rapidocr_det": 2, "nudenet": 2}
+MODELS |= {"opennsfw": 2, "light_shufflenet": 2, "light_resnet50": 2}
+"""Files that onnx2torch takes, with the samples to run; it has no Dropout-7 and little above opset 17."""
+
+
+def both(source: object, protocol: str, batch: int) -> list[Report]:
+    return [
+        score(
+            source,
+            ScoreConfig.for_protocol(
+                protocol, seeds=1, batch=batch, threads=1, parity=False, converter=converter
+            ),
+        )
+        for converter in ("native", "onnx2torch")
+    ]
+
+
+def check(native: Report, other: Report) -> None:
+    assert other.geometric_capacity == pytest.approx(native.geometric_capacity, rel=1e-4)
+    assert other.optimization_resilience == pytest.approx(native.optimization_resilience, rel=1e-4)
+    statuses = [[(x["name"], x["status"]) for x in r.data["layers"]] for r in (native, other)]
+    assert statuses[0] == statuses[1]
+
+
+@pytest.mark.parametrize("protocol", ["architecture", "checkpoint", "paper"])
+def test_a_sample_under_every_protocol(protocol: str):
+    check(*both(SAMPLES / "keras_mobile.onnx", protocol, 8))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_real_models(name: str):
+    check(*both(require(name), "architecture", MODELS[name]))
+
+
+def test_a_tie_is_one_parameter():
+    proto = model(
+        "(float[N,6] x) => (float[N,6] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, w) }",
+        {"w": weight(6, 6)},
+        opset=13,
+    )
+    native, other = both(proto, "checkpoint", 8)
+    check(native, other)
+    assert [p["name"] for p in other.data["parameters"]] == ["w"]
+
+
+def test_operators_that_it_lacks_are_all_named():
+    config = ScoreConfig.for_protocol(seeds=1, parity=False, converter="onnx2torch")
+    with pytest.raises(MissingOpsError) as caught:
+        score(SAMPLES / "jax_mixer.onnx", config)
+    assert {"ai.onnx::Gelu-20", "ai.onnx::Conv-22"} <= set(caught.value.counts)
+    assert "onnx2torch lacks" in str(caught.value)
+    assert "--converter native" in str(caught.value)

@@ -1,0 +1,43 @@
+"""On CUDA the score is that of the CPU. Skipped where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.pipeline import score
+
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.onnx"))
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("protocol", ["architecture", "checkpoint", "paper"])
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_cuda_and_cpu_agree(path: Path, protocol: str):
+    on_cpu, on_cuda = (
+        score(path, ScoreConfig.for_protocol(protocol, seeds=1, batch=8, device=device))
+        for device in ("cpu", "cuda")
+    )
+    assert on_cuda.data["parity"]["ok"]
+    assert on_cuda.geometric_capacity == pytest.approx(on_cpu.geometric_capacity, rel=1e-3)
+    assert on_cuda.optimization_resilience == pytest.approx(on_cpu.optimization_resilience, rel=1e-2)
+
+
+@needs_cuda
+def test_two_runs_on_cuda_are_the_same():
+    config = ScoreConfig.for_protocol(seeds=1, batch=8, device="cuda")
+    first, second = (dict(score(SAMPLES[0], config).data) for _ in range(2))
+    first.pop("timings_s")
+    second.pop("timings_s")
+    assert first == second
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_asking_for_cuda_without_it_is_a_setting_that_cannot_be_used():
+    with pytest.raises(SettingsError, match="CUDA"):
+        score(SAMPLES[0], ScoreConfig.for_protocol(device="cuda"))
