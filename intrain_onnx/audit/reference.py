@@ -1,6 +1,7 @@
-"""What is made from the table of checks and from rows, by ``scripts/generate``.
+"""What is made from the table of checks and from rows.
 
-The default policy, the reference part of docs/audit.md, and audit.schema.json.
+The default policy, the reference part of docs/audit.md and audit.schema.json: ``scripts/generate`` writes
+them, and a test fails when one differs.
 """
 
 from __future__ import annotations

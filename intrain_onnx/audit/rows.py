@@ -1,4 +1,4 @@
-"""The JSON document of an audit as types: ``scripts/generate`` makes ``audit.schema.json`` of them."""
+"""The JSON document of an audit as types: ``audit.schema.json`` is made from them (see `reference`)."""
 
 from __future__ import annotations
 

@@ -1,17 +1,14 @@
-"""Writes ``report.schema.json`` from the rows of a report: ``python -m intrain_onnx.report.json_schema``."""
+"""JSON Schemas of documents from their rows."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from msgspec.json import schema_components
 
 from intrain_onnx.report.rows import Document, Row
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
-
-PATH = Path(__file__).parents[1] / "report.schema.json"
 
 
 def of_rows(root: type[Row], name: str, version: str) -> dict[str, Any]:
@@ -42,12 +39,3 @@ def _with_constants(schema: Any) -> Any:
 def text() -> str:
     """The schema as it is stored."""
     return json.dumps(of_rows(Document, "report", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
-
-
-def write(path: Path = PATH) -> None:
-    """Store it."""
-    path.write_text(text(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write()

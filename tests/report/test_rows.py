@@ -13,7 +13,7 @@ import pytest
 
 from intrain_onnx import Report
 from intrain_onnx.errors import ModelFileError
-from intrain_onnx.report import json_schema, rows, schema_versions
+from intrain_onnx.report import rows, schema_versions
 from intrain_onnx.report.decode import decode
 from intrain_onnx.report.document import schema
 from report import mutations
@@ -28,13 +28,6 @@ def is_read(document: Any) -> bool:
     except ModelFileError:
         return False
     return True
-
-
-def test_the_schema_in_the_package_is_that_of_the_rows():
-    stored = json_schema.PATH.read_text(encoding="utf-8")
-    assert json.loads(stored) == json.loads(json_schema.text()), (
-        "run `python -m intrain_onnx.report.json_schema`"
-    )
 
 
 def texts(schema: dict[str, Any]) -> dict[str, str]:

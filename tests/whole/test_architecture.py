@@ -1,4 +1,4 @@
-"""The shape of the package: imports run one way, torch stays in its packages, files and folders small."""
+"""The shape of the package and its tests: imports run one way, files are small, tests lie where one looks."""
 
 from __future__ import annotations
 
@@ -52,6 +52,65 @@ IMPORTED_BY = {
     "subprocess": {"parity.onnxruntime_process"},
 }
 """Who alone may import these: modules, or packages with all that is in them."""
+
+
+TESTS = Path(__file__).parents[1]
+SHORT = 60
+"""Lines up to which a module needs no test file of its name."""
+
+ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
+"""May be of any size; their tests go by families, or by what every entry has in common."""
+
+TESTED_BY = {
+    "audit.activation_ranges": "audit/test_checks.py",
+    "audit.facts": "audit/test_checks.py",
+    "audit.gather": "audit/test_checks.py",
+    "audit.run": "audit/test_checks.py",
+    "audit.static": "audit/test_checks.py",
+    "audit.weights": "audit/test_checks.py",
+    "backend": "conformance/test_backend.py",
+    "bench.ablation": "scores/test_variants.py",
+    "bench.measures": "bench/test_command.py",
+    "bench.run": "bench/test_command.py",
+    "bench.summary": "bench/test_command.py",
+    "bench.writer": "bench/test_spaces.py",
+    "commands.audit": "audit/test_command.py",
+    "commands.bench": "bench/test_command.py",
+    "commands.shared": "commands/test_failures.py",
+    "commands.terminal": "commands/test_score.py",
+    "inspection": "commands/test_inspect.py",
+    "loading.external_data": "loading/test_load.py",
+    "loading.function_checks": "loading/test_load.py",
+    "loading.limits": "loading/test_load.py",
+    "loading.model_checks": "loading/test_load.py",
+    "measure.trace": "scores/test_scoring.py",
+    "network.channel_parts": "network/test_layers.py",
+    "network.known_values": "rewrites/test_unroll.py",
+    "network.layer_keys": "rewrites/test_canonical.py",
+    "network.marks": "rewrites/test_unroll.py",
+    "network.values": "rewrites/test_computed_weights.py",
+    "opset.kinds": "opset/test_traits.py",
+    "opset.plugins": "opset/test_support_table.py",
+    "opset.support": "opset/test_support_table.py",
+    "opset.table": "opset/test_traits.py",
+    "parity.onnxruntime_worker": "parity/test_onnxruntime_process.py",
+    "pipeline": "whole/test_invariance.py",
+    "proxy_table": "proxies/test_measure.py",
+    "report.assemble": "commands/test_score.py",
+    "report.derived": "report/test_page.py",
+    "report.document": "commands/test_score.py",
+    "report.model_warnings": "commands/test_score.py",
+    "rewrites.fold_weights": "rewrites/test_normalise.py",
+    "rewrites.infer_shapes": "rewrites/test_normalise.py",
+    "rewrites.inline_functions": "loading/test_load.py",
+    "rewrites.loop_rounds": "rewrites/test_unroll.py",
+    "rewrites.network": "rewrites/test_normalise.py",
+    "rewrites.written_out": "rewrites/test_unroll.py",
+    "runtime.arrays": "ops/test_cast.py",
+    "runtime.convert": "ops/test_types.py",
+    "scores.run_values": "scores/test_variants.py",
+}
+"""Of a module without a test file of its name, the one that tests it; below `TESTS`."""
 
 
 def is_in(name: str, package: str) -> bool:
@@ -126,8 +185,39 @@ def test_files_stay_small(name: str):
 
 
 def test_folders_stay_small():
-    one_file_an_entry = {"ops", "proxies", "bench/spaces"}
-    assert {f: n for f, n in in_folders(PACKAGE).items() if n > 16 and f not in one_file_an_entry} == {}
+    folders = {folder.replace("/", "."): number for folder, number in in_folders(PACKAGE).items()}
+    assert {f: n for f, n in folders.items() if n > 16 and f not in ONE_FILE_AN_ENTRY} == {}
+
+
+def lies_at(name: str) -> Iterator[Path]:
+    """Where the tests of a module lie: under its own name, or under that of a sub-package that it is in."""
+    parts = name.split(".")
+    for depth in range(len(parts), min(len(parts), 2) - 1, -1):
+        yield TESTS.joinpath(*parts[: depth - 1], f"test_{parts[depth - 1]}.py")
+
+
+def needs_tests(name: str) -> bool:
+    lines = len(PACKAGE.files[name].read_text(encoding="utf-8").splitlines())
+    return lines > SHORT and not any(is_in(name, package) for package in ONE_FILE_AN_ENTRY)
+
+
+@pytest.mark.parametrize("name", [name for name in PACKAGE.files if needs_tests(name)])
+def test_the_tests_of_a_module_are_found_by_its_name(name: str):
+    found = any(path.is_file() for path in lies_at(name))
+    assert found or name in TESTED_BY, f"write {next(lies_at(name))}, or say in TESTED_BY who tests {name}"
+
+
+@pytest.mark.parametrize("name", TESTED_BY)
+def test_the_table_of_tests_is_short_and_true(name: str):
+    assert needs_tests(name), f"{name} needs no row"
+    assert not any(path.is_file() for path in lies_at(name)), f"{next(lies_at(name))} needs no row"
+    assert (TESTS / TESTED_BY[name]).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.glob("test_*.py")), ids=lambda p: p.name)
+def test_what_lies_on_top_tests_a_module_on_top(path: Path):
+    """What is about the whole lies in tests/whole."""
+    assert path.stem.removeprefix("test_") in PACKAGE.files
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:

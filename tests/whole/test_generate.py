@@ -47,9 +47,11 @@ def test_what_is_stale_is_named_with_the_command_and_written_anew(
     page = clone / "docs" / "audit.md"
     page.write_text(page.read_text(encoding="utf-8").replace("### dead-layers", "### dead"), encoding="utf-8")
     (clone / "docs" / "proxies.md").unlink()
+    (clone / "intrain_onnx" / "report.schema.json").write_text("<<<<<<< HEAD")
     assert generate.main(["--check", *QUICK], clone) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"{path} is stale: run `scripts/generate {path}`" for path in ("docs/proxies.md", "docs/audit.md")
+        f"{path} is stale: run `scripts/generate {path}`"
+        for path in ("intrain_onnx/report.schema.json", "docs/proxies.md", "docs/audit.md")
     ]
     assert generate.main(QUICK, clone) == 0
     for path in QUICK:

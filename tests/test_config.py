@@ -1,0 +1,75 @@
+"""Settings of a score: each is checked, and each lands in the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from intrain_onnx.config import PROTOCOLS, ScoreConfig
+from intrain_onnx.errors import SettingsError
+
+DEFAULTS = ScoreConfig()
+NUMBERS = {"seeds": 1, "batch": 1, "size": 1, "sequence": 1, "threads": 0, "seed": 0}
+TEXTS = [f.name for f in fields(ScoreConfig) if isinstance(getattr(DEFAULTS, f.name), str)]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_word_that_is_no_choice_is_refused_with_the_choices(name: str):
+    with pytest.raises(SettingsError, match=rf"^{name} is 'guess'\. Use one of .*{getattr(DEFAULTS, name)}"):
+        ScoreConfig(**{name: "guess"})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_too_small_is_refused_with_the_least(name: str):
+    least = NUMBERS[name]
+    assert getattr(ScoreConfig(**{name: least}), name) == least
+    with pytest.raises(SettingsError, match=rf"^{name} is {least - 1}\. It must be at least {least}$"):
+        ScoreConfig(**{name: least - 1})
+
+
+def test_every_number_and_word_is_checked():
+    """A field that is neither is checked by its own rule, or is of no bound kind: true or false, or eps."""
+    others = {"calibrate", "live_layers_only", "eps", "input_shapes", "parity", "proxies"}
+    assert {f.name for f in fields(ScoreConfig)} == {*TEXTS, *NUMBERS, *others}
+
+
+def test_shapes_have_positive_dimensions():
+    ScoreConfig(input_shapes={"x": (1, 3)})
+    with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, 0\)\. Every dimension must be"):
+        ScoreConfig(input_shapes={"x": (1, 0)})
+
+
+@pytest.mark.parametrize("changed", [{"calibrate": True}, {"batch_norm": "fold"}])
+def test_kept_weights_are_not_changed(changed: dict[str, object]):
+    kept = {"weights": "keep", "calibrate": False, "batch_norm": "inference"}
+    ScoreConfig(**kept)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="can be neither calibrated nor folded"):
+        ScoreConfig(**kept | changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_sets_its_fields_and_gives_way_to_what_is_named(protocol: str):
+    found = ScoreConfig.for_protocol(protocol)
+    for name, value in PROTOCOLS[protocol].items():
+        assert getattr(found, name) == value
+    rest = {f.name for f in fields(found)} - set(PROTOCOLS[protocol]) - {"protocol"}
+    assert all(getattr(found, name) == getattr(DEFAULTS, name) for name in rest)
+    assert ScoreConfig.for_protocol(protocol, batch=7, seed=3).as_dict() == found.as_dict() | {
+        "batch": 7, "seed": 3
+    }  # fmt: skip
+
+
+def test_what_no_setting_is_called_is_refused():
+    with pytest.raises(SettingsError, match="no setting is called batches, sed"):
+        ScoreConfig.for_protocol(sed=1, batches=2)
+    with pytest.raises(SettingsError, match="protocol is 'guess'"):
+        ScoreConfig.for_protocol("guess")
+
+
+def test_all_fields_are_values_of_json():
+    config = ScoreConfig(input_shapes={"b": (1, 2), "a": (3,)}, proxies=("snip",))
+    assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
+    assert set(config.as_dict()) == {f.name for f in fields(ScoreConfig)}
+    assert list(config.as_dict()["input_shapes"]) == ["a", "b"]

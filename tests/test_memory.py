@@ -1,0 +1,52 @@
+"""Too little memory is an error of ours before the system kills a process."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from intrain_onnx import memory
+from intrain_onnx.errors import LimitError
+
+
+def test_available_memory_lies_between_nothing_and_all_there_is():
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    assert 0 < memory.available() <= kilobytes["MemTotal"] * 1024
+
+
+def test_weights_need_three_times_their_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available", lambda: 3 * 2**30)
+    memory.require_for_weights(2**30)
+    with pytest.raises(LimitError, match=r"take 1\.0 GiB; scoring needs 3 times that, and 3\.0 GiB are free"):
+        memory.require_for_weights(2**30 + 1)
+
+
+def test_one_tensor_takes_a_quarter_of_the_memory_at_most(monkeypatch: pytest.MonkeyPatch):
+    for free, elements in ((2**30, 2**26), (2**50, 2**31)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert memory.elements_of_one_tensor() == elements
+        assert 4 * elements <= free / 4
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="CUDA reserves more addresses than it fills")
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_DATA"), reason="needs Linux")
+def test_a_capped_process_fails_to_allocate_and_lives():
+    code = """
+from intrain_onnx import memory
+memory.available = lambda: 200 * 2**20
+memory.cap_process()
+bytearray(50 * 2**20)
+try:
+    bytearray(400 * 2**20)
+except MemoryError:
+    print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "refused\n"
