@@ -63,8 +63,10 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 
 TESTED_BY = {
     "audit.activation_ranges": "audit/test_checks.py",
+    "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",
     "audit.gather": "audit/test_checks.py",
+    "audit.rows": "audit/test_formats.py",
     "audit.run": "audit/test_checks.py",
     "audit.static": "audit/test_checks.py",
     "audit.weights": "audit/test_checks.py",
