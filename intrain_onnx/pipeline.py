@@ -134,7 +134,7 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> Layer
     return _canonical(source, config)[0]
 
 
-def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.Network:
+def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.LayerList:
     """The same as ``compare`` takes it: layers, and how much of the network they are.
 
     Raises:

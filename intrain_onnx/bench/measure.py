@@ -10,7 +10,7 @@ from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.pipeline import score
-from intrain_onnx.scores.run_values import from_rows
+from intrain_onnx.report.saved_values import saved_values
 
 
 def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreConfig]) -> Record:
@@ -26,20 +26,22 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measu
     started = time.perf_counter()
     try:
         model = SPACES[space].build(architecture, fold=config.batch_norm == "fold", size=size)
-        data = score(model, config).data
+        report = score(model, config).document
     except IntrainError as error:
         return Failed(str(error))
     except Exception as error:  # a flaw that one architecture lays open must not lose the others
         return Failed(f"internal error: {type(error).__name__}: {error}"[:300])
-    model, total = data["model"], data["score"]
-    timings = data["timings_s"]
-    proxies = {n: Proxy(**row, seconds=timings[f"proxy_{n}"]) for n, row in data["proxies"].items()}
+    described, total, timings = report.model, report.score, report.timings_s
+    proxies = {
+        name: Proxy(row.values, row.direction, row.error, seconds=timings[f"proxy_{name}"])
+        for name, row in report.proxies.items()
+    }
     seconds = time.perf_counter() - started - sum(row.seconds for row in proxies.values())
     return Measured(
         seconds=round(seconds, 4),
-        model=Size(model["parameters"], model["macs"], model["canonical_layers"]),
-        score=Factors(total["geometric_capacity"], total["optimization_resilience"], total["layers"]),
-        scores={name: row["value"] for name, row in data["scores"].items()},
+        model=Size(described.parameters, described.macs, described.canonical_layers),
+        score=Factors(total.geometric_capacity, total.optimization_resilience, total.layers),
+        scores={name: row.value for name, row in report.scores.items()},
         proxies=proxies,
-        values=rounded(from_rows(data)),
+        values=rounded(saved_values(report)),
     )

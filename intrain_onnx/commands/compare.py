@@ -11,7 +11,7 @@ import click
 from intrain_onnx.commands.shared import EXIT_CODES, failures
 
 if TYPE_CHECKING:
-    from intrain_onnx.report.comparison import Network
+    from intrain_onnx.report.comparison import LayerList
 
 _DIFFERENT = 7
 
@@ -31,7 +31,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     from intrain_onnx.report import comparison
     from intrain_onnx.report.document import Report
 
-    networks: list[comparison.Network] = []
+    networks: list[comparison.LayerList] = []
     for path in (first, second):
         with failures(debug, path) as failed:
             networks.append(comparison.network_of_report(Report.load(path)) if reports else _network(path))
@@ -42,7 +42,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     sys.exit(0 if found.same else _DIFFERENT)
 
 
-def _network(path: Path) -> Network:
+def _network(path: Path) -> LayerList:
     from intrain_onnx.pipeline import canonical_network
 
     return canonical_network(path)

@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
@@ -25,6 +24,7 @@ from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, print
 from intrain_onnx.report.derived import layer_gradient, layer_health, relative_ratio
 from intrain_onnx.report.document import Report, write_atomically
 from intrain_onnx.report.output_files import check_outputs
+from intrain_onnx.report.rows import Document, Layer, Parameter
 
 PREFIX = "intrain."
 """Of every key that is written; what had such a key before is replaced."""
@@ -32,8 +32,6 @@ PREFIX = "intrain."
 _PART = re.compile(r"\.part\d+$")
 _STEPS_TO_WEIGHT = 6
 """Casts, transposes and the like that may lie between a node and its weight."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,10 @@ def annotate(source: Path, report: Report, target: Path) -> Annotated:
     _check_external(source, report, target)
     try:
         data = source.read_bytes()
-        if hashlib.sha256(data).hexdigest() != report.data["model"]["sha256"]:
+        if hashlib.sha256(data).hexdigest() != report.document.model.sha256:
             raise ModelFileError("the file is not the one that was scored", path=str(source))
         model = onnx.ModelProto.FromString(data)
-        written = add_metadata(model, report.data)
+        written = add_metadata(model, report.document)
         content = model.SerializeToString()
     except (google.protobuf.message.Error, ValueError) as error:
         raise LimitError(f"the annotated model cannot be serialised: {printable(error)}") from error
@@ -91,7 +89,7 @@ def annotate(source: Path, report: Report, target: Path) -> Annotated:
 
 
 def _check_external(source: Path, report: Report, target: Path) -> None:
-    locations = report.data["model"]["external_sha256"]
+    locations = report.document.model.external_sha256
     if not locations:
         return
     folder = Path(os.path.realpath(source)).parent
@@ -101,18 +99,18 @@ def _check_external(source: Path, report: Report, target: Path) -> None:
         )
 
 
-def add_metadata(model: onnx.ModelProto, data: Row) -> Annotated:
+def add_metadata(model: onnx.ModelProto, report: Document) -> Annotated:
     """Put the measurements of a report into the metadata of a model and of its nodes, in place."""
     nodes = list(_nodes(model.graph))
     _clear(model)
     for node in nodes:
         _clear(node)
-    found, elsewhere = _owners(nodes, data["layers"], strict=bool(model.functions))
-    parameters = {p["name"]: p for p in data["parameters"]}
-    ranks = _ranks(data["layers"])
+    found, elsewhere = _owners(nodes, report.layers, strict=bool(model.functions))
+    parameters = {p.name: p for p in report.parameters}
+    ranks = _ranks(report.layers)
     for index, rows in found.items():
         _write(nodes[index], _measurements(rows, parameters, ranks))
-    _write(model, _summary(data, len(elsewhere)))
+    _write(model, _summary(report, len(elsewhere)))
     return Annotated(len(found), tuple(elsewhere))
 
 
@@ -138,8 +136,8 @@ def _write(holder: onnx.ModelProto | onnx.NodeProto, entries: Mapping[str, str])
 
 
 def _owners(
-    nodes: Sequence[onnx.NodeProto], layers: Sequence[Row], *, strict: bool
-) -> tuple[dict[int, list[Row]], list[str]]:
+    nodes: Sequence[onnx.NodeProto], layers: Sequence[Layer], *, strict: bool
+) -> tuple[dict[int, list[Layer]], list[str]]:
     """Layers by the index of the file's node that they come from, and the names of those without one.
 
     A layer has its node's name or, without one, that of its first output; a name that is not unique is
@@ -153,17 +151,17 @@ def _owners(
         for name in node.output:
             by_name[f"{node.name or first}:{name}"].append(index)
     makers = {name: node for node in nodes for name in node.output if name}
-    found: defaultdict[int, list[Row]] = defaultdict(list)
+    found: defaultdict[int, list[Layer]] = defaultdict(list)
     elsewhere = []
     for layer in layers:
-        candidates = by_name.get(layer["name"]) or by_name.get(_PART.sub("", layer["name"]), [])
-        same = [i for i in candidates if nodes[i].op_type == layer["op"]]
+        candidates = by_name.get(layer.name) or by_name.get(_PART.sub("", layer.name), [])
+        same = [i for i in candidates if nodes[i].op_type == layer.op]
         if strict:
-            same = [i for i in same if _reads(nodes[i], set(layer["weights"]), makers)]
+            same = [i for i in same if _reads(nodes[i], set(layer.weights), makers)]
         if same or (len(candidates) == 1 and not strict):
             found[(same or candidates)[0]].append(layer)
         else:
-            elsewhere.append(layer["name"])
+            elsewhere.append(layer.name)
     return dict(found), elsewhere
 
 
@@ -176,51 +174,51 @@ def _reads(node: onnx.NodeProto, weights: set[str], makers: Mapping[str, onnx.No
     return False
 
 
-def _ranks(layers: Iterable[Row]) -> dict[str, str]:
+def _ranks(layers: Iterable[Layer]) -> dict[str, str]:
     """Place of each measured layer by its share of the largest participation ratio, the lowest first."""
-    shares = [(share, x["name"]) for x in layers if (share := relative_ratio(x)) is not None]
+    shares = [(share, x.name) for x in layers if (share := relative_ratio(x)) is not None]
     return {name: f"{i} of {len(shares)}" for i, (_, name) in enumerate(sorted(shares), start=1)}
 
 
 def _measurements(
-    rows: Sequence[Row], parameters: Mapping[str, Row], ranks: Mapping[str, str]
+    rows: Sequence[Layer], parameters: Mapping[str, Parameter], ranks: Mapping[str, str]
 ) -> dict[str, str]:
     """Of one layer, or of the parts that a fused one was measured in.
 
     Over parts, the logarithms are summed as the score does; ratio and share are geometric means.
     """
-    logs = _known(x["log_participation_ratio"] for x in rows)
+    logs = _known(x.log_participation_ratio for x in rows)
     entries = {
-        "participation_ratio": _geometric(x["participation_ratio"] for x in rows),
+        "participation_ratio": _geometric(x.participation_ratio for x in rows),
         "share": _geometric(relative_ratio(x) for x in rows),
         "log_participation_ratio": _number(math.fsum(logs)) if logs else "",
-        "rank_of_share": ", ".join(ranks[x["name"]] for x in rows if x["name"] in ranks),
+        "rank_of_share": ", ".join(ranks[x.name] for x in rows if x.name in ranks),
         "health": _mean(layer_health(x, parameters) for x in rows),
         "gradient_std": _mean(layer_gradient(x, parameters) for x in rows),
-        "depth": str(min(x["depth"] for x in rows)),
-        "channels": str(sum(x["channels"] for x in rows)),
-        "status": ", ".join(dict.fromkeys(x["status"] for x in rows)),
-        "counted": ", ".join(dict.fromkeys("yes" if x["counted"] else "no" for x in rows)),
+        "depth": str(min(x.depth for x in rows)),
+        "channels": str(sum(x.channels for x in rows)),
+        "status": ", ".join(dict.fromkeys(x.status for x in rows)),
+        "counted": ", ".join(dict.fromkeys("yes" if x.counted else "no" for x in rows)),
         "parts": str(len(rows)) if len(rows) > 1 else "",
     }
     return {key: value for key, value in entries.items() if value}
 
 
-def _summary(data: Row, elsewhere: int) -> dict[str, str]:
-    score, settings = data["score"], data["settings"]
+def _summary(report: Document, elsewhere: int) -> dict[str, str]:
+    score, settings = report.score, report.settings
     entries = {
-        "score": _number(score["intrain"]),
-        "score_ci95": " to ".join(map(_number, score["ci95"])) if score["ci95"] else "",
-        "geometric_capacity": _number(score["geometric_capacity"]),
-        "optimization_resilience": _number(score["optimization_resilience"]),
-        "layers": str(score["layers"]),
+        "score": _number(score.intrain),
+        "score_ci95": " to ".join(map(_number, score.ci95)) if score.ci95 else "",
+        "geometric_capacity": _number(score.geometric_capacity),
+        "optimization_resilience": _number(score.optimization_resilience),
+        "layers": str(score.layers),
         "layers_without_a_node": str(elsewhere) if elsewhere else "",
-        "protocol": settings["protocol"],
-        "seeds": str(settings["seeds"]),
-        "samples": str(settings["samples"]),
-        "warnings": str(len(data["warnings"])),
-        "model_sha256": data["model"]["sha256"],
-        "version": data["tool"]["version"] or "",
+        "protocol": settings.protocol,
+        "seeds": str(settings.seeds),
+        "samples": str(settings.samples),
+        "warnings": str(len(report.warnings)),
+        "model_sha256": report.model.sha256,
+        "version": report.tool.version or "",
     }
     return {key: value for key, value in entries.items() if value}
 

@@ -9,10 +9,8 @@ from difflib import SequenceMatcher
 
 from intrain_onnx.network.coverage import Coverage
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.report.derived import covered_share
+from intrain_onnx.report.derived import Figure, figures
 from intrain_onnx.report.document import Report
-
-FIGURES = ("intrain", "geometric_capacity", "optimization_resilience")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Comparison:
     rows: tuple[tuple[LayerRow | None, LayerRow | None], ...]
     same: bool
     first_difference: int | None
-    scores: Mapping[str, tuple[float, float, float]]
+    scores: Mapping[Figure, tuple[float, float, float]]
     covered: tuple[float, float] = (1.0, 1.0)
 
     @property
@@ -59,34 +57,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Network:
+class LayerList:
     """What is compared: canonical layers in canonical order, and the figures of a report if it is one.
 
     ``covered`` is the share of the weights that the layers and other parameters account for.
     """
 
     layers: Sequence[LayerRow]
-    figures: Mapping[str, float]
+    figures: Mapping[Figure, float]
     covered: float = 1.0
 
 
-def network_of(layers: LayerMap, covered: Coverage) -> Network:
-    """The network that a static pass found."""
+def network_of(layers: LayerMap, covered: Coverage) -> LayerList:
+    """The layers that a static pass found."""
     rows = [LayerRow(x.name, x.kind, x.weights[0].shape, x.depth, x.key) for x in layers.layers]
-    return Network(rows, {}, covered.share)
+    return LayerList(rows, {}, covered.share)
 
 
-def network_of_report(report: Report) -> Network:
-    """The network that a saved report tells of, with its score."""
-    rows = [
-        LayerRow(x["name"], x["kind"], tuple(x["weight_shape"]), x["depth"], x["key"])
-        for x in report.data["layers"]
-    ]
-    figures = {name: float(getattr(report, name)) for name in FIGURES}
-    return Network(rows, figures, covered_share(report.data))
+def network_of_report(report: Report) -> LayerList:
+    """The layers that a saved report tells of, with its score."""
+    document = report.document
+    rows = [LayerRow(x.name, x.kind, x.weight_shape, x.depth, x.key) for x in document.layers]
+    return LayerList(rows, figures(document.score), document.coverage.share)
 
 
-def compare(one: Network, other: Network) -> Comparison:
+def compare(one: LayerList, other: LayerList) -> Comparison:
     """Compare two networks by their layers.
 
     They are the same when their structural keys are, whatever the order, and no weights were left out. Keys

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final, Literal
 
-NOT_MEASURED = {
+from intrain_onnx.report.rows import Layer, Parameter, Run, Score
+from intrain_onnx.vocabulary import LayerStatus
+
+Figure = Literal["intrain", "geometric_capacity", "optimization_resilience"]
+"""The score and its two parts."""
+
+NOT_MEASURED: Final[Mapping[LayerStatus, str]] = {
     "collapsed": "output does not vary",
     "dead": "all-zero gradient",
     "unreached": "no gradient path",
@@ -17,23 +23,13 @@ NOT_MEASURED = {
 """What each status of a layer means, ``measured`` aside."""
 
 
-def covered_share(data: Mapping[str, Any]) -> float:
-    """The share of a model's weights that the score accounts for; 1 in reports that did not measure it."""
-    return float(data.get("coverage", {"share": 1.0})["share"])
-
-
-def count(value: int | None) -> str:
-    """A count with a unit.
-
-    >>> count(3_400_000), count(None)
-    ('3.4 M', '?')
-    """
-    if value is None:
-        return "?"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return str(value)
+def figures(row: Score | Run) -> dict[Figure, float]:
+    """The figures of a score or of one run, by name."""
+    return {
+        "intrain": row.intrain,
+        "geometric_capacity": row.geometric_capacity,
+        "optimization_resilience": row.optimization_resilience,
+    }
 
 
 def file_labels(paths: Sequence[str]) -> list[str]:
@@ -42,32 +38,32 @@ def file_labels(paths: Sequence[str]) -> list[str]:
     return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
-def largest_ratio(layer: Mapping[str, Any]) -> int:
-    """The largest participation ratio that the rows and channels of a layer of a report allow."""
-    channels = int(layer["channels"])
-    return max(channels if layer["rows"] is None else min(layer["rows"] - 1, channels), 1)
+def largest_ratio(layer: Layer) -> int:
+    """The largest participation ratio that the rows and channels of a layer allow."""
+    rank = layer.channels if layer.rows is None else min(layer.rows - 1, layer.channels)
+    return max(rank, 1)
 
 
-def relative_ratio(layer: Mapping[str, Any]) -> float | None:
+def relative_ratio(layer: Layer) -> float | None:
     """Participation ratio over the largest that the rows and channels allow, in (0, 1]."""
-    if layer["participation_ratio"] is None:
-        return None
-    return float(layer["participation_ratio"] / largest_ratio(layer))
+    ratio = layer.participation_ratio
+    return None if ratio is None else ratio / largest_ratio(layer)
 
 
-def layer_health(layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> float | None:
+def layer_health(layer: Layer, parameters: Mapping[str, Parameter]) -> float | None:
     """Mean gradient health of a layer's weights; None where none has one."""
-    return _mean_over_weights(layer, parameters, "health")
+    return _mean(p.health for p in _weights(layer, parameters))
 
 
-def layer_gradient(layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> float | None:
+def layer_gradient(layer: Layer, parameters: Mapping[str, Parameter]) -> float | None:
     """Mean standard deviation of the gradients of a layer's weights; None where none has one."""
-    return _mean_over_weights(layer, parameters, "grad_std")
+    return _mean(p.grad_std for p in _weights(layer, parameters))
 
 
-def _mean_over_weights(
-    layer: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]], field: str
-) -> float | None:
-    values = [parameters[name][field] for name in layer["weights"] if name in parameters]
+def _weights(layer: Layer, parameters: Mapping[str, Parameter]) -> list[Parameter]:
+    return [parameters[name] for name in layer.weights if name in parameters]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return statistics.fmean(known) if known else None

@@ -1,8 +1,8 @@
-"""Statistics as people read them."""
+"""Numbers as people read them, in a terminal, on a page, in a table; nothing for what is not known."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 def with_interval(value: Mapping[str, float | None]) -> str:
@@ -18,3 +18,87 @@ def decimals(value: float | None) -> str:
         return ""
     text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def count(value: int | None) -> str:
+    """A count with a unit.
+
+    >>> count(3_400_000), count(None)
+    ('3.4 M', '?')
+    """
+    if value is None:
+        return "?"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
+
+
+def decimal(value: float | None, places: int | None = None) -> str:
+    """With fixed places, or with four digits that count.
+
+    >>> decimal(92.7036), decimal(0.12345, 2), decimal(12345.6), decimal(None)
+    ('92.70', '0.12', '12346', '')
+    """
+    if value is None:
+        return ""
+    if places is None:
+        whole = len(str(int(abs(value))))
+        places = max(4 - whole, 0)
+    return f"{value:.{places}f}"
+
+
+def quantity(value: float | None) -> str:
+    """Three digits that count, without an exponent where none is needed.
+
+    >>> quantity(3.14159), quantity(1234.5), quantity(2.5e9)
+    ('3.14', '1,234', '2.5e9')
+    """
+    if value is None:
+        return ""
+    if value == 0 or 1e-3 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else power(value)
+
+
+def power(value: float | None) -> str:
+    """Two digits and a power of ten.
+
+    >>> power(0.00031), power(0.0)
+    ('3.1e-4', '0')
+    """
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def percent(share: float | None) -> str:
+    """A share of one.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '')
+    """
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """An interval.
+
+    >>> span((88.853, 96.553))
+    '88.85 to 96.55'
+    """
+    return "" if interval is None else f"{decimal(interval[0])} to {decimal(interval[1])}"
+
+
+def shape(dims: Iterable[object] | None) -> str:
+    r"""A shape; a question mark where a size is not known.
+
+    >>> shape([16, None]) == "16\N{MULTIPLICATION SIGN}?", shape([])
+    (True, 'scalar')
+    """
+    if dims is None:
+        return "unknown rank"
+    return "\N{MULTIPLICATION SIGN}".join("?" if d is None else str(d) for d in dims) or "scalar"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from msgspec import Struct
 
@@ -130,36 +129,3 @@ def tensor_values(
         TensorValue(healths[name], gradient.max_abs, gradient.size, name in of_layers, healths[name] > 0.0)
         for name, gradient in gradients.items()
     )
-
-
-def from_rows(data: Mapping[str, Any]) -> RunValues:
-    """The same from the ``layers``, ``parameters`` and ``points`` of a report: means over its runs."""
-    layers = [LayerValue(row["log_participation_ratio"] or 0.0, row["status"]) for row in data["layers"]]
-    weights = {
-        name
-        for row, layer in zip(data["layers"], layers, strict=True)
-        if layer.live
-        for name in row["weights"]
-    }
-    tensors = [
-        TensorValue(
-            health=row["health"],
-            max_abs=row["grad_max_abs"],
-            size=math.prod(row["shape"]),
-            weight=row["name"] in weights,
-            live=row["health"] > 0.0,
-        )
-        for row in data["parameters"]
-        if row["health"] is not None
-    ]
-    points = [
-        PointValue(
-            standardised=row["log_participation_ratio_standardised"],
-            plain=row["log_participation_ratio"],
-            read=row["read"],
-            join=row["join"],
-            cut=row["cut"],
-        )
-        for row in data["points"]
-    ]
-    return RunValues(tuple(layers), tuple(tensors), tuple(points))

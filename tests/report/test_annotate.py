@@ -83,7 +83,7 @@ def test_a_sample_is_the_same_function_to_the_bit(path: Path, tmp_path: Path):
 def test_numbers_are_on_the_node_that_reads_the_weight(path: Path):
     report = score(path, CONFIG)
     proto = onnx.load(path)
-    add_metadata(proto, report.data)
+    add_metadata(proto, report.document)
     makers = {name: n for n in proto.graph.node for name in n.output}
     views = ("Transpose", "Reshape", "Identity")
     for node in filter(properties, proto.graph.node):
@@ -104,7 +104,7 @@ def test_parts_of_a_fused_layer_are_put_together(tmp_path: Path):
     path = pages.SAMPLES / "pytorch_encoder_dynamo.onnx"
     report = score(path, CONFIG)
     proto = onnx.load(path)
-    add_metadata(proto, report.data)
+    add_metadata(proto, report.document)
     [fused] = [properties(n) for n in proto.graph.node if n.name == "node_MatMul_3"]
     parts = [x for x in report.data["layers"] if x["name"].startswith("node_MatMul_3.part")]
     assert fused["parts"] == "3"
@@ -136,7 +136,7 @@ def test_hostile_and_equal_names(tmp_path: Path):
     assert relu == {}
     assert after.graph.node[1].metadata_props[0].value == "kept"
     again = onnx.ModelProto.FromString(after.SerializeToString())
-    add_metadata(again, report.data)
+    add_metadata(again, report.document)
     assert again.SerializeToString() == after.SerializeToString()
 
 

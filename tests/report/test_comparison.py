@@ -10,17 +10,17 @@ from click.testing import CliRunner
 
 from intrain_onnx.cli import main
 from intrain_onnx.report import comparison
-from intrain_onnx.report.comparison import LayerRow, Network
+from intrain_onnx.report.comparison import LayerList, LayerRow
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
-def network(*shapes: tuple[int, ...], figures: dict[str, float] | None = None) -> Network:
+def network(*shapes: tuple[int, ...], figures: dict[str, float] | None = None) -> LayerList:
     rows = [
         LayerRow(f"layer{i}", "linear", s, i + 1, f"{i}{s}{shapes[i - 1 : i]}{shapes[i + 1 : i + 2]}")
         for i, s in enumerate(shapes)
     ]
-    return Network(rows, figures or {})
+    return LayerList(rows, figures or {})
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -31,7 +31,7 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_the_same_layers_are_the_same_whatever_their_names_and_order():
     one = network((4, 3), (5, 4))
     renamed = [LayerRow(x.name + "!", x.kind, x.shape, x.depth, x.key) for x in reversed(one.layers)]
-    found = comparison.compare(one, Network(renamed, {}))
+    found = comparison.compare(one, LayerList(renamed, {}))
     assert found.same
     assert found.first_difference is None
     assert [(a.key, b.key) for a, b in found.rows if a and b] == [(x.key, x.key) for x in one.layers]

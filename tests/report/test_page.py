@@ -9,14 +9,17 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import html5lib
 import pages
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from pages import HOSTILE
 
 from intrain_onnx.cli import main
+from intrain_onnx.report import rows
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.page import analysis, charts, network, page, tables
 
@@ -37,8 +40,8 @@ def test_the_page_is_valid_and_whole(report: Report):
     text = page([report])
     tree = parsed(text)
     assert f"{report.intrain:.2f}" in text
-    rows = tree.findall(f".//{NAMESPACE}table[@class='data sortable layers']/{NAMESPACE}tbody/{NAMESPACE}tr")
-    assert len(rows) == len(report.data["layers"])
+    shown = tree.findall(f".//{NAMESPACE}table[@class='data sortable layers']/{NAMESPACE}tbody/{NAMESPACE}tr")
+    assert len(shown) == len(report.data["layers"])
     for layer in report.data["layers"]:
         assert layer["name"] in text
     assert len(tree.findall(".//{http://www.w3.org/2000/svg}title[@id]")) == 4
@@ -105,14 +108,24 @@ def test_several_reports_are_ranked(report: Report):
     assert page([other, report]) == page([report, other])
 
 
-def test_parts_of_later_versions_are_shown_as_they_are(report: Report):
-    later = Report(copy.deepcopy(dict(report.data)))
-    later.data["scores"] = {"published": 12.5, "calibrated": {"mean": 3.0, "ci95": [2.0, 4.0]}}
-    later.data["proxies"] = [{"name": "naswot", "value": 1e-9, "note": None}]
-    text = page([later])
+def test_scores_and_proxies_are_shown_by_name(report: Report):
+    more = Report(copy.deepcopy(dict(report.data)))
+    more.data["scores"]["published"] = {"value": 12.5, "standard_error": None}
+    more.data["proxies"] = {
+        "naswot": {"values": {"naswot": 1e-9}, "direction": 1, "error": None},
+        "az_nas": {
+            "values": {"trainability": 2.0, "progressivity": None},
+            "direction": 1,
+            "error": "too short",
+        },
+    }
+    text = page([more])
     parsed(text)
-    for words in ("Scores by variant", "published", "12.5", "2, 4", "naswot", "1.0e-9"):
+    for words in ("Scores by variant", "published", "12.5", "Other zero-cost proxies", "naswot", "1.0e-9"):
         assert words in text
+    assert "trainability 2, progressivity none" in text
+    assert "too short" in text
+    assert "Other zero-cost proxies" not in page([report])
 
 
 def test_without_intervals_layers_or_gradients(report: Report):
@@ -120,7 +133,13 @@ def test_without_intervals_layers_or_gradients(report: Report):
     bare.data["score"] |= {"std": None, "standard_error": None, "ci95": None}
     bare.data["score"]["runs"] = bare.data["score"]["runs"][:1]
     bare.data["layers"], bare.data["parameters"], bare.data["depth_profile"] = [], [], []
-    bare.data["parity"] = {"ok": None, "reason": "no reason", "max_rel_diff": None}
+    bare.data["parity"] = {
+        "reference": "onnxruntime",
+        "samples": 1,
+        "max_abs_diff": None,
+        "max_rel_diff": None,
+    }
+    bare.data["parity"] |= {"ok": None, "round_off": None, "reason": "no reason"}
     text = page([bare])
     parsed(text)
     assert "one run, no interval" in text
@@ -134,19 +153,27 @@ def test_a_dead_layer_is_named():
     assert "Dead, collapsed and unmeasured layers" in text
 
 
-def layer(depth: int, ratio: float | None, channels: int = 64, name: str = "") -> dict:
-    return {
-        "name": name or f"l{depth}", "depth": depth, "participation_ratio": ratio, "rows": 1000,
-        "channels": channels, "weights": [],
-    }  # fmt: skip
+LAYER = rows.Layer(
+    name="", op="MatMul", kind="linear", depth=1, key="", weights=("w",), initializers=("w",),
+    weight_shape=(8, 8), shape=None, rows=1000, channels=64, macs=None, participation_ratio=None,
+    participation_ratio_corrected=None, log_participation_ratio=None, status="measured", counted=True,
+)  # fmt: skip
+PARAMETER = rows.Parameter(
+    name="w", role="weight", layer=None, depth=1, shape=(8, 8), health=None, grad_std=None, grad_max_abs=None,
+    status="measured", counted=True,
+)  # fmt: skip
+
+
+def layer(depth: int, ratio: float | None, name: str = "", **fields: Any) -> rows.Layer:
+    return replace(LAYER, name=name or f"l{depth}", depth=depth, participation_ratio=ratio, **fields)
 
 
 def test_bottlenecks_are_the_largest_falls_from_depth_to_depth():
-    rows = [layer(1, 40.0), layer(2, 10.0), layer(3, 9.9), layer(4, None), layer(5, 3.3, channels=16)]
-    found = analysis.bottlenecks(rows)
-    assert [(f.layer["depth"], round(f.factor, 3)) for f in found] == [(2, 4.0), (5, 3.0)]
+    layers = [layer(1, 40.0), layer(2, 10.0), layer(3, 9.9), layer(4, None), layer(5, 3.3, channels=16)]
+    found = analysis.bottlenecks(layers)
+    assert [(f.layer.depth, round(f.factor, 3)) for f in found] == [(2, 4.0), (5, 3.0)]
     assert [f.narrows for f in found] == [False, True]
-    assert analysis.bottlenecks(rows, most=1) == found[:1]
+    assert analysis.bottlenecks(layers, most=1) == found[:1]
     assert analysis.bottlenecks([]) == []
 
 
@@ -156,20 +183,20 @@ def test_before_parallel_layers_stands_their_geometric_mean():
 
 
 def test_where_the_report_names_them_the_layers_that_feed_one_are_compared():
-    rows = [layer(1, 40.0, name="a"), layer(1, 10.0, name="b"), layer(2, 8.0, name="c")]
-    [fall] = analysis.bottlenecks([r | {"inputs": ["b"] if r["name"] == "c" else []} for r in rows])
-    assert fall.layer["name"] == "c"
+    layers = [layer(1, 40.0, "a", inputs=()), layer(1, 10.0, "b", inputs=())]
+    [fall] = analysis.bottlenecks([*layers, layer(2, 8.0, "c", inputs=("b",))])
+    assert fall.layer.name == "c"
     assert fall.factor == pytest.approx(1.25)
 
 
-def node(name: str, depth: int, *inputs: str) -> dict:
-    return {"id": f"i{name}", "name": name, "depth": depth, "inputs": inputs}
+def node(name: str, depth: int, *inputs: str) -> network.Node:
+    return network.Node(f"i{name}", name, depth, inputs)
 
 
 def test_a_graph_is_drawn_from_left_to_right():
     layers = [node("a", 1), node("b", 2, "a"), node("c", 2, "a"), node("d", 3, "b", "c", "a", "gone")]
     [line] = network.lines(layers)
-    places = {x["name"]: (a, b) for x, a, b in line.nodes}
+    places = {x.name: (a, b) for x, a, b in line.nodes}
     assert places["a"][0] < places["b"][0] == places["c"][0] < places["d"][0]
     assert places["b"][1] != places["c"][1]
     assert [(e.begin, e.end) for e in line.edges] == [
@@ -192,25 +219,22 @@ def test_a_deep_graph_goes_on_in_the_next_line():
     [(0.0, "steady"), (0.2, "shrink"), (0.5, "vanish"), (-0.2, "grow"), (-0.5, "explode")],
 )
 def test_the_trend_of_gradients_is_seen_from_the_output(slope: float, verdict: str):
-    rows = [
-        {"role": "weight", "status": "measured", "depth": d, "grad_std": 10 ** (slope * d)}
-        for d in range(1, 11)
-    ]
-    rows[4]["grad_std"] = 1e9  # one layer cannot turn it
-    trend = analysis.gradient_trend(rows)
+    parameters = [replace(PARAMETER, depth=d, grad_std=10 ** (slope * d)) for d in range(1, 11)]
+    parameters[4] = replace(parameters[4], grad_std=1e9)  # one layer cannot turn it
+    trend = analysis.gradient_trend(parameters)
     assert trend is not None
     assert trend.verdict == verdict
     assert math.log10(trend.change) == pytest.approx(-9 * slope, abs=0.3)
-    assert analysis.gradient_trend(rows[:2]) is None
+    assert analysis.gradient_trend(parameters[:2]) is None
 
 
 def test_intervals_of_the_parts_are_students(report: Report):
-    score = report.data["score"]
-    assert analysis.interval(score, "intrain") == tuple(score["ci95"])
+    score = report.document.score
+    assert analysis.interval(score, "intrain") == score.ci95
     low, high = analysis.interval(score, "geometric_capacity")
-    a, b = (run["geometric_capacity"] for run in score["runs"])
+    a, b = (run.geometric_capacity for run in score.runs)
     assert (high - low) / 2 == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)
-    assert (low + high) / 2 == pytest.approx(score["geometric_capacity"])
+    assert (low + high) / 2 == pytest.approx(score.geometric_capacity)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (3, 3), (0, 0.004), (1, 500), (17, 23)])
@@ -220,11 +244,11 @@ def test_ticks_are_few_round_and_inside(low: float, high: float):
     assert all(low <= t <= high for t in ticks)
 
 
-def test_a_generic_table_takes_anything():
-    assert tables.generic(3.0) == (["value"], [["3"]])
-    header, rows = tables.generic({"a": {"x": 1, "y_z": [1, 2]}, "b": {"x": {"k": True}}})
-    assert header == ["name", "x", "y z"]
-    assert rows == [["a", "1", "1, 2"], ["b", "k yes", ""]]
+def test_values_of_any_type_are_put_in_a_few_words():
+    assert [tables.short(v) for v in (None, True, 3.0, 1e-5, "a", (1, 2), [], {"k": False})] == [
+        "none", "yes", "3", "1.0e-5", "a", "1, 2", "none", "k no"
+    ]  # fmt: skip
+    assert tables.short(list(range(10))) == "0, 1, 2, 3, 4, 5, 6, 7, and 2 more"
 
 
 def test_the_command(report: Report, tmp_path: Path):

@@ -18,8 +18,10 @@ import intrain_onnx
 from intrain_onnx.bench import ablation
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure.statistics import participation_ratio, standardised_ratio, unit_variance
+from intrain_onnx.report.rows import Document
+from intrain_onnx.report.saved_values import saved_values
 from intrain_onnx.scores import variants
-from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue, from_rows
+from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 VALUES = RunValues(
@@ -40,9 +42,9 @@ RESILIENCE = 0.25 * math.sqrt(2 * math.log(100)) * math.log(101)
 RESILIENCE += 0.2 * math.sqrt(2 * math.log(1000)) * math.log(1001)
 
 
-def scored(source: Any, protocol: str = "architecture", **settings: Any) -> dict[str, Any]:
+def scored(source: Any, protocol: str = "architecture", **settings: Any) -> Document:
     chosen = {"seeds": 1, "batch": 8, "threads": 1, "device": "cpu", "parity": False} | settings
-    return dict(intrain_onnx.score(source, ScoreConfig.for_protocol(protocol, **chosen)).data)
+    return intrain_onnx.score(source, ScoreConfig.for_protocol(protocol, **chosen)).document
 
 
 def test_the_variants_are_what_their_formulas_say():
@@ -78,19 +80,19 @@ def test_a_gaussian_gradient_has_corrected_health_near_one_whatever_its_size():
 @pytest.mark.parametrize("name", ["keras_mobile", "pytorch_encoder_dynamo"])
 def test_a_saved_report_holds_all_that_the_variants_read(name: str, protocol: str):
     data = scored(SAMPLES / f"{name}.onnx", protocol)
-    again = variants.all_of(from_rows(data))
-    assert again == pytest.approx({k: v["value"] for k, v in data["scores"].items() if k != "intrain"})
+    again = variants.all_of(saved_values(data))
+    assert again == pytest.approx({k: v.value for k, v in data.scores.items() if k != "intrain"})
 
 
 @pytest.mark.parametrize(("protocol", "form"), [("paper", ablation.PAPER), ("architecture", ablation.LIVE)])
 def test_the_grid_of_forms_holds_the_score_and_the_variants(protocol: str, form: ablation.Form):
     data = scored(SAMPLES / "keras_mobile.onnx", protocol, points="all")
-    found = from_rows(data)
-    assert form(found) == pytest.approx(data["scores"]["intrain"]["value"])
+    found = saved_values(data)
+    assert form(found) == pytest.approx(data.scores["intrain"].value)
     by_name = {choice: form for _, choice, form in ablation.forms()}
     for name in variants.VARIANTS:
         final = next(form for choice, form in by_name.items() if choice.endswith(f": {name}"))
-        assert final(found) == pytest.approx(data["scores"][name]["value"])
+        assert final(found) == pytest.approx(data.scores[name].value)
 
 
 def test_forms_by_hand():
@@ -157,7 +159,7 @@ def test_a_scale_between_layers_changes_no_cut():
         text.format(scale="s = Mul(a, k) b = Div(s, k) e = Mul(a, k)", last="a"), tensors | {"k": scale}
     )
     ratios = [
-        [p["log_participation_ratio_standardised"] for p in scored(m, "checkpoint")["points"]]
+        [p.log_participation_ratio_standardised for p in scored(m, "checkpoint").points]
         for m in (plain, scaled)
     ]
     assert ratios[0] == pytest.approx(ratios[1], rel=1e-5)
@@ -171,7 +173,5 @@ def test_renaming_changes_no_variant():
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), mapping[tensor.name]))
     for node in renamed.graph.node:
         node.input[:] = [mapping.get(name, name) for name in node.input]
-    first, second = (scored(m)["scores"] for m in (proto, renamed))
-    assert {k: v["value"] for k, v in first.items()} == pytest.approx(
-        {k: v["value"] for k, v in second.items()}
-    )
+    first, second = (scored(m).scores for m in (proto, renamed))
+    assert {k: v.value for k, v in first.items()} == pytest.approx({k: v.value for k, v in second.items()})

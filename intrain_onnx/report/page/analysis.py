@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
 
-from intrain_onnx.report.derived import largest_ratio
+from msgspec import UNSET
 
-Row = Mapping[str, Any]
+from intrain_onnx.report.derived import Figure, figures, largest_ratio
+from intrain_onnx.report.rows import Document, Layer, Parameter, Score, Settings
 
 _LEAST_FALL = 1.1
 """A participation ratio that falls by less is no bottleneck: seeds differ by as much."""
@@ -31,7 +31,7 @@ class Fall:
         largest_before: the mean of the largest ratios that rows and channels allow those.
     """
 
-    layer: Row
+    layer: Layer
     before: float
     after: float
     largest_before: float
@@ -47,39 +47,36 @@ class Fall:
         return self.after / largest_ratio(self.layer) >= 0.95 * self.before / self.largest_before
 
 
-def bottlenecks(layers: Iterable[Row], most: int = 5) -> list[Fall]:
+def bottlenecks(layers: Iterable[Layer], most: int = 5) -> list[Fall]:
     """Layers where the participation ratio drops most from the layers that feed them, worst first.
 
     In a report that does not say which feed a layer, those of the depth before stand in for them.
     """
-    measured = [x for x in layers if x["participation_ratio"] is not None]
-    by_name = {x["name"]: x for x in measured}
-    by_depth = _by_depth(measured)
+    measured = [(x, x.participation_ratio) for x in layers if x.participation_ratio is not None]
+    by_name = {x.name: (x, ratio) for x, ratio in measured}
+    by_depth: defaultdict[int, list[tuple[Layer, float]]] = defaultdict(list)
+    for x, ratio in measured:
+        by_depth[x.depth].append((x, ratio))
     previous = dict(pairwise(sorted(by_depth)[::-1]))
     falls = []
-    for x in measured:
-        if "inputs" in x:
-            feeding = [by_name[name] for name in x["inputs"] if name in by_name]
+    for x, ratio in measured:
+        if x.inputs is UNSET:
+            feeding = by_depth.get(previous.get(x.depth, -1), [])
         else:
-            feeding = by_depth.get(previous.get(x["depth"], -1), [])
+            feeding = [by_name[name] for name in x.inputs if name in by_name]
         if feeding:
-            before = statistics.geometric_mean(f["participation_ratio"] for f in feeding)
-            largest = statistics.fmean(map(largest_ratio, feeding))
-            falls.append(Fall(x, before, x["participation_ratio"], largest))
+            before = statistics.geometric_mean(r for _, r in feeding)
+            largest = statistics.fmean(largest_ratio(f) for f, _ in feeding)
+            falls.append(Fall(x, before, ratio, largest))
     falls = [f for f in falls if f.factor >= _LEAST_FALL]
-    return sorted(falls, key=lambda f: (-f.factor, f.layer["depth"], f.layer["name"]))[:most]
+    return sorted(falls, key=lambda f: (-f.factor, f.layer.depth, f.layer.name))[:most]
 
 
-def _by_depth(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    found: defaultdict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row["depth"]].append(row)
-    return found
-
-
-def weights_of(parameters: Iterable[Row]) -> list[Row]:
-    """Weights of layers that received a gradient."""
-    return [p for p in parameters if p["role"] == "weight" and p["status"] == "measured" and p["grad_std"]]
+def weights_of(parameters: Iterable[Parameter]) -> list[tuple[Parameter, float]]:
+    """Weights of layers that received a gradient, with its standard deviation."""
+    return [
+        (p, p.grad_std) for p in parameters if p.role == "weight" and p.status == "measured" and p.grad_std
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +110,15 @@ class Trend:
         return "explode" if strong else "grow"
 
 
-def gradient_trend(parameters: Iterable[Row]) -> Trend | None:
+def gradient_trend(parameters: Iterable[Parameter]) -> Trend | None:
     """The trend of the weights' gradients along depth; None with fewer than three depths.
 
     The slope is that of Theil and Sen, the median over all pairs of depths: a single layer cannot turn it.
     """
-    points = [
-        (depth, statistics.fmean(math.log10(p["grad_std"]) for p in rows))
-        for depth, rows in sorted(_by_depth(weights_of(parameters)).items())
-    ]
+    by_depth: defaultdict[int, list[float]] = defaultdict(list)
+    for weight, std in weights_of(parameters):
+        by_depth[weight.depth].append(math.log10(std))
+    points = [(depth, statistics.fmean(sizes)) for depth, sizes in sorted(by_depth.items())]
     if len(points) < _FEWEST_DEPTHS:
         return None
     slope = statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2))
@@ -130,32 +127,42 @@ def gradient_trend(parameters: Iterable[Row]) -> Trend | None:
     return Trend(first, last, offset + slope * first, offset + slope * last)
 
 
-def interval(score: Row, part: str) -> tuple[float, float] | None:
+def interval(score: Score, part: Figure) -> tuple[float, float] | None:
     """The 95 % interval of the mean of a part of the score; None for a single run.
 
     Student's quantile for the number of runs is taken from the score's own interval.
     """
-    if score["ci95"] is None:
+    if score.ci95 is None or part == "intrain":
+        return score.ci95
+    if not score.standard_error:
         return None
-    if part == "intrain":
-        return float(score["ci95"][0]), float(score["ci95"][1])
-    if not score["standard_error"]:
-        return None
-    low, high = score["ci95"]
-    quantile = (high - low) / 2 / score["standard_error"]
-    values = [run[part] for run in score["runs"]]
+    low, high = score.ci95
+    quantile = (high - low) / 2 / score.standard_error
+    values = [figures(run)[part] for run in score.runs]
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return score[part] - half, score[part] + half
+    mean = figures(score)[part]
+    return mean - half, mean + half
 
 
-_SETTINGS = (
-    *("protocol", "weights", "batch_norm", "calibrate", "live_layers_only", "health_over", "eps"),
-    *("seed", "seeds", "converter", "execution", "samples"),
-)
+def _that_move_a_score(settings: Settings) -> dict[str, object]:
+    return {
+        "protocol": settings.protocol,
+        "weights": settings.weights,
+        "batch_norm": settings.batch_norm,
+        "calibrate": settings.calibrate,
+        "live_layers_only": settings.live_layers_only,
+        "health_over": settings.health_over,
+        "eps": settings.eps,
+        "seed": settings.seed,
+        "seeds": settings.seeds,
+        "converter": settings.converter,
+        "execution": settings.execution,
+        "samples": settings.samples,
+        "input shapes": sorted(x.shape for x in settings.inputs_fed),
+    }
 
 
-def different_settings(reports: Sequence[Row]) -> list[str]:
+def different_settings(reports: Sequence[Document]) -> list[str]:
     """Settings that can move a score and that are not the same in all reports."""
-    found = [name for name in _SETTINGS if len({repr(r["settings"].get(name)) for r in reports}) > 1]
-    shapes = {repr(sorted(tuple(i["shape"]) for i in r["settings"]["inputs_fed"])) for r in reports}
-    return found + (["input shapes"] if len(shapes) > 1 else [])
+    first, *others = (_that_move_a_score(r.settings) for r in reports)
+    return [name for name, value in first.items() if any(other[name] != value for other in others)]

@@ -7,7 +7,6 @@ from importlib import resources
 
 import jinja2
 
-from intrain_onnx.errors import ModelFileError
 from intrain_onnx.report.csp import digest
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.page import view
@@ -17,20 +16,21 @@ def page(reports: Sequence[Report]) -> str:
     """One HTML document for one report or several, the same for the same reports.
 
     Raises:
-        ModelFileError: a report lacks what its schema requires.
+        ModelFileError: a report does not follow its schema.
     """
-    try:
-        context = view.page([r.data for r in reports])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelFileError(
-            f"a report does not follow its schema ({type(error).__name__}: {error})",
-            hint="Make it with `intrain-onnx score`",
-        ) from error
+    shown = view.page(reports)
     style, script = _file("page.css"), _file("page.js")
     return (
         _environment()
         .get_template("page.html")
-        .render(**context, style=style, script=script, policy=_policy(style, script))
+        .render(
+            page=shown,
+            bins=range(view.BINS),
+            health_top=view.HEALTH_TOP,
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+        )
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 COLUMN, ROW = 46, 36
 HALF_WIDTH, HALF_HEIGHT = 15, 13
@@ -13,7 +12,15 @@ ARCS, LABELS = 46, 22
 PER_LINE = 23
 """Depths in one line: as many as fit on the page."""
 
-Layer = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Node:
+    """A layer as it is placed; ``id`` is its identity on the page, ``inputs`` are names of other nodes."""
+
+    id: str
+    name: str
+    depth: int
+    inputs: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +37,13 @@ class Line:
     """Some depths of a network, one beside the other.
 
     Attributes:
-        nodes: layers and the centres of their tiles.
+        nodes: with the centres of their tiles.
         depths: positions and numbers.
     """
 
     width: int
     height: int
-    nodes: Sequence[tuple[Layer, float, float]]
+    nodes: Sequence[tuple[Node, float, float]]
     edges: Sequence[Edge]
     depths: Sequence[tuple[float, int]]
 
@@ -52,11 +59,11 @@ class _Place:
     y: float
 
 
-def lines(layers: Iterable[Layer]) -> list[Line]:
-    """Draw layers, of which each has an ``id``, a ``name``, a ``depth`` and the names of its ``inputs``."""
-    by_depth: defaultdict[int, list[Layer]] = defaultdict(list)
+def lines(layers: Iterable[Node]) -> list[Line]:
+    """Draw layers."""
+    by_depth: defaultdict[int, list[Node]] = defaultdict(list)
     for layer in layers:
-        by_depth[layer["depth"]].append(layer)
+        by_depth[layer.depth].append(layer)
     depths = sorted(by_depth)
     parts = [depths[i : i + PER_LINE] for i in range(0, len(depths), PER_LINE)]
     places: dict[str, _Place] = {}
@@ -69,7 +76,7 @@ def lines(layers: Iterable[Layer]) -> list[Line]:
         Line(
             width=COLUMN * len(part),
             height=ARCS + ROW * max(len(by_depth[depth]) for depth in part) + LABELS,
-            nodes=[(x, places[x["name"]].x, places[x["name"]].y) for depth in part for x in by_depth[depth]],
+            nodes=[(x, places[x.name].x, places[x.name].y) for depth in part for x in by_depth[depth]],
             edges=edges[number],
             depths=[(COLUMN * (column + 0.5), depth) for column, depth in enumerate(part)],
         )
@@ -77,19 +84,19 @@ def lines(layers: Iterable[Layer]) -> list[Line]:
     ]
 
 
-def _place(layers: Sequence[Layer], line: int, column: int, middle: float, places: dict[str, _Place]) -> None:
+def _place(layers: Sequence[Node], line: int, column: int, middle: float, places: dict[str, _Place]) -> None:
     """Layers of one depth from top to bottom around the middle, each near those that feed it."""
 
-    def wish(layer: Layer) -> float:
-        known = [places[name].y for name in layer["inputs"] if name in places]
+    def wish(layer: Node) -> float:
+        known = [places[name].y for name in layer.inputs if name in places]
         return sum(known) / len(known) if known else middle
 
     for index, layer in enumerate(sorted(layers, key=wish)):
         y = middle + (index - (len(layers) - 1) / 2) * ROW
-        places[layer["name"]] = _Place(layer["id"], line, column, COLUMN * (column + 0.5), y)
+        places[layer.name] = _Place(layer.id, line, column, COLUMN * (column + 0.5), y)
 
 
-def _edges(layers: Iterable[Layer], places: Mapping[str, _Place]) -> defaultdict[int, list[Edge]]:
+def _edges(layers: Iterable[Node], places: Mapping[str, _Place]) -> defaultdict[int, list[Edge]]:
     """Edges by line; of one between two lines, its beginning and its end."""
     tops: dict[tuple[int, int], float] = {}
     for place in places.values():
@@ -97,8 +104,8 @@ def _edges(layers: Iterable[Layer], places: Mapping[str, _Place]) -> defaultdict
         tops[key] = min(place.y, tops.get(key, place.y))
     found: defaultdict[int, list[Edge]] = defaultdict(list)
     for layer in layers:
-        end = places[layer["name"]]
-        for begin in (places[name] for name in layer["inputs"] if name in places):
+        end = places[layer.name]
+        for begin in (places[name] for name in layer.inputs if name in places):
             if begin.line == end.line:
                 found[end.line].append(Edge(_path(begin, end, tops), begin.identity, end.identity))
                 continue

@@ -3,72 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from intrain_onnx.report.derived import count
-from intrain_onnx.report.page.numbers import decimal, power, quantity, shape
-
-Row = Mapping[str, Any]
-Pairs = list[tuple[str, str]]
+from intrain_onnx.report.numbers import count, decimal, power, quantity, shape
+from intrain_onnx.report.page.shown import Pairs, Table
+from intrain_onnx.report.rows import Document, NamedScore, Proxy, Row, Value
 
 _MOST_ITEMS = 8
 
 
-def model(data: Row) -> Pairs:
+def model(report: Document) -> Pairs:
     """What the model is, in a few facts."""
-    found = data["model"]
+    found = report.model
     opsets = ", ".join(
-        str(v) if k == "ai.onnx" else f"{k} {v}" for k, v in sorted(found["opset_imports"].items())
+        str(v) if k == "ai.onnx" else f"{k} {v}" for k, v in sorted(found.opset_imports.items())
     )
     return [
-        ("Producer", found["producer"] or "unknown"),
+        ("Producer", found.producer or "unknown"),
         ("Opset", opsets),
-        ("#Params", count(found["parameters"])),
-        ("MACs a sample", count(found["macs"])),
-        ("Canonical layers", str(found["canonical_layers"])),
-        ("Nodes", str(found["nodes"])),
-        *((f"Input {v['name']}", _value(v)) for v in found["inputs"]),
-        *((f"Output {v['name']}", _value(v)) for v in found["outputs"]),
+        ("#Params", count(found.parameters)),
+        ("MACs a sample", count(found.macs)),
+        ("Canonical layers", str(found.canonical_layers)),
+        ("Nodes", str(found.nodes)),
+        *((f"Input {v.name}", _value(v)) for v in found.inputs),
+        *((f"Output {v.name}", _value(v)) for v in found.outputs),
     ]
 
 
-def _value(value: Row) -> str:
-    return f"{value['dtype'] or 'unknown type'} {shape(value['shape'])}"
+def _value(value: Value) -> str:
+    return f"{value.dtype or 'unknown type'} {shape(value.shape)}"
 
 
-def facts(data: Row) -> list[tuple[str, Pairs]]:
+def facts(report: Document) -> list[tuple[str, Pairs]]:
     """How the score was made: settings, data, nodes, environment, times."""
-    settings = {k: v for k, v in data["settings"].items() if k not in ("inputs_fed", "losses")}
-    fed = [(f"input {i['name']}", f"{i['kind']} {shape(i['shape'])}") for i in data["settings"]["inputs_fed"]]
+    settings, environment, file = report.settings, report.environment, report.model
+    fed = [(f"input {x.name}", f"{x.kind} {shape(x.shape)}") for x in settings.inputs_fed]
     losses = [
-        (
-            f"loss of {row['output']}",
-            f"{row['loss'] or 'none'} at {row['attached_to']}, {short(row['value'])}",
-        )
-        for row in data["settings"]["losses"]
+        (f"loss of {x.output}", f"{x.loss or 'none'} at {x.attached_to}, {short(x.value)}")
+        for x in settings.losses
     ]
-    environment = data["environment"]
-    machine = {k: v for k, v in environment.items() if k != "packages"}
-    versions = [(k, short(v)) for k, v in environment["packages"].items()]
-    file = {k: data["model"][k] for k in ("path", "sha256", "bytes", "ir_version")}
     return [
-        ("Settings", _pairs(settings)),
+        ("Settings", _pairs(settings, but=("inputs_fed", "losses"))),
         ("Inputs and losses", fed + losses),
-        ("Fate of the nodes", _pairs(data["nodes"])),
+        ("Fate of the nodes", _pairs(report.nodes)),
         (
             "Environment",
-            [*_pairs(machine), ("intrain-onnx", short(data["tool"]["version"])), *versions],
+            [
+                *_pairs(environment, but=("packages",)),
+                ("intrain-onnx", short(report.tool.version)),
+                *((name, short(version)) for name, version in environment.packages.items()),
+            ],
         ),
-        ("File", _pairs(file) + [(k, v) for k, v in data["model"]["external_sha256"].items()]),
-        ("Times in seconds", [(k, decimal(v, 2)) for k, v in data["timings_s"].items()]),
+        (
+            "File",
+            [
+                ("path", short(file.path)),
+                ("sha256", file.sha256),
+                ("bytes", short(file.bytes)),
+                ("ir version", short(file.ir_version)),
+                *file.external_sha256.items(),
+            ],
+        ),
+        ("Times in seconds", [(k, decimal(v, 2)) for k, v in report.timings_s.items()]),
     ]
 
 
-def _pairs(values: Row) -> Pairs:
-    return [(k.replace("_", " "), short(v)) for k, v in values.items()]
+def _pairs(row: Row, but: Sequence[str] = ()) -> Pairs:
+    """The fields of a row, whichever it has."""
+    names = [name for name in row.__struct_fields__ if name not in but]
+    return [(name.replace("_", " "), short(getattr(row, name))) for name in names]
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A JSON value in a few words."""
     if value is None:
         return "none"
@@ -88,26 +93,30 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join([*items[:_MOST_ITEMS], *more]) or "none"
 
 
-def generic(value: Any) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table of what is not known beforehand: names with values, or with records.
+def scores(named: Mapping[str, NamedScore]) -> Table:
+    """The paper's score and the variants."""
+    return _table(
+        [{"name": name, "value": x.value, "standard error": x.standard_error} for name, x in named.items()]
+    )
 
-    >>> generic({"full": 1.5, "plain": 2.0})
-    (['name', 'value'], [['full', '1.5'], ['plain', '2']])
-    >>> generic({"naswot": {"values": {"naswot": 3.0}, "error": None}})
-    (['name', 'values'], [['naswot', '3']])
-    """
-    if isinstance(value, Mapping):
-        records = [{"name": k, **(v if isinstance(v, Mapping) else {"value": v})} for k, v in value.items()]
-    elif isinstance(value, (list, tuple)):
-        records = [dict(v) if isinstance(v, Mapping) else {"value": v} for v in value]
-    else:
-        records = [{"value": value}]
-    records = [{k: _alone(v, record.get("name")) for k, v in record.items()} for record in records]
+
+def proxies(named: Mapping[str, Proxy]) -> Table:
+    """Other proxies; one with a single part of its own name stands without that name."""
+    return _table(
+        [
+            {
+                "name": name,
+                "values": x.values[name] if list(x.values) == [name] else x.values,
+                "direction": x.direction,
+                "error": x.error,
+            }
+            for name, x in named.items()
+        ]
+    )
+
+
+def _table(records: Sequence[Mapping[str, object]]) -> Table:
+    """The columns in which any record has something."""
     header = list(dict.fromkeys(k for record in records for k, v in record.items() if v is not None))
-    rows = [["" if record.get(k) is None else short(record[k]) for k in header] for record in records]
-    return [k.replace("_", " ") for k in header], rows
-
-
-def _alone(value: Any, name: Any) -> Any:
-    """A value that stands alone under its record's own name."""
-    return value[name] if isinstance(value, Mapping) and list(value) == [name] else value
+    rows = [["" if record[k] is None else short(record[k]) for k in header] for record in records]
+    return header, rows

@@ -1,0 +1,49 @@
+"""Progress bars, which vanish when the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from intrain_onnx.commands.terminal.shared import console_of
+from intrain_onnx.errors import printable
+
+Step = Callable[[str, float], None]
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
+    """A progress bar where the stream is a terminal; it vanishes when the work is done."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    console = console_of(stream)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def begin(name: str) -> Step:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            task = bar.add_task(printable(name, 60), total=1.0)
+            return lambda step, share: bar.update(
+                task, completed=share, description=f"{printable(name, 60)}: {step}"
+            )
+
+        yield begin
+
+
+@contextmanager
+def counter(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is told how many of how many are done; it vanishes when the work is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = console_of(stream)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,58 @@
+"""Several scored models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from intrain_onnx.commands.terminal.shared import console_of
+from intrain_onnx.errors import printable
+from intrain_onnx.report.derived import file_labels
+from intrain_onnx.report.document import Report
+from intrain_onnx.report.numbers import count
+
+
+def ranking(reports: Sequence[Report], stream: TextIO) -> None:
+    """Several scored models, best first, beside the two baselines that a score has to beat."""
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for name in (
+        "rank",
+        "model",
+        "InTrain",
+        "±",
+        "capacity",
+        "resilience",
+        "width_depth",
+        "layers",
+        "#Params",
+        "MACs",
+        "warnings",
+    ):
+        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
+    ordered = sorted((r.document for r in reports), key=lambda r: (-r.score.intrain, str(r.model.path)))
+    labels = file_labels([str(r.model.path) for r in ordered])
+    for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
+        score, model = report.score, report.model
+        table.add_row(
+            str(rank),
+            printable(label, 120),
+            f"{score.intrain:.4g}{'*' if report.coverage.share < 1 else ''}",
+            f"{score.std:.2g}" if score.std is not None else "",
+            f"{score.geometric_capacity:.4g}",
+            f"{score.optimization_resilience:.4g}",
+            f"{report.scores['width_depth'].value:.4g}",
+            str(score.layers),
+            count(model.parameters),
+            count(model.macs),
+            str(len(report.warnings)),
+        )
+    console = console_of(stream)
+    console.print(table)
+    missed = [r for r in ordered if r.coverage.share < 1]
+    if missed:
+        said = "  * leaves weights out: see the warning weights_not_recognised"
+        console.print(Text(said, style="bold red"))
