@@ -30,6 +30,7 @@ def run_reference(
     cuda: bool,
     threads: int,
     timeout: float,
+    optimised: bool = True,
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model file or a serialised model in onnxruntime.
 
@@ -41,6 +42,7 @@ def run_reference(
         cuda: ask for CUDA where onnxruntime has it.
         threads: for one operator.
         timeout: seconds after which the process is ended.
+        optimised: let onnxruntime rewrite the graph first, as it does by default.
 
     Raises:
         NoReferenceError: onnxruntime refuses the model, crashes, or takes too long.
@@ -50,7 +52,7 @@ def run_reference(
         assert worker.stdin is not None
         assert worker.stdout is not None
         path = model if isinstance(model, str) else None
-        header = {"path": path, "cuda": cuda, "threads": threads}
+        header = {"path": path, "cuda": cuda, "threads": threads, "optimised": optimised}
         timer = threading.Timer(timeout, worker.kill)
         timer.start()
         try:
@@ -64,6 +66,9 @@ def run_reference(
                 if timed_out
                 else f"onnxruntime crashed ({code})"
             ) from None
+        except BaseException:  # half a frame was read: the next answer would be this one's rest
+            _stop()
+            raise
         finally:
             timer.cancel()
     if answer["error"] is not None:

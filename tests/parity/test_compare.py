@@ -12,12 +12,11 @@ from builders import model, normalised
 from intrain_onnx.parity.compare import (
     ABSOLUTE_TOLERANCE,
     RELATIVE_TOLERANCE,
-    ROUND_OFF,
     Parity,
     compare,
     failed,
-    response_to_round_off,
 )
+from intrain_onnx.parity.round_off import ROUND_OFF, response_to_round_off
 from intrain_onnx.runtime.convert import convert
 
 
