@@ -148,7 +148,7 @@ LOOP = """(float[N,4] x, int64[N] i, float[N] other) => (y) { j = Neg(i) k = Neg
         ("g = Gather(t, k) u = Add(s, g)", {"i"}),  # captured
         (
             "f = Cast<to = 7>(s) h = Flatten(f) g = Gather(t, h) u = ReduceSum(g)",
-            {"i", "other", "x"},
+            {"x"},
         ),  # formal
     ],
 )
