@@ -69,6 +69,11 @@ def _hint(failure: Failure, search: _Search) -> str:
     picked = _ids_to_choose(failure, search.fed)
     if picked is not None:
         return picked
+    if search.runs and failure.cause.kind != "k":
+        names = ", ".join(repr(s.name) for s in _behind(failure, search.fed)[:4])
+        return (
+            f"One sample runs, so the values of {names} decide: try another --seed, or real data with --input"
+        )
     found = search.best() if search.free else None
     if found is None:
         return _left_to_the_user(failure, search.fed, search.free)
@@ -91,7 +96,7 @@ def _ids_to_choose(failure: Failure, fed: Signature) -> str | None:
 
 
 def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension]) -> str:
-    behind = [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
+    behind = _behind(failure, fed)
     names = ", ".join(repr(s.name) for s in behind[:4])
     cause = failure.cause
     if cause.kind == "k":
@@ -105,6 +110,11 @@ def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension
     if not some:
         return f"All sizes of {names} are fixed in the file, so it contradicts itself here: export it again"
     return f"No sizes were found that run; set those of the inputs behind it: {' '.join(map(_option, some))}"
+
+
+def _behind(failure: Failure, fed: Signature) -> list[InputSpec]:
+    """The inputs that a failure follows from; all where none is known."""
+    return [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,7 @@ class _Search:
         self.start = tuple(d.size for d in self.free)
         self.tried: set[Sizes] = set()
         self.broken: Failure | None = None
+        self.runs = False
         self.module: fx.GraphModule | None = None
 
     def first(self) -> NodeError | None:
@@ -152,10 +163,11 @@ class _Search:
             self.module = convert.convert(self.model).to(self.device)
         except IntrainError:  # what is behind the loss may lack a handler
             return None
-        error = self._try(self.start)
-        if isinstance(error, NodeError):
-            self.broken = error.failure
-            return error
+        result = self._try(self.start)
+        if isinstance(result, NodeError):
+            self.broken = result.failure
+            return result
+        self.runs = result is not None
         return None
 
     def best(self) -> Signature | None:
