@@ -45,7 +45,7 @@ def test_samples_one_by_one_may_give_any_number_of_elements(shapes: list[tuple[i
 def test_a_list_of_scores_of_each_image_is_scored():
     text = """(float[1,6] x) => (float[R] y) { h = MatMul(x, w) f = Reshape(h, flat) b = Greater(f, zero)
         c = Compress(f, b) y = Sigmoid(c) }"""
-    constants = {"w": weight(6, 24), "zero": np.float32(0), "flat": np.array([-1])}
+    constants = {"w": weight(6, 24), "zero": np.float32(0), "flat": np.array([24])}
     data = score(
         model(text, constants), ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
     ).data
