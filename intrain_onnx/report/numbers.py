@@ -29,7 +29,7 @@ def count(value: int | None) -> str:
     if value is None:
         return "?"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:  # which three digits round to 1
             return f"{value / size:.3g} {unit}"
     return str(value)
 
@@ -56,9 +56,9 @@ def quantity(value: float | None) -> str:
     """
     if value is None:
         return ""
-    if value == 0 or 1e-3 <= abs(value) < 1000:
+    if value == 0 or 1e-3 <= abs(value) < 999.5:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else power(value)
+    return f"{value:,.0f}" if 1 <= abs(value) < 1e6 else power(value)
 
 
 def power(value: float | None) -> str:
