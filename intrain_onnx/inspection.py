@@ -84,6 +84,18 @@ def warnings(network: Network) -> list[rows.WarningRow]:
     return [*(rows.WarningRow(*row) for row in network.loaded.warnings), *static_warnings(network)]
 
 
+def rewrites_as_data(rewrites: Mapping[str, Changes]) -> list[dict[str, Any]]:
+    """The rewrites as JSON values, in their order: places that each rewrote, and where it declined."""
+    return [
+        {
+            "rewrite": name,
+            "places": list(changes.places),
+            "declined": [{"place": d.place, "reason": d.reason} for d in changes.declined],
+        }
+        for name, changes in rewrites.items()
+    ]
+
+
 def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
     try:
         return for_protocol(network, config).changes

@@ -16,18 +16,32 @@ from intrain_onnx.config import ScoreConfig
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--all", "show_all", is_flag=True, help="List every layer, however many there are.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Say what each rewrite of the architecture protocol does, and why it declines elsewhere.",
+)
 @shared
 def inspect(
-    model: Path, as_json: bool, show_all: bool, debug: bool, input_shapes: dict[str, tuple[int, ...]]
+    model: Path,
+    as_json: bool,
+    show_all: bool,
+    verbose: bool,
+    debug: bool,
+    input_shapes: dict[str, tuple[int, ...]],
 ) -> None:
     """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
     from intrain_onnx.commands import terminal
     from intrain_onnx.inspection import inspect as inspect_file
+    from intrain_onnx.inspection import rewrites_as_data
 
     with failures(debug, model) as failed:
-        found = inspect_file(model, ScoreConfig.for_protocol(input_shapes=input_shapes))
+        config = ScoreConfig.for_protocol(input_shapes=input_shapes)
+        found = inspect_file(model, config, rewrites=verbose)
         if as_json:
-            click.echo(json.dumps(found.data, indent=2, allow_nan=False, ensure_ascii=False))
+            told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
+            click.echo(json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False))
         else:
             terminal.inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])

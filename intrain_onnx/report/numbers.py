@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 
-def with_interval(value: Mapping[str, float | None]) -> str:
-    """``.712 (.680 to .741)``."""
-    if value["low"] is None:
-        return decimals(value["value"])
-    return f"{decimals(value['value'])} ({decimals(value['low'])} to {decimals(value['high'])})"
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A statistic and its interval, if it has one.
+
+    >>> with_interval(0.712, 0.68, 0.741), with_interval(0.5, None, None)
+    ('.712 (.680 to .741)', '.500')
+    """
+    return decimals(value) if low is None else f"{decimals(value)} ({decimals(low)} to {decimals(high)})"
 
 
 def decimals(value: float | None) -> str:

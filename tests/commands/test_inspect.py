@@ -75,3 +75,26 @@ def test_a_reader_that_goes_away_ends_it_in_silence():
         done.stdout.close()
         assert done.stderr.read() == b""
     assert done.returncode == 1
+
+
+def test_verbose_says_what_each_rewrite_did_and_why_it_declined(cli: Run):
+    result = cli("inspect", SAMPLES / "keras_mobile.onnx", "-v")
+    told = result.stdout.partition("Rewrites of the architecture protocol")[2]
+    assert "absorb_affine_chains: 5 places" in told
+    assert "more: --all" in told
+    assert "nothing to do: " in told
+    assert "more: --all" not in cli("inspect", SAMPLES / "keras_mobile.onnx", "-v", "--all").stdout
+    found = strict(cli("inspect", SAMPLES / "pytorch_encoder_dynamo.onnx", "-v", "--json").stdout)["rewrites"]
+    split = {row["rewrite"]: row for row in found}["split_fused_linear"]
+    assert split["places"] == ["node_MatMul_3", "node_MatMul_92"]
+    tied = {row["rewrite"]: row for row in found}["tie_embeddings"]
+    assert {row["reason"] for row in tied["declined"]} == {
+        "its numbers are not those of the table 'tokens.weight'"
+    }
+
+
+def test_verbose_shows_a_graph_that_no_loss_can_read(cli: Run, tmp_path: Path):
+    path = save(tmp_path, model("(int64[N,4] x) => (int64[N,4] y) { y = Add(x, x) }"))
+    result = cli("inspect", path, "-v")
+    assert result.exit_code == 0
+    assert "Rewrites" not in result.stdout

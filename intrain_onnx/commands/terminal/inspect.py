@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,8 +14,10 @@ from intrain_onnx.commands.terminal.shared import console_of, opsets, show_warni
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
 from intrain_onnx.report.numbers import count
+from intrain_onnx.rewrites.protocol.step import Changes
 
 _LAYERS_SHOWN = 40
+_PLACES_SHOWN = 3
 
 
 def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:
@@ -62,3 +66,30 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
         for name, number in data.unsupported_ops.items():
             console.print(f"    {printable(name, 100)}  {number} node{'s' if number > 1 else ''}")
     show_warnings(console, data.warnings)
+    if found.rewrites:
+        _rewrites(console, found.rewrites, most=None if show_all else _PLACES_SHOWN)
+
+
+def _rewrites(console: Console, rewrites: Mapping[str, Changes], most: int | None) -> None:
+    """What each rewrite did, and the conditions that did not hold elsewhere."""
+    console.print(Text("  Rewrites of the architecture protocol", style="bold"))
+    idle = [name for name, changes in rewrites.items() if not (changes.places or changes.declined)]
+    for name, changes in rewrites.items():
+        if name in idle:
+            continue
+        number = len(changes.places)
+        console.print(f"    {name}: {number} place{'' if number == 1 else 's'}")
+        for place in changes.places[:most]:
+            console.print(Text(f"      {printable(place, 100)}", style="dim"))
+        _and_more(console, number, most)
+        for declined in changes.declined[:most]:
+            told = f"      not {printable(declined.place, 100)}: {printable(declined.reason, 300)}"
+            console.print(Text(told, style="yellow"))
+        _and_more(console, len(changes.declined), most)
+    if idle:
+        console.print(f"    nothing to do: {', '.join(idle)}")
+
+
+def _and_more(console: Console, number: int, most: int | None) -> None:
+    if most is not None and number > most:
+        console.print(f"      … {number - most} more: --all")

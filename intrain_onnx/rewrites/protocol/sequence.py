@@ -67,19 +67,17 @@ def forget_computed_values(draft: Draft) -> Changes:
     return Changes(places=forget_values(draft.model, draft.layers.slots) if are_in(draft.model) else ())
 
 
-def infer_shapes_again(draft: Draft) -> Changes:
+def infer_shapes_again(draft: Draft) -> None:
     """Give the values that are new their shapes."""
     infer_shapes(draft.model, draft.single)
     draft.changed()
-    return Changes()
 
 
-def complete_shapes_again(draft: Draft) -> Changes:
+def complete_shapes_again(draft: Draft) -> None:
     """Take the shapes that inference misses from a run, where one may be made."""
     if draft.single is not None and draft.see is not None:
         complete_shapes(draft.model, draft.single, draft.see)
         draft.changed()
-    return Changes()
 
 
 STEPS = (
@@ -141,9 +139,11 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
     kept: frozenset[str] = frozenset()
     for step in STEPS:
         if step.when(draft):
-            done = changes[step.name] = step.rewrite(draft)
-            if done.places or done.heads:
-                draft.changed()
+            done = step.rewrite(draft)
+            if done is not None:
+                changes[step.name] = done
+                if done.places or done.heads:
+                    draft.changed()
         if step.rewrite is cut_at_loss_heads:
             kept = draft.layers.live
     return ProtocolNetwork(

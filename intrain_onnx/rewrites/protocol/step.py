@@ -106,4 +106,5 @@ class Draft:
         self._layers = None
 
 
-Rewrite = Callable[[Draft], Changes]
+Rewrite = Callable[[Draft], Changes | None]
+"""Changes a draft in place; None where it only finds shapes."""
