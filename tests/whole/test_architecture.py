@@ -104,7 +104,6 @@ TESTED_BY = {
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",
     "report.model_warnings": "commands/test_score.py",
-    "report.numbers": "report/test_page.py",
     "rewrites.fold_weights": "rewrites/test_normalise.py",
     "rewrites.infer_shapes": "rewrites/test_normalise.py",
     "rewrites.inline_functions": "loading/test_load.py",
