@@ -81,7 +81,6 @@ def test_what_is_not_known_is_left_out():
         "unknown rank",
         "2\N{MULTIPLICATION SIGN}?\N{MULTIPLICATION SIGN}N",
     )
-    unknown = {"value": 0.5, "low": None, "high": None}
-    assert numbers.with_interval(unknown) == ".500"
-    assert numbers.with_interval(unknown | {"low": -0.25, "high": 1.0}) == ".500 (-.250 to 1.000)"
+    assert numbers.with_interval(0.5, None, None) == ".500"
+    assert numbers.with_interval(0.5, -0.25, 1.0) == ".500 (-.250 to 1.000)"
     assert math.isclose(float(numbers.percent(0.999).removesuffix(" %")), 99.9)
