@@ -80,6 +80,11 @@ def feed(
     signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
 ) -> list[Tensor | Samples]:
     """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
+    if signature.separate and signature.batch > 1:
+        seed = generator.initial_seed()
+        numbers = range(signature.batch)
+        calls = [draw(signature, generator_for(seed, f"sample {i}"), device) for i in numbers]
+        return [Samples(parts) for parts in zip(*calls, strict=True)]
     drawn = draw(signature, generator, device)
     return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
 

@@ -94,7 +94,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
-    used = input_shapes.resolve(probed.model, config)
+    used = input_shapes.resolve(probed.model, config, sizes=probed.sizes)
     if config.weights == "reinitialise":
         initialise.reinitialise(module, probed.layers, config.seed)
     batched, warnings = _choose_execution(module, used, config.seed, device)
@@ -110,6 +110,9 @@ def _choose_execution(
     """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
     if used.fixed_batch == used.batch:
         return True, []
+    if used.separate:
+        text = f"no axis of the inputs holds samples: {used.batch} calls were run in lock step"
+        return False, [ModelWarning("no_batch_axis", text, None)]
     size = used.fixed_batch or 1
     how = f"{used.batch // size} calls were run in lock step"
     pair = input_shapes.resized(used, 2 * size)

@@ -27,6 +27,12 @@ SEEN = "intrain_onnx.seen"
 Written by ``complete_shapes``, read by ``infer_shapes``.
 """
 
+BATCH_AXES = "intrain_onnx.batch_axes"
+"""Of a graph: the axis of each input that holds the samples: a ``BatchAxes``.
+
+Written and read by ``batch_axes``; outputs tell it, and protocols cut them.
+"""
+
 MADE_FROM = "intrain_onnx.made_from"
 """Of an initializer that the file has not: those behind it, with their elements.
 

@@ -171,7 +171,9 @@ class _Maker:
         self.recipe = _Recipe(ir.Model(graph, ir_version=self.model.ir_version or 10), self.evaluate)
 
     def copy(self, value: ir.Value) -> bool:
-        """Copy what computes a value; False where it does not come from constants alone."""
+        """Copy what computes a value; False where it does not come from constants alone, or is a size."""
+        if value in self.settled:
+            return False
         behind = constant_sources(value, self.settled)
         if behind is None or any(_is_random(n) for n in behind.nodes):
             return False

@@ -18,6 +18,7 @@ from intrain_onnx.rewrites import computed_weights, dequantise, written_out
 from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_for, infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
+from intrain_onnx.rewrites.solve_sizes import solve_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Network:
         quantisation: what was dequantised; None where nothing is quantised.
         shaped_by: the settings that shapes follow from.
         keyed: layers are to have their structural keys, which order them.
+        sizes: of free dimensions whose usual size does not fit the graph.
     """
 
     loaded: LoadedModel
@@ -58,6 +60,7 @@ class Network:
     quantisation: dequantise.Quantisation | None
     shaped_by: tuple[object, ...]
     keyed: bool
+    sizes: Mapping[str, int]
 
     @classmethod
     def of(
@@ -80,7 +83,8 @@ class Network:
             memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
-        single = input_shapes.resolve(exact, config, batch=1)
+        sizes = solve_sizes(exact, config)
+        single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
         known = infer_shapes(exact, single)
         model = exact.clone()
         constants += written_out.restore(model)
@@ -91,7 +95,9 @@ class Network:
             complete_shapes(model, single, runs.see)
         evaluate = runs.evaluate if runs is not None else None
         constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-        return cls(loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed)
+        return cls(
+            loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed, sizes
+        )
 
     def serves(self, config: ScoreConfig) -> bool:
         """Whether its shapes are those that a score with these settings has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -46,7 +46,8 @@ def _redraws_and_calibrates(draft: Draft) -> bool:
 
 
 def _has_fixed_batch(draft: Draft) -> bool:
-    return draft.single is not None and draft.single.fixed_batch is not None
+    single = draft.single
+    return single is not None and single.fixed_batch is not None and not single.separate
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class ProtocolNetwork:
         absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
         split: layers that stand for one of the network, by its name.
         changes: what each rewrite did, and where it declined, by its name.
+        sizes: of free dimensions, as the network has them.
     """
 
     model: ir.Model
@@ -120,6 +122,7 @@ class ProtocolNetwork:
     absorbed: tuple[str, ...]
     split: dict[str, tuple[str, ...]]
     changes: dict[str, Changes]
+    sizes: Mapping[str, int]
 
 
 def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) -> ProtocolNetwork:
@@ -134,7 +137,7 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         UnsupportedError: nothing that a loss can read is left.
     """
     model = network.model.clone()
-    draft = Draft(model, config, resolve(model, config, batch=1), see)
+    draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.sizes), see)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
     for step in STEPS:
@@ -155,4 +158,5 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         absorbed=tuple(name for c in changes.values() for name in c.absorbed),
         split={name: tuple(parts) for c in changes.values() for name, parts in c.split.items()},
         changes=changes,
+        sizes=network.sizes,
     )
