@@ -1,4 +1,4 @@
-"""What a model takes: concrete shapes and kinds of its inputs, from the graph alone."""
+"""Infer concrete shapes, batch axes and contents of the graph inputs, without running the model."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SAMPLING_RATE = 16_000
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One graph input as it will be fed.
+    """Shape and contents of one graph input.
 
     Attributes:
         name: of the input.
         dtype: ONNX element type.
-        shape: concrete, for all samples.
-        declared: the shape in the file, symbols as strings, None where a dimension has no name.
+        shape: concrete, for the whole batch.
+        declared: the shape in the file: sizes, symbols as strings, None for an unnamed free dimension.
         kind: ``noise`` N(0, 1); ``ids`` uniform below ``high``; ``ones``; ``positions`` 0, 1, 2 …;
-            ``length`` the full sequence; ``sampling_rate`` 16,000 Hz.
-        high: number of ids, 0 where the kind is another.
-        channels_last: a rank-4 image with its channels in the last axis.
-        batch_axis: axis that holds the samples; None where the input has none.
-        number: ordinal among the inputs that a node reads; -1 where none does.
+            ``length`` of the full sequence; ``sampling_rate`` 16,000 Hz.
+        high: number of ids; 0 for kinds without ids.
+        channels_last: a rank-4 image in layout NHWC.
+        batch_axis: axis of the samples; None if the input has none.
+        number: ordinal among the inputs that a node reads; -1 if none reads it.
     """
 
     name: str
@@ -51,12 +51,12 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """All inputs, and how many samples they hold.
+    """All inputs and the batch size.
 
     Attributes:
         inputs: in graph order.
-        batch: samples in all; a multiple of ``fixed_batch``.
-        fixed_batch: samples that the graph was exported for; None where it leaves their number open.
+        batch: number of samples; a multiple of ``fixed_batch``.
+        fixed_batch: batch size that the graph was exported for; None if it is free.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -65,7 +65,7 @@ class Signature:
 
 
 def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
-    """Dimensions of a value as the file has them; None for an unknown rank."""
+    """Dimensions of a value as declared in the file; None for an unknown rank."""
     shape = value.meta.get(DECLARED, value.shape)
     if shape is None:
         return None
@@ -78,11 +78,11 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
     Args:
         model: a normalised model.
         config: gives the batch, the size of free dimensions and the shapes that the user set.
-        batch: samples instead of ``config.batch``.
+        batch: overrides ``config.batch``.
 
     Raises:
         SettingsError: a shape was set for an input that does not exist, or of another rank.
-        UnsupportedError: an input that is no tensor, or of unknown rank.
+        UnsupportedError: an input that is not a numeric tensor, or of unknown rank.
     """
     names = [v.name for v in model.graph.inputs]
     for name in config.input_shapes:
@@ -90,7 +90,7 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
             known = ", ".join(repr(n) for n in names)
             raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
     shapes = {v: _declared(v, config) for v in model.graph.inputs}
-    # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
+    # tf2onnx leaves inputs that nothing reads; the batch is not inferred from them.
     read = {v: d for v, d in shapes.items() if d and (v.uses() or v.is_graph_output())}
     first = next((v for v, d in read.items() if len(d) >= 2), next(iter(read), None))
     lead = _samples_axis(first, read[first]) if first is not None else 0
@@ -106,7 +106,7 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
     for value, dims in shapes.items():
         axis = _batch_axis(dims, lead, symbol, fixed)
         length = least.get(value, 1) if len(dims) <= 3 else 1
-        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: room for two windows
+        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: two windows fit
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
         inputs.append(replace(_spec(value, dims, axis, samples, bound, long), number=number))
     return Signature(tuple(inputs), samples, fixed)
@@ -124,13 +124,13 @@ def resized(given: Signature, batch: int) -> Signature:
 
 
 def _samples_axis(value: ir.Value, dims: tuple[int | str | None, ...]) -> int:
-    """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
+    """The first input's batch axis: the one named "batch", or 1 before a time-first recurrence, or 0."""
     named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]
     return named[0] if named else int(len(dims) == 3 and _feeds_recurrence(value))
 
 
 def _feeds_recurrence(value: ir.Value) -> bool:
-    """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
+    """Whether a recurrence reads a value as its sequence in ONNX's default layout, time first."""
     return any(
         _feeds_recurrence(node.outputs[0])
         if is_op(node, "Cast", "Identity")
@@ -146,13 +146,13 @@ def _batch_first(node: ir.Node) -> bool:
 def _batch_axis(
     dims: tuple[int | str | None, ...], lead: int, symbol: str | None, fixed: int | None
 ) -> int | None:
-    """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
+    """The batch axis of an input, by the batch's symbol or as in the first input; None if it has none."""
     if symbol is not None and symbol in dims:
         return dims.index(symbol)
     if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed):
         return lead
     free = [axis for axis, dim in enumerate(dims) if dim is None]
-    # The state of a recurrence, (layers, samples, channels), in a file that names no dimension.
+    # The state of a recurrence, (layers, batch, channels), in a file without named dimensions.
     return free[0] if len(free) == 1 and symbol is None and fixed is None else None
 
 
@@ -225,7 +225,7 @@ def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
 def _free(
     value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
 ) -> int:
-    """Size of a dimension that the file and the user leave open."""
+    """Default size of a dimension that neither the file nor the user fixes."""
     if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
         wanted = _consumer_width(value, axis, last=axis == len(dims) - 1)
         if wanted is not None:
@@ -238,7 +238,7 @@ def _free(
 
 
 def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
-    """The width that the first layer on an input asks for, where one takes it directly."""
+    """Input channels of the first layer that reads an input directly; None if no weight fixes them."""
     for node in value.consumers():
         if is_op(node, "Cast", "Identity"):
             found = _consumer_width(node.outputs[0], axis, last=last)
@@ -279,7 +279,7 @@ def _kind(value: ir.Value, name: str) -> tuple[Contents, int]:
 
 
 def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
-    """Ids that the first Gather or OneHot behind an integer input can look up."""
+    """Number of ids of an integer input, from the first Gather, OneHot or Equal that it reaches."""
     for node in value.consumers():
         if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
             shape = constant_shape(node.inputs[0])
@@ -290,7 +290,7 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
-        if is_op(node, "Equal"):  # a one-hot code that is written out
+        if is_op(node, "Equal"):  # a one-hot encoding by comparison
             classes = [constant_array(v) for v in node.inputs if v is not value]
             if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
                 return int(classes[0].max()) + 1
@@ -302,10 +302,10 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
 
 
 def _wraps(node: ir.Node) -> bool:
-    """Whether ids may pass a node unchanged: ``where(id < 0, id + size, id)`` stands before many a table."""
+    """Whether ids may pass a node unchanged, as in ``where(id < 0, id + size, id)`` before a table."""
     return is_op(node, "Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
 
 
 def sampling_rate() -> int:
-    """Samples per second that a speech model is told, in Hz."""
+    """Value of a sampling-rate input, in Hz."""
     return _SAMPLING_RATE
