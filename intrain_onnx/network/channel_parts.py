@@ -36,7 +36,7 @@ class Tracer:
     held: dict[ir.Value, Indices] = field(default_factory=dict)
 
     def parts(self, out: ir.Value, axis: int, channels: int) -> Parts | None:
-        """The finest partition of a value's channels into sets that are used apart, with the values of each.
+        """Partition of a value's channels into disjoint sets that are used apart, with the values of each.
 
         Args:
             out: the output of a layer, in the main graph, with a known shape of at most 2**24 elements.

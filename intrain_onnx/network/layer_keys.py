@@ -60,9 +60,9 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
         data: the values that depend on the data of an input.
 
     Returns:
-        Unique keys: layers of equal colour, as an automorphism exchanges them, are numbered. Those of which
-        only one is followed by an activation (a gate and its operand) are numbered by that, not by the order
-        of the file.
+        Unique keys: layers of equal colour, as in a symmetric network, are numbered. Those of which only one
+        is followed by an activation (a gate and its operand) are numbered by that, not by the order of the
+        file.
     """
     network = _connect(graph, layers, data)
     order = list(network.before)

@@ -49,7 +49,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A scan input, sliced along ``axis``, or a scan output, concatenated: one slice for each iteration."""
+    """A scan input or output, ``whole``, with one slice along ``axis``, ``part``, for each iteration."""
 
     whole: ir.Value
     part: ir.Value

@@ -33,7 +33,7 @@ class LayerScore:
         corrected: the same of the corrected ratio.
         log_ratio: mean of its logarithm, in nats; 0 if it collapsed.
         status: measured; collapsed (its output does not vary); dead (its weights have an all-zero
-            gradient); unreached (the loss does not depend on them); too_few_rows; not_run.
+            gradient); unreached (they have no gradient path from the loss); too_few_rows; not_run.
         counted: it counts in the sums and L.
     """
 

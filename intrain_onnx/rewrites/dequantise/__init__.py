@@ -34,7 +34,7 @@ class Quantisation:
         layers: number of layers with quantised weights, by quantisation scheme.
         activations: restored activations, as (preceding node, operator).
         left: number of nodes of each quantised operator that was not rewritten.
-        removed: number of nodes removed, other than replaced ones.
+        removed: nodes of the file without a counterpart, as the difference of node counts.
     """
 
     layers: Mapping[Scheme, int]
