@@ -17,7 +17,7 @@ See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 
 
 def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
-    """Run onnx's shape inference on a model, in place; False if onnx refuses the model.
+    """Run onnx's shape inference on a model, in place; False if onnx refuses the model or infers nothing new.
 
     ``data_prop`` also propagates the values of shape tensors (onnx's data propagation).
     """
@@ -38,7 +38,7 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     onnx does not find are taken from a run, if one was recorded (:func:`complete_shapes`).
 
     Returns:
-        False if onnx refuses the model.
+        False if onnx refuses the model, or infers nothing.
     """
     if signature is not None:
         for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
