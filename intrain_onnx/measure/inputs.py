@@ -1,4 +1,4 @@
-"""Synthetic inputs for any signature."""
+"""Synthetic inputs: Gaussian noise, uniform ids, positions or constants, by input kind."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from intrain_onnx.runtime.random_streams import generator_for
 def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
-    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+    """Draw one batch of inputs, on the CPU, so that every device gets the same numbers.
 
-    Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
-    layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
+    Each input has a separate generator, keyed by the given one's seed, and is drawn in the canonical layout:
+    samples first, then channels. So unread inputs and the layout in the file do not change the others.
 
     Raises:
         LimitError: the shape of an input has more elements than the limit.
@@ -61,7 +61,7 @@ def _constant(spec: InputSpec) -> int:
 
 
 def _canonical_axes(spec: InputSpec) -> list[int]:
-    """The input's axes as the canonical layout has them: samples, channels, space."""
+    """The input's axes in canonical order: samples, channels, space."""
     if spec.channels_last:
         return [0, 3, 1, 2]
     first = spec.batch_axis or 0
@@ -79,7 +79,7 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
 def feed(
     signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
 ) -> list[Tensor | Samples]:
-    """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
+    """Draw the inputs of a run: one batch if ``batched``, else :class:`Samples` for lock step."""
     if signature.separate and signature.batch > 1:
         seed = generator.initial_seed()
         numbers = range(signature.batch)
@@ -90,7 +90,7 @@ def feed(
 
 
 def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
-    """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
+    """Split a batch into calls of ``size`` samples; inputs without a batch axis are passed to each."""
     parts: list[Tensor | Samples] = []
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         if spec.batch_axis is None:
@@ -101,9 +101,9 @@ def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Ten
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether an output in one part holds what it holds in several parts, to float32 round-off.
+    """Whether a batched output equals the concatenation of its parts, up to float32 round-off.
 
-    The samples may lie along any axis: time often comes before them.
+    Along any axis, since the batch axis may be another than the first.
     """
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
     return any(

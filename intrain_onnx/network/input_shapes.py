@@ -1,4 +1,4 @@
-"""What a model takes: concrete shapes and kinds of its inputs, from the graph alone."""
+"""Infer concrete shapes, batch axes and contents of the graph inputs, without running the model."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _SAMPLING_RATE = 16_000
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One graph input as it will be fed.
+    """Shape and contents of one graph input.
 
     Attributes:
         name: of the input.
         dtype: ONNX element type.
-        shape: concrete, for all samples.
-        declared: the shape in the file, symbols as strings, None where a dimension has no name.
+        shape: concrete, for the whole batch.
+        declared: the shape in the file: sizes, symbols as strings, None for an unnamed free dimension.
         kind: ``noise`` N(0, 1); ``ids`` uniform below ``high``; ``ones``; ``positions`` 0, 1, 2 …;
-            ``length`` the full sequence; ``sampling_rate`` 16,000 Hz.
-        high: number of ids, 0 where the kind is another.
-        channels_last: a rank-4 image with its channels in the last axis.
-        batch_axis: axis that holds the samples; None where the input has none.
-        number: ordinal among the inputs that a node reads; -1 where none does.
+            ``length`` of the full sequence; ``sampling_rate`` 16,000 Hz.
+        high: number of ids; 0 for kinds without ids.
+        channels_last: a rank-4 image in layout NHWC.
+        batch_axis: axis of the samples; None if the input has none.
+        number: ordinal among the inputs that a node reads; -1 if none reads it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """All inputs, and how many samples they hold.
+    """All inputs and the batch size.
 
     Attributes:
         inputs: in graph order.
@@ -74,7 +74,7 @@ class Signature:
 
 
 def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
-    """Dimensions of a value as the file has them; None for an unknown rank."""
+    """Dimensions of a value as declared in the file; None for an unknown rank."""
     shape = value.meta.get(DECLARED, value.shape)
     if shape is None:
         return None
@@ -118,7 +118,7 @@ def resolve(
     inputs: list[InputSpec] = []
     for value, dims in shapes.items():
         length = least.get(value, 1) if len(dims) <= 3 else 1
-        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: room for two windows
+        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: two windows fit
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
         inputs.append(
             replace(_spec(value, dims, found.axes[value.name], samples, symbols, long), number=number)
@@ -323,7 +323,7 @@ def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
 def _free(
     value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
 ) -> int:
-    """Size of a dimension that the file and the user leave open."""
+    """Default size of a dimension that neither the file nor the user fixes."""
     if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
         wanted = _consumer_width(value, axis, last=axis == len(dims) - 1)
         if wanted is not None:
@@ -336,7 +336,7 @@ def _free(
 
 
 def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
-    """The width that the first layer on an input asks for, where one takes it directly."""
+    """Input channels of the first layer that reads an input directly; None if no weight fixes them."""
     for node in value.consumers():
         if is_op(node, "Cast", "Identity"):
             found = _consumer_width(node.outputs[0], axis, last=last)
@@ -377,7 +377,7 @@ def _kind(value: ir.Value, name: str) -> tuple[Contents, int]:
 
 
 def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
-    """Ids that the first Gather or OneHot behind an integer input can look up."""
+    """Number of ids of an integer input, from the first Gather, OneHot or Equal that it reaches."""
     for node in value.consumers():
         if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
             shape = constant_shape(node.inputs[0])
@@ -388,7 +388,7 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
             count = constant_array(node.inputs[1])
             if count is not None:
                 return int(count.reshape(-1)[0])
-        if is_op(node, "Equal"):  # a one-hot code that is written out
+        if is_op(node, "Equal"):  # a one-hot encoding by comparison
             classes = [constant_array(v) for v in node.inputs if v is not value]
             if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
                 return int(classes[0].max()) + 1
@@ -400,10 +400,10 @@ def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
 
 
 def _wraps(node: ir.Node) -> bool:
-    """Whether ids may pass a node unchanged: ``where(id < 0, id + size, id)`` stands before many a table."""
+    """Whether ids may pass a node unchanged, as in ``where(id < 0, id + size, id)`` before a table."""
     return is_op(node, "Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
 
 
 def sampling_rate() -> int:
-    """Samples per second that a speech model is told, in Hz."""
+    """Value of a sampling-rate input, in Hz."""
     return _SAMPLING_RATE
