@@ -19,7 +19,20 @@ CoveredRole = Literal["weight", "bias", "scale", "offset", "slope", "table", "co
 ParameterStatus = Literal["measured", "zero_gradient", "round_off", "unreached"]
 """Outcome of a parameter tensor's gradient: see `scores.scoring.ParameterScore`."""
 
-InputKind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
+InputKind = Literal[
+    "noise",
+    "ids",
+    "ones",
+    "zeros",
+    "positions",
+    "length",
+    "sampling_rate",
+    "edge_index",
+    "offsets",
+    "timestep",
+    "size",
+    "control",
+]
 """Distribution or constant that fills a graph input."""
 
 LossKind = Literal["cross_entropy", "mean_squared_error"]

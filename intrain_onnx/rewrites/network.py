@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,6 +12,7 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network import coverage, gradient_reach, input_shapes
+from intrain_onnx.network.input_roles import Role
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
@@ -19,6 +20,9 @@ from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_for, 
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 from intrain_onnx.rewrites.solve_sizes import solve_sizes
+
+Settle = Callable[[ir.Model, input_shapes.Signature], Mapping[str, Role]]
+"""Tries a model on one sample, and tells what inputs are fed with, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Runs:
 
     see: See
     evaluate: computed_weights.Evaluate
+    settle: Settle
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class Network:
         sizes = solve_sizes(exact, config)
         single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
         known = infer_shapes(exact, single)
+        input_shapes.mark_roles(exact)
+        single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
+        if runs is not None:
+            input_shapes.mark_roles(exact, runs.settle(exact, single))
+            single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
         model = exact.clone()
         constants += written_out.restore(model)
         quantisation = dequantise.to_float(model)
