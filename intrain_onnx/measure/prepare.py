@@ -17,6 +17,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure.fit_sizes import fit_sizes
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.settle_masks import settle_masks
 from intrain_onnx.measure.trace import LossTerm
@@ -138,7 +139,12 @@ def _choose_execution(
 
 def runs_on(device: torch.device) -> Runs:
     """The functions that run a graph: for shapes on ``device``, for computed weights on the CPU."""
-    return Runs(partial(seen_shapes, device=device), evaluate, partial(settle_masks, device=device))
+    return Runs(
+        see=partial(seen_shapes, device=device),
+        evaluate=evaluate,
+        fit=partial(fit_sizes, device=device),
+        settle=partial(settle_masks, device=device),
+    )
 
 
 def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
