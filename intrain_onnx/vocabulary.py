@@ -19,8 +19,11 @@ CoveredRole = Literal["weight", "bias", "scale", "offset", "slope", "table", "co
 ParameterStatus = Literal["measured", "zero_gradient", "round_off", "unreached"]
 """What became of a parameter tensor: see `scores.scoring.ParameterScore`."""
 
-InputKind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
-"""What an input is fed with."""
+InputKind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate", "given"]
+"""What an input is fed with; ``given`` by the user."""
+
+InputSource = Literal["synthetic", "value", "file", "array"]
+"""Where that came from: drawn or made here, a number or a list, a file of arrays, an array in memory."""
 
 LossKind = Literal["cross_entropy", "mean_squared_error"]
 """What an output is compared with: random labels, or noise."""

@@ -1,4 +1,4 @@
-"""Synthetic inputs for any signature."""
+"""Inputs for any signature: synthetic ones, and those that are given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.errors import LimitError
+from intrain_onnx.network.given_inputs import fed
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.runtime.arrays import from_numpy
 from intrain_onnx.runtime.convert import torch_dtype
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
@@ -20,6 +22,8 @@ def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
     """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+
+    What is given is taken as it is, whatever the seed.
 
     Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
     layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
@@ -34,14 +38,18 @@ def draw(
             error.message = f"input {spec.name!r}: {error.message}"
             raise
     seed = generator.initial_seed()
-    return [
-        _draw(spec, generator_for(seed, f"input {spec.number}"), half_as_float).to(device)
-        for spec in signature.inputs
-    ]
+    drawn = []
+    for spec in signature.inputs:
+        dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+        if spec.name in signature.given:
+            tensor = from_numpy(fed(spec, signature.given[spec.name])).to(dtype)
+        else:
+            tensor = _draw(spec, generator_for(seed, f"input {spec.number}"), dtype)
+        drawn.append(tensor.to(device))
+    return drawn
 
 
-def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
-    dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     if spec.kind in ("noise", "ids"):
         order = _canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]

@@ -19,7 +19,7 @@ from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
-from intrain_onnx.network import input_shapes, measuring_points
+from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.rewrites.network import Runs
@@ -94,7 +94,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
-    used = input_shapes.resolve(probed.model, config)
+    used = given_inputs.resolve(probed.model, config)
     if config.weights == "reinitialise":
         initialise.reinitialise(module, probed.layers, config.seed)
     batched, warnings = _choose_execution(module, used, config.seed, device)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
+from intrain_onnx.loading.given_inputs import Given
 from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.values import constant_array, constant_shape
 from intrain_onnx.network.window_lengths import least_lengths
@@ -57,11 +59,13 @@ class Signature:
         inputs: in graph order.
         batch: samples in all; a multiple of ``fixed_batch``.
         fixed_batch: samples that the graph was exported for; None where it leaves their number open.
+        given: what is fed instead of what would be drawn, by input name (see `network.given_inputs`).
     """
 
     inputs: tuple[InputSpec, ...]
     batch: int
     fixed_batch: int | None
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
 def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
-from intrain_onnx.network import coverage, gradient_reach, input_shapes
+from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
@@ -67,12 +67,13 @@ class Network:
 
         Args:
             loaded: the file.
-            config: its ``size``, ``sequence`` and ``input_shapes`` give free dimensions their sizes.
+            config: its ``size``, ``sequence``, ``input_shapes`` and ``inputs`` give free dimensions their
+                sizes.
             runs: finds what inference misses; without it, shapes and values stay unknown there.
             keyed: give layers their structural keys; a score needs those of the protocol's graph alone.
 
         Raises:
-            SettingsError: an input shape that does not fit.
+            SettingsError: an input shape, or what is given for an input, that does not fit.
             LimitError: a constant, or the floats of a quantised model, do not fit into memory.
             ModelFileError: the graph has a cycle.
         """
@@ -80,7 +81,8 @@ class Network:
             memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
-        single = input_shapes.resolve(exact, config, batch=1)
+        config = given_inputs.read_for(exact, config)
+        single = given_inputs.resolve(exact, config, batch=1)
         known = infer_shapes(exact, single)
         model = exact.clone()
         constants += written_out.restore(model)
@@ -119,4 +121,4 @@ class Network:
 
 
 def _shaped_by(config: ScoreConfig) -> tuple[object, ...]:
-    return config.size, config.sequence, dict(config.input_shapes)
+    return config.size, config.sequence, dict(config.input_shapes), dict(config.inputs)

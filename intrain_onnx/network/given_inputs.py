@@ -1,0 +1,258 @@
+"""Given values in place of drawn ones: which sizes follow from them, and whether they fit a model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.loading.given_inputs import Array, Given, read
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_shape
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
+    """The same settings with what is given for the inputs of a model read, once for all that use them.
+
+    Raises:
+        SettingsError, LimitError: see `loading.given_inputs.read`.
+    """
+    if not config.inputs:
+        return config
+    return replace(config, inputs=read(config.inputs, [v.name or "" for v in model.graph.inputs]))
+
+
+def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -> Signature:
+    """Choose a concrete shape for every input, and keep what is given for them.
+
+    Arrays fix the free sizes of their inputs, and of all axes of the same name; their samples are the batch.
+
+    Args:
+        model: a normalised model.
+        config: the settings; what is given may have been read before.
+        batch: samples instead of those that are given, or of ``config.batch``.
+
+    Raises:
+        SettingsError: what is given does not fit the model.
+        LimitError: it does not fit into memory.
+        UnsupportedError: see `input_shapes.resolve`.
+    """
+    given: Mapping[str, Given] = read_for(model, config).inputs
+    if not given:
+        return input_shapes.resolve(model, config, batch=batch)
+    declared = {v.name or "": declared_shape(v) for v in model.graph.inputs}
+    whole = {n: g for n, g in given.items() if _is_whole(g, declared[n])}
+    shapes = {name: _fixed(name, g.array, declared[name]) for name, g in whole.items()}
+    known = {**config.input_shapes, **shapes}
+    first = input_shapes.resolve(model, replace(config, input_shapes=known))
+    by_name = {spec.name: spec for spec in first.inputs}
+    for name, one in whole.items():
+        _check_shape(one.array, by_name[name], config.input_shapes.get(name))
+    samples = _samples(whole, first)
+    known |= _others(first, whole, {n: g for n, g in given.items() if n not in whole}, config)
+    sized = replace(config, input_shapes=known, batch=samples or config.batch)
+    found = input_shapes.resolve(model, sized, batch=batch)
+    return replace(found, given={s.name: _fitted(given[s.name], s) for s in found.inputs if s.name in given})
+
+
+def fed(spec: InputSpec, given: Given) -> Array:
+    """What a run is fed: as many samples as the input's shape has, from the first again where too few."""
+    array = given.array
+    if spec.batch_axis is not None:
+        count = spec.shape[spec.batch_axis]
+        array = np.take(array, np.arange(count) % array.shape[spec.batch_axis], spec.batch_axis)
+    return np.ascontiguousarray(np.broadcast_to(array, spec.shape)).reshape(spec.shape)
+
+
+def digest(spec: InputSpec, given: Given) -> str:
+    """SHA-256 of the bytes of what is fed: the graph's element type, little-endian, last axis fastest."""
+    array = fed(spec, given)
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def _is_whole(given: Given, declared: tuple[int | str | None, ...] | None) -> bool:
+    """Whether it has all axes of its input: an array, or a list for an input that is one."""
+    return given.source != "value" or (given.array.ndim == 1 and declared is not None and len(declared) == 1)
+
+
+def _fixed(name: str, array: Array, declared: tuple[int | str | None, ...] | None) -> tuple[int, ...]:
+    """The array's shape where the file leaves sizes open; what it fixes is compared later.
+
+    Raises:
+        SettingsError: another rank.
+    """
+    if declared is None:
+        return tuple(array.shape)
+    if array.ndim != len(declared):
+        raise _mismatch(name, array, declared, f"Give an array with {len(declared)} axes")
+    return tuple(d if isinstance(d, int) and d > 0 else n for d, n in zip(declared, array.shape, strict=True))
+
+
+def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None) -> None:
+    axes = [axis for axis in range(array.ndim) if axis != spec.batch_axis]
+    if any(array.shape[axis] != spec.shape[axis] for axis in axes):
+        wanted = tuple("any" if axis not in axes else size for axis, size in enumerate(spec.shape))
+        raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {_show(wanted)}")
+    if asked is not None and any(array.shape[axis] != asked[axis] for axis in axes):
+        raise SettingsError(
+            f"input {spec.name!r} has shape {_show(array.shape)} in what is given, and {_show(asked)} in "
+            "--input-shape",
+            hint="Leave --input-shape out: the array says it",
+        )
+
+
+def _mismatch(name: str, array: Array, declared: tuple[int | str | None, ...], hint: str) -> SettingsError:
+    return SettingsError(
+        f"input {name!r} takes {_show(declared)}, and what is given has shape {_show(array.shape)}", hint=hint
+    )
+
+
+def _show(dims: tuple[int | str | None, ...]) -> str:
+    return "x".join("?" if d is None else str(d) for d in dims) or "no axes (one number)"
+
+
+def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
+    """Samples that are given; None where no array has an axis for them.
+
+    Raises:
+        SettingsError: none, of different number, or not a multiple of those that the graph takes at a time.
+    """
+    counts: dict[str, int] = {
+        spec.name: whole[spec.name].array.shape[spec.batch_axis]
+        for spec in signature.inputs
+        if spec.name in whole and spec.batch_axis is not None
+    }
+    if not counts:
+        return None
+    (first, samples), *others = counts.items()
+    for name, count in others:
+        if count != samples:
+            raise SettingsError(
+                f"input {first!r} is given {samples} samples, and input {name!r} {count}",
+                hint="Give as many for each",
+            )
+    size = signature.fixed_batch or 1
+    if not samples or samples % size:
+        raise SettingsError(
+            f"input {first!r} is given {samples} samples, and the graph takes {size} at a time",
+            hint=f"Give {samples // size * size or size}, or {(samples // size + 1) * size}"
+            if samples > size
+            else f"Give {size}",
+        )
+    return samples
+
+
+def _others(
+    signature: Signature, whole: Mapping[str, Given], short: Mapping[str, Given], config: ScoreConfig
+) -> Shapes:
+    """Shapes of the inputs without a whole array: sizes that they share with one, and the length of a list.
+
+    Raises:
+        SettingsError: two arrays differ in an axis of the same name.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for spec in (s for s in signature.inputs if s.name in whole):
+        for axis, dim in enumerate(spec.declared):
+            if isinstance(dim, str) and axis != spec.batch_axis:
+                size = whole[spec.name].array.shape[axis]
+                before, name = sizes.setdefault(dim, (size, spec.name))
+                if before != size:
+                    raise SettingsError(
+                        f"axis {dim!r} is {before} long in what is given for input {name!r}, and {size} for "
+                        f"input {spec.name!r}",
+                        hint="Give arrays of one length",
+                    )
+    found: Shapes = {}
+    for spec in (s for s in signature.inputs if s.name not in whole):
+        shape = [
+            sizes[dim][0] if isinstance(dim, str) and dim in sizes and axis != spec.batch_axis else size
+            for axis, (dim, size) in enumerate(zip(spec.declared, spec.shape, strict=True))
+        ]
+        last = spec.declared[-1] if spec.declared else 0
+        if spec.name in short and short[spec.name].array.ndim and not isinstance(last, int):
+            shape[-1] = short[spec.name].array.size
+        if tuple(shape) != spec.shape and spec.name not in config.input_shapes:
+            found[spec.name] = tuple(shape)
+    return found
+
+
+def _fitted(given: Given, spec: InputSpec) -> Given:
+    """The same in the graph's element type with all axes; one of size 1 stands for the same everywhere."""
+    array = given.array
+    if given.source == "value" and len(spec.shape) != array.ndim:
+        array = _spread(array, spec)
+    return replace(given, array=_converted(array, spec, exact_only=given.source != "value"))
+
+
+def _spread(array: Array, spec: InputSpec) -> Array:
+    """A number, or a list along the last axis or over all but the samples, with all axes of the input.
+
+    Raises:
+        SettingsError: the list is of another length.
+    """
+    rank = len(spec.shape)
+    one = tuple(1 if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape))
+    if not array.ndim:
+        return array.reshape((1,) * rank)
+    if rank and rank - 1 != spec.batch_axis and array.size == spec.shape[-1]:
+        return array.reshape((*(1,) * (rank - 1), array.size))
+    if array.size == math.prod(one):
+        return array.reshape(one)
+    raise _mismatch(spec.name, array, spec.declared, f"Give one number, or {one[-1] if one else 1} of them")
+
+
+def _converted(array: Array, spec: InputSpec, *, exact_only: bool) -> Array:
+    """An array in the graph's element type.
+
+    Floats are rounded to a narrower float type, as every framework does; all else must be there exactly.
+    A typed ``1.0`` is an integer too, an array of floats is none.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    target = spec.dtype.numpy()
+    if array.dtype.kind == "V" and array.dtype.itemsize == target.itemsize and target.kind == "V":
+        array = array.view(target)  # numpy.save leaves no more of types that are not its own
+    if array.dtype == target:
+        return array
+    wanted = spec.dtype.name.lower()
+    refusal = SettingsError(
+        f"input {spec.name!r} takes {wanted}, and what is given is {array.dtype.name}",
+        hint=f"Convert it first: array.astype({wanted!r})",
+    )
+    from_float, to_float = array.dtype.kind == "f", spec.dtype.is_floating_point()
+    to_complex = target.kind == "c"
+    if array.dtype.kind not in ("biufc" if to_complex else "biuf"):
+        raise refusal
+    if from_float and exact_only and not (to_float or to_complex):
+        raise refusal
+    with np.errstate(all="ignore"):
+        made: Array = array.astype(target)
+        lost = _overflows(made, array) if from_float and to_float else _differs(made, array)
+    if lost.any():
+        value = array[np.unravel_index(int(np.argmax(lost)), array.shape)]
+        raise SettingsError(
+            f"input {spec.name!r} takes {wanted}, which does not hold {value}",
+            hint="Give values that it holds",
+        )
+    return made
+
+
+def _overflows(made: Array, array: Array) -> Array:
+    found: Array = ~np.isfinite(made.astype(np.float64)) & np.isfinite(array)
+    return found
+
+
+def _differs(made: Array, array: Array) -> Array:
+    plain: Any = made.astype(np.int64) if made.dtype.kind == "V" else made
+    found: Array = (plain != array) | (made.astype(array.dtype) != array)
+    return found
