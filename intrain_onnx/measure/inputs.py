@@ -1,4 +1,4 @@
-"""Inputs for any signature: synthetic ones, and those that are given."""
+"""Inputs of a run: Gaussian noise, uniform ids, positions or constants by input kind, or what is given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.errors import LimitError
-from intrain_onnx.network.given_inputs import fed
+from intrain_onnx.network.given_inputs import fed, of_call
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.runtime.arrays import from_numpy
@@ -21,12 +21,11 @@ from intrain_onnx.runtime.random_streams import generator_for
 def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
-    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+    """Draw one batch of inputs, on the CPU, so that every device gets the same numbers.
 
-    What is given is taken as it is, whatever the seed.
-
-    Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
-    layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
+    Each input has a separate generator, keyed by the given one's seed, and is drawn in the canonical layout:
+    samples first, then channels. So unread inputs and the layout in the file do not change the others. What
+    the user gives is fed as it is, whatever the seed.
 
     Raises:
         LimitError: the shape of an input has more elements than the limit.
@@ -69,7 +68,7 @@ def _constant(spec: InputSpec) -> int:
 
 
 def _canonical_axes(spec: InputSpec) -> list[int]:
-    """The input's axes as the canonical layout has them: samples, channels, space."""
+    """The input's axes in canonical order: samples, channels, space."""
     if spec.channels_last:
         return [0, 3, 1, 2]
     first = spec.batch_axis or 0
@@ -87,13 +86,18 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
 def feed(
     signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
 ) -> list[Tensor | Samples]:
-    """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
+    """Draw the inputs of a run: one batch if ``batched``, else :class:`Samples` for lock step."""
+    if signature.separate and signature.batch > 1:
+        seed = generator.initial_seed()
+        numbers = range(signature.batch)
+        calls = [draw(of_call(signature, i), generator_for(seed, f"sample {i}"), device) for i in numbers]
+        return [Samples(parts) for parts in zip(*calls, strict=True)]
     drawn = draw(signature, generator, device)
     return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
 
 
 def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
-    """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
+    """Split a batch into calls of ``size`` samples; inputs without a batch axis are passed to each."""
     parts: list[Tensor | Samples] = []
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         if spec.batch_axis is None:
@@ -104,9 +108,9 @@ def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Ten
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether an output in one part holds what it holds in several parts, to float32 round-off.
+    """Whether a batched output equals the concatenation of its parts, up to float32 round-off.
 
-    The samples may lie along any axis: time often comes before them.
+    Along any axis, since the batch axis may be another than the first.
     """
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
     return any(

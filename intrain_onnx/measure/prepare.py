@@ -1,4 +1,4 @@
-"""From a network in a protocol's form to a module with inputs that is ready to be probed."""
+"""Conversion of a protocol's network to a module with inputs, and the choice of batched or lock-step runs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Runnable:
-    """A module with all that a run of it needs.
+    """A converted network with its inputs, ready to be probed.
 
     Attributes:
-        probed: the network that it was made from.
+        probed: the network after the protocol's rewrites.
         module: the network in torch.
         points: values between the layers that are measured.
-        used: the inputs of a run.
-        batched: all samples go through in one call; else they go in lock step, each in calls of its own.
-        device: where the module lies.
+        used: shapes of the inputs of a run.
+        batched: all samples are run in one call; else in several calls, in lock step.
+        device: of the module.
         all_points: measure the covariance of points too, not only their correlation.
-        warnings: what a user should know of how it is run.
+        warnings: on how it is run.
     """
 
     probed: ProtocolNetwork
@@ -57,12 +57,12 @@ class Runnable:
 
     @property
     def layers(self) -> LayerMap:
-        """The static pass of the graph that the module was made from."""
+        """The static analysis of the converted graph."""
         return self.probed.layers
 
     @property
     def head_names(self) -> list[str]:
-        """The graph outputs that the module's outputs stand for, in order."""
+        """Name of the graph output behind each of the module's outputs, in order."""
         return [head.output for head in self.probed.heads]
 
     @property
@@ -83,7 +83,7 @@ class Runnable:
 
 
 def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Runnable:
-    """Convert a network, and find out whether all samples can go through in one call.
+    """Convert a network, and test whether all samples can be run in one call.
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
@@ -94,7 +94,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
-    used = given_inputs.resolve(probed.model, config)
+    used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     if config.weights == "reinitialise":
         initialise.reinitialise(module, probed.layers, config.seed)
     batched, warnings = _choose_execution(module, used, config.seed, device)
@@ -107,9 +107,12 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
 def _choose_execution(
     module: fx.GraphModule, used: input_shapes.Signature, seed: int, device: torch.device
 ) -> tuple[bool, list[ModelWarning]]:
-    """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
+    """Whether all samples can be run in one call, tested on two graph batches run together and apart."""
     if used.fixed_batch == used.batch:
         return True, []
+    if used.separate:
+        text = f"no axis of the inputs holds samples: {used.batch} calls were run in lock step"
+        return False, [ModelWarning("no_batch_axis", text, None)]
     size = used.fixed_batch or 1
     how = f"{used.batch // size} calls were run in lock step"
     pair = input_shapes.resized(used, 2 * size)
@@ -132,7 +135,7 @@ def _choose_execution(
 
 
 def runs_on(device: torch.device) -> Runs:
-    """What finds shapes and values by running a graph: shapes on a device, weights on the CPU."""
+    """The functions that run a graph: for shapes on ``device``, for computed weights on the CPU."""
     return Runs(partial(seen_shapes, device=device), evaluate)
 
 
@@ -140,7 +143,7 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
     """The outputs of a model without inputs.
 
     Raises:
-        UnsupportedError, LimitError: a node cannot be run, or makes too much; names it.
+        UnsupportedError, LimitError: a node cannot be run, or its output is too large; names it.
     """
     with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
         return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
@@ -149,7 +152,7 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
 def seen_shapes(
     model: ir.Model, single: input_shapes.Signature, device: torch.device = _CPU
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
+    """Shapes of all values in a run of one sample, by name; empty if the graph cannot be run."""
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         module = convert.convert(model).to(device)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,42 +32,76 @@ def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
     return replace(config, inputs=read(config.inputs, [v.name or "" for v in model.graph.inputs]))
 
 
-def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -> Signature:
+def sized(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
+    """The same settings with the sizes and the number of samples that given arrays and lists have.
+
+    Args:
+        model: a normalised model.
+        config: what is given has been read (:func:`read_for`).
+
+    Raises:
+        SettingsError: the shapes do not fit the model, or each other.
+        UnsupportedError: see `input_shapes.resolve`.
+    """
+    if not config.inputs:
+        return config
+    declared = {v.name or "": declared_shape(v) for v in model.graph.inputs}
+    whole = {name: g for name, g in config.inputs.items() if _is_whole(g, declared[name])}
+    known = dict(config.input_shapes) | {n: _fixed(n, g.array, declared[n]) for n, g in whole.items()}
+    first = input_shapes.resolve(model, replace(config, input_shapes=known))
+    for spec in first.inputs:
+        if spec.name in whole:
+            _check_shape(whole[spec.name].array, spec, config.input_shapes.get(spec.name), first.separate)
+        elif spec.name in config.inputs and spec.name not in known:
+            known |= _length(config.inputs[spec.name].array, spec)
+    return replace(config, input_shapes=known, batch=_samples(whole, first) or config.batch)
+
+
+def resolve(
+    model: ir.Model,
+    config: ScoreConfig,
+    *,
+    batch: int | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Signature:
     """Choose a concrete shape for every input, and keep what is given for them.
 
-    Arrays fix the free sizes of their inputs, and of all axes of the same name; their samples are the batch.
+    Arrays fix the free sizes of their inputs; their samples are the batch.
 
     Args:
         model: a normalised model.
         config: the settings; what is given may have been read before.
         batch: samples instead of those that are given, or of ``config.batch``.
+        sizes: of free dimensions, in place of the usual ones (see ``Signature.free``).
 
     Raises:
         SettingsError: what is given does not fit the model.
         LimitError: it does not fit into memory.
         UnsupportedError: see `input_shapes.resolve`.
     """
-    given: Mapping[str, Given] = read_for(model, config).inputs
-    if not given:
-        return input_shapes.resolve(model, config, batch=batch)
-    declared = {v.name or "": declared_shape(v) for v in model.graph.inputs}
-    whole = {n: g for n, g in given.items() if _is_whole(g, declared[n])}
-    shapes = {name: _fixed(name, g.array, declared[name]) for name, g in whole.items()}
-    known = {**config.input_shapes, **shapes}
-    first = input_shapes.resolve(model, replace(config, input_shapes=known))
-    by_name = {spec.name: spec for spec in first.inputs}
-    for name, one in whole.items():
-        _check_shape(one.array, by_name[name], config.input_shapes.get(name))
-    samples = _samples(whole, first)
-    known |= _others(first, whole, {n: g for n, g in given.items() if n not in whole}, config)
-    sized = replace(config, input_shapes=known, batch=samples or config.batch)
-    found = input_shapes.resolve(model, sized, batch=batch)
+    config = sized(model, read_for(model, config))
+    found = input_shapes.resolve(model, config, batch=batch, sizes=sizes)
+    given: Mapping[str, Given] = config.inputs
     return replace(found, given={s.name: _fitted(given[s.name], s) for s in found.inputs if s.name in given})
 
 
+def of_call(signature: Signature, index: int) -> Signature:
+    """The inputs of one of the calls of a model without an axis for samples."""
+    given = {
+        spec.name: replace(found, array=found.array[index % len(found.array)])
+        if found.array.ndim > len(spec.shape)
+        else found
+        for spec in signature.inputs
+        if (found := signature.given.get(spec.name)) is not None
+    }
+    return replace(signature, given=given)
+
+
 def fed(spec: InputSpec, given: Given) -> Array:
-    """What a run is fed: as many samples as the input's shape has, from the first again where too few."""
+    """What a run is fed: as many samples as the shape has, from the first again if there are fewer."""
     array = given.array
+    if array.ndim > len(spec.shape):
+        array = array[0]
     if spec.batch_axis is not None:
         count = spec.shape[spec.batch_axis]
         array = np.take(array, np.arange(count) % array.shape[spec.batch_axis], spec.batch_axis)
@@ -75,7 +110,7 @@ def fed(spec: InputSpec, given: Given) -> Array:
 
 def digest(spec: InputSpec, given: Given) -> str:
     """SHA-256 of the bytes of what is fed: the graph's element type, little-endian, last axis fastest."""
-    array = fed(spec, given)
+    array = given.array if given.array.ndim > len(spec.shape) else fed(spec, given)
     return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
@@ -85,29 +120,39 @@ def _is_whole(given: Given, declared: tuple[int | str | None, ...] | None) -> bo
 
 
 def _fixed(name: str, array: Array, declared: tuple[int | str | None, ...] | None) -> tuple[int, ...]:
-    """The array's shape where the file leaves sizes open; what it fixes is compared later.
+    """The array's shape where the file leaves sizes open; what the file fixes is compared later.
 
     Raises:
         SettingsError: another rank.
     """
     if declared is None:
         return tuple(array.shape)
-    if array.ndim != len(declared):
+    own = array.shape[1:] if array.ndim == len(declared) + 1 else array.shape
+    if len(own) != len(declared):
         raise _mismatch(name, array, declared, f"Give an array with {len(declared)} axes")
-    return tuple(d if isinstance(d, int) and d > 0 else n for d, n in zip(declared, array.shape, strict=True))
+    return tuple(d if isinstance(d, int) and d > 0 else n for d, n in zip(declared, own, strict=True))
 
 
-def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None) -> None:
-    axes = [axis for axis in range(array.ndim) if axis != spec.batch_axis]
-    if any(array.shape[axis] != spec.shape[axis] for axis in axes):
+def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, separate: bool) -> None:
+    rank = len(spec.shape)
+    axes = [axis for axis in range(rank) if axis != spec.batch_axis]
+    own = array.shape[array.ndim - rank :]
+    if (array.ndim > rank and not separate) or any(own[axis] != spec.shape[axis] for axis in axes):
         wanted = tuple("any" if axis not in axes else size for axis, size in enumerate(spec.shape))
         raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {_show(wanted)}")
-    if asked is not None and any(array.shape[axis] != asked[axis] for axis in axes):
+    if asked is not None and any(own[axis] != asked[axis] for axis in axes):
         raise SettingsError(
             f"input {spec.name!r} has shape {_show(array.shape)} in what is given, and {_show(asked)} in "
             "--input-shape",
             hint="Leave --input-shape out: the array says it",
         )
+
+
+def _length(array: Array, spec: InputSpec) -> Shapes:
+    """The shape of an input whose last axis is open and is given a list."""
+    if not array.ndim or not spec.declared or isinstance(spec.declared[-1], int):
+        return {}
+    return {} if spec.batch_axis == len(spec.shape) - 1 else {spec.name: (*spec.shape[:-1], array.size)}
 
 
 def _mismatch(name: str, array: Array, declared: tuple[int | str | None, ...], hint: str) -> SettingsError:
@@ -121,68 +166,35 @@ def _show(dims: tuple[int | str | None, ...]) -> str:
 
 
 def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
-    """Samples that are given; None where no array has an axis for them.
+    """Samples that are given; None where no array says how many. One sample stands for all of them.
 
     Raises:
         SettingsError: none, of different number, or not a multiple of those that the graph takes at a time.
     """
-    counts: dict[str, int] = {
-        spec.name: whole[spec.name].array.shape[spec.batch_axis]
-        for spec in signature.inputs
-        if spec.name in whole and spec.batch_axis is not None
-    }
+    counts: dict[str, int] = {}
+    for spec in (s for s in signature.inputs if s.name in whole):
+        array = whole[spec.name].array
+        if spec.batch_axis is not None:
+            counts[spec.name] = array.shape[spec.batch_axis]
+        elif array.ndim > len(spec.shape):
+            counts[spec.name] = len(array)
     if not counts:
-        return None
-    (first, samples), *others = counts.items()
-    for name, count in others:
-        if count != samples:
+        everything = signature.separate and all(s.name in whole for s in signature.inputs if s.number >= 0)
+        return 1 if everything else None
+    first = max(counts, key=lambda name: counts[name])
+    samples, size = counts[first], signature.fixed_batch or 1
+    for name, count in counts.items():
+        if count not in (1, samples):
             raise SettingsError(
                 f"input {first!r} is given {samples} samples, and input {name!r} {count}",
-                hint="Give as many for each",
+                hint="Give as many for each, or one for all",
             )
-    size = signature.fixed_batch or 1
     if not samples or samples % size:
         raise SettingsError(
             f"input {first!r} is given {samples} samples, and the graph takes {size} at a time",
-            hint=f"Give {samples // size * size or size}, or {(samples // size + 1) * size}"
-            if samples > size
-            else f"Give {size}",
+            hint=f"Give {size}, or a multiple",
         )
     return samples
-
-
-def _others(
-    signature: Signature, whole: Mapping[str, Given], short: Mapping[str, Given], config: ScoreConfig
-) -> Shapes:
-    """Shapes of the inputs without a whole array: sizes that they share with one, and the length of a list.
-
-    Raises:
-        SettingsError: two arrays differ in an axis of the same name.
-    """
-    sizes: dict[str, tuple[int, str]] = {}
-    for spec in (s for s in signature.inputs if s.name in whole):
-        for axis, dim in enumerate(spec.declared):
-            if isinstance(dim, str) and axis != spec.batch_axis:
-                size = whole[spec.name].array.shape[axis]
-                before, name = sizes.setdefault(dim, (size, spec.name))
-                if before != size:
-                    raise SettingsError(
-                        f"axis {dim!r} is {before} long in what is given for input {name!r}, and {size} for "
-                        f"input {spec.name!r}",
-                        hint="Give arrays of one length",
-                    )
-    found: Shapes = {}
-    for spec in (s for s in signature.inputs if s.name not in whole):
-        shape = [
-            sizes[dim][0] if isinstance(dim, str) and dim in sizes and axis != spec.batch_axis else size
-            for axis, (dim, size) in enumerate(zip(spec.declared, spec.shape, strict=True))
-        ]
-        last = spec.declared[-1] if spec.declared else 0
-        if spec.name in short and short[spec.name].array.ndim and not isinstance(last, int):
-            shape[-1] = short[spec.name].array.size
-        if tuple(shape) != spec.shape and spec.name not in config.input_shapes:
-            found[spec.name] = tuple(shape)
-    return found
 
 
 def _fitted(given: Given, spec: InputSpec) -> Given:

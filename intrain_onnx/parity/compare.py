@@ -1,4 +1,4 @@
-"""Does the converted model compute what onnxruntime computes? The answer never decides a score."""
+"""Comparison of a converted model's outputs with onnxruntime's. It never changes a score."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from intrain_onnx.runtime.interpreter import run
 from intrain_onnx.versions import version
 
 RELATIVE_TOLERANCE = 1e-3
-"""Largest difference over the largest magnitude of the same output, for float32 arithmetic."""
+"""Largest allowed difference, relative to the largest magnitude of the output, for float32 arithmetic."""
 
 ABSOLUTE_TOLERANCE = 1e-6
-"""onnxruntime's Sigmoid and Softmax are off by some 1e-7 where the output is close to zero (measured)."""
+"""onnxruntime's Sigmoid and Softmax have errors of some 1e-7 for outputs close to zero (measured)."""
 
 ROUND_OFF = 2.0**-20
-"""Relative error that a float32 operator may make in each element: 8 units in the last place, as a sum of
-some hundred terms in another order does."""
+"""Relative error of a float32 operator in each element: 8 units in the last place, as for a sum of some
+hundred terms in another order."""
 
 ROUNDINGS = 16
-"""A model that computes in float16 or bfloat16 may differ by as many roundings to that type, since its values
-are held in float32 here: by 0.8 % or 6 %."""
+"""Allowed difference, in unit roundoffs, of a model that computes in float16 or bfloat16 (0.8 % or 6 %): its
+values are float32 here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,14 @@ class Parity:
     """Comparison of all outputs on one input.
 
     Attributes:
-        reference: what it was compared with.
+        reference: name and version of the reference.
         samples: number of samples in the input.
         max_abs_diff: largest difference over all floating-point outputs, in units of the output.
         max_rel_diff: largest ratio of an output's largest difference to its largest magnitude.
-        ok: within the tolerance, integer outputs equal; None where the comparison could not be made.
+        ok: within the tolerance, integer outputs equal; None if the comparison could not be made.
         reason: why not, or what differs.
-        round_off: relative change of an output when every operator errs by :data:`ROUND_OFF`, or by one
-            rounding to half precision where the model computes in it; only estimated where the outputs
-            differ by more than the tolerance.
+        round_off: response to round-off (see `response_to_round_off`), estimated only if an output differs by
+            more than the tolerance.
     """
 
     reference: str
@@ -79,13 +78,13 @@ def compare(
         reference: outputs of onnxruntime, in the same order.
         names: of the outputs.
         samples: number of samples that both were given.
-        round_off: called where an output differs by more than the tolerance. A model that cancels large
-            numbers, such as a variance from two means, amplifies round-off; a difference up to four times
-            its response to it says nothing about the conversion.
-        steps: size of a quantisation step by output, for those that come straight from quantised values.
-            What lies half-way between two steps goes to either by round-off, so one step is no difference.
-        rounding: relative error of one rounding to the type that the model computes in; 0 for float32.
-        how: what was done to the model before onnxruntime took it, for the record.
+        round_off: called if an output differs by more than the tolerance. An ill-conditioned model, such as
+            one with catastrophic cancellation in a variance, amplifies round-off; a difference of up to four
+            times its response is no conversion error.
+        steps: quantisation step by output, for outputs that are quantised values. Round-off decides between
+            two steps at a tie, so a difference of one step is allowed.
+        rounding: unit roundoff of the type that the model computes in; 0 for float32.
+        how: appended to the name of the reference: changes of the model for onnxruntime.
     """
     tolerance = max(RELATIVE_TOLERANCE, ROUNDINGS * rounding)
     differences = [
@@ -147,9 +146,10 @@ def _difference(
 def response_to_round_off(
     module: fx.GraphModule, inputs: Sequence[Tensor], rounding: float = 0.0, trials: int = 3
 ) -> float:
-    """Largest relative change of an output when each element of each value is off by :data:`ROUND_OFF`.
+    """Perturbation analysis: the largest relative change of an output over ``trials`` perturbed runs.
 
-    Or by ``rounding``, where that is more.
+    Each element of each float32 value is multiplied by 1 + e N(0, 1), e the larger of :data:`ROUND_OFF` and
+    ``rounding``.
     """
     error = max(ROUND_OFF, rounding)
     generator = torch.Generator(device=inputs[0].device if inputs else "cpu").manual_seed(0)
@@ -177,5 +177,5 @@ def response_to_round_off(
 
 
 def failed(reason: str, samples: int) -> Parity:
-    """A comparison that could not be made."""
+    """The result of a comparison that could not be made."""
     return Parity(label(), samples, None, None, None, reason)

@@ -1,4 +1,4 @@
-"""onnxruntime as a reference, in a process of its own that may crash, hang or run out of memory."""
+"""onnxruntime as a reference, in a child process, as it may crash, hang or run out of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from intrain_onnx.parity.onnxruntime_worker import read_frame, write_frame
 
 
 class NoReferenceError(Exception):
-    """The reference gave no outputs; says why."""
+    """onnxruntime returned no outputs; the message says why."""
 
 
 _worker: subprocess.Popen[bytes] | None = None
@@ -33,14 +33,14 @@ def run_reference(
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model file or a serialised model in onnxruntime.
 
-    The process is kept for the next model; one that crashed or hung is replaced.
+    The process is reused for the next model, or replaced if it crashed or hung.
 
     Args:
-        model: a path only where the model has external data.
-        inputs: by name; names that the model does not have are left out.
-        cuda: ask for CUDA where onnxruntime has it.
-        threads: for one operator.
-        timeout: seconds after which the process is ended.
+        model: the serialised model, or a path if it has external data.
+        inputs: by name; names that the model does not have are ignored.
+        cuda: use CUDA if onnxruntime has it.
+        threads: intra-op threads.
+        timeout: seconds after which the process is killed.
 
     Raises:
         NoReferenceError: onnxruntime refuses the model, crashes, or takes too long.
@@ -85,7 +85,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _stop() -> str:
-    """End the process, and say how it ended."""
+    """Kill the process; returns its signal or exit code in words."""
     global _worker  # noqa: PLW0603
     if _worker is None:
         return ""

@@ -1,4 +1,4 @@
-"""A graph in normal form: what every analysis, protocol and check begins with."""
+"""The normalised graph of a file: input of every analysis, protocol and check."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from intrain_onnx.rewrites import computed_weights, dequantise, written_out
 from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_for, infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
+from intrain_onnx.rewrites.solve_sizes import solve_sizes
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What is found by running a graph, or a part of it.
+    """Functions that run a graph, or a part of it.
 
     Attributes:
-        see: shapes of all values in a run of one sample.
-        evaluate: the outputs of a model without inputs: weights that a graph computes.
+        see: the shapes of all values in a run of one sample.
+        evaluate: the outputs of a model without inputs, for weights that a graph computes.
     """
 
     see: See
@@ -35,7 +36,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Network:
-    """The graph of a file in normal form, made once; nothing changes it afterwards.
+    """The normalised graph of a file; not changed after it is made.
 
     Attributes:
         loaded: the file.
@@ -47,6 +48,7 @@ class Network:
         quantisation: what was dequantised; None where nothing is quantised.
         shaped_by: the settings that shapes follow from.
         keyed: layers are to have their structural keys, which order them.
+        sizes: of free dimensions whose usual size does not fit the graph.
     """
 
     loaded: LoadedModel
@@ -58,23 +60,23 @@ class Network:
     quantisation: dequantise.Quantisation | None
     shaped_by: tuple[object, ...]
     keyed: bool
+    sizes: Mapping[str, int]
 
     @classmethod
     def of(
         cls, loaded: LoadedModel, config: ScoreConfig, runs: Runs | None = None, *, keyed: bool = False
     ) -> Network:
-        """Bring a loaded model to normal form, with shapes inferred.
+        """Normalise and dequantise a loaded model, and infer its shapes.
 
         Args:
             loaded: the file.
-            config: its ``size``, ``sequence``, ``input_shapes`` and ``inputs`` give free dimensions their
-                sizes.
-            runs: finds what inference misses; without it, shapes and values stay unknown there.
-            keyed: give layers their structural keys; a score needs those of the protocol's graph alone.
+            config: its ``size``, ``sequence``, ``input_shapes`` and ``inputs`` set the free dimensions.
+            runs: supplies shapes that inference misses, and computed weights; without it they stay unknown.
+            keyed: give layers structural keys; a score needs those of the protocol's graph only.
 
         Raises:
             SettingsError: an input shape, or what is given for an input, that does not fit.
-            LimitError: a constant, or the floats of a quantised model, do not fit into memory.
+            LimitError: a constant, or the dequantised model, does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
         if runs is not None:
@@ -82,7 +84,8 @@ class Network:
         exact = loaded.fresh()
         constants = normalise(exact)
         config = given_inputs.read_for(exact, config)
-        single = given_inputs.resolve(exact, config, batch=1)
+        sizes = solve_sizes(exact, given_inputs.sized(exact, config))
+        single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
         known = infer_shapes(exact, single)
         model = exact.clone()
         constants += written_out.restore(model)
@@ -93,25 +96,27 @@ class Network:
             complete_shapes(model, single, runs.see)
         evaluate = runs.evaluate if runs is not None else None
         constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-        return cls(loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed)
+        return cls(
+            loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed, sizes
+        )
 
     def serves(self, config: ScoreConfig) -> bool:
-        """Whether its shapes are those that a score with these settings has."""
+        """Whether its shapes hold for these settings."""
         return self.shaped_by == _shaped_by(config)
 
     @cached_property
     def layers(self) -> LayerMap:
-        """The static pass."""
+        """The static analysis of ``model``."""
         return analyse(self.model, keys=self.keyed)
 
     @cached_property
     def coverage(self) -> coverage.Coverage:
-        """How much of the weights the layers are."""
+        """The share of the weights that layers account for."""
         return coverage.measure(self.model, self.layers)
 
     @cached_property
     def reach(self) -> gradient_reach.Reach:
-        """Which parameters a loss on the outputs can reach."""
+        """The parameters that the gradient of a loss on the outputs can reach."""
         return gradient_reach.trace(self.model.graph, find_heads(self.model))
 
     @cached_property

@@ -1,7 +1,7 @@
-"""The graph up to where the loss attaches: logits instead of probabilities.
+"""Heads of the loss: removes what follows the logits.
 
-A final Softmax, LogSoftmax or Sigmoid is left out, since cross-entropy takes logits, and so is what passes no
-gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
+A final Softmax, LogSoftmax or Sigmoid is removed, since cross-entropy takes logits, and so are operators
+without a gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft, Head
 
 
 def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
-    """The values that a loss can read, with what lies between them and the outputs."""
+    """The values that a loss reads: the last differentiable ones before each output, by a backward search."""
     data = data_dependent(model.graph)
     heads: dict[ir.Value, Head] = {}
     for output in model.graph.outputs:
@@ -29,14 +29,14 @@ def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
 
 
 def cut_at_loss_heads(draft: Draft) -> Changes:
-    """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
+    """Make the values that a loss reads the graph's outputs: logits instead of probabilities.
 
-    A final Softmax, LogSoftmax or Sigmoid is cut off, and so is what passes no gradient (ArgMax, casts to
-    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
-    recurrence puts out all of its steps, so that it can be measured there whichever output the network reads.
+    A final Softmax, LogSoftmax or Sigmoid is removed, and so are operators without a gradient (ArgMax, casts
+    to integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
+    recurrence gets the output of all time steps, which is measured even if the network reads only the last.
 
     Raises:
-        UnsupportedError: nothing is left.
+        UnsupportedError: no such value is left.
     """
     model = draft.model
     outputs = [v.name or "" for v in model.graph.outputs]
@@ -63,7 +63,7 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
 
 
 def _name_sequences(model: ir.Model) -> None:
-    """Have every recurrence put out all steps, to be measured, whichever of its outputs the network reads."""
+    """Name the sequence output of every recurrence, so that it is computed and can be measured."""
     for node in model.graph.all_nodes():
         if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
             node.outputs[0].name = f"{node_id(node)}.sequence"
