@@ -126,11 +126,11 @@ def _fixed(name: str, array: Array, declared: tuple[int | str | None, ...] | Non
         SettingsError: another rank.
     """
     if declared is None:
-        return tuple(array.shape)
+        declared = (None,) * array.ndim
     own = array.shape[1:] if array.ndim == len(declared) + 1 else array.shape
     if len(own) != len(declared):
         raise _mismatch(name, array, declared, f"Give an array with {len(declared)} axes")
-    return tuple(d if isinstance(d, int) and d > 0 else n for d, n in zip(declared, own, strict=True))
+    return tuple(d if isinstance(d, int) and d > 0 else max(n, 1) for d, n in zip(declared, own, strict=True))
 
 
 def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, separate: bool) -> None:
@@ -236,7 +236,7 @@ def _converted(array: Array, spec: InputSpec, *, exact_only: bool) -> Array:
         array = array.view(target)  # numpy.save leaves no more of types that are not its own
     if array.dtype == target:
         return array
-    wanted = spec.dtype.name.lower()
+    wanted = target.name
     refusal = SettingsError(
         f"input {spec.name!r} takes {wanted}, and what is given is {array.dtype.name}",
         hint=f"Convert it first: array.astype({wanted!r})",
