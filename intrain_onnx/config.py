@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
 from intrain_onnx import proxy_table
@@ -71,6 +71,9 @@ class ScoreConfig:
         size: pixels of each free spatial dimension.
         sequence: length of each free sequence dimension.
         input_shapes: shapes by input name; ``batch`` overrides the size of the batch axis.
+        inputs: what inputs are fed instead of what would be drawn, by name: a number, a list of numbers, an
+            array, ``"@FILE.npy"`` or ``"@FILE.npz"`` (see ``loading.given_inputs``). The samples of an array
+            override ``batch``.
         device: ``auto`` selects CUDA if available.
         threads: CPU threads; 0 for all cores that this process may use.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
@@ -93,6 +96,7 @@ class ScoreConfig:
     size: int = 64
     sequence: int = 64
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     device: Device = "auto"
     threads: int = 0
     converter: Converter = "native"
@@ -152,7 +156,17 @@ class ScoreConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        values = asdict(self)
+        values = {row.name: getattr(self, row.name) for row in fields(self)}
         values["proxies"] = list(self.proxies)
         values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
+        values["inputs"] = {name: as_text(value) for name, value in sorted(self.inputs.items())}
         return values
+
+
+def as_text(value: Any) -> str:
+    """What an input is fed with, as it is written on the command line; ``array`` for one in memory."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(as_text, value))
+    if isinstance(value, (int, float, str)):
+        return str(int(value) if isinstance(value, bool) else value)
+    return str(getattr(value, "told", "array"))

@@ -13,7 +13,8 @@ except ImportError:  # Windows
 from intrain_onnx.errors import LimitError
 
 _COPIES = 3
-"""A weight is held as a parameter, as its gradient, and for a while as the copy it is drawn into."""
+"""A weight is held as a parameter, as its gradient, and for a while as the copy it is drawn into; an array
+that is fed, as it was read, in the graph's type, and as a tensor."""
 
 
 def available() -> int:
@@ -39,6 +40,21 @@ def require_for_weights(tensor_bytes: int) -> None:
             f"the tensors of this model take {tensor_bytes / 2**30:.1f} GiB; scoring needs {_COPIES} times "
             f"that, and {free / 2**30:.1f} GiB are free",
             hint="Use a machine with more memory",
+        )
+
+
+def require_for_inputs(array_bytes: int) -> None:
+    """Refuse an array that is to be fed and does not fit, before it is read.
+
+    Raises:
+        LimitError: it needs more memory than there is.
+    """
+    free = available()
+    if _COPIES * array_bytes > free:
+        raise LimitError(
+            f"the array takes {array_bytes / 2**30:.1f} GiB; feeding it needs {_COPIES} times that, and "
+            f"{free / 2**30:.1f} GiB are free",
+            hint="Give fewer samples",
         )
 
 

@@ -32,8 +32,12 @@ InputKind = Literal[
     "timestep",
     "size",
     "control",
+    "given",
 ]
-"""Distribution or constant that fills a graph input."""
+"""Distribution or constant that fills a graph input; ``given`` by the user."""
+
+InputSource = Literal["synthetic", "value", "file", "array"]
+"""Origin of an input's elements: generated, a number or a list, a file of arrays, an array in memory."""
 
 LossKind = Literal["cross_entropy", "mean_squared_error"]
 """Loss of an output: cross-entropy with random labels, or mean squared error to noise."""

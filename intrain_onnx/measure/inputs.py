@@ -1,4 +1,4 @@
-"""Synthetic inputs: Gaussian noise, uniform ids, positions or constants, by input kind."""
+"""Inputs of a run: Gaussian noise, uniform ids, positions or constants by input kind, or what is given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.errors import LimitError
+from intrain_onnx.network.given_inputs import fed, of_call
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.runtime.arrays import from_numpy
 from intrain_onnx.runtime.convert import torch_dtype
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
@@ -24,7 +26,8 @@ def draw(
     """Draw one batch of inputs, on the CPU, so that every device gets the same numbers.
 
     Each input has a separate generator, keyed by the given one's seed, and is drawn in the canonical layout:
-    samples first, then channels. So unread inputs and the layout in the file do not change the others.
+    samples first, then channels. So unread inputs and the layout in the file do not change the others. What
+    the user gives is fed as it is, whatever the seed.
 
     Raises:
         LimitError: the shape of an input has more elements than the limit.
@@ -36,14 +39,18 @@ def draw(
             error.message = f"input {spec.name!r}: {error.message}"
             raise
     seed = generator.initial_seed()
-    return [
-        _draw(spec, generator_for(seed, f"input {spec.number}"), half_as_float).to(device)
-        for spec in signature.inputs
-    ]
+    drawn = []
+    for spec in signature.inputs:
+        dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+        if spec.name in signature.given:
+            tensor = from_numpy(fed(spec, signature.given[spec.name])).to(dtype)
+        else:
+            tensor = _draw(spec, generator_for(seed, f"input {spec.number}"), dtype)
+        drawn.append(tensor.to(device))
+    return drawn
 
 
-def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
-    dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     if spec.kind in ("noise", *_UNIFORM):
         order = _canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]
@@ -101,7 +108,7 @@ def feed(
     if signature.separate and signature.batch > 1:
         seed = generator.initial_seed()
         numbers = range(signature.batch)
-        calls = [draw(signature, generator_for(seed, f"sample {i}"), device) for i in numbers]
+        calls = [draw(of_call(signature, i), generator_for(seed, f"sample {i}"), device) for i in numbers]
         return [Samples(parts) for parts in zip(*calls, strict=True)]
     drawn = draw(signature, generator, device)
     return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)

@@ -21,7 +21,7 @@ from intrain_onnx.measure.fit_sizes import fit_sizes
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.settle_masks import settle_masks
 from intrain_onnx.measure.trace import LossTerm
-from intrain_onnx.network import input_shapes, measuring_points
+from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.rewrites.network import Runs
@@ -97,7 +97,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
-    used = input_shapes.resolve(probed.model, config, sizes=probed.sizes)
+    used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     if config.weights == "reinitialise":
         initialise.reinitialise(module, probed.layers, config.seed)
     batched, warnings = _choose_execution(module, used, config.seed, device)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
+from intrain_onnx.loading.given_inputs import Given
 from intrain_onnx.network.batch_axes import BatchAxes, Dims, batch_axes
 from intrain_onnx.network.dimension_names import Expression, numeral, parse
 from intrain_onnx.network.input_roles import Role, role_of
@@ -65,6 +66,7 @@ class Signature:
         fixed_batch: samples that the graph was exported for; None where it leaves their number open.
         separate: no axis holds samples: each is a call with inputs of its own.
         free: sizes that neither the file nor the user tells, by name of the dimension or as ``input[axis]``.
+        given: what the user gives for inputs, by name (see `network.given_inputs`).
     """
 
     inputs: tuple[InputSpec, ...]
@@ -72,6 +74,7 @@ class Signature:
     fixed_batch: int | None
     separate: bool = False
     free: Mapping[str, int] = field(default_factory=dict)
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
 def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:

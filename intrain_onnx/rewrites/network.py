@@ -11,7 +11,7 @@ import onnx_ir as ir
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
-from intrain_onnx.network import coverage, gradient_reach, input_shapes
+from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
 from intrain_onnx.network.input_roles import Role
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
@@ -82,12 +82,12 @@ class Network:
 
         Args:
             loaded: the file.
-            config: its ``size``, ``sequence`` and ``input_shapes`` set the free dimensions.
+            config: its ``size``, ``sequence``, ``input_shapes`` and ``inputs`` set the free dimensions.
             runs: supplies shapes that inference misses, and computed weights; without it they stay unknown.
             keyed: give layers structural keys; a score needs those of the protocol's graph only.
 
         Raises:
-            SettingsError: an input shape that does not fit.
+            SettingsError: an input shape, or what is given for an input, that does not fit.
             LimitError: a constant, or the dequantised model, does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
@@ -95,19 +95,8 @@ class Network:
             memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
-        sizes = solve_sizes(exact, config)
-        single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
-        known = infer_shapes(exact, single)
-        input_shapes.mark_roles(exact)
-        if runs is not None and single.free and not all_known(exact):
-            sizes = runs.fit(
-                exact, sizes, lambda tried: input_shapes.resolve(exact, config, batch=1, sizes=tried)
-            )
-            known = infer_shapes(exact, input_shapes.resolve(exact, config, batch=1, sizes=sizes))
-        single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
-        if runs is not None:
-            input_shapes.mark_roles(exact, runs.settle(exact, single))
-            single = input_shapes.resolve(exact, config, batch=1, sizes=sizes)
+        config = given_inputs.read_for(exact, config)
+        sizes, single, known = _inputs(exact, config, runs)
         model = exact.clone()
         constants += written_out.restore(model)
         quantisation = dequantise.to_float(model)
@@ -146,5 +135,25 @@ class Network:
         return unsupported(self.exact)
 
 
+def _inputs(
+    exact: ir.Model, config: ScoreConfig, runs: Runs | None
+) -> tuple[dict[str, int], input_shapes.Signature, bool]:
+    """Sizes of free dimensions, the inputs of one sample, and whether shape inference accepts them."""
+
+    def resolve(tried: Mapping[str, int]) -> input_shapes.Signature:
+        return given_inputs.resolve(exact, config, batch=1, sizes=tried)
+
+    sizes = solve_sizes(exact, given_inputs.sized(exact, config))
+    single = resolve(sizes)
+    known = infer_shapes(exact, single)
+    input_shapes.mark_roles(exact)
+    if runs is not None and single.free and not all_known(exact):
+        sizes = runs.fit(exact, sizes, resolve)
+        known = infer_shapes(exact, resolve(sizes))
+    if runs is not None:
+        input_shapes.mark_roles(exact, runs.settle(exact, resolve(sizes)))
+    return sizes, resolve(sizes), known
+
+
 def _shaped_by(config: ScoreConfig) -> tuple[object, ...]:
-    return config.size, config.sequence, dict(config.input_shapes)
+    return config.size, config.sequence, dict(config.input_shapes), dict(config.inputs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.network.input_shapes import resolve
+from intrain_onnx.network.given_inputs import resolve
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.rewrites.computed_weights import are_in, forget_values
 from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_shapes
