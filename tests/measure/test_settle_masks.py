@@ -28,10 +28,6 @@ CONSTANTS = {
 CASES = {
     "true hides": ("m = Where(u, lowest, s)", "zeros"),
     "true shows": ("n = Not(u) m = Where(n, lowest, s)", "ones"),
-    "true is added as a large negative number": (
-        "f = Cast<to = 1>(u) b = Mul(f, low) m = Add(s, b)",
-        "zeros",
-    ),
     "false is added as a large negative number": (
         "f = Cast<to = 1>(u) g = Sub(unit, f) b = Mul(g, low) m = Add(s, b)",
         "ones",
