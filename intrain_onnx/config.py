@@ -137,10 +137,8 @@ class ScoreConfig:
         if self.proxies:
             proxy_table.names(",".join(self.proxies))
         for name, shape in self.input_shapes.items():
-            if any(d < 1 for d in shape):
-                raise SettingsError(
-                    f"input_shapes[{name!r}] is {shape}", hint="Every dimension must be positive"
-                )
+            if any(d < 0 for d in shape):
+                raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="No dimension may be negative")
 
     @classmethod
     def for_protocol(cls, protocol: str = "architecture", **overrides: Any) -> ScoreConfig:

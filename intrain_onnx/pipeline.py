@@ -14,6 +14,7 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, Source, load
+from intrain_onnx.measure import node_hints
 from intrain_onnx.measure.initialise import calibrate, reinitialise
 from intrain_onnx.measure.prepare import Runnable, prepare, runs_on
 from intrain_onnx.measure.probe import probe
@@ -31,7 +32,7 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
-from intrain_onnx.runtime.machine import machine_for
+from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
@@ -61,20 +62,26 @@ def score(
         with log.step("normalise", 0.02):
             fitting = made if made is not None and made.serves(config) else None
             network = fitting or Network.of(loaded, config, runs)
-        with log.step("parity", 0.05):
-            parity = check_parity(network, machine, config.seed) if config.parity else None
-        with log.step("rewrite", 0.1):
-            probed = for_protocol(network, config, runs.see)
-        with log.step("convert", 0.12):
-            runnable = prepare(probed, config, machine.device)
-        traces = [_one_run(runnable, config, index, log) for index in range(config.seeds)]
-        proxies = _proxies(network, runnable, config, log)
-        with log.step("score", 0.98):
-            scored = scoring.score(probed.layers, traces, config, runnable.points)
-        measured = assemble.Measurements(
-            config, machine, network, probed, runnable, traces, scored, parity, proxies, log.seconds
-        )
-        return Report.of(assemble.report(measured))
+        with node_hints.told(network.exact, config, machine.device):
+            return _measured(network, config, machine, log)
+
+
+def _measured(network: Network, config: ScoreConfig, machine: Machine, log: Log) -> Report:
+    """All runs of a network, and the report of them."""
+    with log.step("parity", 0.05):
+        parity = check_parity(network, machine, config.seed) if config.parity else None
+    with log.step("rewrite", 0.1):
+        probed = for_protocol(network, config, runs_on(machine.device).see)
+    with log.step("convert", 0.12):
+        runnable = prepare(probed, config, machine.device)
+    traces = [_one_run(runnable, config, index, log) for index in range(config.seeds)]
+    proxies = _proxies(network, runnable, config, log)
+    with log.step("score", 0.98):
+        scored = scoring.score(probed.layers, traces, config, runnable.points)
+    measured = assemble.Measurements(
+        config, machine, network, probed, runnable, traces, scored, parity, proxies, log.seconds
+    )
+    return Report.of(assemble.report(measured))
 
 
 def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> Trace:

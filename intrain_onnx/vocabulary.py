@@ -19,7 +19,21 @@ CoveredRole = Literal["weight", "bias", "scale", "offset", "slope", "table", "co
 ParameterStatus = Literal["measured", "zero_gradient", "round_off", "unreached"]
 """Outcome of a parameter tensor's gradient: see `scores.scoring.ParameterScore`."""
 
-InputKind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate", "given"]
+InputKind = Literal[
+    "noise",
+    "ids",
+    "ones",
+    "zeros",
+    "positions",
+    "length",
+    "sampling_rate",
+    "edge_index",
+    "offsets",
+    "timestep",
+    "size",
+    "control",
+    "given",
+]
 """Distribution or constant that fills a graph input; ``given`` by the user."""
 
 InputSource = Literal["synthetic", "value", "file", "array"]

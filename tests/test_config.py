@@ -35,10 +35,10 @@ def test_every_number_and_word_is_checked():
     assert {f.name for f in fields(ScoreConfig)} == {*TEXTS, *NUMBERS, *others}
 
 
-def test_shapes_have_positive_dimensions():
-    ScoreConfig(input_shapes={"x": (1, 3)})
-    with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, 0\)\. Every dimension must be"):
-        ScoreConfig(input_shapes={"x": (1, 0)})
+def test_shapes_have_no_negative_dimensions():
+    ScoreConfig(input_shapes={"x": (1, 3), "past": (1, 0, 8)})
+    with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, -1\)\. No dimension may be"):
+        ScoreConfig(input_shapes={"x": (1, -1)})
 
 
 @pytest.mark.parametrize("changed", [{"calibrate": True}, {"batch_norm": "fold"}])

@@ -17,6 +17,8 @@ from intrain_onnx.runtime.convert import torch_dtype
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
 
+_UNIFORM = ("ids", "edge_index", "timestep")
+
 
 def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
@@ -49,22 +51,38 @@ def draw(
 
 
 def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    if spec.kind in ("noise", "ids"):
+    if spec.kind in ("noise", *_UNIFORM):
         order = _canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]
         if spec.kind == "noise":
             drawn = torch.randn(shape, generator=generator)
+        elif spec.columns is not None:
+            drawn = _columns(spec, order, torch.rand(shape, generator=generator))
         else:
             drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
         return drawn.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous().to(dtype)
-    if spec.kind == "positions":
-        steps = torch.arange(spec.shape[-1] if spec.shape else 1) % max(spec.high, 1)
-        return steps.expand(spec.shape).to(dtype).contiguous()
+    if spec.kind in ("positions", "offsets"):
+        steps = torch.arange(spec.shape[-1] if spec.shape else 1)
+        return (steps % spec.high if spec.high else steps).expand(spec.shape).to(dtype).contiguous()
     return torch.full(spec.shape, _constant(spec), dtype=dtype)
 
 
+def _columns(spec: InputSpec, order: list[int], uniform: Tensor) -> Tensor:
+    """Ids of columns that have different numbers of ids, from numbers in [0, 1) in the canonical layout."""
+    assert spec.columns is not None
+    axis, highs = spec.columns
+    place = order.index(axis % len(spec.shape))
+    size = uniform.shape[place]
+    each = torch.tensor((*highs, *[min(highs)] * size)[:size])
+    return (uniform * each.reshape([-1 if i == place else 1 for i in range(uniform.dim())])).long()
+
+
 def _constant(spec: InputSpec) -> int:
-    return sampling_rate() if spec.kind == "sampling_rate" else 1
+    if spec.kind == "sampling_rate":
+        return sampling_rate()
+    if spec.kind in ("length", "size"):
+        return max(spec.high, 1)
+    return 0 if spec.kind == "zeros" else 1
 
 
 def _canonical_axes(spec: InputSpec) -> list[int]:

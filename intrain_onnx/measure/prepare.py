@@ -17,7 +17,9 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure.fit_sizes import fit_sizes
 from intrain_onnx.measure.loss import synthetic_loss
+from intrain_onnx.measure.settle_masks import settle_masks
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
@@ -27,6 +29,7 @@ from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
+from intrain_onnx.runtime.random_streams import random_nodes_from
 
 _CPU = torch.device("cpu")
 
@@ -136,7 +139,12 @@ def _choose_execution(
 
 def runs_on(device: torch.device) -> Runs:
     """The functions that run a graph: for shapes on ``device``, for computed weights on the CPU."""
-    return Runs(partial(seen_shapes, device=device), evaluate)
+    return Runs(
+        see=partial(seen_shapes, device=device),
+        evaluate=evaluate,
+        fit=partial(fit_sizes, device=device),
+        settle=partial(settle_masks, device=device),
+    )
 
 
 def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
@@ -152,17 +160,24 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
 def seen_shapes(
     model: ir.Model, single: input_shapes.Signature, device: torch.device = _CPU
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values in a run of one sample, by name; empty if the graph cannot be run."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    """Shapes of all values in two runs of one sample each; none if the whole graph cannot be run.
+
+    A shape that differs between the runs follows from the data and is left out.
+    """
+    runs: list[dict[str, tuple[int, ...]]] = []
     try:
         module = convert.convert(model).to(device)
         names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
-        drawn = inputs.draw(single, torch.Generator().manual_seed(0), device)
-        with torch.no_grad():
-            run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+        for seed in (0, 1):
+            shapes: dict[str, tuple[int, ...]] = {}
+            drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
+            with torch.no_grad(), random_nodes_from(seed):
+                run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+            runs.append(shapes)
     except UnsupportedError:
         return {}
-    return shapes
+    first, second = runs
+    return {name: shape for name, shape in first.items() if second.get(name) == shape}
 
 
 def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:

@@ -6,22 +6,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
 from intrain_onnx.loading.given_inputs import Given
-from intrain_onnx.network.batch_axes import Dims, batch_axes
+from intrain_onnx.network.batch_axes import BatchAxes, Dims, batch_axes
 from intrain_onnx.network.dimension_names import Expression, numeral, parse
-from intrain_onnx.network.marks import DECLARED
-from intrain_onnx.network.values import constant_array, constant_shape
+from intrain_onnx.network.input_roles import Role, role_of
+from intrain_onnx.network.marks import BATCH_AXES, DECLARED, ROLES
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import is_op, is_view, kind, traits
-
-Contents = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
+from intrain_onnx.opset.traits import is_op, kind
+from intrain_onnx.vocabulary import InputKind
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
@@ -36,23 +34,26 @@ class InputSpec:
         dtype: ONNX element type.
         shape: concrete, for the whole batch.
         declared: the shape in the file: sizes, symbols as strings, None for an unnamed free dimension.
-        kind: ``noise`` N(0, 1); ``ids`` uniform below ``high``; ``ones``; ``positions`` 0, 1, 2 …;
-            ``length`` of the full sequence; ``sampling_rate`` 16,000 Hz.
-        high: number of ids; 0 for kinds without ids.
+        kind: ``noise`` N(0, 1); ``ids``, ``edge_index`` and ``timestep`` uniform integers below ``high``;
+            ``ones``, ``zeros``; ``positions`` and ``offsets`` 0, 1, 2 …; ``length`` of the full sequence;
+            ``size`` in pixels; ``control`` 1; ``sampling_rate`` 16,000 Hz.
+        high: number of ids, entries or timesteps; the length; the size; 0 for other kinds.
         channels_last: a rank-4 image in layout NHWC.
         batch_axis: axis of the samples; None if the input has none.
         number: ordinal among the inputs that a node reads; -1 if none reads it.
+        columns: an axis, and the number of ids of each entry along it, where these differ.
     """
 
     name: str
     dtype: ir.DataType
     shape: tuple[int, ...]
     declared: tuple[int | str | None, ...]
-    kind: Contents
+    kind: InputKind
     high: int
     channels_last: bool
     batch_axis: int | None
     number: int = 0
+    columns: tuple[int, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,46 @@ def resolve(
             replace(_spec(value, dims, found.axes[value.name], samples, symbols, long), number=number)
         )
     inputs = [replace(spec, shape=symbols.complete(spec, samples)) for spec in inputs]
+    roles = model.graph.meta.get(ROLES) or _roles(model, found)
+    inputs = [_with_role(spec, roles[spec.name], inputs, config) for spec in inputs]
     return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free)
+
+
+def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})) -> None:
+    """Keep what the inputs are fed with as a mark of a graph, before its outputs are cut.
+
+    Requires: shapes inferred. Roles that were ``found`` by other means override those that the graph tells.
+    """
+    known = model.graph.meta.get(ROLES) or _roles(model, model.graph.meta[BATCH_AXES])
+    model.graph.meta[ROLES] = {**known, **found}
+
+
+def _roles(model: ir.Model, found: BatchAxes) -> dict[str, Role]:
+    return {
+        value.name or "": role_of(
+            model, value, has_batch=found.axes[value.name] is not None, has_entries=found.separate
+        )
+        for value in model.graph.inputs
+    }
+
+
+def _with_role(spec: InputSpec, role: Role, inputs: list[InputSpec], config: ScoreConfig) -> InputSpec:
+    high = role.high
+    if role.kind == "length":
+        high = _first_length(spec, inputs)
+    elif role.kind == "edge_index":
+        high = inputs[0].shape[0]
+    elif role.kind == "size":
+        high = config.size
+    return replace(spec, kind=role.kind, high=high, columns=role.columns)
+
+
+def _first_length(spec: InputSpec, inputs: list[InputSpec]) -> int:
+    """The length of the sequence that a length is about: the first axis of another input but its samples'."""
+    for other in inputs:
+        if other.name != spec.name and other.number >= 0 and len(other.shape) > 1:
+            return next(n for axis, n in enumerate(other.shape) if axis != other.batch_axis)
+    return 1
 
 
 def resized(given: Signature, batch: int) -> Signature:
@@ -311,8 +351,7 @@ def _spec(
             usual = _free(value, dims, axis, channels_last, config)
             size = symbols.size(dim, f"{name}[{axis}]", usual)
             shape.append(-1 if size is None else size)
-    kind, high = _kind(value, name)
-    return InputSpec(name, value.dtype, tuple(shape), dims, kind, high, channels_last, batch_axis)
+    return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
 
 
 def _show(dims: tuple[int | str | None, ...]) -> str:
@@ -356,55 +395,6 @@ def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
             transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
             return shape[1 if transposed else 0]
     return None
-
-
-def _kind(value: ir.Value, name: str) -> tuple[Contents, int]:
-    assert value.dtype is not None
-    if value.dtype.is_floating_point():
-        return ("ones", 0) if "mask" in name.lower() else ("noise", 0)
-    lowered = name.lower()
-    if value.dtype == ir.DataType.BOOL or "mask" in lowered:
-        return "ones", 0
-    ids = _vocabulary(value)
-    if ids is not None:
-        return ("positions", ids) if "position" in lowered else ("ids", ids)
-    if "position" in lowered:
-        return "positions", 2**31 - 1
-    if "len" in lowered:
-        return "length", 0
-    if lowered in ("sr", "sample_rate", "sampling_rate"):
-        return "sampling_rate", 0
-    if value.dtype == ir.DataType.UINT8:
-        return "ids", 256
-    return "ids", 2
-
-
-def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
-    """Number of ids of an integer input, from the first Gather, OneHot or Equal that it reaches."""
-    for node in value.consumers():
-        if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
-            shape = constant_shape(node.inputs[0])
-            axis = node.attributes.get_int("axis", 0)
-            if shape is not None and -len(shape) <= axis < len(shape):
-                return shape[axis]
-        if is_op(node, "OneHot") and node.inputs[0] is value:
-            count = constant_array(node.inputs[1])
-            if count is not None:
-                return int(count.reshape(-1)[0])
-        if is_op(node, "Equal"):  # a one-hot encoding by comparison
-            classes = [constant_array(v) for v in node.inputs if v is not value]
-            if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
-                return int(classes[0].max()) + 1
-        if depth < 16 and (is_view(node) or traits(node).elements_of or _wraps(node)):
-            found = _vocabulary(node.outputs[0], depth + 1)
-            if found is not None:
-                return found
-    return None
-
-
-def _wraps(node: ir.Node) -> bool:
-    """Whether ids may pass a node unchanged, as in ``where(id < 0, id + size, id)`` before a table."""
-    return is_op(node, "Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
 
 
 def sampling_rate() -> int:

@@ -30,6 +30,12 @@ BATCH_AXES = "intrain_onnx.batch_axes"
 Written and read by ``batch_axes``; outputs tell it, and protocols cut them.
 """
 
+ROLES = "intrain_onnx.roles"
+"""Of a graph: what each input is fed with, by name: a ``Role``.
+
+Written by ``mark_roles``, read by ``input_shapes``; how the whole graph reads an input tells it.
+"""
+
 MADE_FROM = "intrain_onnx.made_from"
 """On an initializer made by a rewrite: the file's initializers that it is computed from, with their elements.
 

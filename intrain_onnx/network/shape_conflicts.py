@@ -35,14 +35,14 @@ class Conflict:
     """A node that the shapes of its inputs do not fit.
 
     Attributes:
-        index: of the node in the order of the graph.
+        place: of the node in the order of the graph, and of the demand among the node's.
         node: it.
         given: the size that is wrong.
         wanted: the size that it must have, or at least have.
         at_least: a larger one would fit, too.
     """
 
-    index: int
+    place: tuple[int, int]
     node: ir.Node
     given: Size
     wanted: Size
@@ -52,9 +52,9 @@ class Conflict:
 def first_conflict(graph: ir.Graph) -> Conflict | None:
     """The first node of the main graph, in order, whose inputs have known shapes that do not fit it."""
     for index, node in enumerate(graph):
-        for given, wanted, at_least in _demands(node):
+        for order, (given, wanted, at_least) in enumerate(_demands(node)):
             if given.size < wanted.size or (not at_least and given.size != wanted.size):
-                return Conflict(index, node, given, wanted, at_least)
+                return Conflict((index, order), node, given, wanted, at_least)
     return None
 
 
@@ -148,18 +148,24 @@ def _concat(node: ir.Node) -> Iterator[_Demand]:
 
 
 def _reshape(node: ir.Node) -> Iterator[_Demand]:
-    """A target without -1 has as many elements as the input: the largest dimension not kept gives way."""
+    """A target without -1 has as many elements as the input: a dimension that it does not keep gives way.
+
+    Two dimensions of one size, as of a square image, give way together. One demand for each axis.
+    """
     shape = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
     target = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     if not shape or target is None or node.attributes.get_int("allowzero", 0) == 1:
         return
     wanted = [shape[i] if d == 0 and i < len(shape) else int(d) for i, d in enumerate(target.reshape(-1))]
-    if any(d < 0 for d in wanted) or math.prod(shape) == math.prod(wanted):
+    if any(d < 0 for d in wanted) or 0 in shape:
         return
-    axis = max((i for i, d in enumerate(shape) if d not in wanted), key=lambda i: shape[i], default=None)
-    if axis is not None and math.prod(wanted) * shape[axis] % max(math.prod(shape), 1) == 0:
-        size = math.prod(wanted) * shape[axis] // math.prod(shape)
-        yield Size(node.inputs[0], axis, shape[axis]), Size(None, 0, size), False
+    open_axes = [i for i, d in enumerate(shape) if d not in wanted]
+    for axis, size in enumerate(shape):
+        together = [i for i in open_axes if shape[i] == size] if axis in open_axes else []
+        rest = math.prod(shape) // size ** max(len(together), 1)
+        each = round((math.prod(wanted) / max(rest, 1)) ** (1 / max(len(together), 1)))
+        fits = bool(together) and each > 0 and rest * each ** len(together) == math.prod(wanted)
+        yield Size(node.inputs[0], axis, size), Size(None, 0, each if fits else size), False
 
 
 def _channels(axis: int, parameter: int) -> Callable[[ir.Node], Iterator[_Demand]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,15 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import torch
+from torch import Tensor
 
-from intrain_onnx.errors import MissingOpsError
+from intrain_onnx.errors import IntrainError, MissingOpsError, printable
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import inputs
 from intrain_onnx.parity import onnxruntime_process
-from intrain_onnx.parity.compare import Parity, compare, failed, response_to_round_off
+from intrain_onnx.parity.comparable import Comparable
+from intrain_onnx.parity.compare import Itself, Parity, compare, differs_from_itself, failed
+from intrain_onnx.parity.round_off import response_to_round_off
 from intrain_onnx.rewrites import dequantise, half_precision
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.runtime import convert
@@ -25,55 +29,110 @@ from intrain_onnx.runtime.machine import Machine
 Array = np.ndarray[Any, Any]
 
 
+NUDGE = 1e-6
+"""Relative change of each float of an input that means nothing, for a quantised model."""
+
+Ask = Callable[..., list[Array]]
+
+
 def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
     """Compare a model with onnxruntime on one batch of synthetic inputs.
+
+    Whatever fails on the way is a reason why nothing was compared; where the network that is scored fails in
+    the same way, its own run says so.
 
     Args:
         network: onnxruntime runs its file, torch its ``exact`` graph.
         machine: the device of both, and the intra-op threads of onnxruntime.
         seed: of the inputs.
+
+    Raises:
+        MemoryError: the process is out of memory.
     """
-    loaded, model, single, device = network.loaded, network.exact, network.single, machine.device
-    samples = single.batch
+    samples = network.single.batch
     try:
-        module = convert.convert(model).to(device)
-    except MissingOpsError as error:  # nodes after the heads may lack a handler
+        return _compared(network, machine, seed)
+    except onnxruntime_process.NoReferenceError as error:
         return failed(str(error), samples)
+    except IntrainError as error:
+        error.hint = error.hint if isinstance(error, MissingOpsError) else None
+        return failed(str(error), samples)
+    except MemoryError:
+        raise
+    except Exception as error:  # any kind: a check of a score must not end it
+        said = next(iter(str(error).splitlines()), "")
+        return failed(printable(f"the check failed: {type(error).__name__}: {said}"), samples)
+
+
+def _compared(network: Network, machine: Machine, seed: int) -> Parity:
+    loaded, model, single, device = network.loaded, network.exact, network.single, machine.device
+    module = convert.convert(model).to(device)  # what is behind the loss may lack a handler
     drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
     arrays = inputs.as_arrays(drawn, single)
     for index, (array, spec) in enumerate(zip(arrays, single.inputs, strict=True)):
         if spec.dtype in half_precision.ROUNDING:  # rounded to the model's element type
             drawn[index] = torch.from_numpy(array.astype(np.float32)).to(device)
     started = time.perf_counter()
-    with torch.no_grad():  # before onnxruntime, which does not limit loops and sizes
-        ours = run(module, drawn)
-    timeout = 60 + 20 * (time.perf_counter() - started)
+    with torch.no_grad():  # before onnxruntime, which keeps no limit on loops and sizes
+        ours = [parts[0] for parts in run(module, drawn)]
+    names = [v.name or "" for v in model.graph.outputs]
+    for name, output in zip(names, ours, strict=True):
+        if not isinstance(output, Tensor):
+            return failed(f"output {printable(repr(name))} is not a tensor", single.batch)
     ask = partial(
         onnxruntime_process.run_reference,
         cuda=device.type == "cuda",
         threads=machine.threads,
-        timeout=timeout,
+        timeout=60 + 20 * (time.perf_counter() - started),
     )
-    feeds = dict(zip((spec.name for spec in single.inputs), arrays, strict=True))
+    file, feeds = (
+        _file_or_bytes(loaded),
+        dict(zip((spec.name for spec in single.inputs), arrays, strict=True)),
+    )
     try:
-        try:
-            expected, how, rounding = ask(_file_or_bytes(loaded), feeds), "", half_precision.rounding(model)
-        except onnxruntime_process.NoReferenceError:
-            if not half_precision.has_bfloat16(model):
-                raise
-            expected, how, rounding = ask(*_widened(loaded, feeds)), ", bfloat16 as float32", 0.0
-    except onnxruntime_process.NoReferenceError as error:
-        return failed(str(error), samples)
+        expected, how, rounding = ask(file, feeds), "", half_precision.rounding(model)
+    except onnxruntime_process.NoReferenceError:
+        if not half_precision.has_bfloat16(model):
+            raise
+        file, feeds = _widened(loaded, feeds)
+        expected, how, rounding = ask(file, feeds), ", bfloat16 as float32", 0.0
+    graph = Comparable(model)
+    quantised = network.quantisation is not None
     return compare(
-        [parts[0] for parts in ours],
+        ours,
         expected,
-        [v.name or "" for v in model.graph.outputs],
-        samples,
-        partial(response_to_round_off, module, drawn, rounding),
+        names,
+        single.batch,
+        partial(response_to_round_off, module, drawn, rounding, graph=graph),
         dequantise.output_steps(model),
         rounding=rounding,
         how=how,
+        excuse=graph.why_not,
+        itself=partial(_itself, ask, file, feeds, names, expected) if quantised else None,
     )
+
+
+def _itself(
+    ask: Ask, file: str | bytes, feeds: Mapping[str, Array], names: Sequence[str], expected: Sequence[Array]
+) -> Itself:
+    """How far onnxruntime differs from itself, without its optimisations and on a nudged input."""
+    random = np.random.default_rng(0)
+    nudged = {
+        name: (a * (1 + NUDGE * random.standard_normal(a.shape))).astype(a.dtype)
+        if a.dtype.kind == "f"
+        else a
+        for name, a in feeds.items()
+    }
+    others = {}
+    for how, given, optimised in (
+        ("optimised or not", feeds, False),
+        (f"inputs nudged by {NUDGE:g}", nudged, True),
+    ):
+        try:
+            others[how] = ask(file, given, optimised=optimised)
+        except onnxruntime_process.NoReferenceError:  # of two answers one is enough
+            continue
+    return differs_from_itself(names, expected, others)
 
 
 def _file_or_bytes(loaded: LoadedModel) -> str | bytes:

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from intrain_onnx.runtime.arrays import to_numpy
-from intrain_onnx.runtime.interpreter import run
 from intrain_onnx.versions import version
+
+Array = np.ndarray[Any, Any]
 
 RELATIVE_TOLERANCE = 1e-3
 """Largest allowed difference, relative to the largest magnitude of the output, for float32 arithmetic."""
 
 ABSOLUTE_TOLERANCE = 1e-6
 """onnxruntime's Sigmoid and Softmax have errors of some 1e-7 for outputs close to zero (measured)."""
-
-ROUND_OFF = 2.0**-20
-"""Relative error of a float32 operator in each element: 8 units in the last place, as for a sum of some
-hundred terms in another order."""
 
 ROUNDINGS = 16
 """Allowed difference, in unit roundoffs, of a model that computes in float16 or bfloat16 (0.8 % or 6 %): its
@@ -41,8 +37,9 @@ class Parity:
         max_rel_diff: largest ratio of an output's largest difference to its largest magnitude.
         ok: within the tolerance, integer outputs equal; None if the comparison could not be made.
         reason: why not, or what differs.
-        round_off: response to round-off (see `response_to_round_off`), estimated only if an output differs by
-            more than the tolerance.
+        round_off: relative change of an output when every operator errs by a round-off of float32, or by one
+            rounding to half precision where the model computes in it; only estimated where the outputs
+            differ by more than the tolerance.
     """
 
     reference: str
@@ -60,16 +57,41 @@ def label() -> str:
     return f"onnxruntime {next(filter(None, found), 'unknown')}"
 
 
+ALLOWANCE = 4
+"""Times that a difference may exceed what a change of no meaning does to the network, or to onnxruntime."""
+
+
+Excuse = Callable[[str, bool], "str | None"]
+"""Why an output, told by name and whether its shape differs, may do so between two right runs, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Itself:
+    """How far the reference differs from itself, run in other ways.
+
+    Attributes:
+        relative: by output, the largest difference over the largest magnitude.
+        integers: names of outputs of integers that are not the same.
+        how: in which way it was run, where it differed most.
+    """
+
+    relative: Mapping[str, float]
+    integers: frozenset[str]
+    how: str
+
+
 def compare(
     ours: Sequence[Tensor],
-    reference: Sequence[np.ndarray[Any, Any]],
+    reference: Sequence[Array],
     names: Sequence[str],
     samples: int,
-    round_off: Callable[[], float] | None = None,
+    round_off: Callable[[], float | None] | None = None,
     steps: Mapping[str, float] | None = None,
     *,
     rounding: float = 0.0,
     how: str = "",
+    excuse: Excuse | None = None,
+    itself: Callable[[], Itself] | None = None,
 ) -> Parity:
     """Compare outputs one by one.
 
@@ -78,60 +100,114 @@ def compare(
         reference: outputs of onnxruntime, in the same order.
         names: of the outputs.
         samples: number of samples that both were given.
-        round_off: called if an output differs by more than the tolerance. An ill-conditioned model, such as
-            one with catastrophic cancellation in a variance, amplifies round-off; a difference of up to four
-            times its response is no conversion error.
-        steps: quantisation step by output, for outputs that are quantised values. Round-off decides between
-            two steps at a tie, so a difference of one step is allowed.
-        rounding: unit roundoff of the type that the model computes in; 0 for float32.
-        how: appended to the name of the reference: changes of the model for onnxruntime.
+        round_off: called where an output differs by more than the tolerance; None where it cannot tell. A
+            model that cancels large numbers, such as a variance from two means, amplifies round-off; a
+            difference up to :data:`ALLOWANCE` times its response to it says nothing about the conversion.
+        steps: size of a quantisation step by output, for those that come straight from quantised values.
+            What lies half-way between two steps goes to either by round-off, so one step is no difference.
+        rounding: relative error of one rounding to the type that the model computes in; 0 for float32.
+        how: what was done to the model before onnxruntime took it, for the record.
+        excuse: says of an output that differs why it cannot be compared; where it can be, None.
+        itself: called where an output of a quantised model differs by more than the tolerance.
     """
     tolerance = max(RELATIVE_TOLERANCE, ROUNDINGS * rounding)
     differences = [
-        _difference(name, tensor.detach().cpu(), array, (steps or {}).get(name, 0.0), tolerance)
+        _difference(name, to_numpy(tensor.detach().cpu()), array, (steps or {}).get(name, 0.0), tolerance)
         for name, tensor, array in zip(names, ours, reference, strict=True)
     ]
-    problems = [d.problem for d in differences if d.problem]
-    max_abs, max_rel = (
-        (max((d.absolute for d in differences), default=0.0)),
-        max((d.relative for d in differences), default=0.0),
-    )
+    unknown, compared = _excused(differences, excuse)
+    wrong = [d for d in compared if d.problem]
     amplified = None
-    if problems and round_off is not None and all(d.numeric for d in differences if d.problem):
+    if wrong and itself is not None:
+        more, wrong, note = _beside_itself(wrong, itself())
+        unknown, how = [*unknown, *more], how + note
+    if wrong and round_off is not None and all(d.numeric for d in wrong):
         amplified = round_off()
-        if max_rel <= 4 * amplified:
-            problems = []
-    finite = math.isfinite(max_abs) and math.isfinite(max_rel)
+        more, wrong = _beside_round_off(wrong, amplified)
+        unknown += more
+    max_abs, max_rel = (
+        max((d.absolute for d in compared), default=None),
+        max((d.relative for d in compared), default=None),
+    )
+    problems = [d.problem for d in wrong if d.problem] or list(dict.fromkeys(unknown))
+    finite = max_abs is not None and math.isfinite(max_abs) and math.isfinite(max_rel or 0.0)
     return Parity(
         label() + how,
         samples,
         max_abs if finite else None,
         max_rel if finite else None,
-        not problems,
+        False if wrong else None if unknown else True,
         "; ".join(problems) or None,
         amplified,
     )
 
 
+def _excused(
+    differences: Sequence[_Difference], excuse: Excuse | None
+) -> tuple[list[str], list[_Difference]]:
+    """Why some outputs cannot be compared, and the differences of the others."""
+    reasons, compared = [], []
+    for d in differences:
+        reason = excuse(d.name, d.other_shape) if d.problem and excuse is not None else None
+        if reason is None:
+            compared.append(d)
+        else:
+            reasons.append(reason)
+    return reasons, compared
+
+
+def _beside_itself(wrong: Sequence[_Difference], itself: Itself) -> tuple[list[str], list[_Difference], str]:
+    """What cannot be decided and what is wrong, beside how far the reference differs from itself."""
+    unknown, left, allowed = [], [], 0.0
+    for d in wrong:
+        own = itself.relative.get(d.name, 0.0)
+        said = f"cannot decide: {d.problem}; onnxruntime differs from itself"
+        if d.name in itself.integers and not d.other_shape:
+            unknown.append(f"{said} there ({itself.how})")
+        elif not d.numeric or d.relative > ALLOWANCE * own:
+            left.append(d)
+        elif own * ALLOWANCE >= 1:
+            unknown.append(f"{said} by {own:.2g} ({itself.how})")
+        else:
+            allowed = max(allowed, own)
+    note = f", which differs from itself by {allowed:.2g} ({itself.how})" if allowed else ""
+    return unknown, left, note
+
+
+def _beside_round_off(
+    wrong: list[_Difference], response: float | None
+) -> tuple[list[str], list[_Difference]]:
+    """What cannot be decided and what is wrong, beside the network's response to round-off."""
+    if response is None:
+        return [f"cannot decide: {d.problem}; the response to round-off is unknown" for d in wrong], []
+    if max(d.relative for d in wrong) > ALLOWANCE * response:
+        return [], wrong
+    if response * ALLOWANCE < 1:
+        return [], []
+    return [
+        f"cannot decide: {d.problem}; round-off alone changes the outputs by {response:.2g}" for d in wrong
+    ], []
+
+
 @dataclass(frozen=True, slots=True)
 class _Difference:
+    name: str
     absolute: float
     relative: float
     problem: str | None
     numeric: bool
+    other_shape: bool = False
 
 
-def _difference(
-    name: str, tensor: Tensor, array: np.ndarray[Any, Any], step: float, tolerance: float
-) -> _Difference:
-    mine = to_numpy(tensor)
+def _difference(name: str, mine: Array, array: Array, step: float, tolerance: float) -> _Difference:
     if mine.shape != array.shape:
-        return _Difference(0.0, 0.0, f"{name}: shape {mine.shape} instead of {array.shape}", False)
-    if not tensor.is_floating_point():
+        problem = f"{name}: shape {mine.shape} instead of {array.shape}"
+        return _Difference(name, 0.0, 0.0, problem, numeric=False, other_shape=True)
+    if not _is_float(mine.dtype):
         off = np.abs(mine.astype(np.float64) - array.astype(np.float64)) > step if step else mine != array
         different = int(off.sum())
-        problem = f"{name}: {different} of {array.size} integers differ" if different else None
-        return _Difference(0.0, 0.0, problem, False)
+        problem = f"{name}: {different} of {array.size} integers differ" if different else ""
+        return _Difference(name, 0.0, 0.0, problem or None, numeric=False)
     a, b = mine.astype(np.float64), array.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
@@ -139,41 +215,28 @@ def _difference(
     scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     relative = absolute / scale if scale else absolute
     within = absolute <= tolerance * max(scale, step) + ABSOLUTE_TOLERANCE + step
-    problem = None if within else f"{name}: relative difference {relative:.2g}"
-    return _Difference(absolute, relative, problem, math.isfinite(absolute))
+    said = "" if within else f"{name}: relative difference {relative:.2g}"
+    return _Difference(name, absolute, relative, said or None, math.isfinite(absolute))
 
 
-def response_to_round_off(
-    module: fx.GraphModule, inputs: Sequence[Tensor], rounding: float = 0.0, trials: int = 3
-) -> float:
-    """Perturbation analysis: the largest relative change of an output over ``trials`` perturbed runs.
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)  # those of ml_dtypes
 
-    Each element of each float32 value is multiplied by 1 + e N(0, 1), e the larger of :data:`ROUND_OFF` and
-    ``rounding``.
-    """
-    error = max(ROUND_OFF, rounding)
-    generator = torch.Generator(device=inputs[0].device if inputs else "cpu").manual_seed(0)
 
-    def disturb(parts: list[Tensor]) -> list[Tensor]:
-        return [
-            p * (1 + error * torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32))
-            if p.dtype == torch.float32
-            else p
-            for p in parts
-        ]
-
-    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
-    values = [name for graph in graphs for n in graph.nodes for name in n.meta.get("onnx_outputs", ())]
-    with torch.no_grad():
-        exact = run(module, inputs)
-        largest = 0.0
-        for _ in range(trials):
-            for a, b in zip(run(module, inputs, dict.fromkeys(values, disturb)), exact, strict=True):
-                if b[0].is_floating_point() and b[0].numel():
-                    scale = b[0].abs().amax().item()
-                    change = (a[0] - b[0]).abs().amax().item()
-                    largest = max(largest, change / scale if scale else change)
-    return largest if math.isfinite(largest) else 0.0
+def differs_from_itself(
+    names: Sequence[str], expected: Sequence[Array], others: Mapping[str, Sequence[Array]]
+) -> Itself:
+    """How far the outputs of one run are from those of others, which are told by how they were run."""
+    relative, integers, most = dict.fromkeys(names, 0.0), set(), (-1.0, "")
+    for how, outputs in others.items():
+        for name, a, b in zip(names, outputs, expected, strict=True):
+            d = _difference(name, a, b, 0.0, RELATIVE_TOLERANCE)
+            size = d.relative if d.numeric else 0.0
+            relative[name] = max(relative[name], size)
+            most = max(most, (size, how))
+            if d.problem and not d.numeric and not d.other_shape:
+                integers.add(name)
+    return Itself(relative, frozenset(integers), most[1])
 
 
 def failed(reason: str, samples: int) -> Parity:

@@ -30,17 +30,19 @@ def run_reference(
     cuda: bool,
     threads: int,
     timeout: float,
+    optimised: bool = True,
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model file or a serialised model in onnxruntime.
 
     The process is reused for the next model, or replaced if it crashed or hung.
 
     Args:
-        model: the serialised model, or a path if it has external data.
-        inputs: by name; names that the model does not have are ignored.
-        cuda: use CUDA if onnxruntime has it.
-        threads: intra-op threads.
-        timeout: seconds after which the process is killed.
+        model: a path only where the model has external data.
+        inputs: by name; names that the model does not have are left out.
+        cuda: ask for CUDA where onnxruntime has it.
+        threads: for one operator.
+        timeout: seconds after which the process is ended.
+        optimised: let onnxruntime rewrite the graph first, as it does by default.
 
     Raises:
         NoReferenceError: onnxruntime refuses the model, crashes, or takes too long.
@@ -50,7 +52,7 @@ def run_reference(
         assert worker.stdin is not None
         assert worker.stdout is not None
         path = model if isinstance(model, str) else None
-        header = {"path": path, "cuda": cuda, "threads": threads}
+        header = {"path": path, "cuda": cuda, "threads": threads, "optimised": optimised}
         timer = threading.Timer(timeout, worker.kill)
         timer.start()
         try:
@@ -64,6 +66,9 @@ def run_reference(
                 if timed_out
                 else f"onnxruntime crashed ({code})"
             ) from None
+        except BaseException:  # half a frame was read: the next answer would be this one's rest
+            _stop()
+            raise
         finally:
             timer.cancel()
     if answer["error"] is not None:

@@ -62,6 +62,8 @@ def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, n
     onnxruntime = import_onnxruntime()  # here, since the process must answer even if this fails
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    if not header["optimised"]:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = header["threads"]
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -61,12 +61,17 @@ def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
     return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
 
 
+def all_known(model: ir.Model) -> bool:
+    """Whether every value of the main graph that a node reads has a known shape."""
+    return all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses())
+
+
 def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
     """Take shapes that inference misses in the main graph from a run of one sample, recorded in ``meta``.
 
     Later calls of :func:`infer_shapes` use the recorded ones.
     """
-    if all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses()):
+    if all_known(model):
         return
     shapes = model.graph.meta[SEEN] = dict(see(model, single))
     for node in model.graph.all_nodes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,13 +12,21 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
+from intrain_onnx.network.input_roles import Role
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
-from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_for, infer_shapes
+from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 from intrain_onnx.rewrites.solve_sizes import solve_sizes
+
+Resolve = Callable[[Mapping[str, int]], input_shapes.Signature]
+Fit = Callable[[ir.Model, Mapping[str, int], Resolve], dict[str, int]]
+"""Tries sizes in place of those given, where a sample does not run with these."""
+
+Settle = Callable[[ir.Model, input_shapes.Signature], Mapping[str, Role]]
+"""Tries a model on one sample, and tells what inputs are fed with, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,14 @@ class Runs:
     Attributes:
         see: the shapes of all values in a run of one sample.
         evaluate: the outputs of a model without inputs, for weights that a graph computes.
+        fit: sizes of free dimensions with which one sample runs.
+        settle: roles of inputs that the graph alone does not tell: the polarity of a mask.
     """
 
     see: See
     evaluate: computed_weights.Evaluate
+    fit: Fit
+    settle: Settle
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,16 @@ class Network:
         sizes = solve_sizes(exact, given_inputs.sized(exact, config))
         single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
         known = infer_shapes(exact, single)
+        input_shapes.mark_roles(exact)
+        if runs is not None and single.free and not all_known(exact):
+            sizes = runs.fit(
+                exact, sizes, lambda tried: given_inputs.resolve(exact, config, batch=1, sizes=tried)
+            )
+            known = infer_shapes(exact, given_inputs.resolve(exact, config, batch=1, sizes=sizes))
+        single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
+        if runs is not None:
+            input_shapes.mark_roles(exact, runs.settle(exact, single))
+            single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
         model = exact.clone()
         constants += written_out.restore(model)
         quantisation = dequantise.to_float(model)

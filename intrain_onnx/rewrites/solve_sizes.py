@@ -60,7 +60,7 @@ class _Search:
         for candidate in candidates:
             tried = self._infer(candidate)
             after = first_conflict(self.model.graph)
-            if after is None or after.index > conflict.index:
+            if after is None or after.place > conflict.place:
                 return candidate, tried, after
         self._infer(sizes)
         return None

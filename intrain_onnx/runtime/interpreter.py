@@ -13,6 +13,7 @@ from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.ops.control import if_
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 from intrain_onnx.runtime.convert import bind
+from intrain_onnx.runtime.node_failures import Failure, failure
 
 Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 """Takes a value as a list of tensors (one, or one for each sample), and may return others to replace it."""
@@ -51,6 +52,8 @@ class ObservedInterpreter(fx.Interpreter):
         try:
             result = super().run_node(n)
         except IntrainError as error:
+            if isinstance(error, NodeError):
+                error.failure = error.failure.seen_from(n)
             error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -58,7 +61,14 @@ class ObservedInterpreter(fx.Interpreter):
         except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError) as error:
             if "allocate memory" in str(error):
                 raise self._out_of_memory(n, error) from error
-            raise NodeError(n, error) from error
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            count = _sample_count((args, kwargs))
+            calls = (
+                [(args, kwargs)]
+                if count is None
+                else [(_pick(args, i), _pick(kwargs, i)) for i in range(count)]
+            )
+            raise NodeError(n, failure(n, calls, error)) from error
         for name in n.meta.get("onnx_outputs", ()) if n.op in ("call_function", "call_module") else ():
             observer = self.observers.get(name)
             if observer is not None and _is_tensor(result):
@@ -119,16 +129,14 @@ class _Subgraph:
 
 
 class NodeError(UnsupportedError):
-    """A node failed on its input values."""
+    """A node failed on the values that reached it; ``failure`` says why, and what they follow from."""
 
-    def __init__(self, node: fx.Node, error: Exception) -> None:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[0][:200] if lines else type(error).__name__
+    def __init__(self, node: fx.Node, why: Failure) -> None:
+        self.failure = why
         super().__init__(
-            f"the node cannot run on these inputs: {reason}",
+            f"the node cannot run on these inputs: {why.cause.text}",
             node=node.meta.get("onnx_name"),
             op=node.meta.get("onnx_op"),
-            hint="Free dimensions may need other sizes: set them with --input-shape",
         )
 
 

@@ -1,0 +1,249 @@
+"""What to type where a node fails: sizes that were tried, or the input that only the user can choose.
+
+Sizes of free dimensions are searched. Each run that fails names the rule that was broken (see
+``node_failures``), and the next sizes follow from it; runs that came further are followed first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+import torch
+from torch import fx
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import IntrainError
+from intrain_onnx.measure import inputs
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.input_shapes import InputSpec, Signature
+from intrain_onnx.runtime import convert
+from intrain_onnx.runtime.interpreter import NodeError, run
+from intrain_onnx.runtime.node_failures import Cause, Failure
+
+MAX_TRIES = 60
+MAX_SECONDS = 15.0
+_MOST = 2**22
+"""Elements of one input that is tried."""
+
+_LADDER = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+Axis = tuple[str, int]
+Sizes = tuple[int, ...]
+
+
+@contextmanager
+def told(model: ir.Model, config: ScoreConfig, device: torch.device) -> Iterator[None]:
+    """Give an error at a node its hint.
+
+    Args:
+        model: in normal form; its inputs are the file's.
+        config: gives the inputs their shapes.
+        device: to try sizes on.
+    """
+    try:
+        yield
+    except NodeError as error:
+        error.hint = hint(error.failure, model, config, device)
+        raise
+
+
+def hint(failure: Failure, model: ir.Model, config: ScoreConfig, device: torch.device) -> str:
+    """The next step for a user whose model failed at a node."""
+    fed = input_shapes.resolve(model, config, batch=1)
+    free = _free_dimensions(fed)
+    picked = _ids_to_choose(failure, fed)
+    if picked is not None:
+        return picked
+    if free:
+        found = _Search(model, config, device, free).run(failure)
+        if found is not None:
+            before = {spec.name: spec.shape for spec in fed.inputs}
+            changed = [spec for spec in found.inputs if spec.shape != before[spec.name]]
+            return f"Try other sizes: {' '.join(map(_option, changed))}"
+    return _left_to_the_user(failure, fed, free)
+
+
+def _ids_to_choose(failure: Failure, fed: Signature) -> str | None:
+    """Where an input holds indices that are drawn, no size of it helps."""
+    cause = failure.cause
+    specs = [s for s in fed.inputs if s.name in failure.sources.values]
+    if cause.kind != "index" or len(specs) != 1 or specs[0].kind == "positions":
+        return None
+    name = specs[0].name
+    option = shlex.quote(f"{name}={max(cause.want, 0)}")
+    return (
+        f"Input {name!r} must lead to indices of at most {cause.want}: set its values with --input {option}"
+    )
+
+
+def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension]) -> str:
+    behind = [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
+    names = ", ".join(repr(s.name) for s in behind[:4])
+    cause = failure.cause
+    if cause.kind == "k":
+        data = shlex.quote(f"{behind[0].name}=@FILE.npy") if behind else ""
+        return (
+            f"The graph wants {cause.want} of what is left, which follows from {names}: "
+            f"real data may leave more (--input {data}), or cut the model before this node"
+        )
+    touched = {axis[0] for d in free for axis in d.axes}
+    some = [s for s in behind if s.name in touched] or [s for s in fed.inputs if s.name in touched]
+    if not some:
+        return f"All sizes of {names} are fixed in the file, so it contradicts itself here: export it again"
+    return f"No sizes were found that run; set those of the inputs behind it: {' '.join(map(_option, some))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A size that the user may set.
+
+    Attributes:
+        axes: where it stands: one axis, or all of one name.
+        size: as it was fed.
+    """
+
+    axes: tuple[Axis, ...]
+    size: int
+
+
+def _free_dimensions(fed: Signature) -> list[Dimension]:
+    """Dimensions without a number in the file that are not the batch."""
+    groups: dict[object, list[Axis]] = {}
+    sizes: dict[object, int] = {}
+    for spec in fed.inputs:
+        for axis, declared in enumerate(spec.declared):
+            if isinstance(declared, int) or axis == spec.batch_axis:
+                continue
+            key: object = declared if declared is not None else (spec.name, axis)
+            groups.setdefault(key, []).append((spec.name, axis))
+            sizes[key] = spec.shape[axis]
+    return [Dimension(tuple(axes), sizes[key]) for key, axes in groups.items()]
+
+
+@dataclass
+class _Search:
+    """Best first over the sizes of all free dimensions, for a bounded number of runs."""
+
+    model: ir.Model
+    config: ScoreConfig
+    device: torch.device
+    free: Sequence[Dimension]
+    tries: int = 0
+    tried: set[Sizes] = field(default_factory=set)
+    until: float = 0.0
+
+    def run(self, failure: Failure) -> Signature | None:
+        """The inputs of the first run that succeeds; None where none does, or one sample runs as it is."""
+        try:
+            module = convert.convert(self.model).to(self.device)
+        except IntrainError:
+            return None
+        self.until = time.monotonic() + MAX_SECONDS
+        start = tuple(d.size for d in self.free)
+        found = self._try(module, start)
+        if not isinstance(found, Failure):
+            return None
+        order = itertools.count()
+        queue = [(-found.position, next(order), start, found)]
+        while queue:
+            _, _, sizes, broken = heapq.heappop(queue)
+            for other in self._next(sizes, broken):
+                if self.tries >= MAX_TRIES or time.monotonic() > self.until:
+                    return None
+                result = self._try(module, other)
+                if isinstance(result, Signature):
+                    return result
+                if result is not None:
+                    heapq.heappush(queue, (-result.position, next(order), other, result))
+        return None
+
+    def _try(self, module: fx.GraphModule, sizes: Sizes) -> Signature | Failure | None:
+        """One run: its inputs where it succeeds, why it fails, or None where nothing can be learnt."""
+        self.tried.add(sizes)
+        self.tries += 1
+        try:
+            fed = self._signature(sizes)
+            if any(math.prod(spec.shape) > _MOST for spec in fed.inputs):
+                return None
+            drawn = inputs.draw(fed, torch.Generator().manual_seed(self.config.seed), self.device)
+            with torch.no_grad():
+                run(module, drawn)
+        except NodeError as error:
+            return error.failure
+        except IntrainError:
+            return None
+        return fed
+
+    def _signature(self, sizes: Sizes) -> Signature:
+        """The inputs as the command line would make them with these sizes."""
+        fed = input_shapes.resolve(self.model, self.config, batch=1)
+        wanted = {spec.name: spec.shape for spec in fed.inputs}
+        for dimension, size in zip(self.free, sizes, strict=True):
+            for name, axis in dimension.axes:
+                wanted[name] = (*wanted[name][:axis], size, *wanted[name][axis + 1 :])
+        chosen = {spec.name: wanted[spec.name] for spec in fed.inputs if spec.shape != wanted[spec.name]}
+        config = replace(self.config, input_shapes={**self.config.input_shapes, **chosen})
+        return input_shapes.resolve(self.model, config, batch=1)
+
+    def _next(self, sizes: Sizes, broken: Failure) -> Iterator[Sizes]:
+        """Sizes that the broken rule asks for: of dimensions behind the node first."""
+        near = [
+            i for i, d in enumerate(self.free) if any(name in broken.sources.all for name, _ in d.axes)
+        ] or list(range(len(self.free)))
+        for changed in self._changes(sizes, broken.cause, near):
+            other = tuple(changed)
+            if other not in self.tried and all(size >= 1 for size in other):
+                yield other
+
+    @staticmethod
+    def _changes(sizes: Sizes, cause: Cause, near: Sequence[int]) -> Iterator[list[int]]:
+        """First one dimension, as the rule says; then all together; then one dimension, by powers of two."""
+        for i in near:
+            for size in _instead(sizes[i], cause, sizes):
+                yield [size if j == i else s for j, s in enumerate(sizes)]
+        if len(near) > 1:
+            for scale in _scales(cause):
+                yield [max(1, round(s * scale)) if j in near else s for j, s in enumerate(sizes)]
+        for size in _LADDER:
+            for i in near:
+                yield [size if j == i else s for j, s in enumerate(sizes)]
+
+
+def _instead(size: int, cause: Cause, sizes: Sizes) -> Iterator[int]:
+    """Sizes for one dimension, the likeliest first."""
+    have, want = cause.have, cause.want
+    if cause.kind == "fit":
+        for a, b in ((have, want), (want, have)):
+            yield from ([b] if size == a else [])
+            yield size + b - a
+            yield from ([size * b // a] if a and size * b % a == 0 else [])
+        yield from (s for s in sizes if s != size)
+    elif cause.kind == "index":
+        yield from (want + 1, size * (want + 1) // (abs(have) + 1))
+    elif cause.kind == "window":
+        yield from (max(size, want), *(math.ceil(size * s) for s in _scales(cause)))
+    else:
+        yield from (max(1, round(size * s)) for s in _scales(cause))
+
+
+def _scales(cause: Cause) -> list[float]:
+    """Factors for all dimensions: what is wanted over what there is, in one or in two of them."""
+    have, want = (cause.have + 1, cause.want + 1) if cause.kind == "index" else (cause.have, cause.want)
+    exact = (
+        [want / have, math.sqrt(want / have), have / want, math.sqrt(have / want)] if have and want else []
+    )
+    larger = [2.0, 4.0, 8.0, 16.0]
+    ways = {"window": larger, "k": larger, "index": [0.5, 0.25]}.get(cause.kind, [2.0, 0.5, 4.0, 0.25])
+    return [*exact, *ways]
+
+
+def _option(spec: InputSpec) -> str:
+    return f"--input-shape {shlex.quote(f'{spec.name}:' + 'x'.join(map(str, spec.shape)))}"

@@ -1,0 +1,88 @@
+"""How much the outputs of a network answer to round-off in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, fx
+
+from intrain_onnx.errors import IntrainError
+from intrain_onnx.parity.comparable import Comparable
+from intrain_onnx.runtime.interpreter import Observer, run
+
+ROUND_OFF = 2.0**-20
+"""Relative error that a float32 operator may make in each element: 8 units in the last place, as a sum of
+some hundred terms in another order does."""
+
+
+def response_to_round_off(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor],
+    rounding: float = 0.0,
+    trials: int = 3,
+    graph: Comparable | None = None,
+) -> float | None:
+    """Largest relative change of an output when each element of each value is off by :data:`ROUND_OFF`.
+
+    Or by ``rounding``, where that is more. Arithmetic on sizes is exact and stays as it is. A trial that
+    fails, or gives other shapes, is left out; where all do, what leads to sizes stays as it is too.
+
+    Returns:
+        None where no trial could be read.
+    """
+    error = max(ROUND_OFF, rounding)
+    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
+    values = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ())]
+    with torch.no_grad():
+        exact = [parts[0] for parts in run(module, inputs)]
+        for kept in _kept(graph):
+            generator = torch.Generator(device=inputs[0].device if inputs else "cpu").manual_seed(0)
+            observers = dict.fromkeys((v for v in values if v not in kept), _disturber(error, generator))
+            changes = [_trial(module, inputs, observers, exact) for _ in range(trials)]
+            read = [c for c in changes if c is not None]
+            if read:
+                return max(read)
+    return None
+
+
+def _kept(graph: Comparable | None) -> Iterable[Collection[str]]:
+    """Names of the values that are not disturbed: first few, then more."""
+    if graph is None:
+        return ((),)
+    return (graph.shape_arithmetic, graph.shape_arithmetic | graph.to_sizes)
+
+
+def _disturber(error: float, generator: torch.Generator) -> Observer:
+    def disturb(parts: list[Tensor]) -> list[Tensor]:
+        return [
+            p * (1 + error * torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32))
+            if p.dtype == torch.float32
+            else p
+            for p in parts
+        ]
+
+    return disturb
+
+
+def _trial(
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor],
+    observers: Mapping[str, Observer],
+    exact: Sequence[Tensor],
+) -> float | None:
+    """The change of one disturbed run; None where it fails, gives other shapes or is not finite."""
+    try:
+        found = [parts[0] for parts in run(module, inputs, observers)]
+    except IntrainError:
+        return None
+    changes = [0.0]
+    for a, b in zip(found, exact, strict=True):
+        if a.shape != b.shape:
+            return None
+        if b.is_floating_point() and b.numel():
+            scale = b.abs().amax().item()
+            change = (a - b).abs().amax().item()
+            changes.append(change / scale if scale else change)
+    return max(changes) if all(map(math.isfinite, changes)) else None
