@@ -96,19 +96,7 @@ class Network:
         exact = loaded.fresh()
         constants = normalise(exact)
         config = given_inputs.read_for(exact, config)
-        sizes = solve_sizes(exact, given_inputs.sized(exact, config))
-        single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
-        known = infer_shapes(exact, single)
-        input_shapes.mark_roles(exact)
-        if runs is not None and single.free and not all_known(exact):
-            sizes = runs.fit(
-                exact, sizes, lambda tried: given_inputs.resolve(exact, config, batch=1, sizes=tried)
-            )
-            known = infer_shapes(exact, given_inputs.resolve(exact, config, batch=1, sizes=sizes))
-        single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
-        if runs is not None:
-            input_shapes.mark_roles(exact, runs.settle(exact, single))
-            single = given_inputs.resolve(exact, config, batch=1, sizes=sizes)
+        sizes, single, known = _inputs(exact, config, runs)
         model = exact.clone()
         constants += written_out.restore(model)
         quantisation = dequantise.to_float(model)
@@ -145,6 +133,26 @@ class Network:
     def missing_operators(self) -> Mapping[str, int]:
         """Operators without a handler, with the number of nodes of each."""
         return unsupported(self.exact)
+
+
+def _inputs(
+    exact: ir.Model, config: ScoreConfig, runs: Runs | None
+) -> tuple[dict[str, int], input_shapes.Signature, bool]:
+    """Sizes of free dimensions, the inputs of one sample, and whether shape inference accepts them."""
+
+    def resolve(tried: Mapping[str, int]) -> input_shapes.Signature:
+        return given_inputs.resolve(exact, config, batch=1, sizes=tried)
+
+    sizes = solve_sizes(exact, given_inputs.sized(exact, config))
+    single = resolve(sizes)
+    known = infer_shapes(exact, single)
+    input_shapes.mark_roles(exact)
+    if runs is not None and single.free and not all_known(exact):
+        sizes = runs.fit(exact, sizes, resolve)
+        known = infer_shapes(exact, resolve(sizes))
+    if runs is not None:
+        input_shapes.mark_roles(exact, runs.settle(exact, resolve(sizes)))
+    return sizes, resolve(sizes), known
 
 
 def _shaped_by(config: ScoreConfig) -> tuple[object, ...]:
