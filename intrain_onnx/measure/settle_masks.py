@@ -30,8 +30,9 @@ def settle_masks(model: ir.Model, single: Signature, device: torch.device) -> Ma
     outputs must be finite and change with the other inputs; else zeros are tried, then each mix of both. Ones
     stay if none fits, or if the model cannot be run.
     """
-    masks = [spec for spec in single.inputs if spec.kind == "ones" and spec.number >= 0]
-    others = any(spec.kind not in ("ones", "zeros") for spec in single.inputs)
+    drawn = [spec for spec in single.inputs if spec.name not in single.given]
+    masks = [spec for spec in drawn if spec.kind == "ones" and spec.number >= 0]
+    others = any(spec.kind not in ("ones", "zeros") for spec in drawn)
     if not masks or not others:
         return {}
     try:

@@ -84,7 +84,7 @@ def test_numbers_lists_and_arrays():
 
 @pytest.mark.parametrize("value", ["word", None, [[1, 2], [3]], [[1, 2]], [], {"a": 1}, ["a"], object()])
 def test_what_is_no_number_is_refused(value: Any):
-    with pytest.raises(SettingsError, match="what is given for input 'x' is .*Give a number"):
+    with pytest.raises(SettingsError, match=r"what is given for input 'x' is .*Give a number"):
         read({"x": value}, ["x"])
 
 
