@@ -15,7 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ def taus(found: Sequence[tuple[Measured, Summary]]) -> Iterable[str]:
         cells = []
         for index, dataset, _ in heads:
             row = by_name[index].get((group, name))
-            cells.append(with_interval(asdict(row.results[dataset].tau)) if row else "")
+            cells.append(with_interval(*astuple(row.results[dataset].tau)) if row else "")
         seconds = "" if first.seconds is None else f"{first.seconds:.2f}"
         yield f"| {group}: {name} | {' | '.join(cells)} | {seconds} |"
 
@@ -219,7 +219,7 @@ def single(result: Summary) -> Iterable[str]:
     yield f"| Kendall tau (95 % interval), {result.architectures} architectures | {' | '.join(heads)} |"
     yield f"|---|{'---|' * len(heads)}"
     for row in result.measures:
-        cells = (with_interval(asdict(row.results[head].tau)) for head in heads)
+        cells = (with_interval(*astuple(row.results[head].tau)) for head in heads)
         yield f"| {row.group}: {row.name} | {' | '.join(cells)} |"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
 from intrain_onnx import proxy_table
@@ -54,14 +54,14 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """How a model is scored. Make one with :meth:`for_protocol`: its fields say what the name stands for.
+    """Settings of a score; :meth:`for_protocol` makes them from a protocol's preset.
 
     Attributes:
-        protocol: name of the set of fields below that it was made from.
-        weights: ``reinitialise`` draws them anew (Kaiming normal, fan-in), ``keep`` takes the file's.
-        batch_norm: ``fold`` takes a BatchNorm into the layer before it, ``training`` normalises by the
+        protocol: name of the preset that sets ``weights`` to ``eps`` and ``batch``.
+        weights: ``reinitialise`` draws new ones (Kaiming normal, fan-in), ``keep`` uses the file's.
+        batch_norm: ``fold`` folds a BatchNorm into the layer before it, ``training`` normalises by the
             statistics of the batch, ``inference`` by the running statistics in the file.
-        calibrate: scale and shift each layer to zero mean and unit variance per output channel.
+        calibrate: rescale weights, shift biases, so that each output channel has zero mean and unit variance.
         live_layers_only: leave layers whose weights have an all-zero gradient out of the sums and of L.
         health_over: the parameter tensors whose gradient health is summed: ``weights`` of layers, or ``all``.
         eps: added to max|g| in the gradient health.
@@ -70,13 +70,17 @@ class ScoreConfig:
         batch: samples in a run, where the graph leaves the batch size open or can be run sample by sample.
         size: pixels of each free spatial dimension.
         sequence: length of each free sequence dimension.
-        input_shapes: shapes by input name; the first dimension gives way to ``batch``.
-        device: ``auto`` takes CUDA where there is one.
-        threads: CPU threads; 0 takes all cores that this process may use.
+        input_shapes: shapes by input name; ``batch`` overrides the size of the batch axis.
+        inputs: what inputs are fed instead of what would be drawn, by name: a number, a list of numbers, an
+            array, ``"@FILE.npy"`` or ``"@FILE.npz"`` (see ``loading.given_inputs``). The samples of an array
+            override ``batch``.
+        device: ``auto`` selects CUDA if available.
+        threads: CPU threads; 0 for all cores that this process may use.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
         parity: compare the converted model with onnxruntime.
-        points: what is measured beside the layers: ``cuts``, which a variant reads, or ``all``, for studies.
-        proxies: names of the peers' proxies that are measured beside the score (see ``proxy_table``).
+        points: values measured besides the layers: ``cuts``, the dominators of the loss, which a variant
+            reads, or ``all``, for studies.
+        proxies: names of other zero-cost proxies that are measured too (see ``proxy_table``).
     """
 
     protocol: Protocol = "architecture"
@@ -92,6 +96,7 @@ class ScoreConfig:
     size: int = 64
     sequence: int = 64
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     device: Device = "auto"
     threads: int = 0
     converter: Converter = "native"
@@ -132,14 +137,12 @@ class ScoreConfig:
         if self.proxies:
             proxy_table.names(",".join(self.proxies))
         for name, shape in self.input_shapes.items():
-            if any(d < 1 for d in shape):
-                raise SettingsError(
-                    f"input_shapes[{name!r}] is {shape}", hint="Every dimension must be positive"
-                )
+            if any(d < 0 for d in shape):
+                raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="No dimension may be negative")
 
     @classmethod
     def for_protocol(cls, protocol: str = "architecture", **overrides: Any) -> ScoreConfig:
-        """The settings that a protocol stands for, with single fields changed.
+        """The preset of a protocol, with single fields overridden.
 
         Raises:
             SettingsError: unknown protocol, unknown field, or a value out of range.
@@ -153,7 +156,17 @@ class ScoreConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        values = asdict(self)
+        values = {row.name: getattr(self, row.name) for row in fields(self)}
         values["proxies"] = list(self.proxies)
         values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
+        values["inputs"] = {name: as_text(value) for name, value in sorted(self.inputs.items())}
         return values
+
+
+def as_text(value: Any) -> str:
+    """What an input is fed with, as it is written on the command line; ``array`` for one in memory."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(as_text, value))
+    if isinstance(value, (int, float, str)):
+        return str(int(value) if isinstance(value, bool) else value)
+    return str(getattr(value, "told", "array"))

@@ -43,7 +43,7 @@ class IntrainError(Exception):
     Args:
         message: what is wrong, without the place.
         path: the model file.
-        node: name of the ONNX node, where there is one.
+        node: name of the ONNX node, if the error concerns one.
         op: its operator, as ``domain::OpType`` or ``OpType``.
         hint: the next step for the user.
     """
@@ -67,7 +67,7 @@ class IntrainError(Exception):
         self.hint = hint
 
     def at(self, *, path: str | None = None, node: str | None = None, op: str | None = None) -> IntrainError:
-        """Fill in the places that are not known yet, and return the error itself."""
+        """Set the places that are still None; returns the error itself."""
         self.path = self.path or path
         self.node = self.node or node
         self.op = self.op or op

@@ -1,4 +1,4 @@
-"""The static pass alone, as a document."""
+"""Static analysis of a model as a JSON document: layers, coverage, unsupported operators, warnings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from intrain_onnx.rewrites.protocol.step import Changes
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the graph alone tells.
+    """Result of the static analysis.
 
     Attributes:
         data: JSON values: ``model``, ``layers``, ``coverage``, ``unsupported_ops`` and ``warnings``.
-        rewrites: what each rewrite of the protocol does to the graph and where it declines, by its name;
-            empty where they were not asked for, or where nothing is left that a loss can read.
+        rewrites: by name of each rewrite of the protocol, what it changes and where it declines; empty if not
+            asked for, or if the graph has no output that a loss can read.
     """
 
     data: Mapping[str, Any]
@@ -37,27 +37,27 @@ class Inspection:
 
     @classmethod
     def of(cls, document: rows.Inspected, rewrites: Mapping[str, Changes]) -> Inspection:
-        """The inspection that a typed document is."""
+        """The inspection with a typed document as its data."""
         made = cls(encode(document), rewrites)
         made.__dict__["document"] = document
         return made
 
     @cached_property
     def document(self) -> rows.Inspected:
-        """The same typed."""
+        """``data`` as typed rows."""
         return msgspec.convert(self.data, rows.Inspected)
 
 
 def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool = False) -> Inspection:
-    """Look at a model without running it and without importing torch.
+    """Analyse a model without running it and without importing torch.
 
     Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
     operations can be counted.
 
     Args:
         source: path of an ONNX file, or a model in memory.
-        config: the settings; the ``architecture`` protocol where none are given.
-        rewrites: say, too, what the protocol's rewrites do.
+        config: the settings; by default the ``architecture`` protocol.
+        rewrites: also apply the protocol's rewrites, and record what they do.
 
     Raises:
         ModelFileError, LimitError: the file cannot be read, is not valid, or asks for too much.
@@ -80,7 +80,7 @@ def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool
 
 
 def warnings(network: Network) -> list[rows.WarningRow]:
-    """Those of the file, then those of its graph."""
+    """Warnings of the loader, then those of the static analysis."""
     return [*(rows.WarningRow(*row) for row in network.loaded.warnings), *static_warnings(network)]
 
 
@@ -99,7 +99,7 @@ def rewrites_as_data(rewrites: Mapping[str, Changes]) -> list[dict[str, Any]]:
 def _rewrites(network: Network, config: ScoreConfig) -> Mapping[str, Changes]:
     try:
         return for_protocol(network, config).changes
-    except UnsupportedError:  # nothing that a loss can read: an inspection shows such a graph too
+    except UnsupportedError:  # no output that a loss can read: an inspection shows such a graph too
         return {}
 
 

@@ -1,4 +1,4 @@
-"""How much memory this machine can still give."""
+"""Free memory of this machine, and the limits derived from it, in bytes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ except ImportError:  # Windows
 from intrain_onnx.errors import LimitError
 
 _COPIES = 3
-"""A weight is held as a parameter, as its gradient, and for a while as the copy it is drawn into."""
+"""A weight is held as a parameter, as its gradient, and for a while as the copy it is drawn into; an array
+that is fed, as it was read, in the graph's type, and as a tensor."""
 
 
 def available() -> int:
-    """Bytes that can be had without swapping, as the kernel estimates it; elsewhere all physical memory."""
+    """Bytes available without swapping (Linux: MemAvailable); else physical memory, else 16 GiB."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -42,11 +43,26 @@ def require_for_weights(tensor_bytes: int) -> None:
         )
 
 
-def cap_process() -> None:
-    """Let this process take no more memory than is free now: an allocation then fails, and is reported.
+def require_for_inputs(array_bytes: int) -> None:
+    """Refuse an array that is to be fed and does not fit, before it is read.
 
-    Without it the kernel would grant the pages one by one and at last kill a process. Left alone where CUDA
-    may be used, which reserves far more addresses than it fills, and where the system has no such limit.
+    Raises:
+        LimitError: it needs more memory than there is.
+    """
+    free = available()
+    if _COPIES * array_bytes > free:
+        raise LimitError(
+            f"the array takes {array_bytes / 2**30:.1f} GiB; feeding it needs {_COPIES} times that, and "
+            f"{free / 2**30:.1f} GiB are free",
+            hint="Give fewer samples",
+        )
+
+
+def cap_process() -> None:
+    """Set RLIMIT_DATA to the data segment plus free memory: an allocation beyond it raises MemoryError.
+
+    Otherwise Linux overcommits, and its out-of-memory killer ends a process. Does nothing where CUDA may be
+    used, which reserves far more address space than it fills, and on systems without RLIMIT_DATA.
     """
     if resource is None or not hasattr(resource, "RLIMIT_DATA") or Path("/dev/nvidiactl").exists():
         return
@@ -62,5 +78,5 @@ def _held() -> int:
 
 
 def elements_of_one_tensor() -> int:
-    """Most float32 elements that one operator may make: a quarter of the free memory, at most 2**31."""
+    """Most float32 elements of one operator's output: a quarter of the free memory, at most 2**31."""
     return min(2**31, available() // 16)

@@ -1,4 +1,4 @@
-"""From a file to a report: the order of the steps."""
+"""The steps from an ONNX file to a report: load, normalise, check parity, rewrite, convert, probe, score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from intrain_onnx.measure.initialise import calibrate, reinitialise
 from intrain_onnx.measure.prepare import Runnable, prepare, runs_on
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.trace import Trace
-from intrain_onnx.network import coverage, input_shapes
+from intrain_onnx.network import coverage, given_inputs, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
@@ -46,8 +46,8 @@ def score(
     Args:
         source: path of an ONNX file, or a model in memory; one that was loaded or normalised before is not
             loaded or normalised again.
-        config: the settings; the ``architecture`` protocol where none are given.
-        progress: is told of each step.
+        config: the settings; by default the ``architecture`` protocol.
+        progress: called at the start of each step.
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.
@@ -57,6 +57,8 @@ def score(
         log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
             made, loaded = (source, source.loaded) if isinstance(source, Network) else (None, load(source))
+        if config.inputs:
+            config = given_inputs.read_for(loaded.fresh(), config)
         with log.step("normalise", 0.02):
             fitting = made if made is not None and made.serves(config) else None
             network = fitting or Network.of(loaded, config, runs)
@@ -123,7 +125,7 @@ def _proxies(network: Network, runnable: Runnable, config: ScoreConfig, log: Log
 
 
 def network_of(loaded: LoadedModel, config: ScoreConfig, *, keyed: bool = False) -> Network:
-    """Bring a loaded model to normal form, with what only a run of it tells (see ``Network.of``).
+    """Normalise a loaded model, running it for values that only a run determines (see ``Network.of``).
 
     Raises:
         IntrainError: one of its kinds.
@@ -133,7 +135,7 @@ def network_of(loaded: LoadedModel, config: ScoreConfig, *, keyed: bool = False)
 
 
 def canonical_layers(source: Source, config: ScoreConfig | None = None) -> LayerMap:
-    """The layers of a network as the ``architecture`` protocol sees them, whoever exported it.
+    """The layers after the protocol's rewrites (default: ``architecture``), the same for all exporters.
 
     Raises:
         IntrainError: one of its kinds.
@@ -142,7 +144,7 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> Layer
 
 
 def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.LayerList:
-    """The same as ``compare`` takes it: layers, and how much of the network they are.
+    """The operand of ``compare``: the canonical layers, and the share of the weights that they cover.
 
     Raises:
         IntrainError: one of its kinds.
@@ -182,7 +184,7 @@ def to_torch(source: Source) -> fx.GraphModule:
 
 @contextmanager
 def _errors_of(source: Source | Network) -> Iterator[None]:
-    """Name the file in errors, and make one of what runs out of memory."""
+    """Add the file's path to every IntrainError; turn out-of-memory exceptions into LimitError."""
     loaded = source.loaded if isinstance(source, Network) else source
     path = loaded.path if isinstance(loaded, LoadedModel) else loaded
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None

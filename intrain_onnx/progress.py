@@ -1,4 +1,4 @@
-"""What a long computation says of itself while it runs."""
+"""Progress and wall-clock time of the steps of a long computation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Progress = Callable[[str, float], None]
 
 
 def silent(step: str, share: float) -> None:
-    """Say nothing."""
+    """Report no progress."""
 
 
 @dataclass
 class Log:
-    """The steps of one computation.
+    """Wall-clock times of the steps of one computation.
 
     Attributes:
-        progress: is told of each.
-        seconds: wall-clock time by the name of the step.
+        progress: called when a step begins.
+        seconds: wall-clock time by step, summed over repeated steps.
     """
 
     progress: Progress = silent
@@ -29,7 +29,7 @@ class Log:
 
     @contextmanager
     def step(self, name: str, share: float) -> Iterator[None]:
-        """Time a step that begins when a share of the work is done."""
+        """Time a step; ``share`` of the whole work, 0 to 1, is done when it begins."""
         self.progress(name, share)
         started = time.perf_counter()
         yield

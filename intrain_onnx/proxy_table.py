@@ -1,4 +1,4 @@
-"""Peers' zero-cost proxies on any ONNX model, beside the InTrain score. Importing this needs no torch.
+"""The table of the other zero-cost proxies: formula, source and direction. Importing this needs no torch.
 
 A proxy yields raw values of one network; ranks over a population are formed in `proxies.aggregate`, so that
 no stored value depends on which other networks were measured. Each proxy is one module of `proxies`.
@@ -16,7 +16,7 @@ from intrain_onnx.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """What a proxy is; how it is computed stands in the module of its name.
+    """Metadata of a proxy; the module of its name computes it.
 
     Attributes:
         name: of the proxy and of its module.
@@ -25,10 +25,10 @@ class Proxy:
         source: authors, venue, year.
         direction: 1 where a higher value is better, else -1.
         parts: names of the raw values that it yields.
-        static: it needs the graph alone and no pass.
+        static: computed from the graph, without a forward or backward pass.
         needs: what a network must have to be measured.
         agreement: Kendall's tau with published values on 200 NAS-Bench-201 networks, as
-            ``benchmarks/published_proxies.py`` measures it; None where there are none.
+            ``benchmarks/published_proxies.py`` measures it; None if no values are published.
     """
 
     name: str

@@ -6,7 +6,7 @@ from importlib import metadata
 
 
 def version(package: str) -> str | None:
-    """Version of an installed distribution, None where it is not installed."""
+    """Version of an installed distribution; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

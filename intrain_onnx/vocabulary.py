@@ -1,29 +1,46 @@
-"""Words of a fixed set: what measuring writes, and what a report says of layers, parameters and inputs."""
+"""Enumerations shared by measurement and report: kinds and statuses of layers, parameters and inputs."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 LayerKind = Literal["convolution", "linear", "recurrent", "embedding"]
-"""What a canonical layer is, whatever operator wrote it."""
+"""Kind of a layer, independent of the ONNX operators that compute it."""
 
 LayerStatus = Literal["measured", "collapsed", "dead", "unreached", "too_few_rows", "not_run"]
-"""What became of a layer: see `scores.scoring.LayerScore`."""
+"""Outcome of a layer's measurement: see `scores.scoring.LayerScore`."""
 
 Role = Literal["weight", "bias", "scale", "offset", "slope", "table"]
-"""What a trainable initializer is to its operator."""
+"""Role of a trainable initializer in its operator."""
 
 CoveredRole = Literal["weight", "bias", "scale", "offset", "slope", "table", "constant"]
-"""The same of any float initializer: ``constant`` is what no framework trains."""
+"""Role of any float initializer: ``constant`` if no framework trains it."""
 
 ParameterStatus = Literal["measured", "zero_gradient", "round_off", "unreached"]
-"""What became of a parameter tensor: see `scores.scoring.ParameterScore`."""
+"""Outcome of a parameter tensor's gradient: see `scores.scoring.ParameterScore`."""
 
-InputKind = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
-"""What an input is fed with."""
+InputKind = Literal[
+    "noise",
+    "ids",
+    "ones",
+    "zeros",
+    "positions",
+    "length",
+    "sampling_rate",
+    "edge_index",
+    "offsets",
+    "timestep",
+    "size",
+    "control",
+    "given",
+]
+"""Distribution or constant that fills a graph input; ``given`` by the user."""
+
+InputSource = Literal["synthetic", "value", "file", "array"]
+"""Origin of an input's elements: generated, a number or a list, a file of arrays, an array in memory."""
 
 LossKind = Literal["cross_entropy", "mean_squared_error"]
-"""What an output is compared with: random labels, or noise."""
+"""Loss of an output: cross-entropy with random labels, or mean squared error to noise."""
 
 Execution = Literal["batched", "sample_by_sample"]
-"""How samples go through the graph: in one call, or in lock step where the batch is built in."""
+"""How samples are run: as one batch, or one at a time in lock step where the graph fixes the batch size."""

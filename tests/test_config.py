@@ -31,14 +31,14 @@ def test_a_number_that_is_too_small_is_refused_with_the_least(name: str):
 
 def test_every_number_and_word_is_checked():
     """A field that is neither is checked by its own rule, or is of no bound kind: true or false, or eps."""
-    others = {"calibrate", "live_layers_only", "eps", "input_shapes", "parity", "proxies"}
+    others = {"calibrate", "live_layers_only", "eps", "input_shapes", "inputs", "parity", "proxies"}
     assert {f.name for f in fields(ScoreConfig)} == {*TEXTS, *NUMBERS, *others}
 
 
-def test_shapes_have_positive_dimensions():
-    ScoreConfig(input_shapes={"x": (1, 3)})
-    with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, 0\)\. Every dimension must be"):
-        ScoreConfig(input_shapes={"x": (1, 0)})
+def test_shapes_have_no_negative_dimensions():
+    ScoreConfig(input_shapes={"x": (1, 3), "past": (1, 0, 8)})
+    with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, -1\)\. No dimension may be"):
+        ScoreConfig(input_shapes={"x": (1, -1)})
 
 
 @pytest.mark.parametrize("changed", [{"calibrate": True}, {"batch_norm": "fold"}])
@@ -69,7 +69,9 @@ def test_what_no_setting_is_called_is_refused():
 
 
 def test_all_fields_are_values_of_json():
-    config = ScoreConfig(input_shapes={"b": (1, 2), "a": (3,)}, proxies=("snip",))
+    given = {"d": object(), "c": [1, 2.5], "b": "@x.npy", "a": True}
+    config = ScoreConfig(input_shapes={"b": (1, 2), "a": (3,)}, inputs=given, proxies=("snip",))
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
     assert set(config.as_dict()) == {f.name for f in fields(ScoreConfig)}
     assert list(config.as_dict()["input_shapes"]) == ["a", "b"]
+    assert config.as_dict()["inputs"] == {"a": "1", "b": "@x.npy", "c": "1,2.5", "d": "array"}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import Report
@@ -92,7 +94,7 @@ class Evidence:
         if self.baseline is None or self.rescored is None:
             return []
         old, new = self.baseline.document.settings, self.rescored.document.settings
-        return [name for name in (*_SETTINGS, *_FED) if getattr(old, name) != getattr(new, name)]
+        return [name for name in (*_SETTINGS, *_FED) if _compared(old, name) != _compared(new, name)]
 
     @property
     def comparable(self) -> tuple[rows.Score, rows.Score] | None:
@@ -104,3 +106,10 @@ class Evidence:
     def lacks(self, need: Need) -> bool:
         """Whether that part was not measured."""
         return need in self.failures or getattr(self, need) is None
+
+
+def _compared(settings: rows.Settings, name: str) -> object:
+    """A setting; of inputs what they were fed, wherever it came from."""
+    if name != "inputs_fed":
+        return getattr(settings, name)
+    return [msgspec.structs.replace(row, source="synthetic") for row in settings.inputs_fed]

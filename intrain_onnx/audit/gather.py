@@ -6,7 +6,7 @@ No torch at import: whatever runs the model is imported when it is run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
+from intrain_onnx.network import given_inputs
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
 from intrain_onnx.report.document import Report
@@ -37,12 +38,15 @@ def gather(
 
     Raises:
         IntrainError: the file cannot be loaded. What fails after that is part of the evidence.
-        SettingsError: an input shape of the policy does not fit the model.
+        SettingsError: an input shape, or what is given for an input, does not fit the model.
     """
     step = progress or silent
     step("load", 0.0)
     loaded = load(path)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
+    if policy.run.inputs:
+        given = given_inputs.read_for(loaded.fresh(), configs["checkpoint"]).inputs
+        configs = {name: replace(config, inputs=given) for name, config in configs.items()}
     failures: dict[str, Failure] = {}
     network = _network(loaded, configs["checkpoint"], failures)
     step("weights", 0.05)

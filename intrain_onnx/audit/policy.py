@@ -29,6 +29,9 @@ Setting = Literal[Severity, "off"]
 
 _VERSION = 1
 _Shape = Annotated[tuple[Annotated[int, whole(1)], ...], says(hint="Write [1, 3, 64, 64]")]
+_Given = Annotated[
+    int | float | tuple[int | float, ...] | str, says(hint='Write 1.0, [1, 2, 3] or "@FILE.npy"')
+]
 _Text = Annotated[str, Meta(pattern=r"\S", extra={"hint": "A waiver names a check and says why"})]
 
 
@@ -43,6 +46,7 @@ class RunSettings:
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True
     input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
+    inputs: Mapping[str, _Given] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

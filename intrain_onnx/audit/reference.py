@@ -26,6 +26,9 @@ _AFTER = """\
 # [run.input_shapes]
 # images = [1, 3, 224, 224]
 
+# [run.inputs]       # a number, a list, or a file of arrays in place of noise
+# images = "@samples.npz"
+
 # An accepted finding. `layer` is a pattern of what a finding names; without `expires` it has no end.
 # [[waivers]]
 # check = "dead-channels"

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
@@ -61,12 +62,9 @@ class Factors(Struct, frozen=True):
     layers: int
 
 
-class Proxy(Struct, frozen=True):
-    """Another zero-cost proxy: raw values by part, the sign of a better one, and what it took."""
+class Proxy(rows.Proxy, frozen=True):
+    """Another zero-cost proxy as the report has it, and its wall-clock time."""
 
-    values: Mapping[str, float | None]
-    direction: int
-    error: str | None
     seconds: float
 
 

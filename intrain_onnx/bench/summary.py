@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 
 import numpy as np
 from msgspec import Struct
@@ -145,7 +145,7 @@ def _measure_table(rows: Sequence[MeasureRow], title: str) -> list[str]:
         found = row.results[title]
         cells = [
             f"{row.group}: {row.name}",
-            with_interval(asdict(found.tau)),
+            with_interval(*astuple(found.tau)),
             *(decimals(part.value) for part in (found.rho, found.precision, found.ndcg)),
             *(decimals(found.partial[n].value) if n in found.partial else "" for n in (LAYERS, PARAMETERS)),
             "" if row.seconds is None else f"{row.seconds:.2f}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intrain_onnx import memory
-from intrain_onnx.commands.shared import failures, quiet_threads, shared
+from intrain_onnx.commands.shared import failures, given, quiet_threads, shared
 from intrain_onnx.errors import IntrainError, SettingsError, printable
 from intrain_onnx.report.document import Report, write_atomically
 from intrain_onnx.report.output_files import check_outputs
@@ -69,6 +69,7 @@ With several models it is the code of the first that did not pass.
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
 @click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
+@given
 @shared
 def audit(
     models: tuple[Path, ...],
@@ -79,6 +80,8 @@ def audit(
     explain: str | None,
     no_parity: bool,
     debug: bool,
+    values: dict[str, str],
+    samples: dict[str, str],
     **settings: Any,
 ) -> None:
     """Hold models against a policy before they are deployed.
@@ -92,6 +95,7 @@ def audit(
         raise click.UsageError("name a model, or --explain CHECK")
     with failures(debug) as failed:
         settings["parity"] = False if no_parity else None
+        settings["inputs"] = samples | values
         targets = _targets(outputs)
         earlier = [_baseline_file(baseline, model, len(models)) for model in models]
         _check_outputs(targets, models, policy_file, earlier)
@@ -125,9 +129,9 @@ def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     from intrain_onnx.audit import policy
 
     told = policy.default() if file is None else policy.load(file)
-    changes = {n: v for n, v in settings.items() if v is not None and n != "input_shapes"}
-    shapes = {**told.run.input_shapes, **settings["input_shapes"]}
-    return replace(told, run=replace(told.run, input_shapes=shapes, **changes))
+    by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "inputs")}
+    changes = {n: v for n, v in settings.items() if v is not None}
+    return replace(told, run=replace(told.run, **(changes | by_input)))
 
 
 def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:

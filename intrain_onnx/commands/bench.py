@@ -124,10 +124,11 @@ def _write(
     found = summary.summarise(entries, records, seed=seed)
     config = plan.configs[0]
     settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
-    data = msgspec.to_builtins(found)
-    write_atomically(folder / _SUMMARY, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_atomically(
+        folder / _SUMMARY, json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n"
+    )
     write_atomically(folder / _TABLE, summary.markdown(found, space.title, settings))
-    terminal.benchmark(data, sys.stdout)
+    terminal.benchmark(found, sys.stdout)
     _plot(folder / _SCATTER, space.title, entries, records)
     click.echo(f"{', '.join(_FILES)} are in {folder}", err=True)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intrain_onnx import memory
-from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads, shared
+from intrain_onnx.commands.shared import EXIT_CODES, failures, given, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.proxy_table import names
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     help="Also write a copy of the model with the measurements in its nodes' metadata, as Netron shows it.",
 )
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
+@given
 @shared
 def score(
     models: tuple[Path, ...],
@@ -79,6 +80,8 @@ def score(
     annotated: Path | None,
     no_parity: bool,
     debug: bool,
+    values: dict[str, str],
+    samples: dict[str, str],
     **settings: Any,
 ) -> None:
     """Score models, print a summary and write a JSON report for each.
@@ -89,6 +92,7 @@ def score(
 
     if batch is not None:
         settings["batch"] = batch
+    settings["inputs"] = samples | values
     try:
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.errors import IntrainError, SettingsError, printable
+from intrain_onnx.loading import given_inputs
 
 EXIT_CODES = """
 \b
@@ -37,6 +38,44 @@ def _parse_shapes(
         if not name:
             raise click.BadParameter(f"{value!r} is not NAME:1x3x64x64")
     return shapes
+
+
+def _parse_values(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    try:
+        return dict(map(given_inputs.split, values))
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _list_arrays(context: click.Context, parameter: click.Parameter, place: Path | None) -> dict[str, str]:
+    try:
+        return {} if place is None else given_inputs.listed(place)
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def given(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that feeds a model what the user gives."""
+    value = click.option(
+        "--input",
+        "values",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_parse_values,
+        help="Feed an input a number, a list such as 1,2,3 or the array in @FILE.npy; may be given several "
+        "times.",
+    )
+    samples = click.option(
+        "--inputs",
+        "samples",
+        metavar="FILE.npz|FOLDER",
+        type=click.Path(path_type=Path),
+        callback=_list_arrays,
+        help="Feed real samples: arrays under the names of the inputs, or a folder with NAME.npy for each.",
+    )
+    return value(samples(command))
 
 
 def shared(command: Callable[..., None]) -> Callable[..., None]:

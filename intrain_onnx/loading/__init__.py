@@ -1,1 +1,1 @@
-"""An untrusted file to a `LoadedModel` in bounded time and memory, or one clear error."""
+"""Load an untrusted file as a `LoadedModel` in bounded time and memory, or raise one clear error."""

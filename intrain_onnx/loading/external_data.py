@@ -1,7 +1,7 @@
-"""External data: weights in files beside the model, and nothing else.
+"""External data: checks of the files that hold weights, against path traversal and links.
 
 The model names these files, so the model could name any file: ``../../etc/passwd``, a link, a device. What is
-accepted is a regular file with one name, reached from the model's own folder without a link.
+accepted is a regular file without further hard links, below the model's folder, reached without a link.
 
 Known holes of this kind in ONNX's own loader: CVE-2022-25882, CVE-2024-27318, CVE-2024-5187 (paths that leave
 the folder), CVE-2026-27489 and CVE-2026-34446 (symbolic and hard links), CVE-2026-34447 (symbolic links of
@@ -32,7 +32,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 @dataclass(frozen=True, slots=True)
 class ExternalFile:
-    """A file that holds weights, as it was when the model was loaded."""
+    """A file that holds weights, with its size in bytes and identity when the model was loaded."""
 
     location: str
     path: Path
@@ -41,7 +41,7 @@ class ExternalFile:
     """Device, inode and time of the last change in ns."""
 
     def sha256(self) -> str:
-        """Digest of the whole file, which is read for it.
+        """SHA-256 of the whole file, in hexadecimal.
 
         Raises:
             UnsafeModelError: the file was changed or exchanged since the model was loaded.
@@ -70,7 +70,7 @@ class ExternalFiles:
         self._sum = 0
 
     def check(self, tensor: onnx.TensorProto, nbytes: int) -> None:
-        """Check where a tensor says that its data is: an allowed file with enough bytes.
+        """Check that a tensor's external data is ``nbytes`` bytes inside an allowed file.
 
         Raises:
             UnsafeModelError: an unknown key, a path that leaves the folder, a link, not a regular file.
@@ -225,7 +225,7 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 
 
 def kind_of(found: os.stat_result) -> str:
-    """What a path leads to, in words."""
+    """Type of a file in words, from its mode."""
     kinds = [
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISFIFO, "a named pipe"),

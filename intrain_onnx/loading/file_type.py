@@ -1,4 +1,4 @@
-"""What a file that is not an ONNX model is instead."""
+"""Recognise other file formats by their magic bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STARTS: list[tuple[bytes, str, str]] = [
 
 
 def recognise(data: bytes) -> ModelFileError | None:
-    """The error that says what these bytes are, where they are something known."""
+    """The error that names the format of these bytes; None if it is not a known one."""
     if not data:
         return ModelFileError("the file is empty", hint="Copy or download it again")
     found = next(((what, hint) for start, what, hint in _STARTS if data.startswith(start)), None)

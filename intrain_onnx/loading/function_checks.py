@@ -1,4 +1,4 @@
-"""Model-local functions: what they call, and how large the graph becomes once they are expanded.
+"""Model-local functions: checks of their call graph, and the size of the graph once they are inlined.
 
 Thirty functions that each call the one before twice take 2 kB and expand to half a billion nodes; shape
 inference and onnxruntime hang on them. So everything is counted before anything is expanded.
@@ -23,17 +23,17 @@ _COUNTED = 10**15
 
 
 def plain_domain(domain: str) -> str:
-    """The domain as onnx_ir has it: ``ai.onnx`` is the empty one."""
+    """The domain as onnx_ir names it: "" for ``ai.onnx``."""
     return "" if domain == "ai.onnx" else domain
 
 
 def called(node: onnx.NodeProto) -> FunctionId:
-    """The function that a node calls, if there is one of that name."""
+    """Identity of the function that a node would call; the model need not define it."""
     return plain_domain(node.domain), node.op_type, node.overload
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """These nodes and those of all their subgraphs."""
+    """These nodes and those of all their subgraphs, depth first."""
     stack = [iter(nodes)]
     while stack:
         node = next(stack[-1], None)
@@ -47,9 +47,10 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def check_functions(model: onnx.ModelProto, limits: Limits) -> None:
-    """Check that functions have one definition each, that no function reaches itself, and the expanded size.
+    """Check that functions are defined once and not recursive, and bound the size of the inlined graph.
 
-    Cost: linear in the nodes of the file, whatever they expand to.
+    Sizes and depths are summed in topological order of the call graph, callees first: linear in the nodes of
+    the file, whatever they expand to.
 
     Raises:
         ModelFileError: a name defined twice, recursion, or a call with more values than the function has.
@@ -95,7 +96,7 @@ def _check_opsets(model: onnx.ModelProto) -> None:
 def _uses(
     nodes: Iterable[onnx.NodeProto], functions: dict[FunctionId, onnx.FunctionProto]
 ) -> tuple[int, Counter[FunctionId]]:
-    """How many plain nodes there are, and how often each function is called."""
+    """Weighted number of nodes that are not calls, and the number of calls of each function."""
     plain, calls = 0, Counter[FunctionId]()
     for node in all_nodes(nodes):
         function = functions.get(called(node))
@@ -128,7 +129,7 @@ def _callees_first(calls: dict[FunctionId, set[FunctionId]]) -> list[FunctionId]
 
 
 def _size(use: tuple[int, Counter[FunctionId]], sizes: dict[FunctionId, int]) -> int:
-    """Nodes after expansion, where a call itself is none; capped, to keep the numbers short."""
+    """Nodes after inlining, calls not counted; capped at 10**15, to keep the integers short."""
     plain, calls = use
     size = plain + sum(count * sizes[identity] for identity, count in calls.items())
     return min(size, _COUNTED)
@@ -139,7 +140,7 @@ def _shown(identity: FunctionId) -> str:
 
 
 def place(node: onnx.NodeProto) -> dict[str, str]:
-    """Where an error is: keyword arguments for it. A node without a name goes by its first output."""
+    """``node`` and ``op`` for an IntrainError. A node without a name is named by its first output."""
     domain = plain_domain(node.domain)
     op = f"{domain}::{node.op_type}" if domain else node.op_type
     return {"node": node.name or next(iter(node.output), ""), "op": op}

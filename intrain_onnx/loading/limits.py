@@ -1,4 +1,4 @@
-"""How much an untrusted model file may ask for."""
+"""Limits on the size of an untrusted model file and of its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a model file may ask for before it is refused with a LimitError.
+    """Limits on a model file; over one of them it is refused with a LimitError.
 
     ONNX's own tools leave exhaustion to the user, and a small file can ask for much: 2 bytes make an empty
     tensor of 170 bytes in memory, 2 kB of functions make half a billion nodes. The defaults keep the loader
@@ -49,7 +49,7 @@ class Limits:
     """Inputs and outputs of all nodes together."""
 
     graph_depth: int = 20
-    """If, Loop and Scan inside each other. Exporters write 2 or 3; protobuf ends at 31."""
+    """Nesting of If, Loop and Scan. Exporters write 2 or 3; protobuf allows 31."""
 
     rank: int = 32
     """Dimensions of a tensor. Networks have up to 8; numpy and torch end at 64."""

@@ -1,4 +1,4 @@
-"""An untrusted file to an `onnx_ir.Model`, in bounded time and memory, or one clear error.
+"""Load an untrusted ONNX file, in bounded time and memory, or raise one clear error.
 
 Cheap checks come first, so that each step may rely on the ones before: the kind and size of the file, the
 protobuf encoding (`protobuf_scan`), protobuf's own parser, then the structure (`model_checks`,
@@ -45,13 +45,13 @@ class LoadedModel:
     """A model that passed all checks.
 
     Attributes:
-        path: the file, None for a model that came from memory.
+        path: the file; None for a model in memory.
         sha256: digest of the file, or of the serialised model.
         bytes: its size, without external data.
-        external: the files that hold weights.
-        tensor_bytes: what all tensors take together, each once.
-        opset_imports: version by domain, ONNX's own domain being "".
-        warnings: what a user should know.
+        external: the files of its external data.
+        tensor_bytes: sum of the sizes of all tensors, initializers and attributes.
+        opset_imports: opset version by domain, "" for ai.onnx.
+        warnings: findings that do not prevent a score.
     """
 
     path: Path | None
@@ -73,13 +73,13 @@ class LoadedModel:
         return self.fresh()
 
     def fresh(self) -> ir.Model:
-        """A new model that shares no mutable state with any other: passes may change it as they like.
+        """A new ``onnx_ir.Model`` that shares no mutable state: rewrites may change it in place.
 
         The bytes of the weights are shared, and read-only. External data is mapped when it is first read.
         Cost: 20 microseconds for each node.
 
         Raises:
-            ModelFileError: onnx_ir cannot read it. The checks in `load` are meant to find that first.
+            ModelFileError: onnx_ir cannot read it (the checks in `load` should have found that).
         """
         try:
             model = ir.from_proto(self._proto)
@@ -92,11 +92,11 @@ class LoadedModel:
         return model
 
     def serialised(self) -> _Bytes:
-        """The model as it was checked, without external data."""
+        """The checked model as protobuf bytes, without external data."""
         return _Bytes(self._proto.SerializeToString())
 
     def external_sha256(self) -> dict[str, str]:
-        """Digest of each external file by its location in the model. Reads all of them: 1 s for each GB.
+        """SHA-256 of each external file, by its location in the model. Reads all of them: 1 s for each GB.
 
         Raises:
             UnsafeModelError: a file changed since the model was loaded.
@@ -109,14 +109,14 @@ class LoadedModel:
 
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model | LoadedModel
-"""A model: the path of a file, in memory, or loaded before."""
+"""A model: the path of a file, a model in memory, or one that is already loaded."""
 
 
 def load(source: Source, limits: Limits | None = None) -> LoadedModel:
     """Load and check a model.
 
     Args:
-        source: a path, or a model in memory, which is copied; a model that was loaded before is itself.
+        source: a path, or a model in memory, which is copied; a `LoadedModel` is returned unchanged.
         limits: what the file may ask for.
 
     Raises:
@@ -200,7 +200,7 @@ def _require_regular(found: os.stat_result) -> None:
 
 
 def _from_memory(source: onnx.ModelProto | ir.Model) -> tuple[bytes, Path | None]:
-    """A model in memory as bytes, and the folder of its external data where it has some."""
+    """A model in memory as protobuf bytes, and the folder of its external data; None if it has none."""
     folders: set[Path] = set()
     try:
         if isinstance(source, ir.Model):
@@ -233,17 +233,17 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 
 def _ask_checker(data: bytes, notes: Notes) -> None:
-    """Let onnx's checker look for what is left out here: attributes and arity by schema.
+    """Run onnx's checker for what is not checked here: attributes and arity by schema.
 
-    Its complaint is a warning, since it refuses models that onnxruntime runs. It parses the file again, so it
-    sees only small ones; none with external data, which it would look for in the current folder; and it
-    never infers shapes (full_check), which may take memory without bound.
+    Its error becomes a warning, since it refuses models that onnxruntime runs. It parses the file again, so
+    only files up to 64 MiB are given to it; none with external data, which it would look for in the current
+    folder; and without shape inference (full_check), which may take memory without bound.
     """
     if len(data) > _CHECKER_BYTES:
         return
     try:
         onnx.checker.check_model(data, full_check=False)
-    except Exception as error:  # whatever the C++ code throws is its opinion
+    except Exception as error:  # the C++ code throws many types
         notes.add("onnx-checker", " ".join(str(error).split()), None)
 
 
@@ -260,7 +260,7 @@ def _graphs(graph: ir.Graph) -> list[ir.Graph]:
 
 
 def _own_tensors(graph: ir.Graph, folder: Path | None) -> None:
-    """Give each tensor a name of its own and, where its data is external, the folder."""
+    """Give each tensor a name that can change without the message's and, if external, its folder."""
     for inner in _graphs(graph):
         for value in inner.initializers.values():
             if value.const_value is not None:
@@ -287,7 +287,7 @@ def _own(tensor: ir.TensorProtocol, folder: Path | None) -> ir.TensorProtocol:
 
 
 class _NamedTensor(serde.TensorProtoTensor):
-    """A tensor over a message of the file that can be renamed without changing that message."""
+    """A tensor over a protobuf message that can be renamed without changing the message."""
 
     __slots__ = ("_own_name",)
 

@@ -1,9 +1,8 @@
-"""Is a parsed model what ONNX says a model is? Everything in it is walked: subgraphs, functions, attributes.
+"""Validate a parsed model against the ONNX specification: subgraphs, functions and attributes included.
 
-The checks are our own because onnx's checker is both too lax and too strict for what follows. It passes
-negative dimensions, unknown types and short data; it refuses graphs that onnxruntime runs and people have,
-such as unsorted nodes or operators of com.microsoft without an import. Here an error is what no reader could
-give one meaning to; all else is a warning.
+onnx's checker is both too lax and too strict for this. It passes negative dimensions, unknown types and short
+data; it refuses graphs that onnxruntime runs, such as unsorted nodes or operators of com.microsoft without an
+opset import. Here a model without one clear meaning is an error; all else is a warning.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _HELD = {_Attribute.TENSOR: "t", _Attribute.GRAPH: "g", _Attribute.TYPE_PROTO: "
 
 
 def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, notes: Notes) -> None:
-    """Check a model, and mend in place what readers agree on: declared dimensions of -1 are unknown ones.
+    """Check a model; negative declared dimensions are cleared in place, as they mean unknown.
 
-    Cost: linear in the file, except that values which subgraphs read are passed up level by level.
+    Cost: linear in the file, times the nesting depth for values that subgraphs capture.
 
     Raises:
         ModelFileError: a broken structure; see the functions below.
@@ -93,12 +92,12 @@ def _check_domains(model: onnx.ModelProto, used: Iterable[str], notes: Notes) ->
 
 @dataclass(slots=True)
 class _Scope:
-    """The values of one graph."""
+    """The names of the values of one graph."""
 
     names: set[str] = field(default_factory=set)
-    """All of them."""
+    """All names that the graph defines."""
     made: set[str] = field(default_factory=set)
-    """Those made before the node at hand."""
+    """Those defined before the current node."""
 
 
 class _Walk:
@@ -112,7 +111,7 @@ class _Walk:
         self.domains: dict[str, None] = {}
 
     def graph(self, graph: onnx.GraphProto, outer: tuple[_Scope, ...]) -> set[str]:
-        """Check a graph; returns the names that it reads from the graphs around it."""
+        """Check a graph; returns its free variables: the names that it captures from outer graphs."""
         if graph.sparse_initializer:
             name = printable(graph.sparse_initializer[0].values.name)
             raise UnsupportedError(f"the sparse initializer '{name}'", hint="Export dense weights")
@@ -131,7 +130,7 @@ class _Walk:
         return self._body(graph.node, [info.name for info in graph.output], scope, outer, function=None)
 
     def function(self, function: onnx.FunctionProto) -> None:
-        """Check a function, which sees nothing but its own inputs."""
+        """Check a function: its body may read its own inputs and values only."""
         scope = _Scope()
         for name in function.input:
             self._define(name, scope, f"an input of the function '{printable(function.name)}'")
@@ -243,7 +242,7 @@ class _Walk:
     def _attribute(
         self, attribute: _Attribute, scopes: tuple[_Scope, ...], function: onnx.FunctionProto | None
     ) -> set[str]:
-        """Check an attribute, all of its fields, whichever its type says is used."""
+        """Check all fields of an attribute, also those that its type does not use; returns free variables."""
         shown = printable(attribute.name)
         if attribute.type == _Attribute.UNDEFINED:
             raise ModelFileError(f"the attribute '{shown}' has no type")
@@ -271,7 +270,7 @@ class _Walk:
         return free
 
     def type(self, kind: onnx.TypeProto, name: str) -> None:
-        """Check a declared type, and clear negative dimensions: onnxruntime too reads them as unknown."""
+        """Check a declared type, and clear negative dimensions: onnxruntime reads them as unknown, too."""
         which = kind.WhichOneof("value")
         if which in ("sequence_type", "optional_type"):
             element = getattr(kind, which).elem_type
@@ -307,7 +306,7 @@ def _dangling(name: str, node: onnx.NodeProto) -> ModelFileError:
 
 
 def _check_acyclic(nodes: Sequence[onnx.NodeProto], captured: dict[int, set[str]]) -> None:
-    """Raises ModelFileError where nodes wait for each other (Kahn's algorithm); names one such cycle."""
+    """Topological sort (Kahn's algorithm); raises a ModelFileError that names one cycle, if there is any."""
     maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [
         {maker[name] for name in (*node.input, *captured.get(index, ())) if name in maker}

@@ -1,4 +1,4 @@
-"""Walk a serialised model without building it: limits that hold before protobuf takes memory.
+"""Scan the protobuf wire format of a model for its limits, before protobuf allocates anything.
 
 Protobuf builds an object for each message, so a file of empty messages takes 80 times its size in memory, and
 onnx_ir many times that. This scan reads only tags and lengths, skips weights in one step and needs no memory.
@@ -24,13 +24,13 @@ _FREE_TEXT = {"doc_string", "value"}  # documentation and metadata, of any lengt
 
 @dataclass(eq=False)
 class _Message:
-    """What the scan needs to know of one protobuf message type, by field number."""
+    """Schema of one protobuf message type, as far as the scan needs it, by field number."""
 
     name: str
     children: dict[int, _Message] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     packed: dict[int, int] = field(default_factory=dict)
-    """Repeated numbers that Python code walks one by one, and the least bytes that one takes."""
+    """Repeated numbers that Python code later iterates over, with the least bytes of one."""
 
 
 @cache
@@ -54,7 +54,7 @@ def _schema() -> _Message:
 
 
 def scan(data: bytes, limits: Limits) -> None:
-    """Check that bytes are well-formed protobuf of bounded size, depth and number of parts.
+    """Check that bytes are well-formed protobuf with a bounded number of fields and messages, and depth.
 
     Cost: 0.3 microseconds for each field, no memory.
 
@@ -142,7 +142,7 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 class _Counter:
-    """Counts messages and keeps the path of those that are open."""
+    """Counts messages, and keeps the stack of open ones."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -204,7 +204,7 @@ _WORDS = {
 
 
 def too_many(what: str, count: int, most: int, *, at_least: bool = False) -> LimitError:
-    """The error for a count over the limit of that name."""
+    """The LimitError for a count over the limit of that name."""
     words = _WORDS.get(what, what)
     return LimitError(
         f"the model has {'at least ' if at_least else ''}{count:,} {words}, over the limit {what}={most:,}",

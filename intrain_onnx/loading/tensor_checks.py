@@ -1,4 +1,4 @@
-"""Whether the data of each tensor fits its type and shape.
+"""Check that the data of each tensor fits its element type and shape.
 
 onnx.load and the checker accept negative dimensions, unknown types and data shorter or longer than the shape
 says (CVE-2024-27319 reads past its end); onnx_ir makes zeros of a tensor without data, of any size.
@@ -29,7 +29,7 @@ _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data
 
 
 class Payloads:
-    """Checks tensors, and adds up what they hold."""
+    """Checks tensors, and sums their sizes in bytes."""
 
     def __init__(self, limits: Limits, external: ExternalFiles) -> None:
         self.limits = limits
@@ -84,13 +84,13 @@ class Payloads:
 
 
 def check_rank(rank: int, limits: Limits) -> None:
-    """Raises LimitError where a shape has more than ``rank`` dimensions."""
+    """Raises LimitError if a shape has more than ``rank`` dimensions."""
     if rank > limits.rank:
         raise LimitError(f"a tensor of {rank:,} dimensions, over the limit rank={limits.rank}")
 
 
 def element_type(number: int) -> ir.DataType:
-    """The element type of that number; ModelFileError where there is none."""
+    """The element type of that number of TensorProto.DataType; raises ModelFileError for an unknown one."""
     if number not in _KNOWN:
         raise ModelFileError(
             f"unknown element type {number}",
@@ -131,7 +131,7 @@ def _check_inside(
 
 
 def _stored(dtype: ir.DataType, count: int) -> int:
-    """How many entries of a typed field hold that many elements."""
+    """Entries of a typed field for that many elements: 2 for a complex one; 2- and 4-bit ones are packed."""
     if dtype.name.startswith("COMPLEX"):
         return 2 * count
     return (

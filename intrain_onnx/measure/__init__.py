@@ -1,1 +1,1 @@
-"""One run of a network: its inputs, loss, weights and calibration, and what a probe reads."""
+"""Measurement of a network in one run: inputs, loss, initialisation, calibration, statistics."""

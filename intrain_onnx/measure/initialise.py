@@ -1,7 +1,7 @@
-"""What the protocols do to a converted module: draw weights, calibrate, normalise by the batch.
+"""Kaiming initialisation of a converted module, calibration to unit variance, BatchNorm in training mode.
 
-Everything random comes from a generator keyed by the seed and by the structural position of what it
-fills, drawn in the canonical layout: names, node order and the layout in the file change nothing.
+Each tensor is drawn in its canonical layout from a generator keyed by the seed and the structural key of the
+layer or parameter, so that names, node order and the layout in the file do not change it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parameters(module: fx.GraphModule) -> dict[str, nn.Parameter]:
 
 
 def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[Step]) -> Tensor:
-    """Undo the views that lead from an initializer of ``shape`` to the canonical layout."""
+    """Apply the inverse of ``steps``, from the canonical layout to that of an initializer of ``shape``."""
     shapes = [shape]
     for kind, argument in steps:
         last = shapes[-1]
@@ -46,12 +46,12 @@ def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[St
 
 
 def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
-    """Draw every parameter anew, in place.
+    """Re-initialise every parameter, in place.
 
-    Weights of layers are Kaiming normal by fan-in; recurrent ones N(0, 1/fan-in), since their gates
-    saturate; embeddings N(0, 1), or N(0, 1/dimension) where a linear layer shares the weight, whose outputs
-    then have unit variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of
-    offsets N(0, 0.02^2). A tied parameter is drawn where it is used first.
+    Weights of layers are Kaiming normal, N(0, 2/fan-in); recurrent ones N(0, 1/fan-in), since their gates
+    saturate; embeddings N(0, 1), or N(0, 1/dimension) if tied to a linear layer, whose outputs then have unit
+    variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of offsets N(0, 0.02^2). A
+    tied parameter is drawn for its first use.
     """
     values = parameters(module)
     done: set[str] = set()
@@ -102,18 +102,18 @@ def calibrate(
 ) -> list[str]:
     """Scale and shift convolutions and linear layers to zero mean and unit variance per channel, in place.
 
-    One forward pass; each layer is calibrated on what the calibrated layers before it give. This is what
-    BatchNorm does to a network at initialisation, so a graph whose BatchNorm was folded away behaves
-    as the network that it came from. Free BatchNorm nodes get their transform from the same pass.
-    Recurrences and embeddings are left as they were drawn, and so is a layer that shares an embedding's
-    weight: a gate's scale is part of its meaning. Another tied weight is calibrated where it is used first; a
-    channel that does not vary keeps its scale.
+    Data-dependent initialisation as LSUV (Mishkin and Matas, ICLR 2016), but per channel and with a shift: in
+    one forward pass each layer is calibrated on the outputs of the calibrated layers before it. BatchNorm
+    does the same at initialisation, so a graph with folded BatchNorm behaves as the original network. Free
+    BatchNorm nodes are calibrated in the same pass. Recurrences (the scale of a gate matters) and embeddings
+    are not calibrated, nor is a layer tied to an embedding. Another tied weight is calibrated at its first
+    use; a constant channel keeps its scale.
 
     Args:
         module: the converted module.
-        layers: of a graph in which each such layer has a bias of its own (``own_biases``).
+        layers: of a graph in which each such layer has a separate bias (``own_biases``).
         norms: BatchNorm nodes that no layer absorbed.
-        inputs: those that the network will be probed with.
+        inputs: those of the probe.
 
     Returns:
         Names of layers with channels that do not vary.
@@ -144,7 +144,7 @@ def calibrate(
 
 
 def _moments(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, scale to unit variance, and which channels vary, over all other axes of all parts."""
+    """Mean, 1 / standard deviation, and whether it varies, of each channel over all other axes and parts."""
     whole, axis = parts[0], axis % parts[0].dim()
     if len(parts) > 1:
         whole, axis = torch.cat([p.movedim(axis, 0).reshape(p.shape[axis], -1) for p in parts], 1), 0
@@ -195,10 +195,10 @@ def _norm_observer(norm: FreeNorm, scale: nn.Parameter, bias: nn.Parameter) -> O
 
 
 def use_batch_statistics(module: fx.GraphModule) -> int:
-    """Make every BatchNormalization normalise by the statistics of the batch, as in training.
+    """Put every BatchNormalization into training mode: it normalises by the statistics of the batch.
 
     Returns:
-        The number of nodes changed.
+        The number of nodes changed, subgraphs included.
     """
     changed = sum(use_batch_statistics(m) for m in module.children() if isinstance(m, fx.GraphModule))
     for node in list(module.graph.nodes):

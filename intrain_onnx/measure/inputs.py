@@ -1,4 +1,4 @@
-"""Synthetic inputs for any signature."""
+"""Inputs of a run: Gaussian noise, uniform ids, positions or constants by input kind, or what is given."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.errors import LimitError
+from intrain_onnx.network.given_inputs import fed, of_call
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
+from intrain_onnx.runtime.arrays import from_numpy
 from intrain_onnx.runtime.convert import torch_dtype
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
+
+_UNIFORM = ("ids", "edge_index", "timestep")
 
 
 def draw(
     signature: Signature, generator: torch.Generator, device: torch.device, *, half_as_float: bool = True
 ) -> list[Tensor]:
-    """Draw one batch of inputs; always on the CPU first, so that every device gets the same numbers.
+    """Draw one batch of inputs, on the CPU, so that every device gets the same numbers.
 
-    Each input has a generator of its own, from the seed of the one given, and is drawn in the canonical
-    layout: samples first, then channels. Inputs that nothing reads and the layout in the file change nothing.
+    Each input has a separate generator, keyed by the given one's seed, and is drawn in the canonical layout:
+    samples first, then channels. So unread inputs and the layout in the file do not change the others. What
+    the user gives is fed as it is, whatever the seed.
 
     Raises:
         LimitError: the shape of an input has more elements than the limit.
@@ -34,34 +39,54 @@ def draw(
             error.message = f"input {spec.name!r}: {error.message}"
             raise
     seed = generator.initial_seed()
-    return [
-        _draw(spec, generator_for(seed, f"input {spec.number}"), half_as_float).to(device)
-        for spec in signature.inputs
-    ]
+    drawn = []
+    for spec in signature.inputs:
+        dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+        if spec.name in signature.given:
+            tensor = from_numpy(fed(spec, signature.given[spec.name])).to(dtype)
+        else:
+            tensor = _draw(spec, generator_for(seed, f"input {spec.number}"), dtype)
+        drawn.append(tensor.to(device))
+    return drawn
 
 
-def _draw(spec: InputSpec, generator: torch.Generator, half_as_float: bool) -> Tensor:
-    dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
-    if spec.kind in ("noise", "ids"):
+def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    if spec.kind in ("noise", *_UNIFORM):
         order = _canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]
         if spec.kind == "noise":
             drawn = torch.randn(shape, generator=generator)
+        elif spec.columns is not None:
+            drawn = _columns(spec, order, torch.rand(shape, generator=generator))
         else:
             drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
         return drawn.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous().to(dtype)
-    if spec.kind == "positions":
-        steps = torch.arange(spec.shape[-1] if spec.shape else 1) % max(spec.high, 1)
-        return steps.expand(spec.shape).to(dtype).contiguous()
+    if spec.kind in ("positions", "offsets"):
+        steps = torch.arange(spec.shape[-1] if spec.shape else 1)
+        return (steps % spec.high if spec.high else steps).expand(spec.shape).to(dtype).contiguous()
     return torch.full(spec.shape, _constant(spec), dtype=dtype)
 
 
+def _columns(spec: InputSpec, order: list[int], uniform: Tensor) -> Tensor:
+    """Ids of columns that have different numbers of ids, from numbers in [0, 1) in the canonical layout."""
+    assert spec.columns is not None
+    axis, highs = spec.columns
+    place = order.index(axis % len(spec.shape))
+    size = uniform.shape[place]
+    each = torch.tensor((*highs, *[min(highs)] * size)[:size])
+    return (uniform * each.reshape([-1 if i == place else 1 for i in range(uniform.dim())])).long()
+
+
 def _constant(spec: InputSpec) -> int:
-    return sampling_rate() if spec.kind == "sampling_rate" else 1
+    if spec.kind == "sampling_rate":
+        return sampling_rate()
+    if spec.kind in ("length", "size"):
+        return max(spec.high, 1)
+    return 0 if spec.kind == "zeros" else 1
 
 
 def _canonical_axes(spec: InputSpec) -> list[int]:
-    """The input's axes as the canonical layout has them: samples, channels, space."""
+    """The input's axes in canonical order: samples, channels, space."""
     if spec.channels_last:
         return [0, 3, 1, 2]
     first = spec.batch_axis or 0
@@ -79,13 +104,18 @@ def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]
 def feed(
     signature: Signature, generator: torch.Generator, device: torch.device, *, batched: bool
 ) -> list[Tensor | Samples]:
-    """Draw inputs as a run takes them: all samples in one call where ``batched``, else in lock step."""
+    """Draw the inputs of a run: one batch if ``batched``, else :class:`Samples` for lock step."""
+    if signature.separate and signature.batch > 1:
+        seed = generator.initial_seed()
+        numbers = range(signature.batch)
+        calls = [draw(of_call(signature, i), generator_for(seed, f"sample {i}"), device) for i in numbers]
+        return [Samples(parts) for parts in zip(*calls, strict=True)]
     drawn = draw(signature, generator, device)
     return [*drawn] if batched else chunk(drawn, signature, signature.fixed_batch or 1)
 
 
 def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Tensor | Samples]:
-    """Split a batch into calls of ``size`` samples; inputs without a batch axis go whole into each."""
+    """Split a batch into calls of ``size`` samples; inputs without a batch axis are passed to each."""
     parts: list[Tensor | Samples] = []
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         if spec.batch_axis is None:
@@ -96,9 +126,9 @@ def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Ten
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether an output in one part holds what it holds in several parts, to float32 round-off.
+    """Whether a batched output equals the concatenation of its parts, up to float32 round-off.
 
-    The samples may lie along any axis: time often comes before them.
+    Along any axis, since the batch axis may be another than the first.
     """
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
     return any(

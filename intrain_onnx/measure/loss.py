@@ -1,4 +1,4 @@
-"""The synthetic loss, for outputs of any shape."""
+"""The synthetic loss: cross-entropy with random labels, or mean squared error to noise, over all outputs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def synthetic_loss(
 ) -> tuple[Tensor, list[LossTerm]]:
     """Sum over the outputs of cross-entropy with random labels, or of mean squared error to noise.
 
-    An output of shape (samples, classes), trailing axes of size one aside, is taken for logits; every
-    other one is compared with N(0, 1) noise of its shape, drawn channels first also where the graph has
-    images channels last. Both are means over their elements. Each output has a generator of its own, from
-    the seed of the one given.
+    An output of shape (samples, classes), trailing axes of size 1 aside, holds logits: cross-entropy, a mean
+    over samples. Every other one is compared with N(0, 1) noise of its shape, drawn channels first even if
+    images are channels last: a mean over elements. Each output has a separate generator, keyed by the given
+    one's seed.
 
     Raises:
-        UnsupportedError: no output passes a gradient.
+        UnsupportedError: no output has a gradient.
     """
     total: Tensor | None = None
     terms = []
@@ -78,10 +78,10 @@ def _term(
 
 
 def balanced_labels(samples: int, classes: int, generator: torch.Generator) -> Tensor:
-    """Random labels of which no class has two more than another.
+    """Random balanced labels: the counts of two classes differ by at most one.
 
-    Independent labels of few samples leave some classes out by chance, which adds to the spread over seeds
-    and says nothing about the network.
+    Independent labels of few samples omit classes by chance, which adds variance over seeds that does not
+    depend on the network.
     """
     order = torch.randperm(classes, generator=generator)
     return order[torch.arange(samples) % classes][torch.randperm(samples, generator=generator)]

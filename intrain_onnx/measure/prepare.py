@@ -1,4 +1,4 @@
-"""From a network in a protocol's form to a module with inputs that is ready to be probed."""
+"""Conversion of a protocol's network to a module with inputs, and the choice of batched or lock-step runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure.fit_sizes import fit_sizes
 from intrain_onnx.measure.loss import synthetic_loss
+from intrain_onnx.measure.settle_masks import settle_masks
 from intrain_onnx.measure.trace import LossTerm
-from intrain_onnx.network import input_shapes, measuring_points
+from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.rewrites.network import Runs
@@ -27,23 +29,24 @@ from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
+from intrain_onnx.runtime.random_streams import random_nodes_from
 
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A module with all that a run of it needs.
+    """A converted network with its inputs, ready to be probed.
 
     Attributes:
-        probed: the network that it was made from.
+        probed: the network after the protocol's rewrites.
         module: the network in torch.
         points: values between the layers that are measured.
-        used: the inputs of a run.
-        batched: all samples go through in one call; else they go in lock step, each in calls of its own.
-        device: where the module lies.
+        used: shapes of the inputs of a run.
+        batched: all samples are run in one call; else in several calls, in lock step.
+        device: of the module.
         all_points: measure the covariance of points too, not only their correlation.
-        warnings: what a user should know of how it is run.
+        warnings: on how it is run.
     """
 
     probed: ProtocolNetwork
@@ -57,12 +60,12 @@ class Runnable:
 
     @property
     def layers(self) -> LayerMap:
-        """The static pass of the graph that the module was made from."""
+        """The static analysis of the converted graph."""
         return self.probed.layers
 
     @property
     def head_names(self) -> list[str]:
-        """The graph outputs that the module's outputs stand for, in order."""
+        """Name of the graph output behind each of the module's outputs, in order."""
         return [head.output for head in self.probed.heads]
 
     @property
@@ -83,7 +86,7 @@ class Runnable:
 
 
 def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Runnable:
-    """Convert a network, and find out whether all samples can go through in one call.
+    """Convert a network, and test whether all samples can be run in one call.
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
@@ -94,7 +97,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
-    used = input_shapes.resolve(probed.model, config)
+    used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     if config.weights == "reinitialise":
         initialise.reinitialise(module, probed.layers, config.seed)
     batched, warnings = _choose_execution(module, used, config.seed, device)
@@ -107,9 +110,12 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
 def _choose_execution(
     module: fx.GraphModule, used: input_shapes.Signature, seed: int, device: torch.device
 ) -> tuple[bool, list[ModelWarning]]:
-    """Whether all samples can go through in one call: the batch is open, or samples stay apart."""
+    """Whether all samples can be run in one call, tested on two graph batches run together and apart."""
     if used.fixed_batch == used.batch:
         return True, []
+    if used.separate:
+        text = f"no axis of the inputs holds samples: {used.batch} calls were run in lock step"
+        return False, [ModelWarning("no_batch_axis", text, None)]
     size = used.fixed_batch or 1
     how = f"{used.batch // size} calls were run in lock step"
     pair = input_shapes.resized(used, 2 * size)
@@ -132,15 +138,20 @@ def _choose_execution(
 
 
 def runs_on(device: torch.device) -> Runs:
-    """What finds shapes and values by running a graph: shapes on a device, weights on the CPU."""
-    return Runs(partial(seen_shapes, device=device), evaluate)
+    """The functions that run a graph: for shapes on ``device``, for computed weights on the CPU."""
+    return Runs(
+        see=partial(seen_shapes, device=device),
+        evaluate=evaluate,
+        fit=partial(fit_sizes, device=device),
+        settle=partial(settle_masks, device=device),
+    )
 
 
 def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
     """The outputs of a model without inputs.
 
     Raises:
-        UnsupportedError, LimitError: a node cannot be run, or makes too much; names it.
+        UnsupportedError, LimitError: a node cannot be run, or its output is too large; names it.
     """
     with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
         return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
@@ -149,17 +160,24 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
 def seen_shapes(
     model: ir.Model, single: input_shapes.Signature, device: torch.device = _CPU
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values in a run of one sample; none where the whole graph cannot be run."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    """Shapes of all values in two runs of one sample each; none if the whole graph cannot be run.
+
+    A shape that differs between the runs follows from the data and is left out.
+    """
+    runs: list[dict[str, tuple[int, ...]]] = []
     try:
         module = convert.convert(model).to(device)
         names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
-        drawn = inputs.draw(single, torch.Generator().manual_seed(0), device)
-        with torch.no_grad():
-            run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+        for seed in (0, 1):
+            shapes: dict[str, tuple[int, ...]] = {}
+            drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
+            with torch.no_grad(), random_nodes_from(seed):
+                run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
+            runs.append(shapes)
     except UnsupportedError:
         return {}
-    return shapes
+    first, second = runs
+    return {name: shape for name, shape in first.items() if second.get(name) == shape}
 
 
 def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:

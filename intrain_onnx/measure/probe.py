@@ -1,4 +1,4 @@
-"""One forward and one backward pass, and what is read on the way."""
+"""The probe: one forward pass for participation ratios, one backward pass for gradient statistics."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from intrain_onnx.runtime.interpreter import Samples, run
 
 
 def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.Generator) -> Trace:
-    """Run a network forward and backward once and measure on the way.
+    """Measure one forward and one backward pass.
 
-    Participation ratios are formed as each activation appears and gradients are read and freed as each
-    appears, so neither all activations nor all gradients are kept beyond what autograd itself keeps.
+    Participation ratios are computed when each activation appears; each gradient is read and freed when it
+    is complete. So activations and gradients are not kept beyond what autograd keeps.
 
     Args:
-        runnable: the module, its outputs being those that the loss reads, and what is measured in it.
-        fed: one tensor an input, or :class:`Samples`.
-        generator: draws labels and targets.
+        runnable: the module, whose outputs the loss reads, and the values to measure.
+        fed: one tensor for each input, or :class:`Samples`.
+        generator: its seed keys labels and targets.
 
     Raises:
-        NumericalError: an activation, the loss or a gradient is not finite; names where it began.
-        UnsupportedError: a node fails, or nothing passes a gradient.
+        NumericalError: an activation, the loss or a gradient is not finite; names the node where it began.
+        UnsupportedError: a node fails, or no output has a gradient.
     """
     module = runnable.module
     found: dict[str, LayerTrace] = {}
@@ -74,7 +74,7 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
 _T = TypeVar("_T")
 
 Rows = tuple[int, ...]
-"""The shape of an activation; sample by sample it begins with the number of calls."""
+"""The shape of an activation; in lock step the number of calls comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _participation(matrix: Tensor) -> Participation | None:
 
 
 def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
-    """A statistic of a matrix, or None where it has too few rows for one."""
+    """A statistic of a matrix; None for fewer than two rows or no channel."""
     rows, channels = matrix.shape
     if rows < 2 or not channels:
         return None
@@ -122,7 +122,7 @@ def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
 
 @dataclass(slots=True)
 class _RowsObserver:
-    """Brings a value to rows and channels once, for all who read it."""
+    """Reshapes an activation to (rows, channels) once, and passes it to each reader."""
 
     channel_axes: tuple[int, ...]
     readers: list[Callable[[Tensor, Rows], None]]
@@ -135,11 +135,11 @@ class _RowsObserver:
             reader(matrix, shape)
 
     def finish(self) -> None:
-        """Nothing is left to do: a value of the main graph is there once."""
+        """Does nothing: a value of the main graph is observed once."""
 
 
 class _BodyObserver(_RowsObserver):
-    """Gathers what a layer inside a subgraph gives over all rounds of a Loop, or over samples one by one."""
+    """Collects the outputs of a layer in a subgraph over all executions, and measures them together."""
 
     __slots__ = ("parts",)
 
@@ -151,25 +151,25 @@ class _BodyObserver(_RowsObserver):
         self.parts += [part.detach() for part in parts]
 
     def finish(self) -> None:
-        """Measure the rows of all rounds together."""
+        """Measure the rows of all executions."""
         if self.parts:
             super().__call__(self.parts)
             self.parts = []
 
 
 def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
-    """Bring an activation to (rows, channels): the channel axes last, all others flattened."""
+    """Reshape an activation to (rows, channels): the channel axes last, all others flattened."""
     axes = [a % x.dim() for a in channel_axes]
     order = [a for a in range(x.dim()) if a not in axes]
     channels = math.prod(x.shape[a] for a in axes)
     if order == list(range(x.dim() - len(axes))):
         return x.reshape(-1, channels)
-    # Channels outermost in memory: the copy and the products over rows then run along contiguous memory.
+    # Channels outermost in memory, so that the copy and sums over rows access contiguous memory.
     return x.permute(*axes, *order).reshape(channels, -1).T
 
 
 def backward(module: fx.GraphModule, loss: Tensor) -> dict[str, GradientStatistics]:
-    """Run the backward pass; read each parameter's gradient when it is complete, then free it."""
+    """Run the backward pass; returns statistics of each gradient, which is freed once it is complete."""
     found: dict[str, GradientStatistics] = {}
     handles: list[RemovableHandle] = []
     for name, parameter in parameters(module).items():
@@ -202,7 +202,7 @@ def _first_non_finite_gradient(
     loss.backward()
     for p in runnable.module.parameters():
         p.grad = None
-    # The gradient of the culprit's output is bad, so it was made by the node that reads it, if that is one.
+    # The gradient of the culprit's output is bad: its only reader, if there is one, computed it.
     culprit = finder.culprit
     if culprit is not None and len(culprit.users) == 1:
         reader = next(iter(culprit.users))

@@ -1,4 +1,4 @@
-"""The numbers: pure functions of tensors. Nothing here knows of ONNX or of a graph."""
+"""Participation ratio and gradient statistics: pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from intrain_onnx.measure.trace import GradientStatistics, Participation
 
 _RUN = 4096
-"""Elements that are summed in float32 before float64 takes over: round-off stays below 1e-6."""
+"""Elements summed in float32 before the partial sums are added in float64: relative error below 1e-6."""
 
 _BLOCK = 64
 """Fewest columns of a block for which a matrix product is still efficient."""
@@ -58,10 +58,10 @@ def participation_ratio(x: Tensor) -> Participation:
 
 
 def standardised_ratio(x: Tensor) -> float | None:
-    """Participation ratio of the correlation matrix of the columns of ``x``; None where none varies.
+    """Participation ratio of the correlation matrix of the columns of ``x``; None if no column varies.
 
-    Formula: C^2 / sum of squared correlations, C the channels that vary. Taken from one product of ``x`` with
-    itself, exact enough where means are small beside deviations; else as the ratio of `unit_variance`.
+    Formula: C^2 / sum of squared correlations, C the number of columns that vary. Computed from ``x^T x`` if
+    all means are below 10 standard deviations, which is accurate enough; else from `unit_variance`.
 
     Args:
         x: (rows, channels), floating point.
@@ -84,10 +84,10 @@ def standardised_ratio(x: Tensor) -> float | None:
 
 
 def unit_variance(x: Tensor) -> Tensor:
-    """The channels of ``x`` with zero mean and unit variance; those that do not vary are left out.
+    """Standardise the channels of ``x`` to zero mean and unit variance; constant ones are dropped.
 
-    The participation ratio of the result is that of the correlation matrix: unlike that of the covariance
-    it does not change when a channel is scaled, which the weights of the next layer can undo.
+    The participation ratio of the result is that of the correlation matrix: unlike that of the covariance, it
+    is invariant to the scale of a channel, which the weights of the next layer can undo.
 
     Args:
         x: (rows, channels), floating point.
@@ -104,7 +104,7 @@ def unit_variance(x: Tensor) -> Tensor:
 
 
 def _unit_variance_of_extremes(x: Tensor, mean: Tensor, noise: float) -> Tensor:
-    """The same where a channel does not vary, or where its squares would leave the range of the dtype."""
+    """The same for constant channels, and for those whose squares overflow or underflow."""
     centred = x - mean
     largest = centred.abs().amax(0)
     varies = largest > noise * mean.abs()
@@ -123,7 +123,7 @@ def _corrected(trace: float, trace_of_square: float, freedom: int, channels: int
 def _gram_square_sum(x: Tensor) -> float:
     """||x^T x||_F^2 for a matrix with at least as many rows as columns.
 
-    The product is symmetric: of its four blocks three are formed. Finer blocks cost more than they save.
+    The product is symmetric: three of its four blocks are computed. Finer blocks cost more than they save.
     """
     if x.shape[1] < 2 * _BLOCK:
         return _square_sum(x.T @ x)
@@ -132,7 +132,7 @@ def _gram_square_sum(x: Tensor) -> float:
 
 
 def _square_sum(x: Tensor) -> float:
-    """Sum of squares: short runs in the dtype of x, which is fast, and the runs in float64."""
+    """Sum of squares: blocks of 4,096 elements in the dtype of x, their sums in float64."""
     flat = x.T.reshape(-1) if x.dim() == 2 and x.stride(0) < x.stride(1) else x.reshape(-1)
     whole = flat.numel() // _RUN * _RUN
     total = 0.0
@@ -145,7 +145,7 @@ def _square_sum(x: Tensor) -> float:
 
 
 def gradient_statistics(gradient: Tensor) -> GradientStatistics:
-    """Statistics that the health of a gradient is made from; not finite where the gradient is not.
+    """Standard deviation and largest magnitude of a gradient; not finite if the gradient is not.
 
     Cost: two passes over the gradient, no copy of it.
     """
@@ -161,7 +161,7 @@ def gradient_statistics(gradient: Tensor) -> GradientStatistics:
 
 
 def _std(x: Tensor) -> float:
-    """Population standard deviation, without a centred copy where the mean is small beside it."""
+    """Population standard deviation; the two-pass formula, with a centred copy, only for large means."""
     mean = x.mean().item()
     variance = _square_sum(x) / x.numel() - mean**2
     if variance < 100 * mean**2:

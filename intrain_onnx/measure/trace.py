@@ -1,4 +1,4 @@
-"""What a probe measured, as plain numbers. No torch: a saved report is scored again without it."""
+"""Results of one probe as plain numbers. No torch: a saved report is scored again without it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Participation:
-    """How many directions a set of activations uses.
+    """Participation ratio of activations: the effective number of dimensions of their covariance S.
 
     Attributes:
-        ratio: the participation ratio, dimensionless, in [1, min(rows - 1, channels)]; None where the
-            activations do not vary at all (it is 0/0 there).
-        corrected: the same from unbiased estimates of (tr S)^2 and tr(S^2), in [1, channels]; None
-            where there are too few rows to estimate it.
+        ratio: (tr S)^2 / tr(S^2), dimensionless, in [1, min(rows - 1, channels)]; None for constant
+            activations (0/0).
+        corrected: the same from unbiased estimates of (tr S)^2 and tr(S^2), in [1, channels]; None if there
+            are too few rows to estimate them.
     """
 
     ratio: float | None
@@ -23,9 +23,9 @@ class Participation:
 
 @dataclass(frozen=True, slots=True)
 class LayerTrace:
-    """What one layer gave: the shape of its output for all samples, and its participation ratio.
+    """Shape of a layer's output for all samples, and its participation ratio.
 
-    ``participation`` is None where fewer than two rows reached it.
+    ``participation`` is None for fewer than two rows.
     """
 
     shape: tuple[int, ...]
@@ -36,13 +36,13 @@ class LayerTrace:
 
 @dataclass(frozen=True, slots=True)
 class PointTrace:
-    """What one value between the layers gave.
+    """Participation ratios of one value between the layers.
 
     Attributes:
         rows: of its matrix.
         channels: of its matrix.
-        standardised: participation ratio of the correlation of its channels, None where none varies.
-        plain: participation ratio of their covariance; None also where it was not asked for.
+        standardised: of the correlation matrix of its channels; None if none varies.
+        plain: of their covariance; None also if it was not asked for.
     """
 
     rows: int
@@ -53,10 +53,7 @@ class PointTrace:
 
 @dataclass(frozen=True, slots=True)
 class GradientStatistics:
-    """Population standard deviation and largest magnitude of one gradient, in loss per weight.
-
-    ``size`` is the number of its elements.
-    """
+    """Population standard deviation, largest magnitude (loss per unit of weight) and size of a gradient."""
 
     std: float
     max_abs: float
@@ -65,7 +62,7 @@ class GradientStatistics:
 
 @dataclass(frozen=True, slots=True)
 class LossTerm:
-    """What one output was compared with: ``cross_entropy`` with random labels, or ``mean_squared_error``."""
+    """Loss of one output: ``cross_entropy`` with random labels, or ``mean_squared_error`` to noise."""
 
     output: str
     kind: str
@@ -75,15 +72,15 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything read in one forward and one backward pass.
+    """All measurements of one forward and one backward pass.
 
     Attributes:
         seed: of the run.
-        layers: by layer name; a layer that was not run is missing.
-        gradients: by ONNX name; a parameter that no gradient reached is missing.
-        losses: one for each output that the loss attached to.
+        layers: by layer name; layers that were not run are missing.
+        gradients: by ONNX name; parameters without a gradient are missing.
+        losses: one for each output that the loss reads.
         seconds: wall-clock time of each step.
-        points: what was measured between the layers, by the name of the value.
+        points: measurements between the layers, by name of the value.
     """
 
     seed: int

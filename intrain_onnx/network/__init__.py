@@ -1,1 +1,1 @@
-"""The graph as layers, parameters, depth and shapes: reads it and never changes it."""
+"""Static analyses of a graph: layers, parameters, depth, shapes. None of them changes it."""

@@ -1,4 +1,4 @@
-"""Which channels of a layer's output the values behind it hold, and whether they part."""
+"""Partition of a layer's output channels by use, found by propagating channel indices through the graph."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ Parts = dict[tuple[int, ...], list[ir.Value]]
 
 @dataclass
 class Tracer:
-    """Follows channels through views, selections and elementwise operators, in the order of the graph.
+    """Propagates arrays of channel indices through views, selections and elementwise operators.
 
     Attributes:
-        places: position of each node in the graph.
-        known: whole numbers that bounds of slices come to.
+        places: position of each node in a topological order.
+        known: constants of the graph, read for the bounds of slices.
+        held: channel index of each element of a value.
     """
 
     places: dict[ir.Node, int]
@@ -35,12 +36,15 @@ class Tracer:
     held: dict[ir.Value, Indices] = field(default_factory=dict)
 
     def parts(self, out: ir.Value, axis: int, channels: int) -> Parts | None:
-        """The disjoint sets of channels that a value is used in, with the values of each; None for one.
+        """Partition of a value's channels into disjoint sets that are used apart, with the values of each.
 
         Args:
-            out: the output of a layer, of the main graph.
-            axis: its axis of channels.
-            channels: their number.
+            out: the output of a layer, in the main graph, with a known shape of at most 2**24 elements.
+            axis: its channel axis.
+            channels: the number of channels.
+
+        Returns:
+            None if the channels are used together, or an operator mixes them before they are split.
         """
         shape = static_shape(out)
         if not shape or shape[axis] != channels or math.prod(shape) > _MAX_ELEMENTS or out.is_graph_output():
@@ -80,7 +84,7 @@ class Tracer:
         return found
 
     def _refine(self, found: Parts, part: tuple[int, ...]) -> None:
-        """Replace a part by those that it is used in: one of several joined maps may be fused itself."""
+        """Split a part further, recursively: one of several fused linear maps may be fused itself."""
         values = found[part]
         finer = self._follow(values[0], len(part)) if len(values) == 1 and len(part) > 1 else None
         if finer and len(finer) > 1 and sorted(c for piece in finer for c in piece) == list(part):
@@ -90,7 +94,7 @@ class Tracer:
                 self._refine(found, piece)
 
     def _queue(self, value: ir.Value, waiting: list[int], nodes: dict[int, ir.Node]) -> bool:
-        """Note the nodes that read a value; False where one is in a subgraph."""
+        """Queue the nodes that read a value; False if one of them is in a subgraph."""
         for node in dict.fromkeys(use.node for use in value.uses()):
             if has(node, Property.SHAPE_ONLY):
                 continue
@@ -103,7 +107,7 @@ class Tracer:
         return True
 
     def _select(self, node: ir.Node) -> list[Indices] | None:
-        """What a node makes of the indices, where it rearranges, picks or works on each; else None."""
+        """The index arrays of a node's outputs; None unless it is a view, a selection or elementwise."""
         if kind(node) in (Kind.ACTIVATION, Kind.ELEMENTWISE):
             return self._elementwise(node)
         indices = self.held.get(node.inputs[0]) if node.inputs[0] is not None else None
@@ -129,7 +133,7 @@ class Tracer:
         return self._slice(node, indices) if is_op(node, "Slice") else None
 
     def _elementwise(self, node: ir.Node) -> list[Indices] | None:
-        """Operators on each element keep the channels, with constants and with other values of the same."""
+        """Index arrays after an elementwise operator, if all operands but constants have equal ones."""
         if any(has(node, p) for p in (Property.NO_GRADIENT, Property.MOVES_AXES)):
             return None
         operands = [self.held.get(v) for v in node.inputs if v is not None and source(v) is None]
@@ -144,7 +148,7 @@ class Tracer:
         return [first] * len(node.outputs) if same else None
 
     def _whole_numbers(self, values: Sequence[ir.Value | None]) -> list[Indices | None]:
-        """Constants, and what is computed from constants and shapes."""
+        """Integer arrays that are constant, or computed from constants and shapes; None for others."""
         found = [None if v is None else self.known.of(v) for v in values]
         return [None if f is None or f.array.dtype.kind not in "iu" else f.array for f in found]
 

@@ -1,8 +1,8 @@
-"""How much of a file's weights and products the static pass accounts for, and what it does not.
+"""Coverage: the share of a file's weight elements and multiply-accumulate operations that layers account for.
 
-Every float initializer that an output needs is behind a layer, behind a parameter of another role (scale,
-offset, table …), or a constant that its operators do not train. What is left are operands of products that
-are no layers: they would be missing from the score without a word.
+Every float initializer that an output depends on belongs to a layer, to a parameter of another role (scale,
+offset, table …), or is a constant that its operators do not train. The rest are operands of products that
+were not recognised as layers; the score omits them, so they are reported.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _FORMS: Mapping[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A product with a constant operand that is no layer.
+    """A product with a constant operand that is not recognised as a layer.
 
     Attributes:
         node: its name.
         op: its operator.
-        reason: why it is none.
-        initializers: the file's initializers behind the operand.
-        elements: theirs, or the number of its coefficients.
-        macs: multiply-accumulate operations; None where a shape is unknown.
+        reason: why it is not a layer.
+        initializers: the file's initializers that the operand is computed from.
+        elements: of these, or the number of coefficients in attributes.
+        macs: multiply-accumulate operations for one sample; None if a shape is unknown.
     """
 
     node: str
@@ -54,13 +54,13 @@ class Missed:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the elements of the weights and the operations of a network are to the score.
+    """Elements of the weights and operations of a network, by what accounts for them.
 
     Attributes:
-        elements: of the float initializers that outputs need, and of the integers that stand for weights.
-        by_role: of those that are accounted for: weight, bias, scale, offset, slope, table, or constant.
-        missed: products that are not.
-        macs: multiply-accumulate operations of all products; None where none is known.
+        elements: of the float initializers that outputs depend on, and of quantised weights.
+        by_role: those accounted for, as weight, bias, scale, offset, slope, table, or constant.
+        missed: products that are not recognised.
+        macs: multiply-accumulate operations of all products for one sample; None if all are unknown.
     """
 
     elements: int = 0
@@ -70,13 +70,13 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Elements that are accounted for, over all; 1 without any."""
+        """Elements accounted for, over all, 0 to 1; 1 for a model without weights."""
         lost = self.elements - sum(self.by_role.values())
         return 1.0 - lost / self.elements if self.elements else 1.0
 
     @property
     def macs_share(self) -> float | None:
-        """Operations in products that are accounted for, over all; None where they cannot be counted."""
+        """Operations of recognised products, over all, 0 to 1; None if they cannot be counted."""
         lost = [m.macs for m in self.missed]
         if not lost:
             return 1.0
@@ -85,11 +85,11 @@ class Coverage:
 
 
 def measure(model: ir.Model, layers: LayerMap) -> Coverage:
-    """Account for every weight of a model.
+    """Assign every weight element of a model to a role or to an unrecognised product.
 
     Args:
-        model: normalised, in its float form, its computed weights separated (see ``computed_weights``).
-        layers: the static pass of it.
+        model: normalised and dequantised, its computed weights made parameters (see ``computed_weights``).
+        layers: its static analysis.
     """
     used = needed(model.graph)
     sizes: dict[str, int] = {}
@@ -158,7 +158,7 @@ def _left_rolled(model: ir.Model) -> Iterator[Missed]:
 
 
 def _weights(node: ir.Node, data: set[ir.Value]) -> list[tuple[ir.Value, ...]]:
-    """Constant operands of a product, as the initializers behind each."""
+    """The initializers that each constant operand of a product is computed from."""
     row = traits(node)
     if row is UNKNOWN:
         constants = [v for v in node.inputs if v is not None and v.const_value is not None]
@@ -173,7 +173,7 @@ def _weights(node: ir.Node, data: set[ir.Value]) -> list[tuple[ir.Value, ...]]:
 
 
 def warning(found: Coverage) -> tuple[str, str, str | None] | None:
-    """Code, message and first node of what a reader has to know; None where all is accounted for."""
+    """The warning on unrecognised weights, as (code, message, first node); None if there are none."""
     if not found.missed:
         return None
     shown = [f"{m.op} {m.node} ({m.elements:,} elements: {m.reason})" for m in found.missed[:_SHOWN]]

@@ -1,6 +1,6 @@
-"""How much of a network a gradient can reach, and which node stops it where it cannot.
+"""Gradient reach: the share of the parameters that the loss has a gradient for, and the nodes that stop it.
 
-Statically, from the operators and element types; what was measured has the last word (`summary`).
+Found by backward reachability over operators and element types; a measured status overrides it (`summary`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from intrain_onnx.opset.traits import has, is_op, traits
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A node that passes no gradient back; without a node where no operator is known to stop it."""
+    """A node that passes no gradient back; both fields are None if no such node is known."""
 
     node: str | None
     op: str | None
@@ -28,17 +28,18 @@ class Stop:
 UNKNOWN = Stop(None, None)
 
 _LEFT_TO_THE_GRAPH = ("zero_gradient", "replaced")
-"""Statuses that do not tell: torch gives Round a gradient of zeros, and so does a ReLU that is never on."""
+"""Statuses that do not decide: torch gives Round a gradient of zeros, and so does a ReLU that is never on."""
 
 
 @dataclass
 class Reach:
-    """What the graph tells of its float initializers, by name.
+    """Static gradient reach of the float initializers, by name.
 
     Attributes:
-        elements: their sizes.
-        stops: the nearest node that stops the gradient on the way from the loss; None where it can pass.
-        inside: the control flow whose subgraph alone uses them.
+        elements: number of elements.
+        stops: if the gradient is stopped on every path, the stop nearest to the initializer (`UNKNOWN` if
+            the loss does not depend on it); None if it can pass.
+        inside: the control-flow node in whose subgraph it is read.
     """
 
     elements: dict[str, int] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Reach:
 
 
 _Mark = tuple[bool, int, Stop | None]
-"""Whether the gradient is stopped, after how many nodes, and where. The smallest is the one that counts."""
+"""(stopped, distance in nodes from the stop or the loss, stop); the least pair of the first two counts."""
 
 _OPEN: _Mark = (False, 0, None)
 
@@ -58,7 +59,7 @@ def is_integer(value: ir.Value) -> bool:
 
 
 def blocks_gradient(node: ir.Node, value: ir.Value) -> bool:
-    """Whether an operator gives one of its outputs no gradient, whatever its type."""
+    """Whether an operator passes no gradient back from this output, for all element types."""
     row = traits(node)
     return row.has(Property.NO_GRADIENT) or value.index() in row.no_gradient_outputs
 
@@ -79,9 +80,9 @@ def _carries(node: ir.Node, value: ir.Value) -> bool:
 
 
 def trace(graph: ir.Graph, heads: Collection[ir.Value]) -> Reach:
-    """Follow the gradient from the values that the loss reads to each float initializer.
+    """Propagate the gradient in reverse topological order, from ``heads``, which the loss reads.
 
-    Approximate in loops: what a body computes is taken to reach all outputs of its node.
+    Over-approximates in subgraphs: each output of a body is taken to reach all outputs of its node.
 
     Requires: nodes in topological order, initializers of subgraphs in the main graph. Cost: linear.
     """
@@ -113,7 +114,7 @@ def _walk(graph: ir.Graph, marks: dict[ir.Value, _Mark], found: Reach, holder: i
 
 
 def _behind(node: ir.Node, marks: Mapping[ir.Value, _Mark]) -> _Mark | None:
-    """The best that any output of a node offers; None where nobody needs it."""
+    """The least mark over the outputs of a node; None if none of them is used."""
     carried = [marks[v] for v in node.outputs if v in marks and _carries(node, v)]
     used = any(v in marks or v.uses() or v.is_graph_output() for v in node.outputs if not _carries(node, v))
     stopped = [(True, 0, Stop(name_of(node), node.op_type))] if used else []
@@ -132,14 +133,14 @@ def _relax(marks: dict[ir.Value, _Mark], value: ir.Value, mark: _Mark) -> None:
 def summary(
     found: Reach, slots: Mapping[str, Slot], measured: Mapping[str, str], lost: Collection[str]
 ) -> dict[str, Any]:
-    """The part ``gradient_reach`` of a report: over the elements of all trainable initializers of the file.
+    """The part ``gradient_reach`` of a report, over the elements of all trainable initializers of the file.
 
     Args:
-        found: of the graph as it is in the file.
-        slots: its trainable initializers.
-        measured: statuses of those that were probed. A protocol may put parameters of its own in the place
-            of others: these go by the graph, and by their layer.
-        lost: layers whose weights no gradient reached.
+        found: static reach, before the protocol's rewrites.
+        slots: the trainable initializers.
+        measured: status by name of those that were probed. One that a protocol replaced has none: it is
+            judged by the graph, and by its layer.
+        lost: layers whose weights received no gradient.
     """
     counts: dict[Stop, list[int]] = {}
     reached = 0

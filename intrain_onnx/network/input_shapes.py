@@ -1,21 +1,25 @@
-"""What a model takes: concrete shapes and kinds of its inputs, from the graph alone."""
+"""Infer concrete shapes, batch axes and contents of the graph inputs, without running the model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
-from intrain_onnx.network.marks import DECLARED
-from intrain_onnx.network.values import constant_array, constant_shape
+from intrain_onnx.loading.given_inputs import Given
+from intrain_onnx.network.marks import BATCH_AXES, DECLARED, ROLES
+from intrain_onnx.network.signature.batch_axes import BatchAxes, Dims, batch_axes
+from intrain_onnx.network.signature.dimension_names import Expression, numeral, parse
+from intrain_onnx.network.signature.input_roles import Role, role_of
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import is_op, is_view, kind, traits
-
-Contents = Literal["noise", "ids", "ones", "positions", "length", "sampling_rate"]
+from intrain_onnx.opset.traits import is_op, kind
+from intrain_onnx.vocabulary import InputKind
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
@@ -23,65 +27,81 @@ _SAMPLING_RATE = 16_000
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One graph input as it will be fed.
+    """Shape and contents of one graph input.
 
     Attributes:
         name: of the input.
         dtype: ONNX element type.
-        shape: concrete, for all samples.
-        declared: the shape in the file, symbols as strings, None where a dimension has no name.
-        kind: ``noise`` N(0, 1); ``ids`` uniform below ``high``; ``ones``; ``positions`` 0, 1, 2 …;
-            ``length`` the full sequence; ``sampling_rate`` 16,000 Hz.
-        high: number of ids, 0 where the kind is another.
-        channels_last: a rank-4 image with its channels in the last axis.
-        batch_axis: axis that holds the samples; None where the input has none.
-        number: ordinal among the inputs that a node reads; -1 where none does.
+        shape: concrete, for the whole batch.
+        declared: the shape in the file: sizes, symbols as strings, None for an unnamed free dimension.
+        kind: ``noise`` N(0, 1); ``ids``, ``edge_index`` and ``timestep`` uniform integers below ``high``;
+            ``ones``, ``zeros``; ``positions`` and ``offsets`` 0, 1, 2 …; ``length`` of the full sequence;
+            ``size`` in pixels; ``control`` 1; ``sampling_rate`` 16,000 Hz.
+        high: number of ids, entries or timesteps; the length; the size; 0 for other kinds.
+        channels_last: a rank-4 image in layout NHWC.
+        batch_axis: axis of the samples; None if the input has none.
+        number: ordinal among the inputs that a node reads; -1 if none reads it.
+        columns: an axis, and the number of ids of each entry along it, where these differ.
     """
 
     name: str
     dtype: ir.DataType
     shape: tuple[int, ...]
     declared: tuple[int | str | None, ...]
-    kind: Contents
+    kind: InputKind
     high: int
     channels_last: bool
     batch_axis: int | None
     number: int = 0
+    columns: tuple[int, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
 class Signature:
-    """All inputs, and how many samples they hold.
+    """All inputs and the batch size.
 
     Attributes:
         inputs: in graph order.
         batch: samples in all; a multiple of ``fixed_batch``.
         fixed_batch: samples that the graph was exported for; None where it leaves their number open.
+        separate: no axis holds samples: each is a call with inputs of its own.
+        free: sizes that neither the file nor the user tells, by name of the dimension or as ``input[axis]``.
+        given: what the user gives for inputs, by name (see `network.given_inputs`).
     """
 
     inputs: tuple[InputSpec, ...]
     batch: int
     fixed_batch: int | None
+    separate: bool = False
+    free: Mapping[str, int] = field(default_factory=dict)
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
 def declared_shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
-    """Dimensions of a value as the file has them; None for an unknown rank."""
+    """Dimensions of a value as declared in the file; None for an unknown rank."""
     shape = value.meta.get(DECLARED, value.shape)
     if shape is None:
         return None
     return tuple(d if isinstance(d, int) else (d.value or None) for d in shape.dims)
 
 
-def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -> Signature:
+def resolve(
+    model: ir.Model,
+    config: ScoreConfig,
+    *,
+    batch: int | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Signature:
     """Choose a concrete shape for every input.
 
     Args:
         model: a normalised model.
         config: gives the batch, the size of free dimensions and the shapes that the user set.
         batch: samples instead of ``config.batch``.
+        sizes: of free dimensions, in place of the usual ones (see ``Signature.free``).
 
     Raises:
-        SettingsError: a shape was set for an input that does not exist, or of another rank.
+        SettingsError: a shape was set for an input that does not exist, of another rank, or against another.
         UnsupportedError: an input that is no tensor, or of unknown rank.
     """
     names = [v.name for v in model.graph.inputs]
@@ -90,26 +110,64 @@ def resolve(model: ir.Model, config: ScoreConfig, *, batch: int | None = None) -
             known = ", ".join(repr(n) for n in names)
             raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
     shapes = {v: _declared(v, config) for v in model.graph.inputs}
-    # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
-    read = {v: d for v, d in shapes.items() if d and (v.uses() or v.is_graph_output())}
-    first = next((v for v, d in read.items() if len(d) >= 2), next(iter(read), None))
-    lead = _samples_axis(first, read[first]) if first is not None else 0
-    size = read[first][lead] if first is not None else 1
-    fixed = size if isinstance(size, int) else None
-    symbol = size if isinstance(size, str) else None
+    found = batch_axes(model, shapes)
     samples = batch or config.batch
-    if fixed is not None:
-        samples = -(-samples // fixed) * fixed
-    bound = {symbol: samples} if symbol is not None else {}
+    if found.fixed is not None:
+        samples = -(-samples // found.fixed) * found.fixed
+    symbols = _Symbols(config, dict(sizes), shapes)
+    if found.symbol is not None:
+        symbols.bind(found.symbol, samples)
+    symbols.bind_told(found.axes)
     least = least_lengths(model.graph)
     inputs: list[InputSpec] = []
     for value, dims in shapes.items():
-        axis = _batch_axis(dims, lead, symbol, fixed)
         length = least.get(value, 1) if len(dims) <= 3 else 1
-        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: room for two windows
+        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: two windows fit
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
-        inputs.append(replace(_spec(value, dims, axis, samples, bound, long), number=number))
-    return Signature(tuple(inputs), samples, fixed)
+        inputs.append(
+            replace(_spec(value, dims, found.axes[value.name], samples, symbols, long), number=number)
+        )
+    inputs = [replace(spec, shape=symbols.complete(spec, samples)) for spec in inputs]
+    roles = model.graph.meta.get(ROLES) or _roles(model, found)
+    inputs = [_with_role(spec, roles[spec.name], inputs, config) for spec in inputs]
+    return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free)
+
+
+def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})) -> None:
+    """Keep what the inputs are fed with as a mark of a graph, before its outputs are cut.
+
+    Requires: shapes inferred. Roles that were ``found`` by other means override those that the graph tells.
+    """
+    known = model.graph.meta.get(ROLES) or _roles(model, model.graph.meta[BATCH_AXES])
+    model.graph.meta[ROLES] = {**known, **found}
+
+
+def _roles(model: ir.Model, found: BatchAxes) -> dict[str, Role]:
+    return {
+        value.name or "": role_of(
+            model, value, has_batch=found.axes[value.name] is not None, has_entries=found.separate
+        )
+        for value in model.graph.inputs
+    }
+
+
+def _with_role(spec: InputSpec, role: Role, inputs: list[InputSpec], config: ScoreConfig) -> InputSpec:
+    high = role.high
+    if role.kind == "length":
+        high = _first_length(spec, inputs)
+    elif role.kind == "edge_index":
+        high = inputs[0].shape[0]
+    elif role.kind == "size":
+        high = config.size
+    return replace(spec, kind=role.kind, high=high, columns=role.columns)
+
+
+def _first_length(spec: InputSpec, inputs: list[InputSpec]) -> int:
+    """The length of the sequence that a length is about: the first axis of another input but its samples'."""
+    for other in inputs:
+        if other.name != spec.name and other.number >= 0 and len(other.shape) > 1:
+            return next(n for axis, n in enumerate(other.shape) if axis != other.batch_axis)
+    return 1
 
 
 def resized(given: Signature, batch: int) -> Signature:
@@ -121,39 +179,6 @@ def resized(given: Signature, batch: int) -> Signature:
             shape[spec.batch_axis] = batch
         specs.append(replace(spec, shape=tuple(shape)))
     return replace(given, inputs=tuple(specs), batch=batch)
-
-
-def _samples_axis(value: ir.Value, dims: tuple[int | str | None, ...]) -> int:
-    """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
-    named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]
-    return named[0] if named else int(len(dims) == 3 and _feeds_recurrence(value))
-
-
-def _feeds_recurrence(value: ir.Value) -> bool:
-    """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
-    return any(
-        _feeds_recurrence(node.outputs[0])
-        if is_op(node, "Cast", "Identity")
-        else kind(node) is Kind.RECURRENT and index == 0 and not _batch_first(node)
-        for node, index in value.uses()
-    )
-
-
-def _batch_first(node: ir.Node) -> bool:
-    return "layout" in node.attributes and node.attributes["layout"].as_int() == 1
-
-
-def _batch_axis(
-    dims: tuple[int | str | None, ...], lead: int, symbol: str | None, fixed: int | None
-) -> int | None:
-    """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
-    if symbol is not None and symbol in dims:
-        return dims.index(symbol)
-    if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed):
-        return lead
-    free = [axis for axis, dim in enumerate(dims) if dim is None]
-    # The state of a recurrence, (layers, samples, channels), in a file that names no dimension.
-    return free[0] if len(free) == 1 and symbol is None and fixed is None else None
 
 
 def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, ...]:
@@ -172,7 +197,124 @@ def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, .
                 hint=f"Set it: --input-shape {value.name}:1x3x64x64",
             )
         return (None, *chosen[1:])
-    return tuple(None if isinstance(d, int) and d < 1 else d for d in dims)
+    return tuple(_dimension(d) for d in dims)
+
+
+def _dimension(dim: int | str | None) -> int | str | None:
+    """A size, a name, or None for what the file leaves open; a name of digits is a size."""
+    if isinstance(dim, str):
+        number = numeral(dim)
+        dim = dim if number is None else number
+    return None if isinstance(dim, int) and dim < 1 else dim
+
+
+def _with_numeral(name: str) -> bool:
+    """Whether a number stands in a name by itself, as in ``2*n`` and not in ``n2``."""
+    return re.search(r"\d", re.sub(r"[A-Za-z_][\w.]*", "", name)) is not None
+
+
+class _Symbols:
+    """One size for each symbol over all inputs, and the arithmetic of names over others."""
+
+    def __init__(self, config: ScoreConfig, wanted: dict[str, int], shapes: Mapping[ir.Value, Dims]) -> None:
+        self.config = config
+        self.wanted = wanted
+        self.shapes = shapes
+        self.sizes: dict[str, int] = {}
+        self.free: dict[str, int] = {}
+        self.told: dict[str, str] = {}
+        names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
+        parsed = {name: expression for name in names if (expression := parse(name)) is not None}
+        # "image-width" is a name; arithmetic has a numeral in it, or symbols that stand alone elsewhere.
+        self.expressions = {
+            name: found
+            for name, found in parsed.items()
+            if _with_numeral(name) or names.issuperset(found.symbols)
+        }
+
+    def bind(self, symbol: str, size: int) -> None:
+        """Give a symbol its size."""
+        self.sizes.setdefault(symbol, size)
+
+    def bind_told(self, axes: Mapping[str | None, int | None]) -> None:
+        """Bind what the user's shapes say of symbols, arithmetic last.
+
+        Raises:
+            SettingsError: two shapes disagree.
+        """
+        told = [
+            (value, axis, dim, chosen[axis])
+            for value, dims in self.shapes.items()
+            if (chosen := self.config.input_shapes.get(value.name or "")) is not None
+            and len(chosen) == len(dims)
+            for axis, dim in enumerate(dims)
+            if isinstance(dim, str) and axis != axes[value.name]
+        ]
+        for value, axis, dim, size in sorted(told, key=lambda row: row[2] in self.expressions):
+            found = self.expressions.get(dim)
+            where = f"axis {axis} of {value.name!r}"
+            if found is None:
+                self._agree(dim, size, where)
+            else:
+                self._solve(dim, found, size, where)
+
+    def _agree(self, symbol: str, size: int, where: str) -> None:
+        known = self.sizes.get(symbol)
+        if known is not None and known != size:
+            other = self.told.get(symbol, "the batch")
+            raise SettingsError(
+                f"{symbol!r} is {known} by {other} and {size} by {where}",
+                hint="Give both inputs the same size there, with --input-shape",
+            )
+        self.sizes[symbol] = size
+        self.told.setdefault(symbol, where)
+
+    def _solve(self, name: str, found: Expression, size: int, where: str) -> None:
+        """Bind the one symbol that is open in an expression whose size is told."""
+        unknown = [s for s in found.symbols if s not in self.sizes]
+        if len(unknown) == 1:
+            zero, one = (found.value(self.sizes | {unknown[0]: n}) for n in (0, 1))
+            if zero is not None and one is not None and one != zero and (size - zero) % (one - zero) == 0:
+                self._agree(unknown[0], (size - zero) // (one - zero), where)
+        if not unknown and found.value(self.sizes) != size:
+            known = ", ".join(f"{s} = {self.sizes[s]}" for s in found.symbols)
+            raise SettingsError(
+                f"{where} is {name!r}, which is {found.value(self.sizes)} with {known}, and not {size}",
+                hint="Leave the shape of that input out: it follows from the others",
+            )
+
+    def size(self, dim: str | None, key: str, usual: int) -> int | None:
+        """The size of a free dimension; None for arithmetic, which waits until all symbols have theirs."""
+        if dim is not None and dim in self.expressions:
+            return None
+        name = key if dim is None else dim
+        if dim is not None and dim in self.sizes:
+            return self.sizes[dim]
+        found = self.free[name] = self.wanted.get(name, usual)
+        if dim is not None:
+            self.sizes[dim] = found
+        return found
+
+    def complete(self, spec: InputSpec, samples: int) -> tuple[int, ...]:
+        """A shape with the sizes that follow from symbols."""
+        shape = list(spec.shape)
+        for axis, size in enumerate(shape):
+            dim = spec.declared[axis] if size < 0 else None
+            if not isinstance(dim, str):
+                continue
+            found = self.expressions[dim]
+            for symbol in found.symbols:
+                if symbol not in self.sizes:
+                    self.size(symbol, symbol, self.config.sequence)
+            shape[axis] = self._value(dim, found)
+        return tuple(shape)
+
+    def _value(self, name: str, found: Expression) -> int:
+        value = found.value(self.sizes)
+        if value is None:
+            known = ", ".join(f"{s} = {self.sizes[s]}" for s in found.symbols)
+            raise SettingsError(f"{name!r} is no size with {known}", hint="Set the shapes with --input-shape")
+        return value
 
 
 def _spec(
@@ -180,9 +322,10 @@ def _spec(
     dims: tuple[int | str | None, ...],
     batch_axis: int | None,
     samples: int,
-    symbols: dict[str, int],
+    symbols: _Symbols,
     config: ScoreConfig,
 ) -> InputSpec:
+    """An input with its shape; -1 for sizes that follow from symbols that are not bound yet."""
     assert value.dtype is not None
     name = value.name or ""
     chosen = config.input_shapes.get(name)
@@ -204,14 +347,11 @@ def _spec(
             shape.append(dim)
         elif chosen is not None:
             shape.append(chosen[axis])
-        elif dim is not None and dim in symbols:
-            shape.append(symbols[dim])
         else:
-            shape.append(_free(value, dims, axis, channels_last, config))
-        if dim is not None and not isinstance(dim, int):
-            symbols.setdefault(dim, shape[-1])
-    kind, high = _kind(value, name)
-    return InputSpec(name, value.dtype, tuple(shape), dims, kind, high, channels_last, batch_axis)
+            usual = _free(value, dims, axis, channels_last, config)
+            size = symbols.size(dim, f"{name}[{axis}]", usual)
+            shape.append(-1 if size is None else size)
+    return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
 
 
 def _show(dims: tuple[int | str | None, ...]) -> str:
@@ -225,7 +365,7 @@ def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
 def _free(
     value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
 ) -> int:
-    """Size of a dimension that the file and the user leave open."""
+    """Default size of a dimension that neither the file nor the user fixes."""
     if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
         wanted = _consumer_width(value, axis, last=axis == len(dims) - 1)
         if wanted is not None:
@@ -238,7 +378,7 @@ def _free(
 
 
 def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
-    """The width that the first layer on an input asks for, where one takes it directly."""
+    """Input channels of the first layer that reads an input directly; None if no weight fixes them."""
     for node in value.consumers():
         if is_op(node, "Cast", "Identity"):
             found = _consumer_width(node.outputs[0], axis, last=last)
@@ -257,55 +397,6 @@ def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
     return None
 
 
-def _kind(value: ir.Value, name: str) -> tuple[Contents, int]:
-    assert value.dtype is not None
-    if value.dtype.is_floating_point():
-        return ("ones", 0) if "mask" in name.lower() else ("noise", 0)
-    lowered = name.lower()
-    if value.dtype == ir.DataType.BOOL or "mask" in lowered:
-        return "ones", 0
-    ids = _vocabulary(value)
-    if ids is not None:
-        return ("positions", ids) if "position" in lowered else ("ids", ids)
-    if "position" in lowered:
-        return "positions", 2**31 - 1
-    if "len" in lowered:
-        return "length", 0
-    if lowered in ("sr", "sample_rate", "sampling_rate"):
-        return "sampling_rate", 0
-    if value.dtype == ir.DataType.UINT8:
-        return "ids", 256
-    return "ids", 2
-
-
-def _vocabulary(value: ir.Value, depth: int = 0) -> int | None:
-    """Ids that the first Gather or OneHot behind an integer input can look up."""
-    for node in value.consumers():
-        if kind(node) is Kind.LOOKUP and len(node.inputs) > 1 and node.inputs[1] is value:
-            shape = constant_shape(node.inputs[0])
-            axis = node.attributes.get_int("axis", 0)
-            if shape is not None and -len(shape) <= axis < len(shape):
-                return shape[axis]
-        if is_op(node, "OneHot") and node.inputs[0] is value:
-            count = constant_array(node.inputs[1])
-            if count is not None:
-                return int(count.reshape(-1)[0])
-        if is_op(node, "Equal"):  # a one-hot code that is written out
-            classes = [constant_array(v) for v in node.inputs if v is not value]
-            if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
-                return int(classes[0].max()) + 1
-        if depth < 16 and (is_view(node) or traits(node).elements_of or _wraps(node)):
-            found = _vocabulary(node.outputs[0], depth + 1)
-            if found is not None:
-                return found
-    return None
-
-
-def _wraps(node: ir.Node) -> bool:
-    """Whether ids may pass a node unchanged: ``where(id < 0, id + size, id)`` stands before many a table."""
-    return is_op(node, "Add", "Mul") and all(constant_array(v) is None for v in node.inputs)
-
-
 def sampling_rate() -> int:
-    """Samples per second that a speech model is told, in Hz."""
+    """Value of a sampling-rate input, in Hz."""
     return _SAMPLING_RATE

@@ -1,7 +1,7 @@
-"""Values that are known without running a graph: views of constants, and what counts rounds.
+"""Constant folding of views and of small integer arithmetic, to evaluate indices and trip counts.
 
-A view shares the memory of the initializer that it shows. Arithmetic is done on what counts and indexes, on
-integers, truth values and single numbers, and never on weights.
+A view shares the memory of its initializer. Arithmetic is evaluated on integers, booleans and single numbers
+of at most 1,024 elements, never on weights.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from intrain_onnx.opset.traits import has, is_op, kind
 Array = np.ndarray[Any, Any]
 
 _MAX_COUNTED = 1024
-"""Elements of all operands of one step of arithmetic."""
+"""Most elements of all operands of one arithmetic node."""
 
 _COUNTING = frozenset({Kind.ELEMENTWISE, Kind.REDUCTION, Kind.LOOKUP})
-"""Kinds of operators that arithmetic on counts is made of, beside Concat and Split."""
+"""Kinds of operators that are evaluated as arithmetic, with Concat, Split and Cast."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """A value that is known.
+    """A value known at compile time.
 
     Attributes:
         array: its elements.
-        label: name of the initializer that it is a view of, with the indices that were taken.
-        roots: the initializers that it comes from.
-        value: the value of the graph that holds it; None where none does.
+        label: name of the initializer that it is a view of, with the indices taken, such as ``w[3]``.
+        roots: the initializers that it is computed from.
+        value: the graph's value that holds it; None for an intermediate result.
     """
 
     array: Array
@@ -45,11 +45,11 @@ class Known:
 
 
 class Constants:
-    """Finds what is known of one model's values.
+    """Memoised constant folding of one model's values.
 
     Args:
         model: its initializers are in the main graph.
-        shapes: take the shapes that were inferred for known, too.
+        shapes: treat inferred static shapes as known, too.
     """
 
     def __init__(self, model: ir.Model, *, shapes: bool = False) -> None:
@@ -62,7 +62,7 @@ class Constants:
         """Elements that may still be copied, where a view cannot share memory."""
 
     def of(self, value: ir.Value) -> Known | None:
-        """An initializer, or what nodes outside of loops make of initializers."""
+        """A value as a constant: an initializer, or computed from initializers; None if it is not known."""
         stack: list[ir.Value] = [value]
         while stack:
             current = stack[-1]
@@ -88,7 +88,7 @@ class Constants:
         return self._outer[value]
 
     def _of_shape(self, node: ir.Node) -> Known | None:
-        """What a node reads from an inferred shape."""
+        """The output of Shape or Size, from the inferred shape of its input."""
         shape = static_shape(node.inputs[0])
         if shape is None:
             return None
@@ -97,11 +97,11 @@ class Constants:
         return found[0] if found else None
 
     def evaluate(self, node: ir.Node, operands: Sequence[Known | None]) -> list[Known] | None:
-        """The outputs of a node, or None where they are not known or not to be computed here.
+        """The outputs of a node; None if one is not known, or the node is neither a view nor arithmetic.
 
         Args:
-            node: what to do.
-            operands: of it, None where one is left out or not known.
+            node: the node to evaluate.
+            operands: one for each of its inputs; None for one that is omitted or not known.
         """
         if not _may_be_evaluated(node):
             return None
@@ -167,7 +167,7 @@ def _initializer(value: ir.Value) -> Known | None:
 
 
 def _program(node: ir.Node, opset: int) -> Callable[[Mapping[str, Array]], list[Any]]:
-    """One node in ONNX's reference implementation."""
+    """A node as a function from inputs by name to outputs, in ONNX's reference implementation."""
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow to import, and rarely needed
 
     names = [v.name or "" for v in node.outputs]
@@ -182,7 +182,7 @@ def _program(node: ir.Node, opset: int) -> Callable[[Mapping[str, Array]], list[
     return lambda feeds: list(evaluator.run(None, dict(feeds)))
 
 
-# Views. Each gives the array, and the index for its name; None where it is no view.
+# Views. Each returns the array and the index for its label; None if the node is no view of its operand.
 
 View = tuple[Array, str] | None
 Operands = Sequence[Array | None]
@@ -259,7 +259,7 @@ def _transpose(node: ir.Node, arrays: Operands) -> View:
 
 
 def _expand(node: ir.Node, arrays: Operands) -> View:
-    """Only where nothing is repeated."""
+    """Expand as a view: only if it repeats no element."""
     array = _first(arrays)
     wide = np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(_whole(arrays[1]) or ())))
     return (array.reshape(wide.shape), "") if wide.size == array.size else None
@@ -298,7 +298,7 @@ def _first(arrays: Operands) -> Array:
 
 
 def _whole(array: Array | None) -> list[int] | None:
-    """A small tensor of whole numbers as a list."""
+    """An integer tensor of at most 1,024 elements as a list."""
     if array is None:
         return None
     if array.dtype.kind not in "iu" or array.size > _MAX_COUNTED:

@@ -1,4 +1,4 @@
-"""Which layers feed a layer, over nodes that are none: bookkeeping of the static pass."""
+"""Edges of the graph of layers: reaching-layers data flow with bit sets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import onnx_ir as ir
 
 
 class Feeders:
-    """The layers whose outputs reach each value, as bits of an integer, and those before each layer.
+    """The layers whose outputs reach each value, and the ancestors of each layer, as bits of an integer.
 
-    Where ways meet, each brings only the layers that no other of its own lies behind. So a block has an edge
-    from its shortcut, and not from all shortcuts before it, whose number would grow with the square of the
-    depth.
+    At a join, each branch keeps only its nearest layers: those that are no ancestor of another one of the
+    branch (a transitive reduction within the branch). So a block has an edge from its own shortcut, but not
+    from all earlier ones, whose number would grow with the square of the depth.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Feeders:
         self._reaching: dict[ir.Value, int] = {}
 
     def read(self, values: Iterable[ir.Value | None]) -> int:
-        """The layers that reach a node which reads these values."""
+        """Bit set of the layers that reach a node which reads these values."""
         masks = {self._reaching.get(v, 0) for v in values if v is not None} - {0}
         if len(masks) == 1:
             return masks.pop()
@@ -31,12 +31,12 @@ class Feeders:
         return met
 
     def write(self, values: Iterable[ir.Value], mask: int) -> None:
-        """Note what reaches the outputs of a node."""
+        """Set the layers that reach the outputs of a node."""
         for value in values:
             self._reaching[value] = mask
 
     def add(self, name: str, mask: int) -> int:
-        """Note a layer that is reached by others; what reaches its outputs is the layer alone."""
+        """Add a layer that those in ``mask`` reach; returns its own bit, the mask of its outputs."""
         before = mask
         for index in _bits(mask):
             before |= self._before[index]

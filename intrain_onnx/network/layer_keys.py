@@ -1,8 +1,8 @@
-"""Keys of layers that depend on the structure of the network alone.
+"""Structural keys of layers: two rounds of Weisfeiler-Lehman colour refinement on the graph of layers.
 
-Not on names or the order of nodes, and not on which operators an exporter wrote between the layers:
-activations, normalisations, reshapes and transposes are looked through, so a key says which layers lie
-before and after, in what shapes, and how their outputs meet.
+A key depends on the shapes of a layer and of those before and after it, and on how their outputs are joined.
+It does not depend on names, on the order of nodes, or on the operators between the layers: activations,
+normalisations, reshapes and transposes add no colour.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from intrain_onnx.opset.traits import has, is_op, kind
 
 _ROUNDS = 2
 _ATTENTION = {0: ("MatMul 0", "Softmax"), 1: ("MatMul 0", "MatMul 1", "Softmax"), 2: ("MatMul 1",)}
-"""What query, key and value pass through where one operator stands for softmax(q k) v."""
+"""Marks of query, key and value at an Attention node, as of softmax(q k) v in single operators."""
 
 Atom = tuple[Any, tuple[str, ...]]
-"""A layer (its node) or a graph input (its number), and what its output passed through since."""
+"""A layer (its node) or a graph input (its number), with the marks on the path from it."""
 
 
 @dataclass
 class _Network:
-    """Layers as nodes and what leads from one to another as edges.
+    """The graph of layers, with marked edges in both directions.
 
-    Behind those in ``bent`` lies an activation before their output meets another's; of the first one,
-    whether it is never negative.
+    ``bent`` holds the layers whose output passes an activation before it joins another layer's; its value
+    says whether the first such activation is never negative.
     """
 
     bent: dict[ir.Node, tuple[bool, ...]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class _Network:
 
 
 def digest(*parts: Any) -> str:
-    """A short hexadecimal hash of the representation of some values."""
+    """BLAKE2b hash, 32 hexadecimal digits, of the values' ``repr``."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -56,13 +56,13 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
 
     Args:
         graph: nodes in topological order.
-        layers: a description of each layer in itself (kind, canonical weight shapes, strides …), by its node.
+        layers: initial colour of each layer (kind, canonical weight shapes, strides …), by its node.
         data: the values that depend on the data of an input.
 
     Returns:
-        Unique keys: layers that a symmetry of the network exchanges are numbered. Where layers have the same
-        neighbours and only one of them is followed by an activation (a gate beside what it opens), that
-        tells the order, and not the file.
+        Unique keys: layers of equal colour, as in a symmetric network, are numbered. Those of which only one
+        is followed by an activation (a gate and its operand) are numbered by that, not by the order of the
+        file.
     """
     network = _connect(graph, layers, data)
     order = list(network.before)
@@ -114,7 +114,7 @@ def _flow(
     network: _Network,
     reaching: dict[ir.Value, set[Atom]],
 ) -> None:
-    """Follow one graph, and the subgraphs of its nodes as if they stood before these nodes."""
+    """Propagate atoms through a graph, and through the subgraphs of each node before the node."""
     for node in graph:
         operands = [v for v in node.inputs if v in data and v in reaching]
         atoms: set[Atom] = set()
@@ -141,7 +141,7 @@ def _flow(
 
 
 def _joined(ways: Mapping[str, set[Atom]]) -> set[Atom]:
-    """What subgraphs hand on, marked by which; an If whose branches hand on the same is none."""
+    """Union of the atoms of subgraphs, marked by subgraph; unmarked if all subgraphs have the same."""
     found = list(ways.values())
     if len(found) > 1 and all(way == found[0] for way in found):
         return found[0]
@@ -149,13 +149,13 @@ def _joined(ways: Mapping[str, set[Atom]]) -> set[Atom]:
 
 
 def _bends(node: ir.Node) -> bool:
-    """Whether an operator on each element is no affine map: an activation, or a part of one written out."""
+    """Whether a node is a non-affine elementwise map: an activation, or a part of a decomposed one."""
     affine = has(node, Property.SCALES) or has(node, Property.SHIFTS) or is_op(node, "Neg")
     return kind(node) in (Kind.ACTIVATION, Kind.ELEMENTWISE) and not affine
 
 
 def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:
-    """What an operand passes through in a node."""
+    """Marks that a node puts on the atoms of an operand."""
     if has(node, Property.ORDERED) and operands > 1:
         return (f"{'MatMul' if kind(node) is Kind.PRODUCT else node.op_type} {position}",)
     if kind(node) is Kind.ATTENTION and not node.domain:

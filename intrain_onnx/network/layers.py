@@ -1,6 +1,6 @@
-"""The static graph pass: which nodes are live, which are canonical layers, and how deep each lies.
+"""Static analysis of a graph: live nodes, canonical layers with their depth, and trainable initializers.
 
-It reads a normalised model (see ``normalise``) and never changes it.
+One pass in topological order over a normalised model (see ``normalise``), which it does not change.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Weight:
     Attributes:
         name: the initializer.
         shape: canonical: (out, in / groups, *kernel); an embedding table stays (vocabulary, dimension).
-        steps: views that lead from the initializer's layout to the canonical one.
+        steps: transposes and reshapes from the initializer's layout to the canonical one.
         fan_in: inputs of one output element.
-        initializers: the file's, that it is made from; itself where it is one.
+        initializers: the file's initializers that it is computed from; its own name if it is one.
     """
 
     name: str
@@ -60,20 +60,20 @@ class Layer:
     """A canonical layer: a convolution, a linear map, a recurrence or an embedding.
 
     Attributes:
-        name: of the ONNX node, or of its output where the node has none.
+        name: of the ONNX node, or of its first output if the node has none.
         op: ONNX operator.
-        kind: what it is, whatever operator wrote it.
-        depth: canonical layers on the longest path from a graph input to its output, itself counted.
+        kind: independent of the operator.
+        depth: canonical layers on the longest path from a graph input to its output, itself included.
         weights: one, or two (input and recurrent) of a recurrence.
-        bias: the initializer, joined from a following Add where the operator has none.
+        bias: its initializer, taken from a following Add if the operator has none; None without a bias.
         bias_shape: its shape in the file; empty without a bias.
         node_output: output of the operator itself.
         output: output with the bias added: the activation that is measured.
         channel_axes: axes of ``output`` that hold the channels; all others are rows.
-        channels: their number, where the weights tell it.
-        macs: multiply-accumulate operations for one sample, None where a shape is unknown.
-        key: structural position in the graph, the same under renaming and reordering of nodes.
-        inputs: names of the layers that feed it, over nodes that are none (see ``layer_edges``).
+        channels: their number, from the shape of the weights.
+        macs: multiply-accumulate operations for one sample; None if a shape is unknown.
+        key: structural key (see ``layer_keys``), invariant under renaming and reordering of nodes.
+        inputs: names of its predecessors in the graph of layers (see ``layer_edges``).
     """
 
     name: str
@@ -94,11 +94,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a trainable initializer is to the network, and where it sits.
+    """Role and position of a trainable initializer.
 
     ``role`` is one of weight, bias, scale, offset, slope, table; ``layer`` the nearest canonical layer before
-    or at it; ``key`` its structural position; ``shape`` that in which the network reads it, and ``steps`` the
-    views that lead there from the file's.
+    or at it; ``key`` its structural key; ``shape`` the one in which its operator reads it, and ``steps`` the
+    transposes and reshapes from the file's layout to that.
     """
 
     role: str
@@ -111,15 +111,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class LayerMap:
-    """Result of the static pass.
+    """Result of the static analysis.
 
     Attributes:
-        layers: in depth order, ties in structural order.
+        layers: in depth order, ties by key.
         slots: trainable initializers by name.
         live: the nodes on a path from a graph input to a graph output, by their first outputs' names.
         nodes: number of nodes in the main graph and its subgraphs.
-        fixed: number of those that outputs need, but that no input's data reaches.
-        macs: of all products, layers or not, for one sample; None where none is known.
+        fixed: number of those that an output depends on, but that do not depend on an input's data.
+        macs: of all products, layers or not, for one sample; None if all are unknown.
         unknown_macs: nodes with products whose shapes are unknown.
     """
 
@@ -137,7 +137,7 @@ class LayerMap:
 
 
 def data_dependent(graph: ir.Graph) -> set[ir.Value]:
-    """Values, also of subgraphs, that change with the data of an input, not only with its shape."""
+    """Values, subgraphs included, that depend on the data of an input, not only on its shape."""
     found: set[ir.Value] = set(graph.inputs)
     _spread(graph, found)
     return found
@@ -156,7 +156,7 @@ def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
 
 
 def needed(graph: ir.Graph, ends: Callable[[ir.Node], bool] = lambda node: False) -> set[ir.Node]:
-    """Nodes, also of subgraphs, that a graph output depends on; no further than where a path ``ends``."""
+    """Nodes, subgraphs included, that an output depends on: backward reachability, stopped at ``ends``."""
     stack = [v.producer() for v in graph.outputs]
     found: set[ir.Node] = set()
     while stack:
@@ -175,7 +175,7 @@ def _inner_nodes(node: ir.Node) -> Iterable[ir.Node]:
 
 
 class _Pass:
-    """Working state of one static pass."""
+    """Working state of one static analysis."""
 
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
@@ -232,7 +232,7 @@ class _Pass:
         return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
 
     def first_uses(self, keys: Mapping[str, str]) -> dict[str, Slot]:
-        """Where each parameter is used first: by depth, then by the layer's key, not by the file's order."""
+        """The first use of each parameter: by depth, then by the layer's key, not in the file's order."""
 
         def place(slot: Slot) -> tuple[int, str, str]:
             return slot.depth, keys.get(slot.layer or "", ""), slot.role
@@ -274,7 +274,7 @@ class _Pass:
             self.biases.add(layer.bias)
 
     def _claim(self, value: ir.Value | None, place: Slot) -> None:
-        found = source(value, spread=True)  # a class token is spread over the batch first
+        found = source(value, spread=True)  # a class token is broadcast over the batch first
         if found is not None:
             shape, steps = viewed_as(*found)
             if not is_fixed(found[0], shape, place.role):
@@ -289,7 +289,7 @@ class _Pass:
             self.claims[root.name].append(place)
 
     def behind(self, value: ir.Value | None, role: str) -> tuple[ir.Value, ...]:
-        """The initializers that a parameter is computed from (none where ``computed_weights`` ran)."""
+        """The initializers that a parameter is computed from (none after ``computed_weights``)."""
         if value is None or value in self.data or not may_have_role(static_shape(value), role):
             return ()
         found = constant_sources(value)
@@ -365,7 +365,7 @@ class _Pass:
         directions, _, hidden = found[1][1]
         batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
         sequence = node.outputs[0]
-        if sequence.name:  # all steps, also where only the last state is read: it is the same network
+        if sequence.name:  # all steps, even if only the last state is read: it is the same network
             axes = (2, 3) if batch_first else (1, 3)
         else:
             sequence, axes = node.outputs[1], (1, 2) if batch_first else (0, 2)
@@ -436,7 +436,7 @@ def _of(root: ir.Value, shape: tuple[int, ...], steps: tuple[Step, ...], fan_in:
 def _products(node: ir.Node) -> tuple[int, int]:
     """Multiply-accumulate operations of a node, and its products of unknown size.
 
-    Of an If only the larger branch counts. How often other subgraphs run is unknown.
+    Of an If only the larger branch counts. The trip count of a loop's body is unknown.
     """
     if has_macs(node):
         count = macs(node)
@@ -451,10 +451,10 @@ def _products(node: ir.Node) -> tuple[int, int]:
 
 
 def _describe(layer: Layer, node: ir.Node) -> tuple[Any, ...]:
-    """A layer in itself, the same whichever operator wrote it.
+    """Initial colour of a layer, independent of its operator.
 
-    Kernel axes of size one without a stride say nothing, and without them a convolution is a linear map.
-    Padding is left out: exporters put it into the convolution or into a node before it.
+    Kernel axes of size 1 and stride 1 are omitted; an ungrouped Conv with no others is a linear map. Padding
+    is omitted: exporters put it into the convolution or into a Pad before it.
     """
     shapes = [w.shape for w in layer.weights]
     if layer.kind != "convolution":
@@ -475,7 +475,7 @@ def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
 
 
 def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, ir.Value] | None:
-    """The constant that the only user of a layer's output adds along its channels, and the sum."""
+    """A bias as a following Add: the constant added per channel, and the sum; None without one."""
     users = list(value.uses())
     if len(users) != 1 or value.is_graph_output() or not is_op(users[0].node, "Add"):
         return None
@@ -498,9 +498,9 @@ def _joined_bias(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, i
 
 
 def analyse(model: ir.Model, *, keys: bool = True) -> LayerMap:
-    """Run the static pass on a normalised model whose shapes were inferred (``normalise.infer_shapes``).
+    """Analyse a normalised model with inferred shapes (``infer_shapes``).
 
-    Without ``keys``, layers have none and come in the order of the graph, in half the time.
+    Without ``keys``, layers have none and come in topological order, in half the time.
     Cost: linear in nodes and edges, but for the sorting of layers.
     """
     return _Pass(model).run(keys)

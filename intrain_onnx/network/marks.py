@@ -1,7 +1,4 @@
-"""Marks that one stage leaves in the ``meta`` of values and nodes for a later one.
-
-Each says who writes it and who reads it.
-"""
+"""Keys of the annotations that one stage leaves in ``meta`` of graphs, nodes and values for a later one."""
 
 from __future__ import annotations
 
@@ -10,49 +7,61 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 DECLARED = "intrain_onnx.declared"
-"""Of a graph input: its shape in the file, before concrete sizes were put in.
+"""On a graph input: its shape in the file, before free dimensions were replaced by concrete sizes.
 
 Written by ``normalise``, kept by ``dequantise``; read by ``input_shapes`` and ``onnx2torch_converter``.
 """
 
 LITERAL = "intrain_onnx.literal"
-"""Of an initializer that was a Constant node in the file, which gives it no name of its own.
+"""On an initializer lifted from a Constant node: the file has no initializer name for it.
 
 Written and read by ``lift_constants``.
 """
 
 SEEN = "intrain_onnx.seen"
-"""Of a graph: shapes by value that a run of one sample had, for those that inference misses.
+"""On a graph: shape by value from a run of one sample, for values that shape inference misses.
 
 Written by ``complete_shapes``, read by ``infer_shapes``.
 """
 
+BATCH_AXES = "intrain_onnx.batch_axes"
+"""Of a graph: the axis of each input that holds the samples: a ``BatchAxes``.
+
+Written and read by ``batch_axes``; outputs tell it, and protocols cut them.
+"""
+
+ROLES = "intrain_onnx.roles"
+"""Of a graph: what each input is fed with, by name: a ``Role``.
+
+Written by ``mark_roles``, read by ``input_shapes``; how the whole graph reads an input tells it.
+"""
+
 MADE_FROM = "intrain_onnx.made_from"
-"""Of an initializer that the file has not: those behind it, with their elements.
+"""On an initializer made by a rewrite: the file's initializers that it is computed from, with their elements.
 
 Written by ``unroll``, ``computed_weights`` and ``split_fused_linear``; read by ``values.of_file``.
 """
 
 DEQUANTISED = "intrain_onnx.dequantised"
-"""Of an initializer that was made from quantised numbers.
+"""On an initializer that was dequantised from integers.
 
 Written by ``normalise`` and ``dequantise``; read by ``dequantise``.
 """
 
 ONLY = "intrain_onnx.only"
-"""Of a value that holds the output of one layer alone, although more lead to it: that layer's output.
+"""On a value that is the output of one layer, although several layers reach it: that layer's output.
 
 Written by ``split_fused_linear``; read by ``layer_keys``.
 """
 
 JOINED = "intrain_onnx.joined"
-"""Of a value that holds the layers side by side that one layer was split into.
+"""On the concatenation of the outputs of the layers that one fused layer was split into.
 
 Written by ``split_fused_linear``; read by ``measuring_points``.
 """
 
 LEFT_ROLLED = "intrain_onnx.left_rolled"
-"""Of a Loop or Scan over layers that is taken for one layer: a :class:`Rolled`.
+"""On a Loop or Scan over layers that was not unrolled and counts as one layer: a :class:`Rolled`.
 
 Written by ``unroll``; read by ``coverage``.
 """
@@ -60,13 +69,13 @@ Written by ``unroll``; read by ``coverage``.
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """A loop over layers that is taken for one layer.
+    """A loop over layers that counts as one layer, since it was not unrolled.
 
     Attributes:
         node: its name.
         op: Loop or Scan.
         reason: why it was not unrolled.
-        initializers: those that its weights are slices of, each with its elements.
+        initializers: those that its weights are slices of, with their numbers of elements.
     """
 
     node: str
@@ -76,5 +85,5 @@ class Rolled:
 
 
 def left_rolled(model: ir.Model) -> list[Rolled]:
-    """The loops that ``unroll`` left as they are, though their weights change by the round."""
+    """The loops that ``unroll`` left, although their weights change with the iteration."""
     return [node.meta[LEFT_ROLLED] for node in model.graph.all_nodes() if LEFT_ROLLED in node.meta]

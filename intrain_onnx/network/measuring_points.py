@@ -1,8 +1,8 @@
-"""Where a network's representations can be measured besides the outputs of its layers.
+"""Measuring points: values whose representations are measured besides the outputs of layers.
 
-Three kinds of values say more than an operator's output: what a layer reads (after normalisation and
-activation, whoever wrote them), a join of branches, and a cut, which every path from the inputs to the loss
-crosses. A network has the same ones whoever exported it.
+Three kinds: the input of a layer (after normalisation and activation), a join of branches, and a cut, which
+is a dominator of the loss: a value on every path from the layers to the loss. They do not depend on the
+exporter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
 Origin = tuple[ir.Node, ...]
-"""The layer or join that a value was made from, and the pooling that it passed since: a branch of its own."""
+"""Identity of a branch: the layer or join that a value was computed from, and the poolings since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Point:
 
     Attributes:
         value: its name.
-        layer: the layer whose output it is, if it is one.
-        read: a layer reads it, and it is no input of the graph.
+        layer: the layer whose output it is; None if it is none.
+        read: a layer reads it, and it depends on an earlier layer.
         join: branches are joined in it.
-        cut: the output of a layer or a join that every path to the loss which passes a layer crosses.
+        cut: an output of a layer, or a join, on every path from a layer to the loss.
         depth: canonical layers on the longest path to it.
         channel_axes: axes that hold the channels; all others are rows.
     """
@@ -50,8 +50,8 @@ def find(model: ir.Model, layers: LayerMap) -> tuple[Point, ...]:
     """Points of the main graph, in the order of the graph.
 
     Args:
-        model: a normalised and rewritten graph with inferred shapes, its outputs those that the loss reads.
-        layers: the static pass of it.
+        model: a normalised and rewritten graph with inferred shapes, whose outputs the loss reads.
+        layers: its static analysis.
     """
     return _Search(model.graph, layers).run()
 
@@ -132,16 +132,16 @@ class _Search:
 
     def unites(self, node: ir.Node, operands: list[ir.Value]) -> bool:
         branches = {v for v in operands if self.depth[v]}
-        origins = {self.origins[v] for v in branches}  # those of a LayerNorm that was written out are equal
+        origins = {self.origins[v] for v in branches}  # equal within a decomposed LayerNorm
         if len(origins) < 2 or JOINED in node.outputs[0].meta:
             return False
-        if kind(node) is Kind.SELECTION:  # side by side
+        if kind(node) is Kind.SELECTION:  # a concatenation
             return True
         sizes = {_elements(v) for v in branches}
-        return len(sizes) == 1  # one that is spread over the other is an offset, not a branch
+        return len(sizes) == 1  # one that is broadcast over the other is an offset, not a branch
 
     def continued(self, value: ir.Value) -> bool:
-        """Whether a join is a part of a larger one: a sum of three that was written as two."""
+        """Whether a join is a part of a larger one: a sum of three values as two Adds."""
         uses = list(value.uses())
         if len(uses) != 1 or value in self.outputs:
             return False
@@ -170,9 +170,10 @@ class _Search:
         return layer is not None and layer.depth == 1
 
     def cuts(self) -> set[ir.Value]:
-        """Values that are all that is left to be read once they are there, and every branch has begun.
+        """Dominators of the loss, by liveness: values that are the only live one when they are computed.
 
-        A layer that reads an input, and no other layer before it, begins a branch.
+        A value is live from its node to its last reader, in topological order. Only values of depth 1 or more
+        count, and only once every branch has begun, that is, after the last layer of depth 1.
         """
         begun = max((i for i, n in enumerate(self.nodes) if self.begins(n)), default=0)
         last = {}
@@ -193,7 +194,7 @@ class _Search:
 
 
 def _is_zero(node: ir.Node) -> bool:
-    """Whether a branch is cut off here by a factor of zero."""
+    """Whether a node multiplies by a constant zero, so that its branch does not count."""
     if not is_op(node, "Mul"):
         return False
     factors = (constant_array(value) for value in node.inputs)
@@ -221,7 +222,10 @@ def _read_axes(node: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
 def _same_place(
     before: tuple[int, ...], axes: tuple[int, ...], after: tuple[int, ...]
 ) -> tuple[int, ...] | None:
-    """Axes of a reshaped value that hold the same elements as some consecutive axes did."""
+    """Axes of a reshaped value that hold the same elements as the consecutive ``axes`` before the reshape.
+
+    If there are none, see `_pooled_place`.
+    """
     if axes != tuple(range(axes[0], axes[-1] + 1)):
         return None
     inner = math.prod(before[axes[-1] + 1 :])
@@ -235,6 +239,6 @@ def _same_place(
 
 
 def _pooled_place(channels: int, after: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The channels after positions were averaged or picked: the one axis of their size."""
+    """The channel axis after positions were reduced or selected: the only axis of that size, or None."""
     places = [a for a in range(1, len(after)) if after[a] == channels]
     return (places[0],) if len(places) == 1 else None

@@ -1,4 +1,4 @@
-"""The subgraphs of a node, and what flows into them."""
+"""The subgraphs of a control-flow node, and the values bound to their inputs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
 
 
 def entering(node: ir.Node, body: ir.Graph) -> list[tuple[ir.Value, ir.Value | None]]:
-    """Each formal input of a body with the node's input that it is, or starts from.
+    """Each formal input of a body, with the node's input that is bound to it (initially, if it is carried).
 
-    A Loop's body gets its round and condition first. Before version 9 Scan had lengths before its values,
-    and it is told by their number.
+    None for an iteration number. Scan-8 has an input of sequence lengths first, recognised by the number of
+    inputs.
     """
     outer = list(node.inputs)
     if node.op_type == "Loop":

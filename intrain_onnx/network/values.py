@@ -1,4 +1,4 @@
-"""Constants, shapes and costs read off an onnx_ir graph."""
+"""Constants, shapes and multiply-accumulate counts of an onnx_ir graph."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 
 Step = tuple[Literal["transpose", "reshape"], tuple[int, ...]]
-"""A view of a tensor: its axes permuted, or its elements in another shape."""
+"""A view of a tensor: ("transpose", permutation) or ("reshape", shape)."""
 
 _PRODUCTS = frozenset({Kind.PRODUCT, Kind.CONVOLUTION, Kind.RECURRENT})
 _MOST_NODES = 4096
-"""Nodes that compute one constant: weight normalisation has 10, the gates of a recurrence some 30."""
+"""Most nodes that compute one constant: weight normalisation has 10, the gates of a recurrence some 30."""
 
 _DROPOUT_WITHOUT_MODE, _DROPOUT_HAS_MODE = 7, 12
 _MASKED = -50.0
-"""exp of it is nothing beside 1 in float32: no learned offset goes so far, masks go from -100 to -inf."""
+"""1 + exp(-50) is 1 in float32. No learned offset is so low; masks have -100 to -inf."""
 
 
 def name_of(node: ir.Node) -> str:
-    """A node's name, or the name of its first output where it has none."""
+    """A node's name, or its first output's, or its operator."""
     return node.name or node_id(node) or node.op_type
 
 
@@ -37,10 +37,10 @@ def node_id(node: ir.Node) -> str:
 
 
 class ComputedTensor(ir.LazyTensor):
-    """A constant of known shape whose value is computed when it is read, if it can be.
+    """A constant of known shape whose value is computed when it is first read.
 
     Attributes:
-        known: whether somebody is there to compute it.
+        known: whether the value can be computed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ComputedTensor(ir.LazyTensor):
 
 
 def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
-    """The file's initializers behind an initializer, with their elements; itself where it is one of them."""
+    """The file's initializers that an initializer is computed from, or itself, with numbers of elements."""
     own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
     found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
     return found
@@ -63,7 +63,7 @@ def is_known(value: ir.Value) -> bool:
 
 
 def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
-    """The value of an initializer, read through casts and identities."""
+    """The value of an initializer, looking through Cast and Identity; None for other values."""
     while value is not None and value.const_value is None:
         node = value.producer()
         if node is None or not is_op(node, "Identity", "Cast"):
@@ -75,7 +75,7 @@ def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
 
 
 def source(value: ir.Value | None, *, spread: bool = False) -> tuple[ir.Value, list[ir.Node]] | None:
-    """The initializer that a value is a view of, and the view nodes from it to the value.
+    """The initializer that a value is a view of, and the view nodes from it to the value; else None.
 
     With ``spread``, copies along an axis (Expand, Tile) count as views.
     """
@@ -93,11 +93,12 @@ def source(value: ir.Value | None, *, spread: bool = False) -> tuple[ir.Value, l
 
 @dataclass(frozen=True)
 class Sources:
-    """What a value is computed from, where that is constants alone.
+    """The subgraph that computes a constant value.
 
     Attributes:
-        nodes: those that compute it, in topological order.
-        parameters: initializers behind it that hold numbers: floats, or integers of a byte and less.
+        nodes: in topological order.
+        parameters: the initializers that it reads, other than scalars, of floats or of integers of at most
+            8 bits.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -105,7 +106,7 @@ class Sources:
 
 
 def constant_sources(value: ir.Value, settled: Container[ir.Value] = ()) -> Sources | None:
-    """The constants that a value is computed from; None where an input, or too many nodes, lie behind it.
+    """The subgraph that computes a constant (depth-first search); None if it has an input or too many nodes.
 
     Values that are ``settled`` count as constants.
     """
@@ -129,7 +130,7 @@ def constant_sources(value: ir.Value, settled: Container[ir.Value] = ()) -> Sour
 
 
 def ancestors(value: ir.Value, most: int | None = None) -> list[ir.Value]:
-    """A value and what it is computed from, up to a number of values. Reading a shape is no computation."""
+    """A value and its ancestors, until ``most`` are found. Nodes that only read a shape are not entered."""
     seen = {value: None}
     stack = [value]
     while stack and (most is None or len(seen) < most):
@@ -142,9 +143,9 @@ def ancestors(value: ir.Value, most: int | None = None) -> list[ir.Value]:
 
 
 def initializers_behind(value: ir.Value) -> tuple[ir.Value, ...]:
-    """The initializers with numbers that a value is computed from, whatever else it is computed from.
+    """The initializers of floats, or of integers of at most 8 bits, that a value depends on.
 
-    Scalars are left out: an epsilon, a factor.
+    Scalars, such as an epsilon, are left out.
     """
     constants = ((v, v.const_value) for v in ancestors(value))
     return tuple(v for v, t in constants if t is not None and t.size > 1 and _holds_numbers(t.dtype))
@@ -155,7 +156,7 @@ def _holds_numbers(dtype: ir.DataType) -> bool:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value where every dimension is known."""
+    """The shape of a value; None if a dimension is unknown."""
     if value is None or value.shape is None:
         return None
     dims = value.shape.dims
@@ -169,7 +170,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 
 
 def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
-    """Shape after a chain of view nodes on an initializer, and the views as steps."""
+    """Shape after a chain of view nodes, and the views as steps; None if a shape is unknown."""
     steps: list[Step] = []
     for node in nodes:
         if node.op_type in ("Identity", "Cast"):
@@ -189,7 +190,7 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
 
 
 def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of what is computed from constants by views, joins and elementwise operators."""
+    """Shape inference for views, Concat and elementwise operators on constants; None if unknown."""
     if value is None or value.const_value is not None:
         return None if value is None else shape_of(value)
     node = value.producer()
@@ -218,7 +219,7 @@ def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
 
 
 def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that a view gives a constant, where shape inference did not come: a branch of an If."""
+    """The shape of a view of a constant without an inferred shape, as in a branch of an If."""
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     if given is None and len(node.inputs) > 1:
         return None
@@ -257,8 +258,8 @@ def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> 
 def may_have_role(shape: tuple[int, ...] | None, role: str) -> bool:
     """Whether a constant operand of this shape can be a parameter of the role.
 
-    A scalar is a factor, no parameter; a factor with several long axes is a table of rotary positions or a
-    mask. None, a shape that is not known, can have the roles that do not depend on it.
+    A scalar is neither scale nor offset; a factor with several axes longer than 1 is a table of rotary
+    positions or a mask. An unknown shape (None) counts as a scalar. Other roles do not depend on the shape.
     """
     if role not in ("scale", "offset"):
         return True
@@ -267,16 +268,16 @@ def may_have_role(shape: tuple[int, ...] | None, role: str) -> bool:
 
 
 def viewed_as(root: ir.Value, views: Sequence[ir.Node]) -> tuple[tuple[int, ...], list[Step]]:
-    """The shape in which a constant is read, before copies along an axis, and the views that lead there."""
+    """The shape in which a constant is read, before broadcasts along an axis, and the views up to there."""
     copied = next((i for i, node in enumerate(views) if not is_view(node)), len(views))
     viewed = view_steps(shape_of(root), views[:copied])
     return (shape_of(root), []) if viewed is None else viewed
 
 
 def is_fixed(root: ir.Value, shape: tuple[int, ...], role: str) -> bool:
-    """Whether a constant that is read in this shape by a product or sum is no parameter of the network.
+    """Whether a constant operand of this shape is no trainable parameter.
 
-    An offset of two numbers, the lower one far below any score, says where not to look.
+    True also for an attention mask: an offset of at most two distinct numbers, the lower one at most -50.
     """
     return not may_have_role(shape, role) or (role == "offset" and _is_mask(root, shape))
 
@@ -291,7 +292,7 @@ def _is_mask(value: ir.Value, shape: tuple[int, ...]) -> bool:
 
 
 def drops_values(node: ir.Node, opset: int) -> bool:
-    """Whether a Dropout works as in training: told by an attribute, and since opset 12 by an input."""
+    """Whether a Dropout is in training mode: an attribute before opset 7, an input since opset 12."""
     if opset < _DROPOUT_WITHOUT_MODE:
         return node.attributes.get_int("is_test", 0) == 0
     if opset < _DROPOUT_HAS_MODE or len(node.inputs) < 3 or node.inputs[2] is None:
@@ -304,12 +305,12 @@ def drops_values(node: ir.Node, opset: int) -> bool:
 
 
 def has_macs(node: ir.Node) -> bool:
-    """Whether a node is a product that multiply-accumulate operations are counted for."""
+    """Whether multiply-accumulate operations are counted for a node."""
     return kind(node) in _PRODUCTS and not traits(node).coefficients
 
 
 def macs(node: ir.Node) -> int | None:
-    """Multiply-accumulate operations of one node as its shapes are declared."""
+    """Multiply-accumulate operations of a node, from its static shapes; None if one is unknown."""
     out = static_shape(node.outputs[0])
     operands = [
         static_shape(v) or (shape_of(v) if v is not None and v.is_initializer() else None)
@@ -338,7 +339,7 @@ def macs(node: ir.Node) -> int | None:
 
 
 def _einsum_macs(equation: str, operands: list[tuple[int, ...] | None]) -> int | None:
-    """The product of the sizes of all indices, None where a shape is unknown or an index has no letter."""
+    """The product of the sizes of all indices; None for an unknown shape or an ellipsis."""
     sizes: dict[str, int] = {}
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     for term, shape in zip(terms, operands, strict=False):
@@ -350,7 +351,7 @@ def _einsum_macs(equation: str, operands: list[tuple[int, ...] | None]) -> int |
 
 
 def remove_unused(node: ir.Node) -> None:
-    """Remove a node that nothing reads, and then those that only it read."""
+    """Dead-code elimination: remove a node that nothing reads, then its producers that became unused."""
     stack: list[ir.Node | None] = [node]
     while stack:
         current = stack.pop()

@@ -1,4 +1,4 @@
-"""How long a signal must be for the windows that slide along its last axis."""
+"""Smallest signal lengths for which every convolution and pooling window fits: a backward pass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from intrain_onnx.opset.traits import has, kind
 
 
 def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
-    """The least length of the last axis with which every window further on gives an output; 1 is left out.
+    """Smallest length of the last axis for which every later convolution and pooling window fits.
 
-    Padding by Pad nodes is not counted, so the true bound may be lower. Subgraphs are looked into.
+    Propagated backward, as a weakest precondition. Values that need only 1 are omitted. Pad nodes are not
+    counted, so the true bound may be lower. Subgraphs are included.
     """
     least: dict[ir.Value, int] = {}
     for node in reversed(list(graph.all_nodes())):  # every reader comes after what it reads
@@ -32,7 +33,7 @@ def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
 
 
 def _window(node: ir.Node, wanted: int) -> int:
-    """Length of the input that gives ``wanted`` elements of output."""
+    """Least input length that gives ``wanted`` output elements: (wanted - 1) stride + span - padding."""
     kernel = _last(node, "kernel_shape")
     if kernel is None and kind(node) is Kind.CONVOLUTION and len(node.inputs) > 1:
         weight = node.inputs[1]

@@ -1,4 +1,4 @@
-"""ONNX operators as small pure torch functions, one module a family. Importing this registers them all."""
+"""ONNX operators as pure torch functions, one module for each family. Importing this registers them all."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -34,7 +34,7 @@ def prelu(x: Tensor, slope: Tensor) -> Tensor:
 
 @op("PRelu", 7)
 def prelu_channels(x: Tensor, slope: Tensor) -> Tensor:
-    """PRelu whose slope may be one value a channel, as writers of old opsets left it."""
+    """PRelu whose slope may be a vector of channels, as exporters of old opsets write it."""
     per_channel = slope.dim() == 1 and x.dim() > 2 and slope.shape[0] == x.shape[1] != x.shape[-1]
     return prelu(x, slope.reshape([-1] + [1] * (x.dim() - 2)) if per_channel else slope)
 
@@ -61,7 +61,7 @@ def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 def selu(
     x: Tensor, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
 ) -> Tensor:
-    """``gamma`` times ELU of x."""
+    """SELU: ``gamma * ELU(x)``."""
     return gamma * F.elu(x, alpha)
 
 
@@ -79,7 +79,7 @@ def hard_swish(x: Tensor) -> Tensor:
 
 @op("Gelu", 20)
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
-    """``x`` times the standard normal distribution function of x."""
+    """GELU: ``x * Phi(x)``, Phi the standard normal distribution function; or its tanh approximation."""
     return F.gelu(x, approximate=approximate)
 
 
@@ -115,13 +115,13 @@ def softsign(x: Tensor) -> Tensor:
 
 @op("Shrink", 9)
 def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
-    """0 within [-lambd, lambd], outside x moved towards 0 by bias."""
+    """0 within [-lambd, lambd]; x moved towards 0 by bias elsewhere (soft shrinkage if bias is lambd)."""
     return torch.where(x < -lambd, x + bias, torch.where(x > lambd, x - bias, 0)).to(x.dtype)
 
 
 @op("Softmax", 13)
 def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
-    """``exp(x)`` over its sum along an axis; float16 is rounded after each step, as ONNX has it."""
+    """``exp(x)`` over its sum along an axis; float16 is rounded after each step, as ONNX specifies."""
     if x.dtype != torch.float16:
         return torch.softmax(x, axis)
     weights = torch.exp(x - x.detach().amax(axis, keepdim=True))
@@ -142,19 +142,19 @@ def hardmax(x: Tensor, *, axis: int = -1) -> Tensor:
 
 @op("Softmax", 1, 11)
 def softmax_flat(x: Tensor, *, axis: int = 1) -> Tensor:
-    """Softmax over all axes from ``axis`` on together."""
+    """Softmax over the flattened axes from ``axis`` on (before opset 13)."""
     return torch.softmax(_matrix(x, axis), 1).reshape(x.shape)
 
 
 @op("LogSoftmax", 1, 11)
 def log_softmax_flat(x: Tensor, *, axis: int = 1) -> Tensor:
-    """Log-softmax over all axes from ``axis`` on together."""
+    """Log-softmax over the flattened axes from ``axis`` on (before opset 13)."""
     return torch.log_softmax(_matrix(x, axis), 1).reshape(x.shape)
 
 
 @op("Hardmax", 1, 11)
 def hardmax_flat(x: Tensor, *, axis: int = 1) -> Tensor:
-    """Hardmax over all axes from ``axis`` on together."""
+    """Hardmax over the flattened axes from ``axis`` on (before opset 13)."""
     return hardmax(_matrix(x, axis)).reshape(x.shape)
 
 

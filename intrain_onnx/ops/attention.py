@@ -33,7 +33,7 @@ def attention(
     softcap: float = 0.0,
     softmax_precision: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
-    """softmax(scale q k' + bias) v, for multi-head, grouped and multi-query attention, with a cache."""
+    """softmax(scale q k' + bias) v, for multi-head, grouped and multi-query attention, with a KV cache."""
     packed = q.dim() == 3
     if packed:
         assert q_num_heads, "3-D inputs need the numbers of heads"
@@ -80,12 +80,12 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
-    """Give each query head its key or value head, in groups."""
+    """Repeat key or value heads to the number of query heads, each for a group of consecutive ones."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
 
 
 def window_mask(q: Tensor, k: Tensor, offset: int | Tensor, left: int, right: int) -> Tensor | None:
-    """Which keys each query may see: from ``left`` before it to ``right`` after it, -1 for no bound.
+    """Sliding-window mask, true for keys from ``left`` before a query to ``right`` after it (-1: no bound).
 
     ``offset`` is the position of the first query among the keys: a number, or a tensor that broadcasts over
     (batch, heads, queries, keys).
@@ -105,7 +105,7 @@ def window_mask(q: Tensor, k: Tensor, offset: int | Tensor, left: int, right: in
 def attention_bias(
     mask: Tensor | None, visible: Tensor | None, keys: int, dtype: torch.dtype
 ) -> Tensor | None:
-    """What is added to the scores: 0 or the float mask where a key is visible, minus infinity elsewhere."""
+    """The additive mask of the scores: 0 or the float mask for visible keys, minus infinity for others."""
     if mask is None:
         return None if visible is None else _hide(visible, dtype)
     missing = keys - mask.shape[-1]
@@ -120,7 +120,7 @@ def _hide(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Attention by torch's own kernel; a query that sees no key gives zeros."""
+    """Attention by torch's fused kernel; a query with no visible key gives zeros."""
     if bias is None:
         return functional.scaled_dot_product_attention(q, k, v, scale=scale)
     bias, blind = _open_blind_rows(bias)
@@ -129,7 +129,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
 
 
 def _open_blind_rows(bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Let a row that sees no key see all, as its softmax would be NaN; also say which rows these are."""
+    """Unmask fully masked rows, whose softmax would be NaN; returns the bias and a mask of these rows."""
     bias = bias.reshape([1] * (4 - bias.dim()) + list(bias.shape))
     blind = (bias == -math.inf).all(-1, keepdim=True)
     return bias.masked_fill(blind, 0.0), blind
@@ -145,7 +145,7 @@ def _attend_by_steps(
     precision: torch.dtype | None,
     mode: int,
 ) -> tuple[Tensor, Tensor]:
-    """Attention, and its scores as the product, after the cap, after the bias or after the softmax."""
+    """Attention step by step, and its scores: the product, or after soft cap, bias or softmax."""
     root = torch.tensor(math.sqrt(scale), dtype=q.dtype, device=q.device)
     scores = torch.matmul(q * root, (k * root).transpose(2, 3))
     stages = [scores]
@@ -173,7 +173,7 @@ def rotary_embedding(
     num_heads: int = 0,
     rotary_embedding_dim: int = 0,
 ) -> Tensor:
-    """Turn pairs of features by an angle that grows with the position."""
+    """Rotary position embedding: rotates pairs of features by angles proportional to the position."""
     packed = x.dim() == 3
     heads = split_heads(x, num_heads) if packed else x
     if position_ids is not None:

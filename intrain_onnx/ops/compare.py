@@ -57,7 +57,7 @@ def is_nan(x: Tensor) -> Tensor:
 
 @op("IsInf", 10, 20)
 def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
-    """Where x is infinite, of the signs asked for."""
+    """Where x is infinite, of the detected signs."""
     wide = x if x.element_size() > 1 else x.float()
     if detect_negative and detect_positive:
         return torch.isinf(wide)
@@ -102,7 +102,7 @@ def bitwise_not(x: Tensor) -> Tensor:
 
 @op("BitShift", 11, 28)
 def bit_shift(x: Tensor, y: Tensor, *, direction: str) -> Tensor:
-    """``x`` shifted by y bits; past the width only the sign's extension is left."""
+    """``x`` shifted by y bits; a shift past the width leaves only the sign extension."""
     width = 8 * x.element_size()
     bits, shift = x.to(torch.int64), y.to(torch.int64)
     inside = (shift >= 0) & (shift < width)

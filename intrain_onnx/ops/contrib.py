@@ -16,7 +16,7 @@ from intrain_onnx.ops.window import Ints
 
 MICROSOFT = "com.microsoft"
 
-# onnxruntime's optimiser also writes it where the opset has none.
+# onnxruntime's optimiser also writes it in opsets without it.
 op("LayerNormalization", 1)(layer_normalization)
 
 
@@ -31,7 +31,7 @@ def fused_matmul(
     transBatchA: int = 0,  # noqa: N803 - ONNX's name
     transBatchB: int = 0,  # noqa: N803 - ONNX's name
 ) -> Tensor:
-    """Alpha * A' B'; ``transBatch`` brings the first axis behind the batch axes first."""
+    """``alpha op(A) op(B)``; ``transBatch`` first moves axis 0 behind the other batch axes."""
     a, b = (a.movedim(0, -2) if transBatchA else a), (b.movedim(0, -2) if transBatchB else b)
     a = a.transpose(-1, -2) if transA and a.dim() > 1 else a
     b = b.transpose(-1, -2) if transB and b.dim() > 1 else b
@@ -109,7 +109,7 @@ def fused_gemm(
 
 @op("Gelu", 1, domain=MICROSOFT)
 def gelu(x: Tensor) -> Tensor:
-    """X times the normal distribution function of x."""
+    """GELU: ``x * Phi(x)``, Phi the standard normal distribution function."""
     return functional.gelu(x)
 
 
@@ -121,13 +121,13 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
 
 @op("FastGelu", 1, domain=MICROSOFT)
 def fast_gelu(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Gelu of x + bias by tanh."""
+    """Tanh approximation of Gelu of x + bias."""
     return functional.gelu(x if bias is None else x + bias, approximate="tanh")
 
 
 @op("QuickGelu", 1, domain=MICROSOFT)
 def quick_gelu(x: Tensor, *, alpha: float = 1.702) -> Tensor:
-    """X * sigmoid(alpha * x)."""
+    """``x * sigmoid(alpha * x)``."""
     return x * torch.sigmoid(alpha * x)
 
 
@@ -141,7 +141,7 @@ def simplified_layer_normalization(
     epsilon: float = 1e-5,
     stash_type: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Divide by the root mean square over the axes from ``axis`` on; also its inverse when asked for."""
+    """RMS normalisation over the axes from ``axis`` on; also the inverse RMS as an optional output."""
     shape = x.shape[axis % x.dim() :]
     if n_outputs == 1 and scale.shape == shape and scale.dtype == x.dtype:
         return (functional.rms_norm(x, shape, scale, epsilon),)
@@ -178,7 +178,7 @@ def skip_simplified_layer_normalization(
     n_outputs: int,
     epsilon: float = 1e-5,
 ) -> tuple[Tensor, ...]:
-    """Root-mean-square normalisation of x + skip + bias; the sum is the last output."""
+    """RMS normalisation of x + skip + bias; the sum is the last output."""
     total = x + skip if bias is None else x + skip + bias
     y, *inverse = simplified_layer_normalization(total, gamma, n_outputs=min(n_outputs, 3), epsilon=epsilon)
     mean = [torch.zeros_like(v) for v in inverse]
@@ -205,7 +205,7 @@ def embed_layer_normalization(
     epsilon: float = 1e-12,
     mask_index_type: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Layer normalisation of the sum of three embeddings; also the ones in each mask, and the sum."""
+    """Layer normalisation of the sum of three embeddings; also counts of ones in each mask, and the sum."""
     total = functional.embedding(input_ids.long(), word_embedding)
     if position_ids is None:
         total = total + position_embedding[: input_ids.shape[1]]

@@ -29,7 +29,7 @@ def attention(
     scale: float | None = None,
     unidirectional: int = 0,
 ) -> tuple[Tensor, ...]:
-    """Self-attention with one weight for the query, key and value projections."""
+    """Self-attention with a packed weight for the query, key and value projections."""
     projected = torch.matmul(x, weights) if bias is None else torch.matmul(x, weights) + bias
     sizes = qkv_hidden_sizes or [weights.shape[1] // 3] * 3
     q, k, v = (split_heads(part, num_heads) for part in torch.split(projected, sizes, -1))
@@ -44,7 +44,7 @@ def attention(
 
 
 def _hidden(mask: Tensor, q: Tensor, k: Tensor, offset: int) -> Tensor:
-    """Which keys a mask hides, for each of the forms that it may have, broadcasting over the scores."""
+    """Boolean mask of hidden keys from a mask of any rank, broadcasting over the scores."""
     batch, keys = q.shape[0], k.shape[2]
     if mask.dim() == 1:
         place = torch.arange(keys, device=mask.device)
@@ -68,7 +68,7 @@ def _combine(
     filter_value: float,
     bias: Tensor | None,
 ) -> Tensor | None:
-    """The sum of all that is added to the scores."""
+    """The sum of all additive masks and biases of the scores."""
     if hidden is not None:
         filtered = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, filter_value)
         bias = filtered if bias is None else bias + filtered
@@ -96,7 +96,7 @@ def multi_head_attention(
     scale: float | None = None,
     unidirectional: int = 0,
 ) -> tuple[Tensor, ...]:
-    """Attention of projected queries, keys and values, packed or not, with the bias of their projections."""
+    """Multi-head attention of projected queries, keys and values, packed or not, with their biases."""
     q, k, v = _query_key_value(query, key, value, bias, num_heads)
     offset = 0
     if past_key is not None and past_value is not None:
@@ -115,7 +115,7 @@ def multi_head_attention(
 def _query_key_value(
     query: Tensor, key: Tensor | None, value: Tensor | None, bias: Tensor | None, heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values as (batch, heads, time, size), from any of the packed forms."""
+    """Queries, keys and values as (batch, heads, time, size), from any of the packed layouts."""
     if query.dim() == 5:  # (batch, time, heads, 3, size)
         parts = [part.transpose(1, 2) for part in query.unbind(3)]
     else:
@@ -162,7 +162,7 @@ def group_query_attention(
     smooth_softmax: int = -1,
     softcap: float = 0.0,
 ) -> tuple[Tensor, ...]:
-    """Causal grouped attention; new keys and values go behind each sample's own part of the cache."""
+    """Causal grouped-query attention; appends keys and values after each sample's length in the KV cache."""
     if key is None or value is None:
         size = query.shape[2] // (num_heads + 2 * kv_num_heads)
         sizes = [num_heads * size, kv_num_heads * size, kv_num_heads * size]
@@ -191,7 +191,7 @@ def group_query_attention(
 
 
 def _write_cache(past: Tensor | None, new: Tensor, places: Tensor, total: int) -> Tensor:
-    """A copy of the cache, at least ``total`` long, with the new entries at their places in time."""
+    """A copy of the cache, at least ``total`` long, with the new entries at their positions in time."""
     length = total if past is None else max(total, past.shape[2])
     cache = new.new_zeros(*new.shape[:2], length, new.shape[3])
     if past is not None:
@@ -200,7 +200,7 @@ def _write_cache(past: Tensor | None, new: Tensor, places: Tensor, total: int) -
 
 
 def _softmax_with_sink(scores: Tensor, sink: Tensor | None, smooth: int) -> Tensor:
-    """Softmax with one more term in the denominator: exp(sink) of each head, or 1 where it is smooth."""
+    """Softmax with an attention sink: one more term in the denominator, exp(sink) of each head, or 1."""
     if sink is None and smooth <= 0:
         return torch.softmax(scores, -1)
     extra = scores.new_zeros(1) if sink is None else sink.to(scores.dtype)

@@ -44,7 +44,7 @@ def qlinear_add(
     c_scale: Tensor,
     c_zero_point: Tensor | None = None,
 ) -> Tensor:
-    """The sum, quantised again."""
+    """The sum, requantised."""
     y = dequantize_linear(a, a_scale, a_zero_point) + dequantize_linear(b, b_scale, b_zero_point)
     return _quantize(y, c_scale, c_zero_point, a)
 
@@ -60,7 +60,7 @@ def qlinear_mul(
     c_scale: Tensor,
     c_zero_point: Tensor | None = None,
 ) -> Tensor:
-    """The product, quantised again."""
+    """The product, requantised."""
     y = dequantize_linear(a, a_scale, a_zero_point) * dequantize_linear(b, b_scale, b_zero_point)
     return _quantize(y, c_scale, c_zero_point, a)
 
@@ -73,7 +73,7 @@ def qlinear_sigmoid(
     y_scale: Tensor,
     y_zero_point: Tensor | None = None,
 ) -> Tensor:
-    """The logistic function, quantised again."""
+    """The logistic function, requantised."""
     return _quantize(torch.sigmoid(dequantize_linear(x, x_scale, x_zero_point)), y_scale, y_zero_point, x)
 
 
@@ -87,7 +87,7 @@ def qlinear_leaky_relu(
     *,
     alpha: float = 0.01,
 ) -> Tensor:
-    """LeakyRelu, quantised again."""
+    """LeakyRelu, requantised."""
     y = functional.leaky_relu(dequantize_linear(x, x_scale, x_zero_point), alpha)
     return _quantize(y, y_scale, y_zero_point, x)
 
@@ -103,7 +103,7 @@ def qlinear_softmax(
     opset: int,
     axis: int = -1,
 ) -> Tensor:
-    """Softmax, quantised again; before opset 13 it spans all axes from ``axis`` on."""
+    """Softmax, requantised; before opset 13 over the flattened axes from ``axis`` on."""
     values = dequantize_linear(x, x_scale, x_zero_point)
     if opset < 13:
         start = axis % x.dim()
@@ -129,7 +129,7 @@ def qlinear_average_pool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """The mean of each window, quantised again."""
+    """The mean of each window, requantised."""
     values = dequantize_linear(x, x_scale, x_zero_point)
     y = average_pool(
         values.movedim(-1, 1) if channels_last else values,
@@ -153,7 +153,7 @@ def qlinear_global_average_pool(
     *,
     channels_last: int = 0,
 ) -> Tensor:
-    """The mean of each channel, quantised again."""
+    """The mean of each channel, requantised."""
     axes = list(range(1, x.dim() - 1)) if channels_last else list(range(2, x.dim()))
     y = dequantize_linear(x, x_scale, x_zero_point).mean(axes, keepdim=True)
     return _quantize(y, y_scale, y_zero_point, x)
@@ -161,7 +161,7 @@ def qlinear_global_average_pool(
 
 @op("QLinearConcat", 1, domain=MICROSOFT)
 def qlinear_concat(y_scale: Tensor, y_zero_point: Tensor, *inputs: Tensor, axis: int) -> Tensor:
-    """Concatenate triples of values, scale and zero point, quantised again."""
+    """Concatenation of (values, scale, zero point) triples, requantised."""
     parts = [dequantize_linear(*inputs[i : i + 3]) for i in range(0, len(inputs), 3)]
     return _quantize(torch.cat(parts, axis), y_scale, y_zero_point, inputs[0])
 
@@ -178,7 +178,7 @@ def qlinear_where(
     z_scale: Tensor,
     z_zero_point: Tensor,
 ) -> Tensor:
-    """Choose between two quantised tensors, quantised again."""
+    """Where on two quantised tensors, requantised."""
     chosen = torch.where(
         condition, dequantize_linear(x, x_scale, x_zero_point), dequantize_linear(y, y_scale, y_zero_point)
     )
@@ -201,7 +201,7 @@ def qgemm(
     transA: int = 0,  # noqa: N803 - ONNX's name
     transB: int = 0,  # noqa: N803 - ONNX's name
 ) -> Tensor:
-    """Gemm of quantised values with an int32 bias; float where no output scale is given."""
+    """Gemm of quantised values with an int32 bias; float output without an output scale."""
     left = exact(a.T if transA else a, a_zero_point)
     weight = b.T if transB else b
     total = torch.matmul(left, exact(weight, b_zero_point))
@@ -215,7 +215,7 @@ def qgemm(
 
 
 def fake_dynamic(x: Tensor) -> Tensor:
-    """Values as DynamicQuantizeLinear leaves them, with a straight-through gradient."""
+    """Fake quantisation by DynamicQuantizeLinear, with the straight-through gradient estimator."""
     with torch.no_grad():
         y = dequantize_linear(*dynamic_quantize_linear(x, n_outputs=3))
     return straight_through(x, y)
@@ -225,7 +225,7 @@ def fake_dynamic(x: Tensor) -> Tensor:
 def dynamic_quantize_matmul(
     a: Tensor, b: Tensor, b_scale: Tensor, b_zero_point: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """The product of values quantised on the fly with a quantised weight."""
+    """The product of dynamically quantised values with a quantised weight."""
     y = torch.matmul(fake_dynamic(a), dequantize_linear(b, b_scale, b_zero_point, axis=-1))
     return y if bias is None else y + bias
 
@@ -240,7 +240,7 @@ def matmul_integer_to_float(
     b_zero_point: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """The exact product of quantised matrices, scaled to float."""
+    """The exact product of quantised matrices, dequantised."""
     total = torch.matmul(exact(a, by_row(a_zero_point)), exact(b, b_zero_point))
     row_scale = by_row(a_scale)
     assert row_scale is not None
@@ -263,7 +263,7 @@ def matmul_nbits(
     accuracy_level: int = 0,
     bits: int = 4,
 ) -> Tensor:
-    """The product with a weight of N rows of K values of a few bits, scaled by blocks."""
+    """The product with a weight of N rows of K packed 2-, 4- or 8-bit values, scaled per block."""
     if g_idx is not None:
         raise UnsupportedError("MatMulNBits with a group index (g_idx), which onnxruntime deprecated")
     blocks = -(-K // block_size)
@@ -279,7 +279,7 @@ def matmul_nbits(
 
 
 def _unpack(packed: Tensor, bits: int) -> Tensor:
-    """The numbers in each byte of the last axis, low bits first."""
+    """Unpack the numbers in the bytes of the last axis, low bits first."""
     if bits not in (2, 4, 8):
         raise UnsupportedError(f"weights of {bits} bits: 2, 4 and 8 can be unpacked")
     shifts = torch.arange(0, 8, bits, device=packed.device)
@@ -289,7 +289,7 @@ def _unpack(packed: Tensor, bits: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _QuantisedCell(Cell):
-    """A cell that quantises its state before the product, as onnxruntime does at each step."""
+    """A cell that dynamically quantises its state before the product at each step, as onnxruntime does."""
 
     def recur(self, h: Tensor) -> Tensor:
         return functional.linear(fake_dynamic(h), self.recurrent, self.bias)
@@ -319,7 +319,7 @@ def dynamic_quantize_lstm(
     hidden_size: int = 0,
     input_forget: int = 0,
 ) -> tuple[Tensor, ...]:
-    """LSTM with 8-bit weights (directions, input, gates), whose input and state are quantised on the fly."""
+    """LSTM with 8-bit weights (directions, input, gates), whose input and state are dynamically quantised."""
     w, r = (_direction_weights(*parts) for parts in ((w, w_scale, w_zero_point), (r, r_scale, r_zero_point)))
     functions = rnn_cells.activations(
         activations or ["sigmoid", "tanh", "tanh"] * w.shape[0], activation_alpha, activation_beta
@@ -340,6 +340,6 @@ def dynamic_quantize_lstm(
 
 
 def _direction_weights(w: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """Float weights in ONNX's layout; scales are by direction, or by direction and gate row."""
+    """Float weights in ONNX's layout; scales per direction, or per direction and gate row."""
     scale, zero = scale.reshape(scale.shape[0], 1, -1), zero.reshape(zero.shape[0], 1, -1)
     return ((w.to(scale.dtype) - zero.to(scale.dtype)) * scale).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Control flow. A subgraph is a callable of its formal inputs; what it captures is bound already."""
+"""Control flow. A subgraph is a closure: a callable of its formal inputs with captured values bound."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def loop(
     n_outputs: int,
     body: Graph,
 ) -> tuple[Any, ...]:
-    """Repeat a graph until its condition is false or the count is reached; gather what each round gives.
+    """Run a graph until its condition is false or the trip count is reached; stack its scan outputs.
 
     Raises:
-        LimitError: it runs for longer than ``limits.iteration_limit`` allows.
+        LimitError: more iterations than ``limits.iteration_limit``.
     """
     limit = None if trip_count is None else int(trip_count)
     going = cond is None or bool(cond)
@@ -56,7 +56,7 @@ def _device(*values: Any) -> torch.device:
 
 
 def _never_run(body: Graph, device: torch.device, initial: tuple[Any, ...]) -> list[Tensor]:
-    """Empty scan outputs, of the type and shape that a trial round gives."""
+    """Empty scan outputs, of the type and shape of a trial iteration."""
     with torch.no_grad():
         outputs = body(torch.tensor(0, device=device), torch.tensor(True, device=device), *initial)
     return [value.new_zeros(0, *value.shape) for value in outputs[1 + len(initial) :]]
@@ -73,7 +73,7 @@ def scan(
     scan_output_axes: Sequence[int] | None = None,
     scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Run a graph over slices of the scan inputs, carrying a state; stack what each round gives."""
+    """Run a graph over slices of the scan inputs, carrying a state; stack its scan outputs."""
     states = len(values) - num_scan_inputs
     axes = scan_input_axes or [0] * num_scan_inputs
     backward = scan_input_directions or [0] * num_scan_inputs
@@ -119,7 +119,7 @@ def scan_8(
     num_scan_inputs: int,
     directions: Sequence[int] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Version 8 scans axis 1 of a batch, each sample up to its own length; zeros fill the rest."""
+    """Scan-8: over axis 1 of a batch, each sample up to its length, padded with zeros."""
     states = len(values) - num_scan_inputs
     backward = directions or [0] * num_scan_inputs
     samples = []
@@ -138,7 +138,7 @@ def _fill(x: Tensor, length: int) -> Tensor:
 
 @op("SequenceMap", 17)
 def sequence_map(sequence: list[Any], *others: Any, n_outputs: int, body: Graph) -> tuple[list[Any], ...]:
-    """Run a graph on each element of a sequence; other sequences go along, tensors are given to all."""
+    """Map a graph over a sequence, zipped with other sequences; tensors are passed to each call."""
     check_iterations(len(sequence))
     results = [
         body(element, *(x[i] if isinstance(x, list) else x for x in others))

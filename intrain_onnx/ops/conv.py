@@ -29,7 +29,7 @@ def conv(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """Convolution; equal padding at both ends is left to torch's kernel."""
+    """Convolution; asymmetric padding is applied before torch's kernel."""
     win = window(x, w.shape[2:], strides, dilations, pads, auto_pad)
     padding = win.begin
     if not win.symmetric:
@@ -70,7 +70,7 @@ def conv_transpose(
 def _fit(
     win: Window, sizes: list[int], extra: list[int], output_shape: Ints | None, auto_pad: str
 ) -> tuple[Window, list[int]]:
-    """The padding that gives the wanted output, and what has to be added at the end where it is too short."""
+    """Padding for the wanted output size, and the extension at the end if the output is too short."""
     wanted = output_shape or [n * s for n, s in zip(sizes, win.strides, strict=True)]
     wanted = wanted[-len(sizes) :]
     surplus = [

@@ -44,7 +44,7 @@ def deform_conv(
 
 
 def _sampling_points(offset: Tensor, win: Window) -> list[Tensor]:
-    """The row and the column that each tap of each output reads, in pixels."""
+    """Row and column that each tap of each output samples, in pixels."""
     points = []
     for axis in (0, 1):
         tap = torch.arange(win.kernel[axis], device=offset.device) * win.dilations[axis]
@@ -58,9 +58,9 @@ def _sampling_points(offset: Tensor, win: Window) -> list[Tensor]:
 
 
 def bilinear(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Read (m, channels, height, width) at (m, points) places between pixels; zeros lie around the image.
+    """Bilinear interpolation of (m, channels, height, width) at (m, points) places, with zero padding.
 
-    It works in pixels, where grid_sample's coordinates in [-1, 1] lose digits on large images.
+    Coordinates are pixels: grid_sample's, in [-1, 1], lose digits on large images.
     """
     height, width = images.shape[2:]
     flat = images.flatten(2)

@@ -22,7 +22,7 @@ def constant(
     value_int: int | None = None,
     value_ints: list[int] | None = None,
 ) -> Tensor:
-    """The attribute that is given."""
+    """The value of the attribute."""
     if value is not None:
         return value
     if value_float is not None or value_floats is not None:

@@ -28,13 +28,13 @@ def gather(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
 
 @op("GatherElements", 11, 13)
 def gather_elements(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
-    """For each place of the indices, the entry of its line along an axis that the index names."""
+    """``out[i] = data[i]``, with the index on ``axis`` replaced by ``indices[i]``."""
     return torch.gather(data, axis, positions(indices, data.shape[axis]))
 
 
 @op("GatherND", 11, 12, 13)
 def gather_nd(data: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
-    """Slices that each last row of the indices names, after the batch axes."""
+    """Slices of the data at the index tuples in the last axis of ``indices``, after the batch axes."""
     batch, depth = math.prod(data.shape[:batch_dims]), indices.shape[-1]
     lines = data.reshape(batch, *data.shape[batch_dims:])
     rows = indices.reshape(batch, math.prod(indices.shape[batch_dims:-1]), depth)
@@ -46,7 +46,7 @@ def gather_nd(data: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
 @op("Scatter", 9)
 @op("ScatterElements", 11, 13)
 def scatter_elements(data: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0) -> Tensor:
-    """A copy in which each update replaces the entry of its line that the index names."""
+    """A copy with ``out[i] = updates[i]``, the index on ``axis`` replaced by ``indices[i]``."""
     return data.scatter(axis, positions(indices, data.shape[axis]), updates)
 
 
@@ -55,7 +55,7 @@ def scatter_elements(data: Tensor, indices: Tensor, updates: Tensor, *, axis: in
 def scatter_elements_reduced(
     data: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none"
 ) -> Tensor:
-    """Scatter that replaces, adds, multiplies, or takes the maximum or minimum."""
+    """ScatterElements with a reduction: none, add, mul, max or min."""
     if reduction == "none":
         return scatter_elements(data, indices, updates, axis=axis)
     places = positions(indices, data.shape[axis])
@@ -65,7 +65,7 @@ def scatter_elements_reduced(
 @op("ScatterND", 11, 13)
 @on_int64
 def scatter_nd(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """A copy in which each update replaces the slice that the last row of the indices names."""
+    """A copy with updates at the index tuples in the last axis of ``indices``."""
     slices, places, values = _slices(data, indices, updates)
     return slices.index_put((places,), values).reshape(data.shape)
 
@@ -73,7 +73,7 @@ def scatter_nd(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
 @op("ScatterND", 16, 18)
 @on_int64
 def scatter_nd_reduced(data: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
-    """ScatterND that replaces, adds, multiplies, or takes the maximum or minimum."""
+    """ScatterND with a reduction: none, add, mul, max or min."""
     if reduction == "none":
         return scatter_nd(data, indices, updates)
     slices, places, values = _slices(data, indices, updates)
@@ -86,7 +86,7 @@ def scatter_nd_reduced(data: Tensor, indices: Tensor, updates: Tensor, *, reduct
 
 
 def _slices(data: Tensor, indices: Tensor, updates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The data as a list of slices, the place of each update in it, and the updates as a list."""
+    """The data flattened to (slices, ...), the slice index of each update, and the updates flattened."""
     depth = indices.shape[-1]
     tail = data.shape[depth:]
     places = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=data.device)
@@ -105,7 +105,7 @@ def tensor_scatter(
     axis: int = -2,
     mode: str = "linear",
 ) -> Tensor:
-    """A cache in which each batch entry has the update written at its own start, maybe wrapping round."""
+    """KV cache update: each batch entry's update at its start position; ``mode`` may be circular."""
     axis = axis + past_cache.dim() if axis < 0 else axis
     batch, size = past_cache.shape[0], past_cache.shape[axis]
     starts = torch.zeros(batch, dtype=torch.int64, device=past_cache.device)
@@ -118,7 +118,7 @@ def tensor_scatter(
 
 @op("ReverseSequence", 10, 28)
 def reverse_sequence(x: Tensor, sequence_lens: Tensor, *, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
-    """The first ``sequence_lens`` steps of each batch entry in reverse, the rest as they are."""
+    """Reverse the first ``sequence_lens`` steps of each batch entry."""
     time = torch.arange(x.shape[time_axis], device=x.device).unsqueeze(0)
     lengths = sequence_lens.to(torch.int64).unsqueeze(1)
     source = torch.where(time < lengths, lengths - 1 - time, time)  # (batch, time)
@@ -129,12 +129,12 @@ def reverse_sequence(x: Tensor, sequence_lens: Tensor, *, batch_axis: int = 1, t
 
 @op("Compress", 9, 11, 28)
 def compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor:
-    """The entries of an axis (of the flat tensor without one) where the condition holds."""
+    """The entries of an axis (of the flattened tensor without one) where the condition holds."""
     kept = torch.nonzero(condition).reshape(-1)
     return x.reshape(-1).index_select(0, kept) if axis is None else x.index_select(axis, kept)
 
 
 @op("NonZero", 9, 13)
 def non_zero(x: Tensor) -> Tensor:
-    """The positions of what is not zero, one column each."""
+    """Indices of the nonzero elements: (rank, count)."""
     return torch.nonzero(x != 0).T.contiguous()

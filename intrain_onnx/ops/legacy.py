@@ -1,4 +1,4 @@
-"""Versions that opset 6 has, for the models of ONNX's own test suite: broadcasting was an attribute then."""
+"""Opset-6 versions, for the models of ONNX's test suite: broadcasting was an attribute then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from intrain_onnx.ops.registry import op
 
 
 def _aligned(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
-    """The second operand with its axes at ``axis`` of the first and axes of size 1 after them."""
+    """The second operand with its axes aligned at ``axis`` of the first, followed by axes of size 1."""
     if axis is None:
         return b
     before = axis + a.dim() if axis < 0 else axis
@@ -85,7 +85,7 @@ def batch_normalization_6(
     momentum: float = 0.9,
     spatial: int = 1,
 ) -> tuple[Tensor, ...]:
-    """BatchNormalization that says whether it trains."""
+    """BatchNormalization with an attribute for inference mode, ``is_test``."""
     return batch_normalization_7(
         x,
         scale,

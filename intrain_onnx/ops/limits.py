@@ -1,4 +1,4 @@
-"""A limit on what an operator may allocate: in an untrusted file a small value can ask for much."""
+"""Limits on the elements that an operator may allocate and on loop iterations, for untrusted files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextvars import ContextVar
 from intrain_onnx.errors import LimitError
 
 MAX_ELEMENTS = 2**31
-"""Most elements that one operator may make, unless ``element_limit`` says else."""
+"""Most elements of one operator's output, unless set by ``element_limit``."""
 
 _limit: ContextVar[int] = ContextVar("element_limit", default=MAX_ELEMENTS)
 
 
 @contextmanager
 def element_limit(limit: int) -> Iterator[None]:
-    """Set the most elements that one operator may make, for the calls inside the ``with`` block."""
+    """Set the most elements of one operator's output inside the ``with`` block."""
     token = _limit.set(limit)
     try:
         yield
@@ -41,14 +41,14 @@ def check_elements(shape: Iterable[int]) -> None:
 
 
 MAX_ITERATIONS = 100_000
-"""Most iterations of one Loop or Scan, unless ``iteration_limit`` says else."""
+"""Most iterations of one Loop or Scan, unless set by ``iteration_limit``."""
 
 _iterations: ContextVar[int] = ContextVar("iteration_limit", default=MAX_ITERATIONS)
 
 
 @contextmanager
 def iteration_limit(limit: int) -> Iterator[None]:
-    """Set the most iterations of one loop, for the calls inside the ``with`` block."""
+    """Set the most iterations of one loop inside the ``with`` block."""
     token = _iterations.set(limit)
     try:
         yield
@@ -57,7 +57,7 @@ def iteration_limit(limit: int) -> Iterator[None]:
 
 
 def check_iterations(count: int) -> None:
-    """Stop a loop that has run, or asks to run, too often.
+    """Stop a loop with too many iterations.
 
     Raises:
         LimitError: the count is over the limit.

@@ -12,7 +12,7 @@ from intrain_onnx.ops.registry import op
 def integer_matmul(a: Tensor, b: Tensor) -> Tensor:
     """The exact product of two integer tensors, as int64.
 
-    On a GPU, which has no integer product, it goes through float64: exact while sums stay below 2**53.
+    On a GPU, which has no integer product, it is computed in float64: exact for sums below 2**53.
     """
     if a.device.type == "cpu":
         return torch.matmul(a.long(), b.long())
@@ -38,7 +38,7 @@ def gemm(
     transA: int = 0,  # noqa: N803 - ONNX's name
     transB: int = 0,  # noqa: N803 - ONNX's name
 ) -> Tensor:
-    """Alpha * A' B' + beta * C, where ' may transpose."""
+    """``alpha op(A) op(B) + beta C``, op a transposition or the identity."""
     if not a.is_floating_point():
         return _integer_gemm(a.T if transA else a, b.T if transB else b, c, alpha, beta)
     a = a.T if transA else a

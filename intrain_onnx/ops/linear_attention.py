@@ -1,4 +1,4 @@
-"""Attention in other forms: the linear recurrence, its causal convolution, and attention with modifiers."""
+"""Linear attention as a recurrence, its causal convolution, and FlexAttention with score modifiers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def causal_conv_with_state(
     n_outputs: int,
     activation: str = "none",
 ) -> tuple[Tensor, Tensor]:
-    """Depthwise convolution that looks back only; the state is the last (kernel - 1) inputs."""
+    """Causal depthwise convolution; the state is the last (kernel - 1) inputs."""
     channels, reach = x.shape[1], weight.shape[2] - 1
     past = x.new_zeros(x.shape[0], channels, reach) if past_state is None else past_state
     padded = torch.cat([past, x], 2)
@@ -47,7 +47,10 @@ def linear_attention(
     scale: float = 0.0,
     update_rule: str = "gated_delta",
 ) -> tuple[Tensor, Tensor]:
-    """Attention by a matrix state for each head, updated step by step; computed in float32 at least."""
+    """Linear attention: a recurrence on a matrix state S for each head, in float32 or wider.
+
+    S <- exp(decay) S; S <- S + k n', n = beta (v - S' k) (delta rule) or v without beta; y = scale S' q.
+    """
     wide = torch.promote_types(query.dtype, torch.float32)
     q = _heads(query.to(wide), q_num_heads)
     k, v = _heads(key.to(wide), kv_num_heads), _heads(value.to(wide), kv_num_heads)
@@ -86,7 +89,7 @@ def flex_attention(
     score_mod: Callable[..., tuple[Tensor, ...]] | None = None,
     softmax_precision: torch.dtype | None = None,
 ) -> Tensor:
-    """Attention of rank-4 tensors whose scores and probabilities subgraphs may change."""
+    """Attention of rank-4 tensors, with subgraphs that modify scores and probabilities."""
     precision = softmax_precision or torch.promote_types(query.dtype, torch.float32)
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)

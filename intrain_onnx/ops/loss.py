@@ -1,4 +1,4 @@
-"""Losses."""
+"""Negative log-likelihood and softmax cross-entropy losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def negative_log_likelihood_loss(
     ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The negative log-probability of the target class; the mean is weighted."""
+    """Negative log-probability of the target class; the mean is weighted by the class weights."""
     ignored = _NO_LABEL if ignore_index is None else ignore_index
     return functional.nll_loss(x, target.long(), weight, ignore_index=ignored, reduction=reduction)
 
@@ -35,7 +35,7 @@ def softmax_cross_entropy_loss(
     ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> tuple[Tensor, ...]:
-    """The loss of the softmax of the scores, and the log-probabilities."""
+    """Cross-entropy of the softmax of logits, and the log-probabilities."""
     log_prob = torch.log_softmax(scores, 1)
     loss = negative_log_likelihood_loss(
         log_prob, labels, weights, ignore_index=ignore_index, reduction=reduction

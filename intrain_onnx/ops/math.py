@@ -48,7 +48,7 @@ def sign(x: Tensor) -> Tensor:
 
 @op("Erf", 9, 13)
 def erf(x: Tensor) -> Tensor:
-    """The error function; integers are rounded towards zero."""
+    """The error function; of integers, rounded towards zero."""
     return torch.erf(x) if x.is_floating_point() else torch.erf(x.double()).to(x.dtype)
 
 
@@ -111,7 +111,7 @@ def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
 @op("Max", 6, 8, 12, 13)
 @on_int64
 def maximum(*data: Tensor) -> Tensor:
-    """The largest of the inputs at each place; NaN wins. Beside a constant number as ``clip`` does it."""
+    """Element-wise maximum, propagating NaN; with a constant number it has the gradient of ``clip``."""
     if len(data) == 2 and data[1].dim() <= data[0].dim() and (low := _constant(data[1])) is not None:
         return torch.clamp(data[0], min=low)
     return functools.reduce(torch.maximum, data)
@@ -120,7 +120,7 @@ def maximum(*data: Tensor) -> Tensor:
 @op("Min", 6, 8, 12, 13)
 @on_int64
 def minimum(*data: Tensor) -> Tensor:
-    """The smallest of the inputs at each place; NaN wins. Beside a constant number as ``clip`` does it."""
+    """Element-wise minimum, propagating NaN; with a constant number it has the gradient of ``clip``."""
     if len(data) == 2 and data[1].dim() <= data[0].dim() and (high := _constant(data[1])) is not None:
         return torch.clamp(data[0], max=high)
     return functools.reduce(torch.minimum, data)
@@ -128,13 +128,13 @@ def minimum(*data: Tensor) -> Tensor:
 
 @op("Sum", 6, 8, 13)
 def add_all(*data: Tensor) -> Tensor:
-    """The sum of the inputs at each place."""
+    """Element-wise sum of the inputs."""
     return functools.reduce(torch.add, data)
 
 
 @op("Mean", 6, 8, 13)
 def mean(*data: Tensor) -> Tensor:
-    """The mean of the inputs at each place."""
+    """Element-wise mean of the inputs."""
     return functools.reduce(torch.add, data) / len(data)
 
 
@@ -151,8 +151,8 @@ def clip_attribute(
 def clip(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
     """``x`` limited to [min, max]; max where max < min.
 
-    Constant bounds go in as numbers: at a bound the gradient is then 0, as ReLU and ReLU6 have it in every
-    framework; between tensors torch would share it half and half.
+    Constant bounds are passed as numbers: the gradient at a bound is then 0, as of ReLU and ReLU6 in every
+    framework; between tensors torch would split it in halves.
     """
     low, high = _constant(min), _constant(max)
     if (low is None) == (min is None) and (high is None) == (max is None):
@@ -169,7 +169,7 @@ def _clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
 
 
 def _constant(bound: Tensor | None) -> float | None:
-    """The number that a bound holds, where it is one and not trained."""
+    """The number that a bound holds; None for a trained or non-scalar one."""
     if bound is None or bound.numel() != 1 or bound.requires_grad:
         return None
     return bound.item()

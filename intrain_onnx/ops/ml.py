@@ -1,6 +1,6 @@
-"""ai.onnx.ml operators of pipelines around linear models and neural networks.
+"""ai.onnx.ml operators: preprocessing and linear models.
 
-Trees, support vector machines and everything on strings are left out: they have no gradient.
+Trees, support vector machines and operators on strings are excluded: they have no gradient.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def scaler(x: Tensor, *, offset: Floats = (0.0,), scale: Floats = (1.0,)) -> Ten
 
 @op("Normalizer", 1, domain=ML)
 def normalizer(x: Tensor, *, norm: str = "MAX") -> Tensor:
-    """Divide each row by a norm of it; MAX is the largest value, with its sign."""
+    """Divide each row by its norm; MAX is the largest value, with its sign."""
     x = _float(x)
     if norm == "MAX":
         size = x.amax(-1, keepdim=True)
@@ -68,7 +68,7 @@ def linear_classifier(
     multi_class: int = 0,
     post_transform: str = "NONE",
 ) -> tuple[Tensor, Tensor]:
-    """The best class and the scores of all; a class with a name is given as its index."""
+    """The class of the largest score, as integer label, or index for string labels; and all scores."""
     count = len(classlabels_ints or classlabels_strings or intercepts or ())
     if len(coefficients) != count * x.shape[-1]:
         raise UnsupportedError("a linear classifier with fewer rows of coefficients than classes")
@@ -126,7 +126,7 @@ def feature_vectorizer(*inputs: Tensor, inputdimensions: Sequence[int]) -> Tenso
 
 @op("ArrayFeatureExtractor", 1, domain=ML)
 def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
-    """Pick entries of the last axis."""
+    """Select entries of the last axis."""
     picked = x.index_select(-1, indices.reshape(-1).long())
     return picked.reshape(1, -1) if x.dim() == 1 else picked
 
@@ -138,5 +138,5 @@ def zip_map(
     classlabels_int64s: Sequence[int] | None = None,
     classlabels_strings: Sequence[str] | None = None,
 ) -> Tensor:
-    """The probabilities as they are: torch has no dictionaries from class to probability."""
+    """The probabilities unchanged: torch has no maps from class to probability."""
     return x

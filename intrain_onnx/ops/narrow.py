@@ -1,7 +1,7 @@
-"""Element types of less than a byte, and 8-bit floats: torch stores them but does not compute on them.
+"""Sub-byte element types and 8-bit floats, which torch stores but does not compute on.
 
-A tensor of int4, uint4, int2, uint2 or float4 holds one element a byte under torch's own dtype, so views,
-reshapes and permutations work; ``decode`` and ``encode`` go to a type that torch computes on and back.
+A tensor of int4, uint4, int2, uint2 or float4 stores one element per byte under torch's dtype, so views,
+reshapes and permutations work; ``decode`` and ``encode`` convert to a type that torch computes on and back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FLOAT4_TIES_UP = (0.75, 1.75, 3.5)
 
 
 def decode(x: Tensor) -> Tensor:
-    """The values in int8, uint8 or float32; a tensor of any other type is returned as it is."""
+    """The values as int8, uint8 or float32; a tensor of any other type is returned unchanged."""
     if x.dtype in _SMALL_INTS:
         return x.view(torch.int8 if x.dtype in _SIGNED else torch.uint8)
     if x.dtype == FLOAT4:
@@ -42,8 +42,8 @@ def decode(x: Tensor) -> Tensor:
 def encode(x: Tensor, dtype: torch.dtype, *, saturate: bool = True, round_mode: str = "up") -> Tensor:
     """Values as ``dtype``, by the rules of ONNX's Cast.
 
-    Integers of less than a byte keep the low bits. Floats round to nearest even; where ``saturate``, what is
-    too large becomes the largest finite value. ``round_mode`` (up, down, nearest) is for float8e8m0 alone.
+    Sub-byte integers keep the low bits. Floats round to nearest, ties to even; with ``saturate``, values out
+    of range become the largest finite one. ``round_mode`` (up, down, nearest) is for float8e8m0 only.
     """
     if dtype in _SMALL_INTS:
         return _encode_integer(x, dtype)
@@ -85,7 +85,7 @@ def _encode_float4(x: Tensor) -> Tensor:
 
 
 def _encode_e8m0(x: Tensor, saturate: bool, round_mode: str) -> Tensor:
-    """The exponent's byte of each float32, moved one up where the fraction says so; 255 is NaN."""
+    """The exponent byte of each float32, rounded by its fraction; 255 is NaN."""
     bits = x.contiguous().view(torch.int32).to(torch.int64)
     exponent, fraction = (bits >> 23) & 0xFF, bits & 0x7FFFFF
     up = _rounds_up(exponent, fraction, round_mode) & (exponent < (254 if saturate else 255))

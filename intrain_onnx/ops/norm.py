@@ -24,7 +24,7 @@ def batch_normalization(
     momentum: float = 0.9,
     training_mode: int = 0,
 ) -> tuple[Tensor, ...]:
-    """Normalise each channel by the running statistics, or by the batch's own in training mode."""
+    """Normalise each channel by the running statistics, or by the batch's in training mode."""
     if not training_mode:
         return (_by_running_statistics(x, scale, bias, mean, var, epsilon),)
     y, batch_mean, batch_var = _by_batch_statistics(x, scale, bias, epsilon)
@@ -43,7 +43,7 @@ def batch_normalization_9(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
 ) -> tuple[Tensor, ...]:
-    """Before version 14 the node trains when more outputs than the first are asked for."""
+    """Before version 14 a node with more than one output is in training mode."""
     if n_outputs == 1:
         return (_by_running_statistics(x, scale, bias, mean, var, epsilon),)
     y, batch_mean, batch_var = _by_batch_statistics(x, scale, bias, epsilon)
@@ -64,7 +64,7 @@ def batch_normalization_7(
     momentum: float = 0.9,
     spatial: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Version 7 can also normalise each activation for itself (``spatial=0``)."""
+    """Version 7 can also normalise each activation separately (``spatial=0``)."""
     if spatial:
         return batch_normalization_9(
             x, scale, bias, mean, var, n_outputs=n_outputs, epsilon=epsilon, momentum=momentum
@@ -76,7 +76,7 @@ def batch_normalization_7(
 def _by_running_statistics(
     x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor, epsilon: float
 ) -> Tensor:
-    """Running statistics are state, not weights: they are never differentiated."""
+    """Normalise by running statistics, which have no gradient: they are state, not weights."""
     mean, var, scale, bias = (t.to(x.dtype) for t in (mean.detach(), var.detach(), scale, bias))
     if x.dim() < 2:
         return (x - mean) * torch.rsqrt(var + epsilon) * scale + bias
@@ -94,14 +94,14 @@ def _by_batch_statistics(
 
 
 def batch_normalization_of_batch(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Normalise each channel by the statistics of the batch, as in training, whatever the node says."""
+    """Normalise each channel by the statistics of the batch, as in training."""
     return functional.batch_norm(x, None, None, scale.to(x.dtype), bias.to(x.dtype), True, 0.0, epsilon)
 
 
 def _update(
     mean: Tensor, var: Tensor, batch_mean: Tensor, batch_var: Tensor, momentum: float
 ) -> tuple[Tensor, Tensor]:
-    """ONNX's momentum is the share of the old value, and its batch variance the biased one."""
+    """Running statistics: ``old * momentum + batch * (1 - momentum)``, with the biased batch variance."""
     pairs = ((mean.detach(), batch_mean), (var.detach(), batch_var))
     new_mean, new_var = (old * momentum + new.to(old.dtype) * (1 - momentum) for old, new in pairs)
     return new_mean, new_var
@@ -117,7 +117,7 @@ def instance_normalization(x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: f
 def group_normalization(
     x: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    """Normalise each group of channels of each sample, with one scale and bias a channel."""
+    """Normalise each group of channels of each sample, with a scale and bias per channel."""
     return torch.group_norm(x, num_groups, scale, bias, epsilon)
 
 
@@ -125,7 +125,7 @@ def group_normalization(
 def group_normalization_18(
     x: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5
 ) -> Tensor:
-    """Version 18 has one scale and bias a group."""
+    """Version 18: a scale and bias per group."""
     repeats = x.shape[1] // num_groups
     scale, bias = scale.repeat_interleave(repeats), bias.repeat_interleave(repeats)
     return torch.group_norm(x, num_groups, scale, bias, epsilon)
@@ -142,7 +142,7 @@ def layer_normalization(
     epsilon: float = 1e-5,
     stash_type: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Normalise over the axes from ``axis`` on; also the mean and the inverse deviation when asked for."""
+    """Normalise over the axes from ``axis`` on; also the mean and inverse standard deviation."""
     shape = x.shape[axis % x.dim() :]
     if n_outputs == 1 and scale.shape == shape and (bias is None or bias.shape == shape):
         return (functional.layer_norm(x, shape, scale, bias, epsilon),)
@@ -158,7 +158,7 @@ def layer_normalization(
 def rms_normalization(
     x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    """Divide by the root mean square over the axes from ``axis`` on."""
+    """RMS normalisation: divide by the root mean square over the axes from ``axis`` on."""
     shape = x.shape[axis % x.dim() :]
     if scale.shape == shape and scale.dtype == x.dtype:
         return functional.rms_norm(x, shape, scale, epsilon)
@@ -169,13 +169,13 @@ def rms_normalization(
 
 
 def stash(x: Tensor, stash_type: int) -> Tensor:
-    """The type that statistics are computed in: ``stash_type`` 1 is float32, never narrower than x itself."""
+    """Cast to the type of the statistics: float32 for ``stash_type`` 1, but never narrower than x."""
     return x.float() if stash_type == 1 and x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 @op("LRN", 1, 13)
 def lrn(x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
-    """Divide by a power of the summed squares of the neighbouring channels."""
+    """Local response normalisation: divide by a power of the summed squares of neighbouring channels."""
     after = [0] * (2 * (x.dim() - 2))
     squares = functional.pad(x.square(), [*after, (size - 1) // 2, size // 2])
     total = squares.unfold(1, size, 1).sum(-1)
@@ -184,14 +184,14 @@ def lrn(x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: 
 
 @op("LpNormalization", 1, 22)
 def lp_normalization(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
-    """Divide by the p-norm along an axis; a vector of zeros stays as it is."""
+    """Divide by the p-norm along an axis; zero vectors are unchanged."""
     norm: Tensor = torch.linalg.vector_norm(x, p, axis, keepdim=True)
     return x / torch.where(norm == 0, 1.0, norm)
 
 
 @op("MeanVarianceNormalization", 9, 13)
 def mean_variance_normalization(x: Tensor, *, axes: Ints = (0, 2, 3)) -> Tensor:
-    """Subtract the mean and divide by the deviation over the given axes."""
+    """Standardise to zero mean and unit variance over the given axes."""
     centred = x - x.mean(list(axes), keepdim=True)
     count = x.numel() / max(x.mean(list(axes)).numel(), 1)
     deviation: Tensor = torch.linalg.vector_norm(centred, 2, list(axes), keepdim=True) / count**0.5
@@ -208,7 +208,7 @@ def dropout(
     stream: int,
     seed: int | None = None,
 ) -> tuple[Tensor, ...]:
-    """Nothing in inference; in training the mask that ONNX's reference draws from the same seed."""
+    """The identity in inference mode; in training mode the mask that ONNX's reference draws from the seed."""
     share = 0.5 if ratio is None else float(ratio)
     if training_mode is None or not bool(training_mode) or share == 0:
         return _kept(x, torch.bool, n_outputs)
@@ -219,13 +219,13 @@ def dropout(
 
 @op("Dropout", 10)
 def dropout_10(x: Tensor, *, n_outputs: int, ratio: float = 0.5) -> tuple[Tensor, ...]:
-    """Nothing: versions before 12 have no training mode."""
+    """The identity: versions before 12 have no training mode."""
     return _kept(x, torch.bool, n_outputs)
 
 
 @op("Dropout", 7)
 def dropout_7(x: Tensor, *, n_outputs: int, ratio: float = 0.5) -> tuple[Tensor, ...]:
-    """Nothing; the mask of version 7 has the input's type."""
+    """The identity; the mask of version 7 has the input's type."""
     return _kept(x, x.dtype, n_outputs)
 
 

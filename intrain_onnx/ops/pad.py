@@ -21,7 +21,7 @@ def pad(
     *,
     mode: str = "constant",
 ) -> Tensor:
-    """Lengthen (or, with negative pads, shorten) axes at both ends."""
+    """Pad axes at both ends; negative pads crop."""
     where = list(range(data.dim())) if axes is None else from_front(axes, data.dim())
     return pad_axes(
         data, where, ints(pads), mode, 0 if constant_value is None else decode(constant_value).item()
@@ -67,7 +67,7 @@ def _pad_constant(data: Tensor, amounts: list[int], value: float) -> Tensor:
 
 
 def _source(size: int, before: int, after: int, mode: str, device: torch.device) -> Tensor:
-    """Where each padded position reads from."""
+    """Source index of each padded position."""
     position = torch.arange(-before, size + after, device=device)
     if mode == "edge":
         return position.clamp(0, size - 1)

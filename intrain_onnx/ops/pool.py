@@ -30,7 +30,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Ints | None = None,
 ) -> tuple[Tensor, ...]:
-    """The largest value in each window, and where it lies in the whole flattened input."""
+    """The maximum of each window, and its index in the flattened input."""
     win = window(x, kernel_shape, strides, dilations, pads, auto_pad)
     real = x if x.is_floating_point() else x.float()
     function = _MAX_POOL[len(win.kernel)]
@@ -43,14 +43,14 @@ def max_pool(
 
 
 def _torch_pads(win: Window) -> bool:
-    """Whether torch's pooling can pad by itself: at most half a kernel, equal at both ends."""
+    """Whether torch's pooling supports the padding: symmetric, and at most half a kernel."""
     return win.symmetric and all(2 * p <= k for p, k in zip(win.begin, win.kernel, strict=True))
 
 
 def _ceil_extra(x: Tensor, win: Window) -> list[int]:
-    """Elements beyond the padding that the last window of each axis reaches when sizes are rounded up.
+    """Elements beyond the padding that the last window of each axis covers with ``ceil_mode``.
 
-    A window that would begin in the padding at the end is left out.
+    A window that would begin in the padding at the end is omitted.
     """
     extra = []
     for size, begin, end, stride, extent in zip(
@@ -69,7 +69,7 @@ def _pad_for_ceil(x: Tensor, win: Window, ceil_mode: int, value: float) -> Tenso
 
 
 def _input_index(index: Tensor, padded: list[int], x: Tensor, begin: list[int], storage_order: int) -> Tensor:
-    """Turn positions in one padded channel into positions in the whole input."""
+    """Map indices in a padded channel to indices in the flattened input."""
     positions = []
     for size, offset in zip(reversed(padded), reversed(begin), strict=True):
         positions.append(index % size - offset)
@@ -98,7 +98,7 @@ def average_pool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """The mean of each window; what a rounded-up size adds beyond the padding is never counted."""
+    """The mean of each window; elements that ``ceil_mode`` adds beyond the padding do not count."""
     win = window(x, kernel_shape, strides, dilations, pads, auto_pad)
     if _torch_pads(win) and set(win.dilations) == {1}:
         return _AVG_POOL[len(win.kernel)](
@@ -136,7 +136,7 @@ def lp_pool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """The p-norm of each window; its gradient is 0 where the window is."""
+    """The p-norm of each window; the gradient of a window of zeros is 0."""
     win = window(x, kernel_shape, strides, dilations, pads, auto_pad)
     total = _window_sum(_pad_for_ceil(x.abs() ** p, win, ceil_mode, 0.0), win)
     zero = total <= 0
@@ -151,7 +151,7 @@ def global_average_pool(x: Tensor) -> Tensor:
 
 @op("GlobalMaxPool", 1, 22)
 def global_max_pool(x: Tensor) -> Tensor:
-    """The largest value of each channel."""
+    """The maximum of each channel."""
     return x.amax(_spatial(x), keepdim=True)
 
 
@@ -176,7 +176,7 @@ def max_unpool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """Put each value where MaxPool found it and zeros elsewhere; a larger ``output_shape`` pads the end."""
+    """Scatter each value to its MaxPool index, zeros elsewhere; a larger ``output_shape`` pads the end."""
     win = window(x, kernel_shape, strides, None, pads, "NOTSET")
     natural = [
         (n - 1) * s + k - b - e

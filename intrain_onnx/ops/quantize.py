@@ -2,7 +2,7 @@
 
 Forward results are exactly ONNX's: integers are accumulated without rounding (in float64, which holds them
 up to 2**53), and rescaled in float32 with ties to even, as onnxruntime does. Integer tensors carry no
-gradient: DequantizeLinear passes its own straight to what its input was quantised from.
+gradient: DequantizeLinear passes its own to the float that was quantised (straight-through estimator).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def quantize_linear(
     precision: torch.dtype | None = None,
     saturate: int = 1,
 ) -> Tensor:
-    """saturate(round(x / scale) + zero point), by tensor, axis or block."""
+    """saturate(round(x / scale) + zero point), per tensor, axis or block."""
     target = y_zero_point.dtype if y_zero_point is not None else output_dtype or torch.uint8
     ratio = _ratio(x, y_scale, axis, block_size, precision)
     zero = _spread_zero(y_zero_point, x, axis, block_size)
@@ -64,7 +64,7 @@ def _spread_zero(zero: Tensor | None, x: Tensor, axis: int, block_size: int) -> 
 
 
 def spread(values: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
-    """Scales or zero points of a tensor, an axis or blocks along an axis, shaped to broadcast with x."""
+    """Scales or zero points per tensor, axis or block, shaped to broadcast with x."""
     if values.numel() == 1:
         return values.reshape(())
     if block_size:
@@ -83,7 +83,7 @@ def dequantize_linear(
     carrier: Tensor | None = None,
     output_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """(x - zero point) * scale, by tensor, axis or block; the gradient passes to ``carrier``."""
+    """(x - zero point) * scale, per tensor, axis or block; the gradient passes to ``carrier``."""
     values = decode(x)
     if x_zero_point is not None and not values.is_floating_point():
         values = values.int() - spread(decode(x_zero_point), x, axis, block_size).int()
@@ -94,7 +94,7 @@ def dequantize_linear(
 
 
 def _carry(y: Tensor, carrier: Tensor | None, step: Tensor) -> Tensor:
-    """``y`` itself, with the gradient of the float that it stands for where that did not saturate."""
+    """``y``, with a straight-through gradient to ``carrier`` where quantisation did not saturate."""
     if carrier is None or not carrier.requires_grad:
         return y
     inside = (carrier - y).detach().abs() <= step.detach()
@@ -102,13 +102,13 @@ def _carry(y: Tensor, carrier: Tensor | None, step: Tensor) -> Tensor:
 
 
 def straight_through(carrier: Tensor, value: Tensor) -> Tensor:
-    """``value`` in the forward pass; in the backward pass its gradient goes to ``carrier`` as well."""
+    """Straight-through estimator: ``value`` forward; backward its gradient also goes to ``carrier``."""
     return value + (carrier - carrier.detach())
 
 
 @op("DynamicQuantizeLinear", 11)
 def dynamic_quantize_linear(x: Tensor, *, n_outputs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Uint8 with the scale and zero point that the data's range, widened to hold 0, asks for."""
+    """Quantise to uint8, with scale and zero point from the range of the data, extended to contain 0."""
     x = x.detach()
     low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
     scale = torch.where(high == low, 1.0, high - low) / 255
@@ -118,25 +118,25 @@ def dynamic_quantize_linear(x: Tensor, *, n_outputs: int) -> tuple[Tensor, Tenso
 
 
 def exact(x: Tensor, zero: Tensor | None) -> Tensor:
-    """Integers less their zero point, in float64."""
+    """Integers minus their zero point, in float64."""
     values = decode(x).double()
     return values if zero is None else values - decode(zero).double()
 
 
 def by_row(values: Tensor | None) -> Tensor | None:
-    """Give values for each row of a matrix the axis of columns."""
+    """Per-row values of a matrix, with an axis for its columns."""
     return values.unsqueeze(-1) if values is not None and values.dim() == 1 and values.numel() > 1 else values
 
 
 def by_output_channel(values: Tensor | None, rank: int) -> Tensor | None:
-    """Give values for each output channel the other axes of a kernel of this rank."""
+    """Per-output-channel values, with the other axes of a kernel of this rank."""
     if values is None or values.numel() == 1:
         return None if values is None else values.reshape(())
     return values.reshape([-1] + [1] * (rank - 1))
 
 
 def requantize(total: Tensor, scale: Tensor, zero: Tensor | None, target: torch.dtype) -> Tensor:
-    """Rescale exact sums as onnxruntime does: in float32, ties to even, then the zero point."""
+    """Requantise exact sums as onnxruntime does: scale in float32, round ties to even, add the zero point."""
     steps = torch.round(total.float() * scale.float())
     return encode(_saturate(steps, None if zero is None else decode(zero).float(), target), target)
 
@@ -145,7 +145,7 @@ def requantize(total: Tensor, scale: Tensor, zero: Tensor | None, target: torch.
 def matmul_integer(
     a: Tensor, b: Tensor, a_zero_point: Tensor | None = None, b_zero_point: Tensor | None = None
 ) -> Tensor:
-    """The exact product as int32; zero points by tensor, by row of a, by column of b."""
+    """The exact product as int32; zero points per tensor, per row of a, per column of b."""
     return torch.matmul(exact(a, by_row(a_zero_point)), exact(b, b_zero_point)).to(torch.int32)
 
 
@@ -160,7 +160,7 @@ def qlinear_matmul(
     y_scale: Tensor,
     y_zero_point: Tensor,
 ) -> Tensor:
-    """The product of two quantised matrices, quantised again."""
+    """The product of two quantised matrices, requantised."""
     total = torch.matmul(exact(a, by_row(a_zero_point)), exact(b, b_zero_point))
     row_scale = by_row(a_scale)
     assert row_scale is not None
@@ -213,7 +213,7 @@ def qlinear_conv(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """Convolution of quantised values with an int32 bias, quantised again."""
+    """Convolution of quantised values with an int32 bias, requantised."""
     total = conv(
         exact(x, x_zero_point),
         exact(w, by_output_channel(w_zero_point, w.dim())),

@@ -1,7 +1,7 @@
-"""Random numbers. A graph stays a function: each node draws from its own generator, seeded anew at each call.
+"""Random numbers. A graph stays a pure function: each node has its own generator, reseeded at each call.
 
-The seed is the node's own, or torch's initial seed and the node's ordinal. Numbers are drawn on the CPU, so
-that they are the same on every device.
+The seed is the node's attribute, or torch's initial seed and the node's ordinal. Numbers are drawn on the
+CPU, so that they are the same on every device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.ops.registry import op
 
-_STRIDE = 0x9E3779B97F4A7C15  # odd, so that ordinals stay apart modulo 2**63
+_STRIDE = 0x9E3779B97F4A7C15  # odd, so that ordinals give distinct seeds modulo 2**63
 
 
 def generator(seed: float | None, stream: int) -> torch.Generator:
@@ -96,7 +96,7 @@ def random_normal_like(
 def bernoulli(
     x: Tensor, *, stream: int, dtype: torch.dtype | None = None, seed: float | None = None
 ) -> Tensor:
-    """1 with the probability that the input says, else 0."""
+    """1 with the probability in the input, else 0."""
     draws = torch.rand(x.shape, dtype=torch.float64, generator=generator(seed, stream))
     return (draws.to(x.device) < x).to(dtype or x.dtype)
 

@@ -1,4 +1,4 @@
-"""Reductions: their axes are an input in the newer versions, an attribute in the older."""
+"""Reductions: their axes are an input in newer versions, an attribute in older ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _reduced(
     chosen = [] if axes is None else from_front(ints(axes), data.dim())
     if not chosen and not noop:
         chosen = list(range(data.dim()))
-    if not chosen:  # torch takes an empty list of axes for all of them
+    if not chosen:  # an empty list of axes means all of them to torch
         return _reduced(function, data.unsqueeze(0), [0], 0)
     return function(data, chosen, bool(keepdims)).to(data.dtype)
 
@@ -85,7 +85,7 @@ def _smallest(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _empty_extreme(x: Tensor, axes: list[int], keep: bool, *, largest: bool) -> Tensor:
-    """The identity of max or min: what a reduction over no elements gives."""
+    """The identity element of max or min, the result of a reduction over no elements."""
     shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
     if x.is_floating_point():
         return torch.full(shape, -math.inf if largest else math.inf, dtype=x.dtype, device=x.device)

@@ -1,8 +1,8 @@
-"""Which torch function computes which ONNX operator, by exact version.
+"""Registry of handlers: the torch function that computes an ONNX operator, by exact version.
 
-A handler is a plain function of tensors. ONNX inputs are its positional parameters (``None`` where an
-optional input is left out), ONNX attributes its keyword-only parameters, with ONNX's own names and defaults.
-Some keyword-only parameters are filled in by the converter instead of an attribute:
+A handler is a plain function of tensors. ONNX inputs are its positional parameters (``None`` for an omitted
+optional input), ONNX attributes its keyword-only parameters, with ONNX's own names and defaults. Some
+keyword-only parameters are set by the converter instead of an attribute:
 
 - ``n_outputs``: the number of outputs that the node declares. A handler that takes it returns a tuple;
   every other handler returns one value.
@@ -10,8 +10,8 @@ Some keyword-only parameters are filled in by the converter instead of an attrib
 - ``stream``: the ordinal of this node among the random nodes of the graph, to seed its own generator.
 
 A parameter annotated ``torch.dtype`` takes an ONNX element type, one annotated ``torch.Tensor`` a tensor
-attribute. An attribute that holds a graph arrives as a callable of the graph's formal inputs that returns a
-tuple; what it captures from outside is bound already.
+attribute. A graph attribute is passed as a closure: a callable of the graph's formal inputs that returns a
+tuple, with captured values bound.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One operator of one domain, in every version whose semantics the function has."""
+    """The function of one operator of one domain, for all versions with its semantics."""
 
     domain: str
     op_type: str
@@ -74,7 +74,7 @@ def _describe(function: Callable[..., Any], domain: str, op_type: str, versions:
         parameters = inspect.signature(function).parameters.values()
         keywords = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
         hints = typing.get_type_hints(function)
-    except (ValueError, TypeError):  # builtins of torch have no signature and take no attributes here
+    except (ValueError, TypeError):  # builtins of torch have no signature; they have no attributes here
         keywords, hints = set(), {}
     dtypes = {n for n in keywords if torch.dtype in (hints.get(n), *typing.get_args(hints.get(n)))}
     return Handler(
@@ -91,14 +91,14 @@ def _describe(function: Callable[..., Any], domain: str, op_type: str, versions:
 
 
 def register_op(op_type: str, *versions: int, domain: str = "") -> Callable[[Function], Function]:
-    """Let a function compute an ONNX operator that has no handler yet: a decorator.
+    """Decorator: register a function as the handler of an ONNX operator that has none.
 
     The function takes ONNX's inputs as positional parameters and its attributes as keyword-only ones, and
     must be differentiable by torch. See docs/add-an-operator.md.
 
     Args:
         op_type: the operator's name.
-        versions: the since-versions with these semantics; 1 where the domain is not ONNX's and none is given.
+        versions: the since-versions with these semantics; by default 1 for a domain other than ONNX's.
         domain: the operator's domain; empty for ONNX's own.
 
     Raises:
@@ -135,7 +135,7 @@ def register_op(op_type: str, *versions: int, domain: str = "") -> Callable[[Fun
 
 
 def resolve(domain: str, op_type: str, opset: int) -> Handler | None:
-    """The handler of exactly the version that the opset has, or None; a plugin that has it is imported."""
+    """The handler of exactly the version in the opset, or None; imports a plugin that declares it."""
     handler = _find(domain, op_type, opset)
     if handler is None and plugins.load(domain, op_type):
         handler = _find(domain, op_type, opset)

@@ -1,7 +1,7 @@
-"""Resize and Upsample: an index vector or a small dense matrix for each axis is exact in every mode.
+"""Resize and Upsample as separable resampling: an index vector or a weight matrix for each axis.
 
-Where torch's own interpolation computes exactly the same, it is used, being cheaper. What depends on sizes
-alone is computed with numpy, so that no tensor of one mode or device is kept for another.
+That is exact in every mode. Torch's interpolation is used if it computes exactly the same, as it is cheaper.
+What depends on sizes alone is computed and memoised with numpy, independent of device and autograd mode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TORCH_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to read between the elements of an axis; the fields are Resize's attributes."""
+    """The interpolation of an axis; the fields are Resize's attributes."""
 
     mode: str = "nearest"
     transform: str = "half_pixel"
@@ -41,7 +41,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis before and after: sizes, scale, and the part that is read (as fractions of the whole)."""
+    """One axis before and after: sizes, scale, and the region of interest (as fractions of the size)."""
 
     size: int
     target: int
@@ -66,7 +66,7 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
-    """Another size for some axes, by scales or by sizes."""
+    """Resample some axes, by scales or by sizes."""
     where = list(range(x.dim())) if axes is None else from_front(axes, x.dim())
     lengths = [x.shape[axis] for axis in where]
     if sizes is not None and sizes.numel():
@@ -123,7 +123,7 @@ def resize_all(
 @op("Resize", 10)
 @op("Upsample", 9, 10)
 def resize_corner(x: Tensor, scales: Tensor, *, mode: str = "nearest") -> Tensor:
-    """Resize by scales, coordinates being divided by the scale."""
+    """Resize by scales with asymmetric coordinates: x / scale."""
     return upsample_attribute(x, scales=scales.tolist(), mode=mode)
 
 
@@ -185,7 +185,7 @@ def _saturate(y: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _torch_mode(x: Tensor, axes: dict[int, Axis], sampling: Sampling) -> str | None:
-    """The mode of ``F.interpolate`` that computes exactly this, if there is one."""
+    """The mode of ``F.interpolate`` that computes exactly this; None if there is none."""
     if not (axes and min(axes) >= 2 and 3 <= x.dim() <= 5 and x.is_floating_point() and x.numel()):
         return None
     if sampling.mode == "nearest":
@@ -211,7 +211,7 @@ def _repeats(axis: Axis, sampling: Sampling) -> bool:
 
 
 def _coordinates(axis: Axis, transform: str) -> Array:
-    """Where on the old axis each place of the new one lies."""
+    """Coordinate on the input axis of each output position, by ``coordinate_transformation_mode``."""
     place = np.arange(axis.target, dtype=np.float64)
     last, length = axis.size - 1, axis.size * axis.scale
     if transform == "asymmetric":
@@ -247,7 +247,7 @@ def _nearest(axis: Axis, sampling: Sampling) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _weights(axis: Axis, sampling: Sampling) -> Array:
-    """(target, size) matrix, in float64, whose rows are the weights of the old elements."""
+    """(target, size) interpolation matrix in float64; a row holds the weights of the input elements."""
     check_elements([axis.target, axis.size])
     position = _coordinates(axis, sampling.transform)[:, None]
     stretch = min(axis.scale, 1.0) if sampling.antialias else 1.0

@@ -1,7 +1,7 @@
-"""Recurrent layers: torch's fused kernels where the attributes allow, a loop over time otherwise.
+"""Recurrent layers: torch's fused kernels if the attributes allow, otherwise a loop over time.
 
-Parameters stay as ONNX has them: W (directions, gates * hidden, input), R (directions, gates * hidden,
-hidden) and B (directions, 2 * gates * hidden). Gates are reordered on the way, so gradients reach them.
+Parameters keep ONNX's layout: W (directions, gates * hidden, input), R (directions, gates * hidden, hidden)
+and B (directions, 2 * gates * hidden). Gates are reordered in the forward pass, so gradients reach them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A recurrent node with its inputs in time-first layout and every optional input filled in.
+    """A recurrent node with time-first inputs and defaults for all optional inputs.
 
     Attributes:
         order: torch's order of the gates in terms of ONNX's.
@@ -73,7 +73,7 @@ def _check(
     state_shape: tuple[int, ...],
     gates: int,
 ) -> None:
-    """Torch's kernels trust these shapes and write out of bounds where they do not fit.
+    """Check the shapes: torch's kernels do not, and would write out of bounds.
 
     Raises:
         ValueError: names the input that does not fit.
@@ -92,7 +92,7 @@ def _check(
 
 
 def _outputs(y: Tensor, state: State, layout: int) -> tuple[Tensor, ...]:
-    """Bring (time, directions, batch, hidden) and the last states to the wanted layout."""
+    """Transpose (time, directions, batch, hidden) and the last states to ``layout``."""
     if layout:
         return y.permute(2, 0, 1, 3), *(s.transpose(0, 1) for s in state)
     return y, *state
@@ -116,7 +116,7 @@ def rnn(
     hidden_size: int = 0,
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
-    """H = f(x W' + h R' + b)."""
+    """Elman network: h <- f(x W' + h R' + b)."""
     layer = _layer(x, w, r, b, sequence_lens, [initial_h], direction, layout, order=(0,))
     names = [name.lower() for name in activations or ["tanh"] * w.shape[0]]
     if not clip and set(names) in ({"tanh"}, {"relu"}) and _can_fuse(layer):
@@ -218,12 +218,12 @@ def _looped(
 
 
 def _can_fuse(layer: _Layer) -> bool:
-    """Torch packs no empty sequence, and its kernels take no empty batch or time."""
+    """Whether torch's kernel can run the layer: it accepts no empty sequence, batch or time axis."""
     return layer.x.numel() > 0 and (layer.lengths is None or bool((layer.lengths > 0).all()))
 
 
 def _fused(layer: _Layer, kernel: str) -> tuple[Tensor, State]:
-    """Run all directions by torch's own kernel."""
+    """Run all directions by torch's fused kernel."""
     reverse = layer.direction == "reverse"
     x = _reverse(layer.x, layer.lengths) if reverse else layer.x
     state: Any = layer.state if len(layer.state) > 1 else layer.state[0]
@@ -243,7 +243,7 @@ def _fused(layer: _Layer, kernel: str) -> tuple[Tensor, State]:
 
 def _call_kernel(kernel: str, x: Tensor | PackedSequence, state: Any, layer: _Layer) -> Any:
     parameters = _torch_parameters(layer)
-    # In inference mode the kernels keep nothing for the backward pass.
+    # In inference mode the kernels save nothing for the backward pass.
     options = (layer.b is not None, 1, 0.0, torch.is_grad_enabled(), layer.w.shape[0] == 2)
     function = getattr(torch, kernel)
     if isinstance(x, PackedSequence):
@@ -277,7 +277,7 @@ def _permute(state: Any, index: Tensor | None) -> Any:
 
 
 def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Turn each sequence of (time, batch, features) around within its own length."""
+    """Reverse each sequence of (time, batch, features) within its length."""
     if lengths is None:
         return x.flip(0)
     time = torch.arange(x.shape[0], device=x.device)[:, None]

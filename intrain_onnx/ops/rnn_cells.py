@@ -1,6 +1,6 @@
-"""One step of each recurrent cell, the activations it may have, and the loop over time that runs it.
+"""Cells of RNN, GRU and LSTM: one step of each, their activations, and the loop over time.
 
-The gates of a step arrive as the input's share (computed for all steps at once) and are completed here.
+A step gets the input's contribution to the gates, x W' + b, computed for all steps at once.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
     "scaledtanh": (_scaled_tanh, (1.0, 1.0)),
     "hardsigmoid": (_hard_sigmoid, (0.2, 0.5)),
 }
-"""Each activation with the defaults of its alpha and beta, as far as it takes them."""
+"""Each activation with the defaults of the alpha and beta that it has."""
 
 
 def activations(
     names: Sequence[str], alphas: Sequence[float] | None, betas: Sequence[float] | None
 ) -> list[Activation]:
-    """The named functions; each takes the next alpha and beta of the lists if it has such parameters.
+    """The named functions; one with parameters takes the next alpha and beta of the lists.
 
     Raises:
         UnsupportedError: a name that ONNX does not have.
@@ -80,12 +80,12 @@ def _with_arguments(function: Callable[..., Tensor], values: Sequence[float]) ->
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What the steps of one direction share.
+    """Parameters of the steps of one direction.
 
     Attributes:
         recurrent: R, (gates * hidden, hidden).
         bias: the recurrent bias, (gates * hidden,), or None.
-        functions: the activations f, g and h of ONNX's equations, as many as the cell has.
+        functions: those of the activations f, g and h of ONNX's equations that the cell has.
         clip: bound of every activation's input, or None.
     """
 
@@ -99,17 +99,17 @@ class Cell:
         return self.functions[index](x if self.clip is None else x.clamp(-self.clip, self.clip))
 
     def recur(self, h: Tensor) -> Tensor:
-        """The state's share of all gates."""
+        """The state's contribution to all gates: h R' + bias."""
         return functional.linear(h, self.recurrent, self.bias)
 
 
 def rnn_step(cell: Cell, gates: Tensor, state: State) -> State:
-    """H = f(gates)."""
+    """Elman cell: h = f(gates)."""
     return (cell.activate(0, gates + cell.recur(state[0])),)
 
 
 def gru_step(cell: Cell, gates: Tensor, state: State) -> State:
-    """The reset gate applies to the state before its product: ``linear_before_reset=0``."""
+    """GRU whose reset gate multiplies the state before the product: ``linear_before_reset=0``."""
     (h,) = state
     size = h.shape[1]
     z, r = (gates[:, : 2 * size] + functional.linear(h, *_rows(cell, 0, 2 * size))).chunk(2, 1)
@@ -119,7 +119,7 @@ def gru_step(cell: Cell, gates: Tensor, state: State) -> State:
 
 
 def gru_reset_after_step(cell: Cell, gates: Tensor, state: State) -> State:
-    """The reset gate applies to the state's share of the gate: ``linear_before_reset=1``."""
+    """GRU whose reset gate multiplies the product, h R' + bias: ``linear_before_reset=1``."""
     (h,) = state
     z, r, new = gates.chunk(3, 1)
     hz, hr, hn = cell.recur(h).chunk(3, 1)
@@ -132,7 +132,7 @@ def _rows(cell: Cell, start: int, end: int) -> tuple[Tensor, Tensor | None]:
 
 
 def lstm_step(cell: Cell, peephole: Tensor | None, coupled: bool, gates: Tensor, state: State) -> State:
-    """Gates in ONNX's order i, o, f, c; ``coupled`` forgets what the input gate does not take."""
+    """LSTM, gates in ONNX's order i, o, f, c; ``coupled`` sets f = 1 - i."""
     h, c = state
     i, o, f, g = (gates + cell.recur(h)).chunk(4, 1)
     p_i, p_o, p_f = (None, None, None) if peephole is None else peephole.chunk(3)

@@ -19,7 +19,7 @@ def sequence_construct(*inputs: Tensor) -> list[Tensor]:
 
 @op("SequenceEmpty", 11)
 def sequence_empty(*, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """A sequence of nothing."""
+    """An empty sequence."""
     return []
 
 
@@ -32,7 +32,7 @@ def sequence_length(input_sequence: list[Tensor]) -> Tensor:
 
 @op("SequenceAt", 11)
 def sequence_at(input_sequence: list[Tensor], position: Tensor) -> Tensor:
-    """The tensor at a position, counted from the end where it is negative."""
+    """The tensor at a position; a negative one counts from the end."""
     return input_sequence[int(position.item())]
 
 
@@ -56,7 +56,7 @@ def sequence_insert(
 
 @op("ConcatFromSequence", 11)
 def concat_from_sequence(input_sequence: list[Tensor], *, axis: int, new_axis: int = 0) -> Tensor:
-    """The tensors one after the other along an axis, which may be a new one."""
+    """Concatenate the tensors along an axis, or stack them along a new one."""
     return torch.stack(input_sequence, axis) if new_axis else torch.cat(input_sequence, axis)
 
 
@@ -72,7 +72,7 @@ def split_to_sequence(
 
 @op("Optional", 15, 28)
 def optional(value: Any = None, *, type: object = None) -> Any:
-    """The input as an optional; None without one."""
+    """The input as an optional; None for an empty one."""
     return value
 
 
@@ -90,6 +90,6 @@ def optional_get_element(value: Any) -> Any:
 
 @op("OptionalHasElement", 15, 18, 28)
 def optional_has_element(value: Any = None) -> Tensor:
-    """Whether there is a value inside, as a bool scalar."""
+    """Whether an optional has a value, as a bool scalar."""
     device = value.device if isinstance(value, Tensor) else None
     return torch.tensor(value is not None, device=device)

@@ -81,7 +81,7 @@ def unsqueeze_attribute(data: Tensor, *, axes: list[int]) -> Tensor:
 
 @op("Concat", 4, 11, 13)
 def concat(*inputs: Tensor, axis: int) -> Tensor:
-    """The inputs one after the other along an axis."""
+    """Concatenate the inputs along an axis."""
     return torch.cat(inputs, axis)
 
 
@@ -120,7 +120,7 @@ def split_uneven(
 def slice_(
     data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
 ) -> Tensor:
-    """Every ``step``-th element from start to before end, backwards where the step is negative."""
+    """Every ``step``-th element from start to before end, backwards for a negative step."""
     begin, stop = ints(starts), ints(ends)
     where = list(range(len(begin))) if axes is None else ints(axes)
     step = [1] * len(begin) if steps is None else ints(steps)
@@ -146,7 +146,7 @@ def _slice_axis(data: Tensor, axis: int, one: slice) -> Tensor:
     if step < 0:
         if size == 0:
             return data
-        start = max(start, 0)  # Python leaves a start before the first element there, ONNX moves it
+        start = max(start, 0)  # ONNX clamps a start before the first element, Python does not
         return data.index_select(axis, torch.arange(start, min(stop, start), step, device=data.device))
     index: list[slice] = [slice(None)] * data.dim()
     index[axis] = slice(start, max(start, stop), step)
@@ -155,7 +155,7 @@ def _slice_axis(data: Tensor, axis: int, one: slice) -> Tensor:
 
 @op("Expand", 8, 13)
 def expand(data: Tensor, shape: Tensor) -> Tensor:
-    """The input broadcast with a shape, both ways."""
+    """The input broadcast with a shape, bidirectionally."""
     sizes: torch.Size = torch.broadcast_shapes(data.shape, ints(shape))
     check_elements(sizes)
     return data.expand(sizes)
@@ -171,7 +171,7 @@ def tile(data: Tensor, repeats: Tensor) -> Tensor:
 
 @op("DepthToSpace", 1, 11, 13, 28)
 def depth_to_space(data: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
-    """Blocks of channels become blocks of space."""
+    """Rearrange channels into spatial blocks of ``blocksize`` squared elements."""
     if mode == "CRD":
         return F.pixel_shuffle(data, blocksize)
     n, channels, height, width = data.shape
@@ -182,7 +182,7 @@ def depth_to_space(data: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor
 
 @op("SpaceToDepth", 1, 13, 28)
 def space_to_depth(data: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
-    """Blocks of space become blocks of channels."""
+    """Rearrange spatial blocks of ``blocksize`` squared elements into channels."""
     if mode == "CRD":
         return F.pixel_unshuffle(data, blocksize)
     n, depth, height, width = data.shape

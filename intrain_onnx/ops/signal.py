@@ -1,4 +1,4 @@
-"""Fourier transforms (computed in float64, but for the inverse), windows and the mel matrix."""
+"""Fourier transforms (in float64, except the inverse), window functions and the mel filter bank."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _inverse(x: Tensor, length: int | None, axis: int) -> Tensor:
-    """The complex inverse transform in the input's own precision, on a CPU with numpy's round-off.
+    """The complex inverse transform; on a CPU by numpy.
 
-    ONNX's suite expects 1.9e-7 where the exact value is 0, and torch gives 0: numpy's is the reference.
+    ONNX's suite expects numpy's round-off, 1.9e-7 for an exact 0, for which torch returns 0.
     """
     parts = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     parts = torch.cat([parts, torch.zeros_like(parts)], -1) if x.shape[-1] == 1 else parts
@@ -57,7 +57,7 @@ def dft(
     inverse: int = 0,
     onesided: int = 0,
 ) -> Tensor:
-    """Fourier transform along an axis; ``onesided`` keeps (or reads) the half that is not redundant."""
+    """Discrete Fourier transform along an axis; ``onesided`` uses only the non-redundant half."""
     along = -2 if axis is None else int(axis.item())
     return dft_attribute(x, dft_length, axis=along, inverse=inverse, onesided=onesided)
 
@@ -92,7 +92,7 @@ def stft(
     *,
     onesided: int = 1,
 ) -> Tensor:
-    """Fourier transforms of overlapping frames: (batch, length, parts) -> (batch, frames, bins, 2)."""
+    """Short-time Fourier transform: (batch, length, parts) -> (batch, frames, bins, 2)."""
     if frame_length is not None:
         length = int(frame_length.item())
     else:
@@ -109,7 +109,7 @@ def stft(
 
 @op("HannWindow", 17)
 def hann_window(size: Tensor, *, output_datatype: torch.dtype = torch.float32, periodic: int = 1) -> Tensor:
-    """1/2 - 1/2 cos(t)."""
+    """Hann window: 1/2 - 1/2 cos(t)."""
     t = _angles(size, periodic)
     return (0.5 - 0.5 * torch.cos(t)).to(output_datatype)
 
@@ -118,7 +118,7 @@ def hann_window(size: Tensor, *, output_datatype: torch.dtype = torch.float32, p
 def hamming_window(
     size: Tensor, *, output_datatype: torch.dtype = torch.float32, periodic: int = 1
 ) -> Tensor:
-    """25/46 - 21/46 cos(t)."""
+    """Hamming window: 25/46 - 21/46 cos(t)."""
     t = _angles(size, periodic)
     return (25 / 46 - 21 / 46 * torch.cos(t)).to(output_datatype)
 
@@ -127,13 +127,13 @@ def hamming_window(
 def blackman_window(
     size: Tensor, *, output_datatype: torch.dtype = torch.float32, periodic: int = 1
 ) -> Tensor:
-    """0.42 - 0.5 cos(t) + 0.08 cos(2t)."""
+    """Blackman window: 0.42 - 0.5 cos(t) + 0.08 cos(2t)."""
     t = _angles(size, periodic)
     return (0.42 - 0.5 * torch.cos(t) + 0.08 * torch.cos(2 * t)).to(output_datatype)
 
 
 def _angles(size: Tensor, periodic: int) -> Tensor:
-    """Angles of a full turn in ``size`` steps, of which the last is left out where ``periodic``."""
+    """``size`` angles from 0, in steps of 2 pi / size if ``periodic``, else of 2 pi / (size - 1)."""
     count = int(size.item())
     check_elements([count])
     steps = torch.arange(count, dtype=torch.float64, device=size.device)
@@ -150,7 +150,7 @@ def mel_weight_matrix(
     *,
     output_datatype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(bins of the spectrum, mel bands): triangles that are equally wide on the mel scale."""
+    """Mel filter bank, (spectrum bins, mel bands): triangles of equal width on the mel scale."""
     bands, length = int(num_mel_bins.item()), int(dft_length.item())
     check_elements([length // 2 + 1, bands])
     low, high = (

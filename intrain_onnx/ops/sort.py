@@ -1,4 +1,4 @@
-"""Order: arg-extremes, the largest few, distinct values."""
+"""Arg max and min, top k, distinct values, cumulative sums and products."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _comparable(data: Tensor) -> Tensor:
 def top_k(
     x: Tensor, k: Tensor, *, n_outputs: int, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """The k largest or smallest along an axis and their indices; of equal values the first comes first."""
+    """The k largest or smallest along an axis and their indices; stable for equal values."""
     count = int(k.reshape(-1)[0])
     if not 0 <= count <= x.shape[axis]:
         raise IndexError(f"k = {count} does not fit an axis of {x.shape[axis]}")
@@ -84,7 +84,7 @@ def unique(
 
 @on_int64
 def _cumulative(x: Tensor, axis: Tensor, exclusive: int, reverse: int, start: int) -> Tensor:
-    """Running sum (from start 0) or product (from start 1) along an axis."""
+    """Cumulative sum (start 0) or product (start 1) along an axis."""
     along = int(axis.item())
     x = x.flip(along) if reverse else x
     if exclusive:
@@ -96,11 +96,11 @@ def _cumulative(x: Tensor, axis: Tensor, exclusive: int, reverse: int, start: in
 
 @op("CumSum", 11, 14)
 def cum_sum(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-    """Running sum along an axis, without the current entry where ``exclusive``."""
+    """Cumulative sum along an axis, without the current element if ``exclusive``."""
     return _cumulative(x, axis, exclusive, reverse, 0)
 
 
 @op("CumProd", 26)
 def cum_prod(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-    """Running product along an axis, without the current entry where ``exclusive``."""
+    """Cumulative product along an axis, without the current element if ``exclusive``."""
     return _cumulative(x, axis, exclusive, reverse, 1)

@@ -1,4 +1,4 @@
-"""Text features of token numbers; strings themselves are not supported."""
+"""TF-IDF features of integer tokens; strings are not supported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tf_idf_vectorizer(
     pool_strings: list[str] | None = None,
     weights: list[float] | None = None,
 ) -> Tensor:
-    """How often each n-gram of a pool is found in each row, skipping up to ``max_skip_count`` tokens."""
+    """Counts of a pool's n-grams in each row, with up to ``max_skip_count`` skips, weighted by ``mode``."""
     if pool_int64s is None:
         raise UnsupportedError("TfIdfVectorizer of strings")
     rows = x.reshape(1, -1) if x.dim() < 2 else x
@@ -51,7 +51,7 @@ def tf_idf_vectorizer(
 
 
 def _found(rows: Tensor, grams: Tensor, step: int) -> Tensor:
-    """(rows, tokens) and (grams, length) -> (rows, grams) counts, the tokens being ``step`` apart."""
+    """(rows, tokens) and (grams, length) -> (rows, grams) counts, for tokens ``step`` apart."""
     length = grams.shape[1]
     span = (length - 1) * step + 1
     if rows.shape[1] < span:

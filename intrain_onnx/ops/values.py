@@ -1,4 +1,4 @@
-"""Small helpers that several operator families share; no operator lives here."""
+"""Helpers for integer types, axes and indices, shared by operator families."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
-"""Integer types that torch stores but computes little on."""
+"""Integer types that few torch operators support."""
 
 
 def on_int64(function: Callable[P, R]) -> Callable[P, R]:
-    """Compute in int64 where the first argument is uint16, uint32 or uint64, and go back to its type.
+    """Decorator: compute in int64 if the first argument is uint16, uint32 or uint64, and cast back.
 
-    An int64 result becomes the first argument's type again; any other (a comparison's bool) is left alone.
+    An int64 result is cast to the first argument's type; any other (a comparison's bool) is unchanged.
     Exact modulo 2**64, so ordering and division of uint64 are exact below 2**63.
     """
 

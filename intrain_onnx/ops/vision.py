@@ -18,7 +18,7 @@ from intrain_onnx.ops.values import ints
 def grid_sample(
     x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Tensor:
-    """Values of the input at the places of a grid, whose coordinates run from -1 to 1."""
+    """Interpolate the input at the points of a grid, with coordinates in [-1, 1]."""
     name = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
     return grid_sample_image(x, grid, align_corners=align_corners, mode=name, padding_mode=padding_mode)
 
@@ -27,7 +27,7 @@ def grid_sample(
 def grid_sample_image(
     x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Tensor:
-    """GridSample of images, with the older names of the modes."""
+    """GridSample of images, with the older mode names."""
     if x.dim() not in {4, 5} or (x.dim() == 5 and mode == "bicubic"):
         raise UnsupportedError(f"GridSample in mode {mode} of a tensor of rank {x.dim()}")
     return F.grid_sample(x, grid.to(x.dtype), mode, padding_mode, bool(align_corners))
@@ -35,7 +35,7 @@ def grid_sample_image(
 
 @op("AffineGrid", 20)
 def affine_grid(theta: Tensor, size: Tensor, *, align_corners: int = 0) -> Tensor:
-    """The places that an affine map takes each pixel's centre from."""
+    """The grid of an affine map: the source coordinates of each pixel's centre."""
     sizes = ints(size)
     check_elements([sizes[0], *sizes[2:], len(sizes) - 2])
     return F.affine_grid(theta, sizes, bool(align_corners))
@@ -54,7 +54,7 @@ def roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Tensor:
-    """Each region as a grid of bins, from bilinear samples inside each bin."""
+    """RoIAlign: pool bilinear samples in each bin of a grid over each region of interest."""
     check_elements([rois.shape[0], x.shape[1], output_height, output_width])
     half_pixel = coordinate_transformation_mode == "half_pixel"
     corners = rois * spatial_scale - (0.5 if half_pixel else 0.0)
@@ -120,9 +120,9 @@ def _align_region(
 def _line(
     start: Tensor, end: Tensor, size: int, bins: int, *, ratio: int, at_least_one: bool
 ) -> tuple[list[Tensor], list[Tensor], int]:
-    """Indices and weights of the lower and the upper neighbour of each sample of an axis; samples a bin.
+    """Linear interpolation along an axis: indices and weights of both neighbours of a sample; samples a bin.
 
-    A region without extent has no samples: one of weight 0 stands for them.
+    A region of extent 0 has no samples; it gets one of weight 0.
     """
     length = (end - start).clamp(min=1) if at_least_one else end - start
     wanted = ratio if ratio > 0 else math.ceil(float(length.item()) / bins)
@@ -148,7 +148,7 @@ def non_max_suppression(
     *,
     center_point_box: int = 0,
 ) -> Tensor:
-    """(batch, class, box) of the best boxes, without those that overlap a better one of their class."""
+    """Greedy non-maximum suppression per class; returns (batch, class, box) of the kept boxes."""
     most = int(_scalar(max_output_boxes_per_class, 0))
     overlap, least = _scalar(iou_threshold, 0.0), _scalar(score_threshold, -math.inf)
     corners = _centred(boxes) if center_point_box else _ordered(boxes)
@@ -178,7 +178,7 @@ def _ordered(boxes: Tensor) -> Tensor:
 
 
 def _suppress(boxes: Tensor, scores: Tensor, most: int, overlap: float, least: float) -> list[int]:
-    """Indices of the kept boxes of one class, best first; among equal scores the first box is better."""
+    """Greedy non-maximum suppression of one class: indices of kept boxes, best first, ties by index."""
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] > least] if least > -math.inf else order
     kept: list[int] = []
@@ -207,7 +207,7 @@ def col2im(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """(batch, channels * block, blocks) summed into images of any number of axes."""
+    """Overlap-add of blocks: (batch, channels * block, blocks) summed into images of any rank."""
     image, block = ints(image_shape), ints(block_shape)
     rank = len(image)
     step, spread, margin = strides or [1] * rank, dilations or [1] * rank, pads or [0] * (2 * rank)

@@ -1,4 +1,4 @@
-"""The geometry that convolution and pooling share: strides, dilations and padding of a sliding window."""
+"""Geometry of the sliding windows of convolution and pooling: strides, dilations and padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ints = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window with every default filled in; one entry for each spatial axis."""
+    """A sliding window with all defaults resolved; one entry for each spatial axis."""
 
     kernel: list[int]
     strides: list[int]
@@ -26,12 +26,12 @@ class Window:
 
     @property
     def symmetric(self) -> bool:
-        """Whether both ends of every axis are padded alike, so that torch can pad by itself."""
+        """Whether padding is symmetric on every axis, as torch's kernels support."""
         return self.begin == self.end
 
     @property
     def extents(self) -> list[int]:
-        """Elements from the first to the last tap of the kernel."""
+        """Extent of the dilated kernel: dilation * (kernel - 1) + 1, for each axis."""
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Text of ``opset/operators.json``, which stands in for the handlers where torch is not imported."""
+"""Generates ``opset/operators.json``, the handled versions for modules that do not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table() -> dict[str, dict[str, list[int]]]:
 
 
 def text() -> str:
-    """The table as it is stored: one operator a line, so that changes read well."""
+    """The table as JSON text, one operator a line, for readable diffs."""
     domains = []
     for domain, operators in table().items():
         rows = ",\n".join(f"  {json.dumps(o)}: {json.dumps(v)}" for o, v in operators.items())

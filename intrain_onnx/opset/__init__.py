@@ -1,1 +1,1 @@
-"""What is known of each ONNX operator, without torch."""
+"""Tables of ONNX operators: traits, handled versions, plugins. No torch."""

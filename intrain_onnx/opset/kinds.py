@@ -8,7 +8,7 @@ from enum import Enum, Flag, auto
 
 
 class Kind(Enum):
-    """The part that an operator plays in a network."""
+    """Class of an operator: one for each, by its function in a network."""
 
     PRODUCT = auto()
     CONVOLUTION = auto()
@@ -34,24 +34,24 @@ class Kind(Enum):
 
 
 class Property(Flag):
-    """What holds of an operator whatever its attributes are.
+    """Properties of an operator that hold for all values of its attributes.
 
     Attributes:
         KEEPS_CHANNELS: each channel of the output is computed from that channel of input 0.
         KEEPS_LENGTH: the last axis usually keeps its length, or about it.
         MOVES_AXES: the output's axes are not those of input 0: permuted, merged, reduced or dropped.
         NEVER_NEGATIVE: no element of the output is negative.
-        KEEPS_SIGN: none is negative where none of the operands that it computes with is.
+        KEEPS_SIGN: non-negative operands give a non-negative output.
         NO_GRADIENT: the outputs have no gradient, or one that is zero everywhere.
-        ON_INTEGERS: computes on quantised numbers.
+        ON_INTEGERS: computes on quantised integers.
         SHAPE_ONLY: reads the shape of its inputs, not their data.
         JOINS: unites branches of a network.
-        ORDERED: its operands play different parts, whichever values they are.
+        ORDERED: not commutative: each operand has its own role.
         SCALES: multiplies by a constant operand, or divides by it.
         SHIFTS: adds a constant operand, or subtracts it.
         WINDOW: slides a window with strides and padding over the spatial axes.
         OVER_FEATURES: normalises by statistics over features of one sample.
-        TO_PROBABILITIES: makes probabilities, or their logarithms, of logits.
+        TO_PROBABILITIES: maps logits to probabilities or log-probabilities.
     """
 
     KEEPS_CHANNELS = auto()
@@ -73,7 +73,7 @@ class Property(Flag):
 
 NO_PROPERTIES = Property(0)
 EVERY_INPUT = -1
-"""In ``Traits.elements_of``: all inputs, of an operator that takes any number."""
+"""In ``Traits.elements_of``: all inputs of a variadic operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,13 @@ class Traits:
     """One row of the table.
 
     Attributes:
-        kind: the part that the operator plays.
-        parameters: the inputs that a framework trains where they are constant, with the role of each: weight,
-            bias, scale, offset, slope or table. None states nothing, and belongs to operators without float
-            inputs.
-        properties: what holds of it.
+        kind: its class.
+        parameters: role by index of each input that a framework trains if it is constant: weight, bias,
+            scale, offset, slope or table. None for operators without float inputs.
+        properties: what holds for all its attributes.
         elements_of: inputs whose elements, or means of them, the output consists of.
-        float_form: the operator that computes the same on floats, of one on integers.
-        no_gradient_outputs: outputs without a gradient, of an operator whose others have one.
+        float_form: for a quantised operator, the operator that computes the same on floats.
+        no_gradient_outputs: outputs without a gradient, if others have one.
         coefficients: attributes that hold the weights of a product.
     """
 
@@ -101,17 +100,17 @@ class Traits:
     coefficients: tuple[str, ...] = ()
 
     def has(self, properties: Property) -> bool:
-        """Whether all of these hold."""
+        """Whether the operator has all of these properties."""
         return properties in self.properties
 
     @property
     def bias(self) -> int | None:
-        """The input that is added to the output, channel by channel, if there is one."""
+        """Index of the input with the role ``bias``, added per channel of the output; None if it has none."""
         return next((i for i, role in (self.parameters or {}).items() if role == "bias"), None)
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """Inputs that, where they are constant, are the weight or the table of a layer."""
+        """Indices of the inputs that, if constant, are the weight or the table of a layer."""
         if self.kind not in _WITH_WEIGHTS:
             return ()
         return tuple(i for i, role in (self.parameters or {}).items() if role in ("weight", "table"))

@@ -1,4 +1,4 @@
-"""Operators that other packages bring, declared by entry points. Nothing is imported before a model needs it.
+"""Plugins: operators of other packages, declared by entry points, imported when a model needs them.
 
 A package declares each operator that it adds in the group ``intrain_onnx.ops``. The name is the domain and
 the operator, with a dot between them; the value is the module that registers it::
@@ -6,8 +6,8 @@ the operator, with a dot between them; the value is the module that registers it
     [project.entry-points."intrain_onnx.ops"]
     "com.acme.Magic" = "acme_ops.handlers"
 
-So the static pass knows the operator without importing the module, and torch with it, and a package that is
-broken stops only the models that need it.
+So the static analysis knows the operator without importing the module and torch, and a broken package
+affects only the models that need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _loaded: set[tuple[str, str]] = set()
 
 @lru_cache(maxsize=1)
 def declared() -> dict[tuple[str, str], list[metadata.EntryPoint]]:
-    """Entry points by domain and operator; ONNX's own domain is the empty one."""
+    """Entry points by domain ("" for ai.onnx) and operator."""
     found: dict[tuple[str, str], list[metadata.EntryPoint]] = {}
     for entry in metadata.entry_points(group=GROUP):
         domain, _, op_type = entry.name.rpartition(".")

@@ -24,7 +24,7 @@ registered: dict[tuple[str, str], set[int]] = {}
 
 @lru_cache(maxsize=4096)
 def since_version(domain: str, op_type: str, opset: int) -> int:
-    """The version of an operator that an opset has; 1 where onnx knows no schema (contrib domains)."""
+    """The version of an operator in an opset; 1 if onnx has no schema of it (contrib domains)."""
     try:
         return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
     except onnx.defs.SchemaError:
@@ -38,15 +38,14 @@ def known_versions(domain: str, op_type: str) -> set[int]:
 
 
 def has_body(schema: Any) -> bool:  # onnx's stubs leave these properties out
-    """Whether onnx defines the operator by a function of others."""
+    """Whether onnx defines the operator by a function body of other operators."""
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def handled_version(domain: str, op_type: str, opset: int, versions: Iterable[int]) -> int | None:
-    """The one of a handler's versions that the opset has, or None.
+    """The one of a handler's versions that an opset resolves to; None if it has no such handler.
 
-    Where onnx knows the operator it is the version that the schema says; elsewhere the newest that is not
-    above the opset.
+    If onnx has a schema it is exactly the schema's version; otherwise the newest that is not above the opset.
     """
     if onnx.defs.has(op_type, domain):
         version = since_version(domain, op_type, opset)
@@ -67,9 +66,9 @@ def table() -> dict[str, dict[str, list[int]]]:
 
 
 def is_supported(domain: str, op_type: str, opset: int) -> bool:
-    """Whether the operator has a handler at exactly the version that the opset has.
+    """Whether the operator has a handler for exactly its version in the opset.
 
-    What a plugin declares counts in every version: which ones it has shows when it is imported.
+    A plugin's operator counts in every version: its versions are known only once it is imported.
     """
     versions = {
         *table().get(domain or "ai.onnx", {}).get(op_type, []),
@@ -81,7 +80,7 @@ def is_supported(domain: str, op_type: str, opset: int) -> bool:
 
 
 def unsupported(model: ir.Model, has: Callable[[str, str, int], bool] = is_supported) -> dict[str, int]:
-    """Operators without a handler, with the number of nodes of each, in subgraphs too."""
+    """Number of nodes of each operator without a handler, subgraphs included, by `versioned_name`."""
     counts: Counter[str] = Counter()
     for node in model.graph.all_nodes():
         opset = model.opset_imports.get(node.domain, 1)

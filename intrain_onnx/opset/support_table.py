@@ -14,7 +14,7 @@ import onnx.defs
 from intrain_onnx.opset import plugins, support
 
 OLDEST_OPSET = 7
-"""Versions that no opset from here on has are not counted as missing."""
+"""Operator versions superseded before this opset are not counted as missing."""
 
 STRINGS = "torch has no strings"
 IMAGES = "torch decodes no images"
@@ -50,7 +50,7 @@ REFUSED_ATTRIBUTES: Mapping[str, frozenset[str]] = {
 """Attributes of operators of ONNX's own domain that their handlers refuse: strings and sparse tensors."""
 
 WRITTEN_BY_ONNXRUNTIME = {("SimplifiedLayerNormalization", 1), ("LayerNormalization", 1)}
-"""What onnxruntime's optimiser puts into ONNX's own domain though ONNX does not define it there."""
+"""Operator versions that ONNX does not define, but onnxruntime's optimiser writes in ONNX's own domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Row:
         domain: "ai.onnx" for ONNX's own.
         op_type: its name.
         handled: versions with a handler.
-        known: versions of ONNX's that an opset from `OLDEST_OPSET` to the newest has; empty where ONNX
-            does not define the operator.
-        note: why it is excluded, or how it is run without a handler, or what its handler refuses.
+        known: versions in ONNX's opsets from `OLDEST_OPSET` to the newest; empty if ONNX does not define
+            the operator.
+        note: why it is excluded, how it is run without a handler, or what its handler refuses.
     """
 
     domain: str
@@ -93,7 +93,7 @@ def schemas(domains: Iterable[str] | None = None) -> Iterator[onnx.defs.OpSchema
 
 
 def rows(*, plugged: bool = True) -> list[Row]:
-    """The whole table, by domain and operator; what plugins declare only where ``plugged``."""
+    """The whole table, sorted by domain and operator; with the plugins' operators if ``plugged``."""
     known: dict[tuple[str, str], list[int]] = {}
     bodies: set[tuple[str, str]] = set()
     for schema in schemas():
@@ -129,7 +129,7 @@ def _note(domain: str, op_type: str, has_handler: bool, has_body: bool) -> str:
 
 
 def numbers(versions: Iterable[int]) -> str:
-    """Versions as a person reads them."""
+    """Versions as a comma-separated list."""
     return ", ".join(map(str, versions))
 
 

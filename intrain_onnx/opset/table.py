@@ -1,7 +1,7 @@
 """The table of operator traits: one row for each operator that has a handler.
 
-A new operator needs a row (``tests/opset/test_traits.py``). ``parameters`` is stated for every operator with
-a float input, also where no input is trained: a constant that a row does not claim has then a reason.
+A new operator needs a row (``tests/opset/test_traits.py``). Every operator with a float input states its
+``parameters``, ``{}`` if none is trained, so that omitting an input is deliberate.
 """
 
 from __future__ import annotations

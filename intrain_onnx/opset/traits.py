@@ -1,7 +1,7 @@
-"""Questions to the table of operator traits.
+"""Look-ups in the table of operator traits, by operator or node.
 
-Every analysis asks here what an operator is. An operator without a row has no property and no parameter: a
-constant that it reads is reported as not recognised, and never taken for something that it is not.
+Every analysis classifies operators here. An operator without a row has no property and no parameter: a
+constant that it reads is reported as not recognised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from intrain_onnx.opset.kinds import Kind, Property, Traits
 from intrain_onnx.opset.table import ROWS
 
 UNKNOWN = Traits(Kind.OTHER)
-"""Of an operator that has no row."""
+"""The traits of an operator without a row."""
 
 _PLAIN = {"ai.onnx": ""}
 
@@ -31,12 +31,12 @@ def traits(node: ir.Node) -> Traits:
 
 
 def kind(node: ir.Node) -> Kind:
-    """The part that a node plays."""
+    """The kind of a node's operator."""
     return traits(node).kind
 
 
 def of_call(meta: Mapping[str, Any]) -> Traits:
-    """The row of the operator that an fx node came from, by its ``meta``."""
+    """The row of the operator that an fx node was converted from, named in its ``meta``."""
     return of(meta.get("onnx_domain") or "", meta.get("onnx_op") or "")
 
 
@@ -51,11 +51,11 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
 
 
 def is_view(node: ir.Node) -> bool:
-    """Whether a node shows the elements of its first input in another shape, order or type."""
+    """Whether a node only changes the shape, axis order or type of its first input."""
     return kind(node) is Kind.VIEW
 
 
 def trainable_inputs(node: ir.Node) -> list[tuple[int, str]]:
-    """Inputs of a node that a framework would train, with the role of each."""
+    """Index and role of each present input of a node that a framework would train if it is constant."""
     roles = traits(node).parameters or {}
     return [(i, role) for i, role in roles.items() if i < len(node.inputs) and node.inputs[i] is not None]

@@ -1,1 +1,1 @@
-"""The same model in onnxruntime, and how far the two differ."""
+"""Parity check: differences between a converted model and onnxruntime."""

@@ -1,4 +1,4 @@
-"""Runs a converted model and onnxruntime on the same input, and compares what they give."""
+"""Runs a converted model and onnxruntime on the same input, and compares their outputs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
     the same way, its own run says so.
 
     Args:
-        network: its file is what onnxruntime gets, its exact form what is converted.
-        machine: the device of both, and the threads of one operator in onnxruntime.
+        network: onnxruntime runs its file, torch its ``exact`` graph.
+        machine: the device of both, and the intra-op threads of onnxruntime.
         seed: of the inputs.
 
     Raises:
@@ -70,7 +70,7 @@ def _compared(network: Network, machine: Machine, seed: int) -> Parity:
     drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
     arrays = inputs.as_arrays(drawn, single)
     for index, (array, spec) in enumerate(zip(arrays, single.inputs, strict=True)):
-        if spec.dtype in half_precision.ROUNDING:  # what the model's own type holds
+        if spec.dtype in half_precision.ROUNDING:  # rounded to the model's element type
             drawn[index] = torch.from_numpy(array.astype(np.float32)).to(device)
     started = time.perf_counter()
     with torch.no_grad():  # before onnxruntime, which keeps no limit on loops and sizes
@@ -136,15 +136,15 @@ def _itself(
 
 
 def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
-    """The checked bytes; the path only where onnxruntime has to find external data beside it."""
+    """The checked bytes; the path only for a model with external data, which onnxruntime finds by it."""
     return str(loaded.path) if loaded.external else loaded.serialised()
 
 
 def _widened(loaded: LoadedModel, feeds: dict[str, Array]) -> tuple[bytes, dict[str, Array]]:
-    """The model and its inputs with float32 for bfloat16.
+    """The model, serialised, and its inputs, with bfloat16 widened to float32.
 
     Raises:
-        NoReferenceError: it is too large for one protobuf message.
+        NoReferenceError: the model is too large for one protobuf message.
     """
     model = loaded.fresh()
     half_precision.widen(model)

@@ -1,4 +1,4 @@
-"""Does the converted model compute what onnxruntime computes? The answer never decides a score."""
+"""Comparison of a converted model's outputs with onnxruntime's. It never changes a score."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from intrain_onnx.versions import version
 Array = np.ndarray[Any, Any]
 
 RELATIVE_TOLERANCE = 1e-3
-"""Largest difference over the largest magnitude of the same output, for float32 arithmetic."""
+"""Largest allowed difference, relative to the largest magnitude of the output, for float32 arithmetic."""
 
 ABSOLUTE_TOLERANCE = 1e-6
-"""onnxruntime's Sigmoid and Softmax are off by some 1e-7 where the output is close to zero (measured)."""
+"""onnxruntime's Sigmoid and Softmax have errors of some 1e-7 for outputs close to zero (measured)."""
 
 ROUNDINGS = 16
-"""A model that computes in float16 or bfloat16 may differ by as many roundings to that type, since its values
-are held in float32 here: by 0.8 % or 6 %."""
+"""Allowed difference, in unit roundoffs, of a model that computes in float16 or bfloat16 (0.8 % or 6 %): its
+values are float32 here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Parity:
     """Comparison of all outputs on one input.
 
     Attributes:
-        reference: what it was compared with.
+        reference: name and version of the reference.
         samples: number of samples in the input.
         max_abs_diff: largest difference over all floating-point outputs, in units of the output.
         max_rel_diff: largest ratio of an output's largest difference to its largest magnitude.
-        ok: within the tolerance, integer outputs equal; None where the comparison could not be made.
+        ok: within the tolerance, integer outputs equal; None if the comparison could not be made.
         reason: why not, or what differs.
         round_off: relative change of an output when every operator errs by a round-off of float32, or by one
             rounding to half precision where the model computes in it; only estimated where the outputs
@@ -244,5 +244,5 @@ def spread_of(
 
 
 def failed(reason: str, samples: int) -> Parity:
-    """A comparison that could not be made."""
+    """The result of a comparison that could not be made."""
     return Parity(label(), samples, None, None, None, reason)

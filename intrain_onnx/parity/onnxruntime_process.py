@@ -1,4 +1,4 @@
-"""onnxruntime as a reference, in a process of its own that may crash, hang or run out of memory."""
+"""onnxruntime as a reference, in a child process, as it may crash, hang or run out of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from intrain_onnx.parity.onnxruntime_worker import read_frame, write_frame
 
 
 class NoReferenceError(Exception):
-    """The reference gave no outputs; says why."""
+    """onnxruntime returned no outputs; the message says why."""
 
 
 _worker: subprocess.Popen[bytes] | None = None
@@ -34,7 +34,7 @@ def run_reference(
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model file or a serialised model in onnxruntime.
 
-    The process is kept for the next model; one that crashed or hung is replaced.
+    The process is reused for the next model, or replaced if it crashed or hung.
 
     Args:
         model: a path only where the model has external data.
@@ -90,7 +90,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _stop() -> str:
-    """End the process, and say how it ended."""
+    """Kill the process; returns its signal or exit code in words."""
     global _worker  # noqa: PLW0603
     if _worker is None:
         return ""

@@ -1,8 +1,8 @@
 """Runs models in onnxruntime for another process: ``python -m intrain_onnx.parity.onnxruntime_worker``.
 
-onnxruntime can crash on a model that passes every check, and takes its process with it; here that is a
-process of its own. Requests and answers are frames on standard input and output: JSON, numpy's npz and raw
-bytes, each behind its length.
+onnxruntime can crash on a model that passes every check, and takes its process with it. Requests and answers
+are frames on standard input and output: JSON, numpy's npz and raw bytes, each preceded by its length (uint64,
+little endian).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray[
     """Receive one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the stream ended.
     """
     text, packed, blob = (_exactly(stream, struct.unpack("<Q", _exactly(stream, 8))[0]) for _ in range(3))
     message = json.loads(text)
@@ -59,7 +59,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    onnxruntime = import_onnxruntime()  # here, since the process must answer even where this fails
+    onnxruntime = import_onnxruntime()  # here, since the process must answer even if this fails
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not header["optimised"]:
@@ -67,9 +67,9 @@ def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, n
     options.intra_op_num_threads = header["threads"]
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its fusions around DequantizeLinear compute with fewer bits than the file asks for.
+    # Its fusions around DequantizeLinear compute with fewer bits than the file specifies.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # Asked for CUDA where there is none, it prints two screens of errors.
+    # Without CUDA, asking for it prints two screens of errors.
     cuda = header["cuda"] and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(header["path"] or model, options, providers=providers)
@@ -82,13 +82,13 @@ def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, n
 def main() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not land among the answers
+    os.dup2(2, 1)  # a library's prints must not mix with the answers
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             header, inputs, model = read_frame(sys.stdin.buffer)
             try:
                 outputs = _run(header, inputs, model)
-            except Exception as error:  # onnxruntime raises its own kinds, and plain ones
+            except Exception as error:  # onnxruntime raises its own and built-in types
                 write_frame(answers, {"error": f"{str(error).splitlines()[0][:300]}"}, {})
             else:
                 write_frame(answers, {"error": None}, outputs)

@@ -1,7 +1,7 @@
-"""Keeps onnxruntime from telling others of its use. No torch.
+"""Disables onnxruntime's telemetry. No torch.
 
 From 1.29 on its official builds write a device identifier and a database of events into the home folder when
-they are loaded, and send them until they get through.
+they are loaded, and retry to send them until they succeed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 from types import ModuleType
 
 SWITCHES = {"ORT_DISABLE_TELEMETRY": "1"}
-"""Environment variables, read once as the library loads: no identifier, no database, no socket."""
+"""Environment variables that the library reads once when it is loaded: no identifier, database or socket."""
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry off; the only way in which this package does.
+    """Import onnxruntime with its telemetry disabled; the only import of it in this package.
 
     Raises:
         ImportError: it is not installed, or its libraries do not load.

@@ -1,1 +1,1 @@
-"""Peers' zero-cost proxies, one module each; `intrain_onnx.proxy_table` says what they are."""
+"""Other zero-cost proxies, one module each; their metadata is in `intrain_onnx.proxy_table`."""

@@ -1,4 +1,4 @@
-"""Aggregates of several values by their ranks over a population. No torch.
+"""Rank aggregation of several proxy values over a population: sums of log ranks. No torch.
 
 AZ-NAS (Lee and Ham, CVPR 2024) sums up the logarithms of the ranks of its four values; VKDNW (Tybl and
 Neumann, CVPR 2025) those of its single score, Jacov, AZ-NAS's expressivity and trainability, and FLOPs.
@@ -24,13 +24,13 @@ AGGREGATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "vkdnw": ("vkdnw", "jacov", "az_nas_expressivity", "az_nas_trainability", "flops"),
     }
 )
-"""The values that an aggregate unites, by its name; all of them are better higher."""
+"""The values that each aggregate combines; higher is better for all of them."""
 
 
 def aggregate(name: str, population: Sequence[Mapping[str, float | None]]) -> list[float | None]:
-    """An aggregate of each network of a population, from its stored values.
+    """An aggregate for each network of a population: sum over its values of log(rank / number of networks).
 
-    A network that lacks one of the values has none, and takes no part in the ranks.
+    None for a network that lacks one of the values; it is not ranked.
 
     >>> values = [{"vkdnw": v, "jacov": v, "az_nas_expressivity": v, "az_nas_trainability": v, "flops": v}
     ...           for v in (1.0, 3.0, None)]
@@ -47,7 +47,7 @@ def aggregate(name: str, population: Sequence[Mapping[str, float | None]]) -> li
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1 for the least; ties share the mean of theirs.
+    """Fractional ranks, 1 for the least; ties share their mean rank.
 
     >>> ranks([5.0, 1.0, 5.0])
     [2.5, 1.0, 2.5]

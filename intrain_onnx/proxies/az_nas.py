@@ -1,17 +1,17 @@
-"""AZ-NAS: four values of a network's blocks, to be united by ranks over a population.
+"""AZ-NAS: four values of a network's blocks, for rank aggregation over a population.
 
 Lee and Ham, AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search, CVPR 2024. Higher is
 better for each. Expressivity is the sum over blocks of the entropy of the normalised eigenvalues of the
 covariance of a block's output over samples and positions; progressivity is its least increase from one
 block to the next; trainability the mean over blocks of 2 - s - 1/s, s the largest singular value of the
-mean over positions of the outer product of a random sign gradient at a block's output and what the block
-makes of it at its input; complexity is FLOPs.
+mean over positions of the outer product of the gradient at a block's input, back-propagated from a random
+sign gradient at its output, with that sign gradient; complexity is FLOPs.
 
-Blocks are what lies between two values that every path goes through (`blocks.blocks`): cells, residual
-blocks, halves of a transformer's layer. The authors name them for each space. The classifier is no block,
-as in their code. Where a block shrinks its image, the gradient at its input is folded into channels, as
-there; a pair of values with another relation of positions has no trainability. A value that is not finite
-is none; their code makes it the worst rank. Their aggregate is `aggregate.aggregate("az_nas", ...)`.
+Blocks end at dominators of the loss, values on every path to it (`blocks.blocks`): cells, residual blocks,
+halves of a transformer layer. The authors define them for each search space. The classifier is no block, as
+in their code. If a block downsamples, the gradient at its input is folded into channels (pixel unshuffle), as
+in their code; a block with another relation of positions has no trainability. A non-finite value is null;
+their code gives it the worst rank. Their aggregate is `aggregate.aggregate("az_nas", ...)`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SLACK = 1e-6
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Measure each block, and each block against the one before it."""
+    """Expressivity, progressivity and trainability of the blocks, and complexity."""
     found = blocks(network.module, network.layers)
     known = {} if network.macs is None else {"az_nas_complexity": float(network.macs)}
     ends: list[_End] = []
@@ -57,14 +57,14 @@ def compute(network: ProxyContext) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The end of a block, channels last: as the block made it, and the leaf that the next one reads."""
+    """The output of a block, channels last, and the detached leaf that the next block reads."""
 
     made: Tensor
     leaf: Tensor
 
 
 def _observe(block: Block, ends: list[_End], parts: list[Tensor]) -> list[Tensor]:
-    """Cut the graph here, so that each block has a gradient of its own."""
+    """Detach the graph here, so that the gradient of a block ends at its input."""
     made = _channels_last(torch.cat(parts), block)
     leaf = made.detach().clone().requires_grad_()
     ends.append(_End(made, leaf))
@@ -102,7 +102,7 @@ def _entropy(rows: Tensor) -> float:
 
 
 def _trainability(before: Tensor, after: Tensor, generator: torch.Generator) -> float | None:
-    """2 - s - 1/s, best where the block keeps the size of a gradient; None where positions do not match."""
+    """2 - s - 1/s, largest if the block preserves the gradient's norm; None if positions do not match."""
     signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
     (gradient,) = torch.autograd.grad(after, before, signs)
     if before.dim() == after.dim() == 4 and before.shape[1:3] != after.shape[1:3]:

@@ -1,4 +1,4 @@
-"""Where a network can be cut into blocks, and what its classifier pools, from the fx graph."""
+"""Blocks of a network, between dominators of the loss, and the input of its last pooling, on the fx graph."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from intrain_onnx.opset.traits import of_call
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The end of a block: a value that every path from the input to the loss goes through.
+    """The end of a block: a value on every path from the input to the loss.
 
     Attributes:
         output: name of the value.
-        layer: the last layer of the block, which tells where the value has its channels.
+        layer: the last layer of the block, whose channel axes the value has.
     """
 
     output: str
@@ -25,11 +25,11 @@ class Block:
 
 
 def blocks(module: fx.GraphModule, layers: LayerMap) -> list[Block]:
-    """Cut a network at the values that every path goes through, with a layer or more between two of them.
+    """Cut a network at dominators of the loss, with at least one layer between two of them.
 
-    A residual block, the cell of a search space or a half of a transformer's layer is one block; in a plain
-    chain each layer is. A BatchNorm after the cut belongs to the block. The last layer, the classifier, is
-    in none.
+    A node is a dominator if no edge from an earlier node passes it in topological order. A residual block,
+    the cell of a search space or half of a transformer layer is one block; in a chain each layer is. A
+    BatchNorm after the cut belongs to the block. The last layer, the classifier, is in none.
     """
     live = live_nodes(module)
     place = {node: i for i, node in enumerate(live)}
@@ -39,7 +39,7 @@ def blocks(module: fx.GraphModule, layers: LayerMap) -> list[Block]:
     inside: Layer | None = None
     reach = entered
     for i, node in enumerate(live):
-        alone = reach <= i  # no edge leads past this node
+        alone = reach <= i  # no edge passes this node
         reach = max([reach, *(place[u] for u in node.users if u in place)])
         layer = next((by_output[n] for n in _names(node) if n in by_output), None)
         if layer is not None and layer is layers.layers[-1]:
@@ -56,7 +56,7 @@ def blocks(module: fx.GraphModule, layers: LayerMap) -> list[Block]:
 
 
 def before_pooling(module: fx.GraphModule, layers: LayerMap) -> str:
-    """The value that the last layer's pooling reads; without a pooling, what the last layer itself reads."""
+    """The input of the pooling before the last layer; without a pooling, the input of the last layer."""
     live = set(live_nodes(module))
     makers = {name: node for node in module.graph.nodes for name in _names(node)}
     last = layers.layers[-1]
@@ -76,7 +76,7 @@ def before_pooling(module: fx.GraphModule, layers: LayerMap) -> str:
 
 
 def live_nodes(module: fx.GraphModule) -> list[fx.Node]:
-    """Nodes on a path from an input's data to an output, in order."""
+    """Nodes on a path from an input's data to an output, in topological order."""
     data: set[fx.Node] = set()
     for node in module.graph.nodes:
         if node.op == "placeholder" and node.users:

@@ -1,4 +1,4 @@
-"""What the proxies share: one network with its weights and inputs, and the passes through it."""
+"""The context that proxies share: a network with weights and inputs, and memoised passes through it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Fed = Sequence[Tensor | Samples]
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One backward pass.
+    """Results of one backward pass.
 
     Attributes:
-        gradients: of the layers' weights that the loss reaches, by name.
-        saliency: of each layer, z dL/dz summed over everything but samples and channels: (samples, channels).
+        gradients: of the layers' weights that the loss depends on, by name.
+        saliency: of each layer, z dL/dz summed over all axes but samples and channels: (samples, channels).
     """
 
     gradients: Mapping[str, Tensor]
@@ -42,13 +42,13 @@ class Pass:
 
 @dataclass
 class ProxyContext:
-    """A converted network, ready for any proxy.
+    """A converted network, as the proxies measure it.
 
     Attributes:
-        runnable: the module, and what it is fed.
+        runnable: the module and its inputs.
         config: the settings.
-        parameter_count: trainable elements of the network as it stands in the file.
-        macs: multiply-accumulate operations for one sample, None where no shape is known.
+        parameter_count: trainable elements in the file, before the protocol's rewrites.
+        macs: multiply-accumulate operations for one sample; None if all are unknown.
     """
 
     runnable: Runnable
@@ -61,17 +61,17 @@ class ProxyContext:
 
     @property
     def module(self) -> fx.GraphModule:
-        """The network in torch; its outputs are those that the loss reads."""
+        """The network in torch, whose outputs the loss reads."""
         return self.runnable.module
 
     @property
     def layers(self) -> LayerMap:
-        """The static pass of the same graph."""
+        """The static analysis of the same graph."""
         return self.runnable.layers
 
     @property
     def used(self) -> Signature:
-        """The inputs of one batch."""
+        """Shapes of the inputs of one batch."""
         return self.runnable.used
 
     @property
@@ -81,17 +81,17 @@ class ProxyContext:
 
     @property
     def seed(self) -> int:
-        """Of weights, inputs and labels."""
+        """The seed of weights, inputs and labels."""
         return self.config.seed
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """Weights of the layers, each once however often it is used."""
+        """Weights of the layers by name; a tied one once."""
         known = self.runnable.parameters
         return {w.name: known[w.name] for x in self.layers.layers for w in x.weights if w.name in known}
 
     def feed(self, batch: int = 0) -> Fed:
-        """The inputs of a batch; the first one is that of the score."""
+        """The inputs of a batch, memoised; batch 0 is that of the score's first run."""
         if batch not in self._drawn:
             seed = self.seed if batch == 0 else generator_for(self.seed, f"batch {batch}").initial_seed()
             generator = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ class ProxyContext:
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Put fresh weights in, and the module back as it was found afterwards."""
+        """Initialise and calibrate the module as for a score; restore it on exit."""
         state = {name: (t, t.detach().clone()) for name, t in _tensors(self.module).items()}
         grads = {name: p.grad for name, p in self.module.named_parameters()}
         required = {name: p.requires_grad for name, p in self.module.named_parameters()}
@@ -129,13 +129,13 @@ class ProxyContext:
         self._fresh = {name: t.detach().clone() for name, t in _tensors(self.module).items()}
 
     def draw_weights(self) -> None:
-        """Draw weights without calibrating them; nothing where the file's are kept."""
+        """Re-initialise the weights without calibration; does nothing if the protocol keeps the file's."""
         if self.config.weights == "reinitialise":
             initialise.reinitialise(self.module, self.layers, self.seed)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
-        """Let weights be changed, and put the fresh ones back."""
+        """Restore the weights of `borrowed` on exit, so that they may be changed."""
         try:
             yield
         finally:
@@ -153,7 +153,7 @@ class ProxyContext:
         activation: Callable[[list[Tensor]], None] | None = None,
         batch_norm: Callable[[list[Tensor]], None] | None = None,
     ) -> list[list[Tensor]]:
-        """The outputs of one forward pass, each as its parts; see ``ModifiedInterpreter`` for the changes."""
+        """The outputs of one forward pass, each as a list of tensors; see ``ModifiedInterpreter``."""
         interpreter = ModifiedInterpreter(
             self.module,
             observers,
@@ -165,17 +165,17 @@ class ProxyContext:
         return interpreter.outputs(*(self.feed() if fed is None else fed))
 
     def loss(self, outputs: Sequence[list[Tensor]], batch: int = 0) -> Tensor:
-        """The synthetic loss of the score, with labels of its own for each batch."""
+        """The synthetic loss of the score, with separate labels for each batch."""
         seed = self.seed if batch == 0 else generator_for(self.seed, f"labels {batch}").initial_seed()
         generator = torch.Generator().manual_seed(seed)
         loss, _ = self.runnable.loss(outputs, generator)
         return loss
 
     def backward(self, batch: int = 0) -> Pass:
-        """One backward pass of a batch, kept for the proxies that read it too.
+        """One backward pass of a batch, memoised.
 
         Raises:
-            NoValueError: the loss reaches no weight of a layer.
+            NoValueError: the loss depends on no weight of a layer.
         """
         if batch not in self._passes:
             saliency: dict[str, Tensor] = {}
@@ -208,7 +208,7 @@ class ProxyContext:
         """A value as (samples, positions, channels).
 
         Raises:
-            NoValueError: no axis holds the samples.
+            NoValueError: no axis has the length of the batch.
         """
         channels = [a % x.dim() for a in channel_axes]
         others = [a for a in range(x.dim()) if a not in channels]
@@ -225,10 +225,10 @@ class ProxyContext:
     def continuous(
         self, change: Callable[[Tensor], Tensor], fed: Fed | None = None
     ) -> tuple[list[Tensor | Samples], dict[str, Observer]]:
-        """Change every continuous input: the float ones, or the outputs of embeddings where there are none.
+        """Apply a function to every float input; without one, to the outputs of the embeddings.
 
         Returns:
-            What to feed, and the observers to run with.
+            The inputs, and the observers to run with.
 
         Raises:
             NoValueError: the network has neither.

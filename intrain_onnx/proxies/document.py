@@ -1,4 +1,4 @@
-"""``docs/proxies.md``, made from the table and from each module's own description. No torch."""
+"""Generates ``docs/proxies.md`` from the table and each module's docstring. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ depends on the weights most: drawn as PyTorch draws them, it goes from .62 to .7
 
 
 def markdown() -> str:
-    """The page."""
+    """The text of the page."""
     return "\n".join([_INTRODUCTION, *(_section(proxy) for proxy in PROXIES.values())])
 
 
@@ -41,7 +41,7 @@ def _section(proxy: Proxy) -> str:
 
 
 def _description(name: str) -> str:
-    """What the module says after its first line; nothing is imported."""
+    """The module's docstring without its first paragraph, parsed without an import."""
     code = resources.files("intrain_onnx.proxies").joinpath(f"{name}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(code)) or ""
     return text.partition("\n\n")[2].strip()

@@ -1,4 +1,4 @@
-"""Why a proxy has no value."""
+"""The exception for a proxy that is undefined for a network."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 
 class NoValueError(Exception):
-    """A network has no value of a proxy; the message is the reason.
+    """A proxy, or a part of it, is undefined for a network.
 
     Args:
         message: the reason.
-        values: those of the proxy's values that the network has all the same.
+        values: the parts that are defined.
     """
 
     def __init__(self, message: str, values: Mapping[str, float] | None = None) -> None:

@@ -14,7 +14,7 @@ from intrain_onnx.proxies.context import ProxyContext
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Sum the squared saliencies."""
+    """Sum the squared channel saliencies, weighted by n/2."""
     saliency = network.backward().saliency
     layers = [x for x in network.layers.layers if x.name in saliency]
     return {

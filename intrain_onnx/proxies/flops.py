@@ -11,7 +11,7 @@ from intrain_onnx.proxies.errors import NoValueError
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Count the products."""
+    """The multiply-accumulate operations of the static analysis."""
     if network.macs is None:
         raise NoValueError("no shape of a product is known")
     return {"flops": float(network.macs)}

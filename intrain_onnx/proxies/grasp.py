@@ -3,8 +3,8 @@
 Wang, Zhang and Grosse, Picking Winning Tickets before Training by Preserving Gradient Flow, ICLR 2020; as a
 proxy Abdelfattah et al., ICLR 2021. Higher is better, with the sign that the latter give it: GraSP prunes
 the weights with the largest -w (H g), whose removal reduces the gradient flow least, and the proxy's
-authors found accuracy to rise with the sum. H g is the gradient of the product of g, taken as a constant,
-with g. Logits are not divided by a temperature, as in the proxy's code.
+authors found accuracy to rise with the sum. H g is a Hessian-vector product by double backpropagation: the
+gradient of g' g with g' held constant. Logits are not divided by a temperature, as in the proxy's code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from intrain_onnx.proxies.errors import NoValueError
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Multiply the weights by the Hessian's product with the gradient."""
+    """Sum -w (H g), with the Hessian-vector product by double backpropagation."""
     weights = list(network.weights.values())
     loss = network.loss(network.run())
     gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)

@@ -3,8 +3,8 @@
 Mellor, Turner, Storkey and Crowley, arXiv 2006.04647v1, 2020; as a proxy Abdelfattah et al., ICLR 2021.
 Higher is better. The matrix correlates, between samples, the gradients of the summed outputs by the input.
 Where the input is made of ids, they are gradients by the outputs of embeddings. A sample whose gradient
-does not vary has no correlation, and the network no value. The matrix is symmetric, so its eigenvalues are
-taken as such.
+does not vary has no correlation, and the network no value. The eigenvalues are those of a symmetric matrix,
+so they are real.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _K = 1e-5
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Correlate the input gradients of all samples."""
+    """Correlate the input gradients between samples, and sum over the eigenvalues."""
     leaves: list[Tensor] = []
 
     def leaf(x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def compute(network: ProxyContext) -> dict[str, float]:
 
 
 def _rows(network: ProxyContext, gradients: list[Tensor]) -> Tensor:
-    """One row a sample: the gradients by all its inputs."""
+    """(samples, elements): the flattened gradients by all inputs."""
     if not gradients:
         raise NoValueError("no output depends on the input")
     if network.runnable.batched:

@@ -11,5 +11,5 @@ from intrain_onnx.proxies.context import ProxyContext
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Count the layers."""
+    """Count the canonical layers."""
     return {"layers": float(len(network.layers.layers))}

@@ -1,4 +1,4 @@
-"""Measures proxies of a network, one by one: the failure of one loses none of the others."""
+"""Measures proxies of a network one by one; a failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from intrain_onnx.proxy_table import PROXIES
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one proxy gave.
+    """Result of one proxy.
 
     Attributes:
-        values: by part; None where there is none.
-        seconds: that it took.
-        error: why a value is missing; None where none is.
+        values: by part; None for an undefined or non-finite one.
+        seconds: wall-clock time.
+        error: why a value is missing; None if all are present.
     """
 
     values: Mapping[str, float | None]
@@ -32,9 +32,9 @@ class Measured:
 
 
 def measure(names: Sequence[str], network: ProxyContext) -> dict[str, Measured]:
-    """Measure proxies, each on the same fresh weights and inputs; the module is left as it was found.
+    """Measure proxies, each on the same initial weights and inputs; the module is restored afterwards.
 
-    What several proxies read, such as a backward pass, is computed once and counts for the first of them.
+    Shared passes are computed once; their time counts for the first proxy that needs them.
     """
     with network.borrowed(), torch.enable_grad():
         return {name: _measure_one(name, network) for name in names}
@@ -52,7 +52,7 @@ def _measure_one(name: str, network: ProxyContext) -> Measured:
         error = f"{reason.message} (node {reason.node!r})" if reason.node else reason.message
     except (MemoryError, torch.OutOfMemoryError):
         error = "out of memory"
-    except Exception as reason:  # whatever it is, the score and the other proxies are worth having
+    except Exception as reason:  # no failure of one proxy may lose the score and the others
         error = f"{type(reason).__name__}: {reason}".splitlines()[0][:200]
     values = {part: _finite(found.get(part)) for part in PROXIES[name].parts}
     if error is None:

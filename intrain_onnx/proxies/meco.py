@@ -21,7 +21,7 @@ from intrain_onnx.proxies.errors import NoValueError
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Sum the least eigenvalues."""
+    """Sum the least eigenvalues over the layers."""
     found: dict[str, float] = {}
     with torch.no_grad():
         network.run(observers={x.output: partial(_observe, network, x, found) for x in network.layers.layers})
@@ -38,7 +38,7 @@ def _observe(network: ProxyContext, layer: Layer, found: dict[str, float], parts
 
 
 def least_eigenvalue(rows: Tensor) -> float:
-    """Least eigenvalue of the correlation between the columns; 0 where it is singular by its rank."""
+    """Least eigenvalue of the correlation matrix of the columns; 0 if it is rank-deficient by its shape."""
     positions, channels = rows.shape
     centred = rows - rows.mean(0)
     norms = centred.norm(dim=0)

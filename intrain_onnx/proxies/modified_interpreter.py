@@ -1,4 +1,4 @@
-"""Runs a converted module with its normalisation, its weights or its number type changed for one pass."""
+"""Interpreter that changes normalisation or weights of a converted module for one pass."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _BATCH_NORM = "BatchNormalization"
 
 
 class ModifiedInterpreter(ObservedInterpreter):
-    """An interpreter that changes what one pass computes, and nothing of the module.
+    """An interpreter that changes the computation of one pass; the module is not modified.
 
     Args:
         module: the converted module.
         observers: see ``ObservedInterpreter``.
-        norms: ``batch`` normalises every BatchNorm by its batch, ``frozen`` too, but takes these statistics
-            for constants, so that samples stay apart; ``off`` passes every normalisation's input on.
-        attribute: is applied to each weight and constant as it is read.
-        activation: is shown the input of each activation function, as its parts.
-        batch_norm: is shown the input of each BatchNorm, as its parts.
+        norms: ``batch`` normalises every BatchNorm by the statistics of its batch; ``frozen`` too, but
+            without gradients through the statistics, so that samples are independent; ``off`` replaces every
+            normalisation by the identity.
+        attribute: applied to each weight and constant when it is read.
+        activation: called with the input of each activation function, as a list of tensors.
+        batch_norm: called with the input of each BatchNorm, as a list of tensors.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ModifiedInterpreter(ObservedInterpreter):
         return self.attribute(value) if self.attribute and isinstance(value, Tensor) else value
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a node's function, or what stands for it."""
+        """Call a node's function, or its replacement."""
         op = self.op
         if (
             self.kind is Kind.ACTIVATION
@@ -96,12 +97,12 @@ class ModifiedInterpreter(ObservedInterpreter):
 
 
 def _starts_at_zero(args: tuple[Any, ...]) -> bool:
-    """Whether a Clip is a rectifier, as ReLU6 is."""
+    """Whether a Clip is a rectifier, such as ReLU6."""
     return len(args) > 1 and isinstance(args[1], Tensor) and float(args[1]) == 0.0
 
 
 def _shaped(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
-    """The value in the form that the node's function returns: alone, or first of its outputs."""
+    """The value as the node's function returns it: alone, or as the first of its outputs."""
     count = kwargs.get("n_outputs")
     if count is None or target is batch_normalization_of_batch:
         return value

@@ -16,7 +16,7 @@ from intrain_onnx.proxies.errors import NoValueError
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Count equal signs between samples over all units."""
+    """Log determinant of the Hamming kernel of the activation codes."""
     samples = network.samples
     kernel = torch.zeros(samples, samples, dtype=torch.float64, device=network.runnable.device)
 

@@ -1,4 +1,4 @@
-"""#Params: the number of trainable elements of the network as it stands in the file.
+"""#Params: the number of trainable elements of the network in the file.
 
 A tied weight counts once. What an exporter folded away, such as the scale of a BatchNorm, is not counted.
 """

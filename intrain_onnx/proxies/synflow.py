@@ -2,11 +2,10 @@
 
 Tanaka, Kunin, Yamins and Ganguli, Pruning Neural Networks without Any Data by Iteratively Conserving
 Synaptic Flow, NeurIPS 2020; as a proxy Abdelfattah et al., ICLR 2021. Higher is better. Every parameter is
-replaced by its absolute value, normalisation is switched off, one sample goes through, and all is computed
-in float64, as in the proxy's code. The logarithm keeps the order and a size that can be read. The weights
-are drawn without calibration: calibration stands for BatchNorm, which is off here, so a folded graph has
-the value of the one that it came from. Where the input is made of ids, the outputs of embeddings are set to
-ones.
+replaced by its absolute value, normalisation is the identity, one sample is run, and all is computed in
+float64, as in the proxy's code. The logarithm keeps the order in a readable range. The weights are drawn
+without calibration: calibration replaces BatchNorm, which is off here, so a graph with folded BatchNorm has
+the value of the original one. If the input consists of ids, the outputs of embeddings are set to ones.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from intrain_onnx.runtime.interpreter import Samples
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Send ones through the absolute weights, and sum what the weights have to do with the result."""
+    """Log of the synaptic flow: one forward and backward pass of ones through the absolute weights."""
     with network.scratch():
         network.draw_weights()
         fed, observers = network.continuous(_of_ones, _one_call(network))
@@ -48,10 +47,10 @@ def compute(network: ProxyContext) -> dict[str, float]:
 
 
 class _Positive(ModifiedInterpreter):
-    """Computes in float64 whatever the graph says."""
+    """Computes in float64 instead of float32."""
 
     def run_node(self, n: torch.fx.Node) -> object:
-        """Run one node and widen what it gives."""
+        """Run one node, and widen its outputs."""
         return _wide(super().run_node(n))
 
 
@@ -68,7 +67,7 @@ def _of_ones(x: Tensor) -> Tensor:
 
 
 def _one_call(network: ProxyContext) -> Fed:
-    """One sample, or the fewest that the graph takes."""
+    """The inputs of one sample, or of the graph's fixed batch."""
     size = network.used.fixed_batch or 1
     specs = network.used.inputs
     first: list[Tensor | Samples] = []

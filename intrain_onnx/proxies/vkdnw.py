@@ -7,9 +7,9 @@ samples of J^T (diag p - p p^T) J, J the derivatives of the logits by one weight
 layers, p the softmax with a share of 0.05 spread evenly, as in the authors' code.
 
 Their code takes the first element of every parameter tensor; here it is that of each layer's weight, since
-biases and BatchNorm come and go with the exporter. The statistics of a BatchNorm in training mode are taken
-for constants, so that samples stay apart. With more than 32 classes, 32 random sign vectors stand for them:
-the mean is the same. Their aggregate is `aggregate.aggregate("vkdnw", ...)`.
+biases and BatchNorm depend on the exporter. The statistics of a BatchNorm in training mode are treated as
+constants, so that samples are independent. With more than 32 classes, the sum over classes is estimated from
+32 random sign vectors, without bias. Their aggregate is `aggregate.aggregate("vkdnw", ...)`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LINEAR = (Kind.PRODUCT, Kind.CONVOLUTION, Kind.LOOKUP)
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Entropy of the information's deciles, alone and with the layer count."""
+    """Entropy of the deciles of the Fisher information's eigenvalues, alone and with the layer count."""
     entropy = decile_entropy(information(network))
     return {"vkdnw": len(network.layers.layers) + entropy, "vkdnw_entropy": entropy}
 
@@ -55,7 +55,7 @@ def decile_entropy(matrix: Tensor) -> float:
 
 
 def information(network: ProxyContext) -> Tensor:
-    """Fisher information of one weight of each layer."""
+    """Fisher information matrix of the softmax output by one weight of each layer: (weights, weights)."""
     chosen = [x.weights[0].name for x in network.layers.layers[:_LAYERS]]
     weights = network.weights
     names = [n for n in dict.fromkeys(chosen) if n in weights]
@@ -82,7 +82,7 @@ def information(network: ProxyContext) -> Tensor:
 
 
 def _directions(logits: Tensor, seed: int) -> list[Tensor]:
-    """Derivatives by the logits whose outer products sum up to diag p - p p^T, for each sample."""
+    """Vectors, each (samples, classes), whose outer products sum up to diag p - p p^T for each sample."""
     classes = logits.shape[1]
     p = torch.softmax(logits, 1) * (1 - _SMOOTHING) + _SMOOTHING / classes
     root = p.sqrt()
@@ -96,9 +96,9 @@ def _directions(logits: Tensor, seed: int) -> list[Tensor]:
 
 
 class _OneWeight(ModifiedInterpreter):
-    """Notes how each value that reads a chosen weight changes with the weight's first element.
+    """Derivative by the first element of each chosen weight, forward up to the first data-dependent values.
 
-    ``made`` has such a value, its derivative, and for which weight, which part of how many it is.
+    ``made`` lists each such value, its tangent, and (weight, index of the part, number of parts).
     """
 
     def __init__(self, module: fx.GraphModule, chosen: dict[int, str], norms: Norms) -> None:
@@ -109,7 +109,7 @@ class _OneWeight(ModifiedInterpreter):
         self.live = frozenset(live_nodes(module))
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node, and carry the derivative through what is made of weights alone."""
+        """Run one node, and propagate tangents through nodes that depend on weights alone."""
         result = super().run_node(n)
         if n.op == "get_attr" and isinstance(result, Tensor) and result.data_ptr() in self.chosen:
             tangent = torch.zeros_like(result)
@@ -135,14 +135,14 @@ class _OneWeight(ModifiedInterpreter):
                     self.made.append((value, tangent, (name, index, len(pairs))))
 
     def _derivative(self, n: fx.Node, name: str, result: Any) -> Any:
-        """A difference: exact of a product, else central and in float64, so that round-off stays small."""
+        """The tangent by finite differences: exact for a linear map, else central and in float64."""
         if n in self.live and of_call(n.meta).kind in _LINEAR:
             return _combine(lambda b, a: b - a, self._call(n, name, 1.0, wide=False), result)
         ends = [self._call(n, name, step, wide=True) for step in (_STEP, -_STEP)]
         return _combine(lambda b, a: (b - a).to(torch.float32) / (2 * _STEP), *ends)
 
     def _call(self, n: fx.Node, name: str, step: float, *, wide: bool) -> Any:
-        """What a node gives where the weight's first element is larger by a step."""
+        """The outputs of a node with the weight's first element increased by a step."""
 
         def moved(source: fx.Node) -> Any:
             value = self.env[source]
@@ -162,7 +162,7 @@ def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _combine(function: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Any:
-    """A function of two values, element by element of tuples; None where they hold no floats."""
+    """A function of two values, element-wise over tuples; None for values that are not floats."""
     if isinstance(a, (tuple, Samples)):
         return type(a)(_combine(function, x, y) for x, y in zip(a, b, strict=True))
     return function(a, b) if isinstance(a, Tensor) and a.is_floating_point() else None

@@ -2,10 +2,10 @@
 
 Lin, Wang, Sun, Chen, Sun, Qian, Li and Jin, Zen-NAS: A Zero-Shot NAS for High-Performance Image
 Recognition, ICCV 2021. Higher is better. f is the network up to its last pooling, all weights are N(0, 1),
-BatchNorm normalises by the batch whatever the protocol, and sigma^2 is the mean over channels of the
-variance that it divides by. The authors' code reads the running variance instead, in which the batch has a
-share of one tenth. Where BatchNorm is folded away, or the network has none, each convolution and linear
-layer is normalised in its place: without it the activations overflow.
+BatchNorm normalises by the batch in every protocol, and sigma^2 is the mean over channels of the variance
+that it divides by. The authors' code reads the running variance instead, of which the batch's is one tenth.
+If BatchNorm is folded, or the network has none, the output of each convolution and linear layer is normalised
+instead: otherwise activations overflow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STEP = 0.01
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Compare the features of the inputs and of inputs a step away."""
+    """Log of the feature difference under a Gaussian input perturbation, plus the log scales of BatchNorm."""
     generator = generator_for(network.seed, "zen step")
     with network.scratch(), torch.no_grad():
         _draw(network)
@@ -45,7 +45,7 @@ def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _draw(network: ProxyContext) -> None:
-    """N(0, 1) in every layer's weight, in the canonical layout; scales 1 and offsets 0."""
+    """Draw N(0, 1) for every layer's weight, in the canonical layout; scales are 1, offsets 0."""
     initialise.reinitialise(network.module, network.layers, network.seed)
     weights = network.weights
     for layer in network.layers.layers:
@@ -91,7 +91,7 @@ def _note_scale(parts: list[Tensor], scales: list[float]) -> None:
 
 
 def _normalised(parts: list[Tensor], axis: int, scales: list[float]) -> list[Tensor]:
-    """Normalise each channel by the batch, as the BatchNorm that was folded away did."""
+    """Normalise each channel by the batch, as BatchNorm; appends its scale."""
     moved = [p.movedim(axis, -1) for p in parts]
     rows = torch.cat([m.reshape(-1, m.shape[-1]) for m in moved])
     var, mean = torch.var_mean(rows, 0, correction=0)

@@ -3,7 +3,7 @@
 Li, Yang, Bhardwaj and Marculescu, ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients,
 ICLR 2023. Higher is better. As in the authors' code, elements whose gradient does not vary between the
 batches are left out, and so is a weight of which no element remains. Two batches of noise with random
-labels stand for two of training data. The standard deviation is the population's.
+labels replace two of training data. The standard deviation is the population's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from intrain_onnx.proxies.errors import NoValueError
 
 
 def compute(network: ProxyContext) -> dict[str, float]:
-    """Compare the gradients of two batches."""
+    """Sum of logs of the inverse coefficients of variation of the gradients over two batches."""
     first, second = (network.backward(batch).gradients for batch in (0, 1))
     sums = [_certainty(g, second[name]) for name, g in first.items() if name in second]
     logs = [math.log(s) for s in sums if s > 0]

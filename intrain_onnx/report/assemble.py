@@ -14,8 +14,8 @@ import onnx_ir as ir
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import NumericalError
 from intrain_onnx.measure.trace import Trace
-from intrain_onnx.network import coverage, gradient_reach
-from intrain_onnx.network.input_shapes import declared_shape
+from intrain_onnx.network import coverage, given_inputs, gradient_reach
+from intrain_onnx.network.input_shapes import Signature, declared_shape
 from intrain_onnx.network.layers import Layer
 from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
@@ -125,9 +125,7 @@ def report(m: Measurements) -> rows.Document:
             **m.config.as_dict(),
             execution="batched" if m.runnable.batched else "sample_by_sample",
             samples=m.runnable.used.batch,
-            inputs_fed=tuple(
-                rows.FedInput(x.name, x.shape, x.kind, x.high or None) for x in m.runnable.used.inputs
-            ),
+            inputs_fed=_fed(m.runnable.used),
             losses=_losses(m.probed.heads, m.traces),
         ),
         environment=rows.Environment(
@@ -152,6 +150,19 @@ def report(m: Measurements) -> rows.Document:
         timings_s={name: round(value, 4) for name, value in m.seconds.items()}
         | {f"{k}_{i}": round(v, 4) for i, t in enumerate(m.traces) for k, v in t.seconds.items()},
     )
+
+
+def _fed(used: Signature) -> tuple[rows.FedInput, ...]:
+    found = []
+    for spec in used.inputs:
+        given = used.given.get(spec.name)
+        if given is None:
+            row = rows.FedInput(spec.name, spec.shape, spec.kind, spec.high or None, "synthetic", None)
+        else:
+            digest = given_inputs.digest(spec, given)
+            row = rows.FedInput(spec.name, spec.shape, "given", None, given.source, digest)
+        found.append(row)
+    return tuple(found)
 
 
 def _warnings(m: Measurements) -> list[rows.WarningRow]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 
-def with_interval(value: Mapping[str, float | None]) -> str:
-    """``.712 (.680 to .741)``."""
-    if value["low"] is None:
-        return decimals(value["value"])
-    return f"{decimals(value['value'])} ({decimals(value['low'])} to {decimals(value['high'])})"
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A statistic and its interval, if it has one.
+
+    >>> with_interval(0.712, 0.68, 0.741), with_interval(0.5, None, None)
+    ('.712 (.680 to .741)', '.500')
+    """
+    return decimals(value) if low is None else f"{decimals(value)} ({decimals(low)} to {decimals(high)})"
 
 
 def decimals(value: float | None) -> str:
@@ -29,7 +31,7 @@ def count(value: int | None) -> str:
     if value is None:
         return "?"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:  # which three digits round to 1
             return f"{value / size:.3g} {unit}"
     return str(value)
 
@@ -56,9 +58,9 @@ def quantity(value: float | None) -> str:
     """
     if value is None:
         return ""
-    if value == 0 or 1e-3 <= abs(value) < 1000:
+    if value == 0 or 1e-3 <= abs(value) < 999.5:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else power(value)
+    return f"{value:,.0f}" if 1 <= abs(value) < 1e6 else power(value)
 
 
 def power(value: float | None) -> str:

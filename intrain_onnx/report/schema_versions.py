@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-Current = Literal["1.1"]
-SCHEMA_VERSION: Final[Current] = "1.1"
+Current = Literal["1.2"]
+SCHEMA_VERSION: Final[Current] = "1.2"
 
 Json = Mapping[str, Any]
 """A report of any version, before it is validated."""
@@ -21,7 +21,22 @@ def _from_1_0(data: Json) -> Json:
     return {"coverage": nothing, **data, "schema_version": "1.1"}
 
 
-_NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0}
+def _from_1_1(data: Json) -> Json:
+    """1.2 added what is given for inputs; before, all of them were synthetic."""
+    settings = data.get("settings")
+    if isinstance(settings, Mapping):
+        fed = settings.get("inputs_fed")
+        rows = [_synthetic(row) for row in fed] if isinstance(fed, list) else fed
+        settings = {"inputs": {}, **settings} | ({"inputs_fed": rows} if "inputs_fed" in settings else {})
+        data = {**data, "settings": settings}
+    return {**data, "schema_version": "1.2"}
+
+
+def _synthetic(row: Any) -> Any:
+    return {"source": "synthetic", "sha256": None, **row} if isinstance(row, Mapping) else row
+
+
+_NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0, "1.1": _from_1_1}
 
 READ: Final = (*_NEXT, SCHEMA_VERSION)
 """Versions of reports that are read."""

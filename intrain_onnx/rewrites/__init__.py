@@ -1,1 +1,1 @@
-"""Changes of a graph, in place, before it is converted."""
+"""Graph rewrites, in place, before a graph is converted to torch."""

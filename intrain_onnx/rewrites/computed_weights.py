@@ -1,9 +1,9 @@
-"""Weights that a graph computes from constants, as initializers of their own.
+"""Constant folding of reparametrised weights: what computes a weight from constants becomes an initializer.
 
 Weight normalisation (g v / ||v||), spectral normalisation, weight standardisation, an equalised learning
-rate, integers times a scale, gates put in another order: whatever computes it, a float operand of a product
-that depends on constants alone is a weight. It is recognised by the flow of data and its shape. Its value is
-computed only where it is asked for, by a function that the measuring process brings.
+rate, integers times a scale, permuted gates: every float operand of a product that depends on constants
+alone is a weight, recognised by data flow and shape. Its value is computed lazily, by a function that the
+caller passes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from intrain_onnx.opset.traits import is_op, is_view, kind, trainable_inputs
 from intrain_onnx.rewrites.infer_shapes import infer
 
 _EXACT = ("weight", "bias")
-"""Roles of inputs that a copy of a smaller constant does not stand for."""
+"""Roles for which a broadcast copy of a smaller constant does not count as a view of it."""
 
 _COUNTS = (ir.DataType.INT64, ir.DataType.INT32)
 _MOST_ANCESTORS = 4096
 
 Array = np.ndarray[Any, Any]
 Evaluate = Callable[[ir.Model], Sequence[Array]]
-"""Runs a model without inputs; its outputs, in order."""
+"""Runs a model without inputs, and returns its outputs in order."""
 
 
 def separate(
@@ -49,20 +49,20 @@ def separate(
 ) -> int:
     """Replace each parameter that is computed from constants by an initializer, in place.
 
-    A parameter is an input that ``opset`` names for a node that depends on data. Its shape must be known.
-    Equal computations on the same constants become one initializer, so ties survive. A factor with several
-    long axes (rotary positions, a mask) is a constant and no scale, and stays.
+    A parameter is an input with a role in ``opset.table``, of a node that depends on data. Its shape must be
+    known. Common subexpressions become one initializer, so ties survive. A factor with several axes longer
+    than 1 (rotary positions, a mask) is no scale, and stays.
 
     Requires: initializers in the main graph, shapes inferred. Ensures the same.
 
     Args:
         model: a normalised model.
-        evaluate: brings values, when they are first read; without it they stay unknown.
-        resize: infers the shapes for a number of samples. With it, sizes of the data that are the same for
-            any number are constants: a width that cuts a weight, a length that cuts a table of positions.
+        evaluate: computes the values when they are first read; without it they stay unknown.
+        resize: infers the shapes for a batch size. With it, sizes that are the same for batches of 1 and 2
+            are constants: a width that slices a weight, a length that slices a table of positions.
 
     Returns:
-        The number of nodes that went.
+        The number of nodes removed.
     """
     before = sum(1 for _ in model.graph.all_nodes())
     found = dict(_computed(model))
@@ -86,7 +86,7 @@ def are_in(model: ir.Model) -> bool:
 
 
 def forget_values(model: ir.Model, parameters: Iterable[str]) -> list[str]:
-    """Give computed parameters zeros, in place, and name them: what they were is then never computed."""
+    """Set computed parameters to zero, in place, so that they are never computed; returns their names."""
     forgotten = []
     for name in parameters:
         value = model.graph.initializers[name]
@@ -98,7 +98,7 @@ def forget_values(model: ir.Model, parameters: Iterable[str]) -> list[str]:
 
 
 def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
-    """Values that are parameters and neither data nor initializers, below views of them, with their roles."""
+    """Computed parameters with their roles, looking through views, without data and views of initializers."""
     data = data_dependent(model.graph)
     for node in model.graph.all_nodes():
         if not any(v in data for v in node.outputs):
@@ -127,7 +127,7 @@ def _below_views(value: ir.Value) -> ir.Value:
 def _settled(
     model: ir.Model, values: Iterable[ir.Value], resize: Callable[[int], object]
 ) -> dict[ir.Value, Array]:
-    """Whole numbers behind values that follow from shapes, and are the same for one sample and for two."""
+    """Integer ancestors of values that follow from shapes, and are equal for batches of one and two."""
     behind = (v for value in values for v in ancestors(value, _MOST_ANCESTORS))
     numbers = {v for v in behind if v.dtype in _COUNTS and v.const_value is None}
     if not numbers:
@@ -142,7 +142,7 @@ def _settled(
 
 @dataclass
 class _Recipe:
-    """A model that computes all weights of a file in one run, on demand."""
+    """A model whose outputs are all computed weights, run at most once, when one of them is read."""
 
     model: ir.Model
     evaluate: Evaluate | None
@@ -157,7 +157,7 @@ class _Recipe:
 
 @dataclass
 class _Maker:
-    """Copies what computes weights into a model of its own, each computation once."""
+    """Copies the subgraphs that compute weights into one model, with common subexpressions eliminated."""
 
     model: ir.Model
     evaluate: Evaluate | None
@@ -171,7 +171,9 @@ class _Maker:
         self.recipe = _Recipe(ir.Model(graph, ir_version=self.model.ir_version or 10), self.evaluate)
 
     def copy(self, value: ir.Value) -> bool:
-        """Copy what computes a value; False where it does not come from constants alone."""
+        """Copy the subgraph that computes a value; False if it is random, not constant, or a size."""
+        if value in self.settled:
+            return False
         behind = constant_sources(value, self.settled)
         if behind is None or any(_is_random(n) for n in behind.nodes):
             return False
@@ -180,12 +182,12 @@ class _Maker:
         return True
 
     def infer_shapes(self) -> None:
-        """Find the shapes of all that was copied: in a branch of an If, nothing else finds them."""
+        """Infer the shapes of all copies: inference on the graph misses those in a branch of an If."""
         if self.copies:
             infer(self.recipe.model, data_prop=True)
 
     def initializer(self, value: ir.Value, role: str) -> ir.Value | None:
-        """The initializer that takes a value's place; None where it is no parameter of known shape."""
+        """The initializer that replaces a value; None unless it is a float parameter of known shape."""
         copy = self.copies[value]
         shape, dtype = static_shape(copy) or static_shape(value), copy.dtype or value.dtype
         if shape is None or dtype is None or not dtype.is_floating_point() or not may_have_role(shape, role):

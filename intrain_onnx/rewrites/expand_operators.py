@@ -1,8 +1,8 @@
-"""Expansion of operators into ONNX's own, before anything else looks at the graph.
+"""Decomposition of fused and of unsupported operators into ONNX's standard operators.
 
-Fused operators have bodies of the project's own (``contrib_bodies``): a layer in them counts as it does when
-it is written out. Others that have no handler are expanded by the function that ONNX defines them with, so a
-new release of onnx, whose new operators are mostly functions of old ones, costs speed and not support.
+Fused operators have bodies in ``contrib_bodies``, so that a layer in one counts as it does unfused. Others
+without a handler are expanded by the function body of their ONNX schema: most new operators of an onnx
+release are functions of old ones, and so are supported at once, if slower.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
 _DOMAIN = "intrain_onnx.expanded"
 _MAX_DEPTH = 16
-"""Functions of ONNX's are not recursive; some call others."""
+"""Most nesting of ONNX's function bodies. They are not recursive, but some call others."""
 
 _MAX_ROUNDS = 100
-"""Shape inference stops at operators that onnx does not know, so each round may find one more rank."""
+"""Shape inference stops at contrib operators, so each round may find one more rank."""
 
 
 def expand_fused(model: ir.Model) -> int:
-    """Replace each node that has a body of the project's own by it, in place.
+    """Replace each node of an operator in ``contrib_bodies.BODIES`` by its body, in place.
 
-    A node in a form that its body does not cover stays as it is.
+    A fixed-point iteration with shape inference, as bodies depend on ranks and types. A node in a form that
+    its body does not cover stays.
 
     Requires: no model-local functions.
 
@@ -41,7 +42,7 @@ def expand_fused(model: ir.Model) -> int:
         The number of nodes expanded.
 
     Raises:
-        ModelFileError, UnsupportedError: a node that is not what its operator says.
+        ModelFileError, UnsupportedError: a node that violates its operator's definition.
         LimitError: the graph becomes too large.
     """
     contrib_bodies.unblock(model)
@@ -64,7 +65,7 @@ def expand_fused(model: ir.Model) -> int:
 
 
 class _Expansion:
-    """What one expansion of fused operators keeps in mind."""
+    """Working state of one expansion of fused operators."""
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
@@ -74,7 +75,7 @@ class _Expansion:
         self.guess = self.inferred = False
 
     def expand(self, nodes: list[ir.Node]) -> list[ir.Node]:
-        """Expand nodes; returns those that wait for a type or a rank."""
+        """Expand nodes; returns those whose body needs a type or a rank that is not inferred yet."""
         left = []
         for node in nodes:
             try:
@@ -99,10 +100,10 @@ def _value_names(model: ir.Model) -> set[str]:
 
 
 def expand_missing(model: ir.Model) -> int:
-    """Expand each node that has no handler but a function body, in place, until none is left.
+    """Expand each node without a handler but with a function body, in place, until none is left.
 
-    A body that was written for another opset is taken only where its operators mean the same in the model's.
-    A node whose body cannot be had stays as it is.
+    A body of another opset is used only if its operators have the same semantics in the model's. A node
+    whose body cannot be built stays.
 
     Requires: no model-local functions. Ensures the same.
 
@@ -137,7 +138,7 @@ def _bodies(model: ir.Model) -> Iterator[ir.Graph]:
 
 
 def _schema(model: ir.Model, node: ir.Node) -> Any:
-    """The schema of a node that has to be expanded, or None."""
+    """The schema of a node that must be expanded; None for others."""
     opset = model.opset_imports.get(node.domain, 1)
     if support.is_supported(node.domain, node.op_type, opset):
         return None
@@ -149,7 +150,7 @@ def _schema(model: ir.Model, node: ir.Node) -> Any:
 
 
 def _call_body(model: ir.Model, node: ir.Node, number: int) -> bool:
-    """Make a node a call of a model-local function that is its body; False where there is no such body."""
+    """Turn a node into a call of a model-local function with its body; False if there is no usable body."""
     schema = _schema(model, node)
     body = _body(model, node, schema)
     if body is None:
@@ -159,7 +160,7 @@ def _call_body(model: ir.Model, node: ir.Node, number: int) -> bool:
             node.attributes[name] = ir.serde.deserialize_attribute(attribute.default_value)
     referred = {a.ref_attr_name for inner in all_nodes(body.node) for a in inner.attribute}
     for name in set(node.attributes) - referred:
-        del node.attributes[name]  # the body has been built for its value
+        del node.attributes[name]  # the body was built for this value
     body.attribute[:] = [name for name in body.attribute if name in referred]
     for opset in body.opset_import:
         opset.version = model.opset_imports.setdefault(plain_domain(opset.domain), opset.version)
@@ -187,7 +188,7 @@ def _body(model: ir.Model, node: ir.Node, schema: Any) -> onnx.FunctionProto | N
             )
     except RuntimeError:  # onnx cannot build it for these inputs
         return None
-    if len(function.output) < len(node.outputs):  # onnx gives an empty body where it cannot build one
+    if len(function.output) < len(node.outputs):  # onnx returns an empty body if it cannot build one
         return None
     del function.output[len(node.outputs) :]
     made = {*function.input, *(name for inner in function.node for name in inner.output)}
@@ -206,7 +207,7 @@ def _type(value: ir.Value | None) -> onnx.TypeProto:
 
 
 def _means_the_same(model: ir.Model, function: onnx.FunctionProto) -> bool:
-    """Whether every operator of a body, read by the model's opset, does what it does in the body's."""
+    """Whether every operator of a body has the same semantics in the model's opset as in the body's."""
     versions = {plain_domain(o.domain): o.version for o in function.opset_import}
     for node in all_nodes(function.node):
         domain = plain_domain(node.domain)
@@ -222,7 +223,7 @@ def _means_the_same(model: ir.Model, function: onnx.FunctionProto) -> bool:
 
 
 def _takes_the_same(old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> bool:
-    """Whether one version of an operator has the other's inputs, attributes and defaults: a guess."""
+    """Heuristic for equal semantics: the newer version has the older's inputs, attributes and defaults."""
     if old.since_version == new.since_version:
         return True
     inputs = [i.name for i in old.inputs]

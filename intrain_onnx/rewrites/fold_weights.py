@@ -1,4 +1,4 @@
-"""Initializers for float tensors that a graph makes from constants by ConstantOfShape or DequantizeLinear.
+"""Constant folding of ConstantOfShape and DequantizeLinear into float initializers.
 
 ConstantOfShape(shape)                     a tensor filled with one number
 DequantizeLinear(q, scale, zero_point)     (q - zero_point) * scale, per tensor, axis or block
@@ -22,7 +22,7 @@ _MAX_FOLDED_ELEMENTS = 2**31
 
 
 def fold_weights(model: ir.Model) -> int:
-    """Make ConstantOfShape and DequantizeLinear of constants initializers; returns the number of nodes."""
+    """Fold ConstantOfShape and DequantizeLinear of constants, in place; returns the number of nodes."""
     folded = 0
     tied: dict[tuple[Any, ...], ir.Value] = {}
     for node in list(model.graph.all_nodes()):

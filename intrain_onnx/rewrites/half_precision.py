@@ -1,4 +1,4 @@
-"""Models in half precision: how far they may round, and what they compute without rounding."""
+"""float16 and bfloat16 models: their unit roundoff, and bfloat16 widened to float32."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 ROUNDING = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
-"""Largest relative error of rounding to the type: half a unit in the last place."""
+"""Unit roundoff of the type: the largest relative error of rounding to nearest."""
 
 
 def rounding(model: ir.Model) -> float:
-    """Relative error of one rounding to the narrowest floating-point type that the model computes in.
+    """Unit roundoff of the least precise half-precision type that the model computes in.
 
     0 for float32 and wider types. Weights that are only stored in a narrow type do not count.
     """
@@ -22,16 +22,16 @@ def rounding(model: ir.Model) -> float:
 
 
 def has_bfloat16(model: ir.Model) -> bool:
-    """Whether any value of a model, a constant included, is of this type."""
+    """Whether any value of a model, constants included, is bfloat16."""
     made = (v for node in model.graph.all_nodes() for v in node.outputs)
     values = (*model.graph.inputs, *model.graph.initializers.values(), *made)
     return any(v.dtype == ir.DataType.BFLOAT16 for v in values)
 
 
 def widen(model: ir.Model) -> None:
-    """Make every bfloat16 of a model a float32 of the same value, in place, so that nothing is rounded.
+    """Turn every bfloat16 of a model into float32 of the same value, in place; nothing is rounded then.
 
-    onnxruntime has no bfloat16 on CPUs, and ONNX has it for most operators only in late versions.
+    onnxruntime has no bfloat16 on CPUs, and most ONNX operators take it only in late versions.
     """
     for graph in model.graphs():
         for value in graph.initializers.values():

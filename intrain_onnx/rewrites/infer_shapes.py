@@ -1,4 +1,4 @@
-"""Shapes of all values: onnx's inference, for given inputs, completed from a run where it fails."""
+"""Shape inference by onnx for concrete input shapes, completed from a run where it fails."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from intrain_onnx.network.marks import SEEN
 from intrain_onnx.network.values import static_shape
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
-"""Runs a model for one sample, and tells the shapes of its values."""
+"""Runs a model with one sample, and returns the shape of each value by name."""
 
 
 def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
-    """Give values of a model the shapes that onnx can tell, in place; False where it refuses the model.
+    """Run onnx's shape inference on a model, in place; False if onnx refuses the model or infers nothing new.
 
-    With ``data_prop``, sizes that the graph computes are followed, too.
+    ``data_prop`` also propagates the values of shape tensors (onnx's data propagation).
     """
     logger = logging.getLogger(common.ShapeInferencePass.__module__)
     silent = logger.disabled
-    logger.disabled = True  # it logs a traceback where it fails; the return value says the same
+    logger.disabled = True  # it logs a traceback if it fails; the return value says the same
     try:
         found = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(model)
     finally:
@@ -32,13 +32,13 @@ def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
 
 
 def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
-    """Give every value the shape that it has for the signature's inputs, or for those declared without one.
+    """Infer the shape of every value for the signature's inputs; without one, for the declared shapes.
 
-    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. What onnx
-    cannot tell is taken from a run, where one was made (:func:`complete_shapes`).
+    Shapes that the file declares for inner values are dropped first: exporters leave wrong ones. Shapes that
+    onnx does not find are taken from a run, if one was recorded (:func:`complete_shapes`).
 
     Returns:
-        False where onnx refuses the model and no shape was found.
+        False if onnx refuses the model, or infers nothing.
     """
     if signature is not None:
         for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
@@ -57,16 +57,21 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
 
 
 def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
-    """Infer shapes for another number of samples, where the file leaves it open."""
+    """Infer shapes for another batch size, unless the graph fixes it."""
     return infer_shapes(model, given if given.fixed_batch is not None else resized(given, samples))
 
 
-def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
-    """Take the shapes that inference missed in the main graph from a run of one sample, and keep them.
+def all_known(model: ir.Model) -> bool:
+    """Whether every value of the main graph that a node reads has a known shape."""
+    return all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses())
 
-    :func:`infer_shapes` takes from the same run what it misses later.
+
+def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
+    """Take shapes that inference misses in the main graph from a run of one sample, recorded in ``meta``.
+
+    Later calls of :func:`infer_shapes` use the recorded ones.
     """
-    if all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses()):
+    if all_known(model):
         return
     shapes = model.graph.meta[SEEN] = dict(see(model, single))
     for node in model.graph.all_nodes():

@@ -1,4 +1,4 @@
-"""Expansion of model-local functions in linear time."""
+"""Inlining of model-local functions in linear time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MAX_METADATA = 32
 
 
 class InlineFunctions(inliner.InlinePass):
-    """onnx_ir's InlinePass, without its search for free names and with more of what functions may do.
+    """onnx_ir's InlinePass, without its quadratic search for unused names.
 
     InlinePass tries ``name_2``, ``name_3`` … from the start for each copy of a function, so its time grows
-    with the square of the number of calls: 8,192 copies of one node took 113 s. Here a function's own names
-    are renewed before each call, so that the first try is free. It also fails where a call leaves out
-    outputs, and renames the graph's input where a function returns its own input; both work here.
-    (onnx's own inliner is fast, but loses the latter too, and silently keeps functions of another opset.)
+    with the square of the number of calls: 8,192 copies of one node took 113 s. Here the names of a function
+    are made unique before each call, so that the first try succeeds. InlinePass also fails if a call omits
+    outputs, and renames the graph's input if a function returns its own input; both work here. (onnx's own
+    inliner is fast, but loses the latter too, and silently keeps functions of another opset.)
 
     Requires: what `function_checks.check_functions` checks. Changes the model in place.
 
@@ -33,9 +33,9 @@ class InlineFunctions(inliner.InlinePass):
         self._needed: dict[ir.OperatorIdentifier, list[int]] = {}
 
     def call(self, model: ir.Model) -> inliner.InlinePassResult:
-        """Expand all calls, and remove the functions.
+        """Inline all calls, and remove the functions.
 
-        Those that are never called are not expanded: nothing limits the size they would have.
+        Those that are never called are removed first: no limit bounds their expanded size.
         """
         _remove_uncalled(model)
         self._needed = {identity: _own_outputs(f) for identity, f in model.functions.items()}
@@ -61,7 +61,7 @@ class InlineFunctions(inliner.InlinePass):
         return nodes, values[: len(node.outputs)]
 
     def _name_outputs(self, node: ir.Node) -> None:
-        """Name outputs that the call skips: the function's values take their names."""
+        """Name the outputs that the call omits: the function's values take their names."""
         for index, value in enumerate(node.outputs):
             if not value.name:
                 value.name = f"{node.op_type}_{self._calls}_skipped_{index}"
@@ -83,10 +83,10 @@ def _remove_uncalled(model: ir.Model) -> None:
 
 
 def _own_outputs(function: ir.Function) -> list[int]:
-    """Let each output of a function be a value that a node of its own makes, none of them twice.
+    """Insert Identity nodes so that each output of a function is a distinct value produced in its body.
 
     Returns:
-        Indices of the inputs that the function returns as they are.
+        Indices of the inputs that the function returned directly.
     """
     returned = []
     seen: set[ir.Value] = set()

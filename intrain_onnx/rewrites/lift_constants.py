@@ -1,4 +1,4 @@
-"""Constants as initializers of the main graph, under names that no two values share."""
+"""Constant nodes and initializers of subgraphs, lifted to uniquely named initializers of the main graph."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from intrain_onnx.opset.traits import is_op
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Make Constant nodes initializers, move all initializers to the main graph, and rename twins, in place.
+    """Turn Constant nodes into initializers of the main graph, with unique value names, in place.
 
-    A Constant that is a graph output stays. Initializers that are graph inputs too lose that: their value is
-    the file's.
+    Initializers of subgraphs are moved there, too. A Constant that is a graph output stays. Initializers
+    that are also graph inputs are removed from the inputs: they keep the file's value.
     """
     for node in model.graph.all_nodes():
         if is_op(node, "Constant"):
@@ -30,14 +30,14 @@ def lift_constants(model: ir.Model) -> None:
 
 
 def _name_literal(value: ir.Value) -> None:
-    """Tensors of Constant nodes have no name, and onnx drops initializers without one."""
+    """Name the tensor of a lifted Constant: it has no name, and onnx drops initializers without one."""
     tensor = value.const_value
     if LITERAL in value.meta and tensor is not None and tensor.dtype != ir.DataType.STRING:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
 
 
 def _rename_twins(model: ir.Model) -> None:
-    """Give values of sibling subgraphs names of their own: ONNX lets both branches of an If use the same."""
+    """Rename values so that no two subgraphs share a name: ONNX lets both branches of an If use the same."""
     main = model.graph
     taken = {*main.initializers, *(v.name for v in main.inputs), *(v.name for n in main for v in n.outputs)}
     numbers: Counter[str] = Counter()

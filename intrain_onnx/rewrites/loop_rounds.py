@@ -1,4 +1,4 @@
-"""What a Loop or Scan does in each round: how many there are, and which weights change."""
+"""Partial evaluation of a Loop or Scan: its trip count, and the weights that change with the iteration."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind, trainable_inputs
 
 _COUNTERS = frozenset({ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING})
-"""Types that no weight has, quantised or not."""
+"""Element types that no weight has, float or quantised."""
 
 Round = dict[ir.Value, Known]
-"""What is known of the values of a body in one round."""
+"""Values of a body that are known constants in one iteration."""
 
 
 class StaysRolledError(Exception):
-    """Why a loop's rounds can't be written out.
+    """A loop cannot be unrolled.
 
     Args:
-        reason: as the report has it.
-        spent: nodes that were followed before it was known.
+        reason: text for the report.
+        spent: nodes evaluated before this was found, charged to the budget.
     """
 
     def __init__(self, reason: str, spent: int = 0) -> None:
@@ -39,7 +39,7 @@ class StaysRolledError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A value that rounds hand on: before the first, as the body reads and makes it, after the last."""
+    """A loop-carried value: initial, as the body's input, as the body's output, and final."""
 
     begin: ir.Value
     formal: ir.Value
@@ -49,7 +49,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A value that is taken apart, a slice a round, or put together from what each round makes."""
+    """A scan input or output, ``whole``, with one slice along ``axis``, ``part``, for each iteration."""
 
     whole: ir.Value
     part: ir.Value
@@ -59,15 +59,15 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A Loop or a Scan of any version, in one form.
+    """Common representation of Loop and Scan, in all versions.
 
     Attributes:
-        node: itself.
-        body: its graph.
-        states: what it carries.
-        inputs: what a Scan takes apart.
-        outputs: what it puts together, as far as it is used.
-        batched: a Scan of opset 8, whose values have an axis for the batch in front.
+        node: the Loop or Scan.
+        body: its subgraph.
+        states: its loop-carried values.
+        inputs: the scan inputs of a Scan.
+        outputs: the scan outputs that are used.
+        batched: Scan-8, whose values have a leading batch axis.
     """
 
     node: ir.Node
@@ -79,18 +79,18 @@ class Form:
 
     @property
     def size(self) -> int:
-        """Nodes of the body and of those inside of it."""
+        """Number of nodes of the body, subgraphs included."""
         return sum(1 for _ in self.body.all_nodes())
 
 
 def form(node: ir.Node, opset: int) -> Form | None:
-    """A Loop or Scan, or None for another node and for one that does not fit its body."""
+    """The form of a Loop or Scan; None for another operator, and for a node that does not fit its body."""
     if not is_op(node, "Loop", "Scan") or "body" not in node.attributes:
         return None
     try:
         body = node.attributes["body"].as_graph()
         found = _loop(node, body) if is_op(node, "Loop") else _scan(node, body, batched=opset < 9)
-    except TypeError:  # an attribute of another type than it must have
+    except TypeError:  # an attribute of a wrong type
         return None
     ends = {*(s.end for s in found.states), *(s.whole for s in found.outputs)} if found is not None else set()
     stray = [v for v in node.outputs if v not in ends and (v.uses() or v.is_graph_output())]
@@ -167,7 +167,7 @@ def _put_together(
 
 @dataclass
 class Flow:
-    """Which values of a model depend on the data of its inputs, state by state of every loop."""
+    """Data-flow analysis: values that depend on the data of the inputs, loop-carried values one by one."""
 
     data: set[ir.Value] = field(default_factory=set)
     _into: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Flow:
 
     @classmethod
     def of(cls, model: ir.Model) -> Flow:
-        """Follow the inputs through a normalised model. Cost: linear in nodes and edges."""
+        """Propagate forward from the inputs of a normalised model. Cost: linear in nodes and edges."""
         flow = cls()
         opset = model.opset_imports.get("", 1)
         for node in model.graph.all_nodes():
@@ -219,7 +219,7 @@ class Flow:
         return found
 
     def varying_weights(self, loop: Form) -> set[ir.Value]:
-        """Initializers that products inside of a loop have another slice of in each round, as weights."""
+        """Initializers of which each iteration of a loop has another slice as the weight of a product."""
         seeds = [s.part for s in loop.inputs if s.whole not in self.data]
         seeds += [s.formal for s in loop.states if s.formal not in self.data and not passes(s)]
         seeds += [v for v in loop.body.inputs[:1] if loop.node.op_type == "Loop"]
@@ -251,14 +251,14 @@ class Flow:
 
 
 def _weights(node: ir.Node) -> list[ir.Value]:
-    """The operands of a product that are its weight where they do not depend on data."""
+    """The operands of a product that are its weights if they do not depend on data."""
     roles = ("weight", "table") if kind(node) is Kind.LOOKUP else ("weight",)
     found = (node.inputs[index] for index, role in trainable_inputs(node) if role in roles)
     return [v for v in found if v is not None]
 
 
 def passes(state: State) -> bool:
-    """Whether a state only goes through, as constants do in what JAX's exporter writes."""
+    """Whether a state is loop-invariant: the body returns it unchanged, as in exports of JAX."""
     value: ir.Value | None = state.made
     while value is not None and value is not state.formal:
         node = value.producer()
@@ -275,15 +275,17 @@ def _casts_to(node: ir.Node, value: ir.Value) -> bool:
 
 
 def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
-    """What is known of the body's values in each round.
+    """Partial evaluation of a loop: the known values of its body, for each iteration.
+
+    A node whose operands did not change is not evaluated again.
 
     Args:
-        loop: whose rounds these are.
-        constants: known of the values outside.
-        budget: nodes that all rounds may have together.
+        loop: the loop.
+        constants: known values outside of the loop.
+        budget: most nodes of all iterations together.
 
     Raises:
-        StaysRolledError: the number of rounds is not known, is zero, or is too large.
+        StaysRolledError: the trip count is not known, is zero, or is too large.
     """
     found: list[Round] = []
     own = {*loop.body.inputs, *(v for node in loop.body for v in node.outputs)}
@@ -337,7 +339,7 @@ def _goes_on(condition: Known | None) -> bool:
 
 
 def _each(loop: Form, constants: Constants, budget: int) -> Iterator[Round]:
-    """The formal inputs of a body that are no states, for round after round."""
+    """The body's inputs that are not loop-carried, for each iteration: counter and condition, or slices."""
     if loop.node.op_type == "Scan":
         yield from _slices(loop, constants, budget)
         return
@@ -373,7 +375,7 @@ def _slices(loop: Form, constants: Constants, budget: int) -> Iterator[Round]:
 
 
 def _length(loop: Form, known: Sequence[Known | None]) -> int:
-    """How many slices a Scan takes: of its constants, or as the file declares."""
+    """Trip count of a Scan: length of its scan inputs, if constant, or as their shapes declare."""
     lengths = set()
     for k, scanned in zip(known, loop.inputs, strict=True):
         declared = scanned.whole.shape.dims if scanned.whole.shape is not None else ()

@@ -1,8 +1,8 @@
-"""A graph in normal form: what every analysis, protocol and check begins with."""
+"""The normalised graph of a file: input of every analysis, protocol and check."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -11,31 +11,44 @@ import onnx_ir as ir
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
-from intrain_onnx.network import coverage, gradient_reach, input_shapes
+from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
-from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_for, infer_shapes
+from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
+from intrain_onnx.rewrites.solve_sizes import solve_sizes
+
+Resolve = Callable[[Mapping[str, int]], input_shapes.Signature]
+Fit = Callable[[ir.Model, Mapping[str, int], Resolve], dict[str, int]]
+"""Tries sizes in place of those given, where a sample does not run with these."""
+
+Settle = Callable[[ir.Model, input_shapes.Signature], Mapping[str, Role]]
+"""Tries a model on one sample, and tells what inputs are fed with, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What is found by running a graph, or a part of it.
+    """Functions that run a graph, or a part of it.
 
     Attributes:
-        see: shapes of all values in a run of one sample.
-        evaluate: the outputs of a model without inputs: weights that a graph computes.
+        see: the shapes of all values in a run of one sample.
+        evaluate: the outputs of a model without inputs, for weights that a graph computes.
+        fit: sizes of free dimensions with which one sample runs.
+        settle: roles of inputs that the graph alone does not tell: the polarity of a mask.
     """
 
     see: See
     evaluate: computed_weights.Evaluate
+    fit: Fit
+    settle: Settle
 
 
 @dataclass(frozen=True)
 class Network:
-    """The graph of a file in normal form, made once; nothing changes it afterwards.
+    """The normalised graph of a file; not changed after it is made.
 
     Attributes:
         loaded: the file.
@@ -47,6 +60,7 @@ class Network:
         quantisation: what was dequantised; None where nothing is quantised.
         shaped_by: the settings that shapes follow from.
         keyed: layers are to have their structural keys, which order them.
+        sizes: of free dimensions whose usual size does not fit the graph.
     """
 
     loaded: LoadedModel
@@ -58,30 +72,31 @@ class Network:
     quantisation: dequantise.Quantisation | None
     shaped_by: tuple[object, ...]
     keyed: bool
+    sizes: Mapping[str, int]
 
     @classmethod
     def of(
         cls, loaded: LoadedModel, config: ScoreConfig, runs: Runs | None = None, *, keyed: bool = False
     ) -> Network:
-        """Bring a loaded model to normal form, with shapes inferred.
+        """Normalise and dequantise a loaded model, and infer its shapes.
 
         Args:
             loaded: the file.
-            config: its ``size``, ``sequence`` and ``input_shapes`` give free dimensions their sizes.
-            runs: finds what inference misses; without it, shapes and values stay unknown there.
-            keyed: give layers their structural keys; a score needs those of the protocol's graph alone.
+            config: its ``size``, ``sequence``, ``input_shapes`` and ``inputs`` set the free dimensions.
+            runs: supplies shapes that inference misses, and computed weights; without it they stay unknown.
+            keyed: give layers structural keys; a score needs those of the protocol's graph only.
 
         Raises:
-            SettingsError: an input shape that does not fit.
-            LimitError: a constant, or the floats of a quantised model, do not fit into memory.
+            SettingsError: an input shape, or what is given for an input, that does not fit.
+            LimitError: a constant, or the dequantised model, does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
         if runs is not None:
             memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
-        single = input_shapes.resolve(exact, config, batch=1)
-        known = infer_shapes(exact, single)
+        config = given_inputs.read_for(exact, config)
+        sizes, single, known = _inputs(exact, config, runs)
         model = exact.clone()
         constants += written_out.restore(model)
         quantisation = dequantise.to_float(model)
@@ -91,25 +106,27 @@ class Network:
             complete_shapes(model, single, runs.see)
         evaluate = runs.evaluate if runs is not None else None
         constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
-        return cls(loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed)
+        return cls(
+            loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed, sizes
+        )
 
     def serves(self, config: ScoreConfig) -> bool:
-        """Whether its shapes are those that a score with these settings has."""
+        """Whether its shapes hold for these settings."""
         return self.shaped_by == _shaped_by(config)
 
     @cached_property
     def layers(self) -> LayerMap:
-        """The static pass."""
+        """The static analysis of ``model``."""
         return analyse(self.model, keys=self.keyed)
 
     @cached_property
     def coverage(self) -> coverage.Coverage:
-        """How much of the weights the layers are."""
+        """The share of the weights that layers account for."""
         return coverage.measure(self.model, self.layers)
 
     @cached_property
     def reach(self) -> gradient_reach.Reach:
-        """Which parameters a loss on the outputs can reach."""
+        """The parameters that the gradient of a loss on the outputs can reach."""
         return gradient_reach.trace(self.model.graph, find_heads(self.model))
 
     @cached_property
@@ -118,5 +135,25 @@ class Network:
         return unsupported(self.exact)
 
 
+def _inputs(
+    exact: ir.Model, config: ScoreConfig, runs: Runs | None
+) -> tuple[dict[str, int], input_shapes.Signature, bool]:
+    """Sizes of free dimensions, the inputs of one sample, and whether shape inference accepts them."""
+
+    def resolve(tried: Mapping[str, int]) -> input_shapes.Signature:
+        return given_inputs.resolve(exact, config, batch=1, sizes=tried)
+
+    sizes = solve_sizes(exact, given_inputs.sized(exact, config))
+    single = resolve(sizes)
+    known = infer_shapes(exact, single)
+    input_shapes.mark_roles(exact)
+    if runs is not None and single.free and not all_known(exact):
+        sizes = runs.fit(exact, sizes, resolve)
+        known = infer_shapes(exact, resolve(sizes))
+    if runs is not None:
+        input_shapes.mark_roles(exact, runs.settle(exact, resolve(sizes)))
+    return sizes, resolve(sizes), known
+
+
 def _shaped_by(config: ScoreConfig) -> tuple[object, ...]:
-    return config.size, config.sequence, dict(config.input_shapes)
+    return config.size, config.sequence, dict(config.input_shapes), dict(config.inputs)

@@ -1,4 +1,4 @@
-"""The normal form of a graph: the order of the rewrites that every protocol shares."""
+"""Normalisation of a graph: the rewrites that all protocols share, in order."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
 
 def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
-    """Bring a model to the form that the graph pass and the converter take.
+    """Rewrite a model, in place, to the form that the static analysis and the converter require.
 
-    Layers that a Scan or Loop has one of in each round are written out (see ``unroll``) unless told
-    otherwise: their weights are then slices of the file's initializers.
+    With ``unrolled``, loops over layers are unrolled (see ``unroll``): their weights are then slices of the
+    file's initializers.
 
-    Ensures: no model-local functions, no operator that is fused or lacks a handler but has a body (see
-    ``expand_operators``), Constant nodes only where a graph output needs one, every initializer is in the
-    main graph and none among the inputs, no two values of different subgraphs share a name, nodes are in
-    topological order.
+    Ensures: no model-local functions; no fused operator, or operator without a handler, that has a body (see
+    ``expand_operators``); Constant nodes only as graph outputs; every initializer is in the main graph and
+    not among the inputs; no two values of different subgraphs share a name; nodes are in topological order.
 
     Returns:
-        The number of nodes that only made constants.
+        The number of nodes folded into initializers.
 
     Raises:
         ValueError: the graph has a cycle.
-        LimitError: a constant is too large to be made.
+        LimitError: a constant is too large.
     """
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None

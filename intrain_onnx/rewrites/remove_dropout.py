@@ -1,4 +1,4 @@
-"""Dropout that drops nothing, removed: it hides what lies behind it from every analysis."""
+"""Removal of Dropout in inference mode, an identity that would hide its input from pattern matching."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from intrain_onnx.opset.traits import is_op
 
 
 def remove_dropout(model: ir.Model) -> None:
-    """Remove each Dropout that drops nothing, in place: it hides what lies behind it."""
+    """Remove each Dropout in inference mode, in place, if its mask is unused and it is no graph output."""
     opset = model.opset_imports.get("", 1)
     for node in list(model.graph.all_nodes()):
         if not is_op(node, "Dropout") or drops_values(node, opset) or node.inputs[0] is None:

@@ -1,8 +1,7 @@
-"""Layers that a file rolls into a Scan or Loop over stacked weights, written out one by one.
+"""Loop unrolling of each Scan or Loop over layers: one whose weights are slices of a stack, by iteration.
 
-What ``jax.lax.scan`` over layers exports, and what a Loop does that indexes its weights by the round, are as
-many layers as rounds. A loop over time, or any whose rounds share their weights, stays one layer that runs
-often.
+Such loops, as ``jax.lax.scan`` over layers exports them, have a layer in each iteration. A loop over time, or
+any whose iterations share their weights, is not unrolled: it counts as one layer.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from intrain_onnx.rewrites.loop_rounds import (
 
 
 def unroll(model: ir.Model) -> int:
-    """Write out the rounds of each Scan and Loop whose products have other weights in each round, in place.
+    """Unroll each Scan and Loop whose products have different weights in each iteration, in place.
 
-    A weight is a slice of a constant that is taken by the round: what a Scan takes apart, or what a Loop's
-    body gathers or slices by its counter. Each becomes an initializer that shares the memory of the stack,
-    such as ``stack[0]``; values are named likewise, ``h[0]``. For those that stay, see :func:`left_rolled`.
+    A weight is a slice of a constant: a scan input, or what a Loop's body gathers or slices by its counter.
+    Each becomes an initializer that shares the memory of the stack, such as ``stack[0]``; values are named
+    likewise, ``h[0]``. For loops that cannot be unrolled, see :func:`left_rolled`.
 
-    Requires: no model-local functions, every initializer in the main graph, values of subgraphs with names
-    of their own, nodes in topological order. Ensures the same.
+    Requires: no model-local functions, every initializer in the main graph, unique value names, nodes in
+    topological order. Ensures the same.
 
     Returns:
         The number of loops unrolled.
@@ -52,12 +51,12 @@ def unroll(model: ir.Model) -> int:
 
 
 def capture_unchanging(model: ir.Model) -> int:
-    """Let the body of a Scan or Loop read a state that never changes where it comes from, in place.
+    """Replace loop-invariant states of a Scan or Loop by captures of their initial values, in place.
 
-    JAX's exporter hands the weights of a loop on from round to round.
+    JAX's exporter carries the weights of a loop as states.
 
     Returns:
-        The number of states.
+        The number of states replaced.
     """
     number = 0
     opset = model.opset_imports.get("", 1)
@@ -120,7 +119,7 @@ class _Unroller:
         return name
 
     def hold(self, known: Known) -> ir.Value:
-        """The value of the graph that holds what is known, an initializer where there is none yet."""
+        """The graph's value for a known constant; a new initializer if it has none yet."""
         if known.value is not None:
             return known.value
         key = _identity(known.array)
@@ -133,12 +132,12 @@ class _Unroller:
         return self.held[key][0]
 
     def numbers(self, numbers: int | list[int], name: str) -> ir.Value:
-        """A constant of int64."""
+        """An int64 constant."""
         return self.hold(Known(np.array(numbers, np.int64), name))
 
 
 def _identity(array: Array) -> object:
-    """Equal for two views of the same elements, and for equal small whole numbers."""
+    """A key that is equal for views of the same memory, and for equal integer arrays of up to 64 elements."""
     if array.dtype.kind in "iub" and array.size <= 64:
         return array.dtype.str, array.shape, array.tobytes()
     return array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides
@@ -146,13 +145,13 @@ def _identity(array: Array) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What stands for the values of a body in one round.
+    """Substitution of the values of a body in one iteration.
 
     Attributes:
-        hold: gives the initializer for what is known.
-        facts: what is known.
-        own: copies of what is not.
-        suffix: of their names.
+        hold: returns the initializer of a known value.
+        facts: the known values.
+        own: copies of the others.
+        suffix: of the copies' names.
     """
 
     hold: Callable[[Known], ir.Value]
@@ -165,7 +164,7 @@ class _Scope:
 
 
 class _Rounds:
-    """Writes out one loop."""
+    """Unrolls one loop."""
 
     def __init__(self, unroller: _Unroller, loop: Form) -> None:
         self.unroller = unroller
@@ -174,7 +173,7 @@ class _Rounds:
         self.named: set[ir.Value] = set()
 
     def write(self, known: Sequence[Round]) -> None:
-        """Put copies of the body in place of the loop, one for each round."""
+        """Replace the loop by copies of its body, one for each iteration."""
         node = self.loop.node
         assert node.graph is not None
         finals = [(old, self._as_output(old, new)) for old, new in self._copy(known)]
@@ -191,7 +190,7 @@ class _Rounds:
         _remove_unread(self.unroller.model, read)
 
     def _copy(self, known: Sequence[Round]) -> list[tuple[ir.Value, ir.Value]]:
-        """Copy the body for each round; the loop's outputs that are used, each with what stands for it."""
+        """Copy the body for each iteration; returns the loop's used outputs with their replacements."""
         loop, wanted = self.loop, _wanted(self.loop)
         carried = {s.formal: self._begin(s.begin) for s in loop.states if s.formal not in known[0]}
         parts: list[list[ir.Value]] = [[] for _ in loop.outputs]
@@ -251,7 +250,7 @@ class _Rounds:
         outputs = []
         for value in graph.outputs:
             output = scope[value]
-            if output not in own:  # a graph puts out only what is its own
+            if output not in own:  # an output must be produced in its graph
                 nodes.append(
                     ir.Node("", "Identity", [output], outputs=[self._new(f"{output.name}.out", output)])
                 )
@@ -272,7 +271,7 @@ class _Rounds:
         axes: Sequence[int] = (),
         axis: int | None = None,
     ) -> ir.Value:
-        """A node that moves elements, and its output."""
+        """Append a Squeeze, Unsqueeze, Gather, Concat or Identity; returns its output."""
         given, attributes = list(inputs), []
         if axes and self.unroller.opset < 13:
             attributes.append(ir.AttrInt64s("axes", list(axes)))
@@ -291,7 +290,7 @@ class _Rounds:
         return self._do("Unsqueeze", [value], f"{value.name}.batch", [0]) if self.loop.batched else value
 
     def _taken(self, scanned: Scanned, at: int, suffix: str) -> ir.Value:
-        """A slice of what does not consist of constants alone."""
+        """A slice of a scan input that is not constant, by Gather."""
         number = self.unroller.numbers(at, "round")
         taken = self._do("Gather", [scanned.whole, number], f"{scanned.part.name}{suffix}", axis=scanned.axis)
         return self._begin(taken)
@@ -304,7 +303,7 @@ class _Rounds:
         )
 
     def _as_output(self, old: ir.Value, new: ir.Value) -> ir.Value:
-        """A value that can take the name of the old one, where that is an output of the graph."""
+        """``new``, or an Identity of it if it cannot take the name of ``old``, a graph output."""
         if not old.is_graph_output():
             return new
         if new.producer() not in set(self.nodes) or new in self.named:
@@ -314,7 +313,7 @@ class _Rounds:
 
 
 def _wanted(loop: Form) -> set[ir.Node]:
-    """Nodes of the body that the outputs of the loop need, through all rounds."""
+    """Nodes of the body that the used outputs of the loop depend on, over all iterations."""
     made = {state.formal: state.made for state in loop.states}
     stack = [s.made for s in loop.states if s.end is not None and (s.end.uses() or s.end.is_graph_output())]
     stack += [s.part for s in loop.outputs]
@@ -335,14 +334,14 @@ def _wanted(loop: Form) -> set[ir.Node]:
 
 
 def _reads(node: ir.Node) -> list[ir.Value]:
-    """What a node and the nodes in its bodies read."""
+    """The values that a node reads, those that its subgraphs read or return included."""
     inner = [n for _, body in bodies(node) for n in body.all_nodes()]
     outputs = [v for _, body in bodies(node) for v in body.outputs]
     return [v for n in (node, *inner) for v in n.inputs if v is not None] + outputs
 
 
 def _remove(node: ir.Node) -> None:
-    """Remove a node, and what its bodies read of the values around."""
+    """Remove a node, and the uses of outer values in its subgraphs."""
     inner = [n for _, body in bodies(node) for n in body.all_nodes()]
     assert node.graph is not None
     node.graph.remove(node, safe=True)
@@ -352,7 +351,7 @@ def _remove(node: ir.Node) -> None:
 
 
 def _remove_unread(model: ir.Model, values: Sequence[ir.Value]) -> None:
-    """Remove the initializers, and the nodes that made other constants, of which nothing is read any more."""
+    """Dead-code elimination: remove initializers, and nodes that computed constants, that are unused now."""
     stack = list(values)
     while stack:
         value = stack.pop()

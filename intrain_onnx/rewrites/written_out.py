@@ -1,7 +1,6 @@
-"""Softmax, LogSoftmax and Sigmoid that an exporter wrote out, as the operators that they are.
+"""Pattern matching of decomposed Softmax, LogSoftmax and Sigmoid, replaced by the one operator.
 
-A head that makes probabilities is cut off before the loss, and scores of attention are looked through: both
-are told by the operator.
+Probability heads, which are removed before the loss, and attention are recognised by these operators.
 
     Softmax     Div(e, ReduceSum(e)),  e = Exp(d),  d = x or Sub(x, ReduceMax(x))
     LogSoftmax  Sub(d, Log(ReduceSum(Exp(d))))
@@ -17,14 +16,14 @@ from intrain_onnx.opset.traits import is_op
 
 
 def restore(model: ir.Model) -> int:
-    """Replace what is written out by one operator, in place, along the last axis.
+    """Replace each decomposed Softmax, LogSoftmax (last axis) or Sigmoid by one node, in place.
 
-    What it was made of goes where nothing else reads it.
+    Nodes that become unused are removed.
 
-    Requires: initializers in the main graph; shapes inferred, where the last axis is counted from the first.
+    Requires: initializers in the main graph; inferred shapes, for a last axis given as a positive number.
 
     Returns:
-        The number of nodes that went.
+        The number of nodes removed.
     """
     before = sum(1 for _ in model.graph.all_nodes())
     for node in list(model.graph.all_nodes()):
@@ -79,11 +78,11 @@ def _sigmoid(node: ir.Node) -> ir.Value | None:
 
 
 def _shifted(op_type: str, value: ir.Value | None) -> tuple[str, ir.Value] | None:
-    """The logits without the largest that was taken off them: it changes nothing."""
+    """The operator with the logits before max(x) is subtracted: softmax is invariant to that shift."""
     shift = _maker(value, "Sub")
     if shift is not None and shift.inputs[0] is not None:
         largest = shift.inputs[1]
-        while (view := _maker(largest, "Identity")) is not None:  # where a gradient was stopped
+        while (view := _maker(largest, "Identity")) is not None:  # a stopped gradient
             largest = view.inputs[0]
         node = _maker(largest, "ReduceMax")
         if node is not None and node.inputs[0] is shift.inputs[0] and _over_last_axis(node):

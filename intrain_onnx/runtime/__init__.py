@@ -1,1 +1,1 @@
-"""A `torch.fx` module from a graph, and the interpreter that shows its values."""
+"""Conversion of a graph to a `torch.fx` module, and an interpreter with observers."""

@@ -1,7 +1,7 @@
-"""numpy arrays and torch tensors of every element type that ONNX has and torch can hold.
+"""Conversion between numpy arrays and torch tensors for every ONNX element type that torch can hold.
 
-The types that numpy lacks are those of ml_dtypes; see ``ops.narrow`` for how torch holds the ones of less
-than a byte. Both directions copy.
+Types that numpy lacks are those of ml_dtypes; ``ops.narrow`` says how torch holds those of less than a byte.
+Both directions copy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """A numpy copy of a tensor, in ml_dtypes' type where numpy has none."""
+    """A numpy copy of a tensor, of an ml_dtypes type if numpy has none."""
     tensor = tensor.detach().cpu()
     name = _NAMES.get(tensor.dtype)
     if name is None:

@@ -1,7 +1,7 @@
 """ONNX to torch: one ``call_function`` node of a ``torch.fx.GraphModule`` for each ONNX node.
 
 Initializers become parameters (trainable ones) or buffers, one for each ONNX name, so ties survive.
-Every fx node carries in ``meta`` where it came from: ``onnx_op``, ``onnx_name``, ``onnx_outputs``.
+The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``onnx_outputs``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HALF = {torch.float16, torch.bfloat16}
 
 
 def torch_dtype(element_type: int, *, half_as_float: bool = True) -> torch.dtype:
-    """The torch dtype of an ONNX element type; float16 and bfloat16 become float32 unless told otherwise.
+    """The torch dtype of an ONNX element type; float32 for float16 and bfloat16 if ``half_as_float``.
 
     Raises:
         UnsupportedError: torch has no such type.
@@ -81,7 +81,7 @@ def _has_handler(domain: str, op_type: str, opset: int) -> bool:
 def convert(
     model: ir.Model, trainable: Collection[str] = (), *, half_as_float: bool = True
 ) -> fx.GraphModule:
-    """Convert a model without functions or Constant nodes, its nodes sorted, to torch.
+    """Convert a normalised model (see ``normalise``) to torch.
 
     Args:
         model: the model; it is not changed and shares no memory with the result.
@@ -94,7 +94,7 @@ def convert(
 
     Raises:
         MissingOpsError: names every operator that has no handler.
-        UnsupportedError: an attribute or an element type that a handler does not take.
+        UnsupportedError: an attribute or an element type that a handler does not support.
     """
     missing = unsupported(model, _has_handler)
     if missing:
@@ -104,7 +104,7 @@ def convert(
 
 
 def bind(graph: Callable[..., Any], *captured: Any) -> Callable[..., tuple[Any, ...]]:
-    """A subgraph with the outer values that it captures, as a function of its formal inputs."""
+    """The closure of a subgraph: a function of its formal inputs, with the captured outer values bound."""
 
     def call(*formal: Any) -> tuple[Any, ...]:
         return tuple(graph(*formal, *captured))
@@ -113,7 +113,7 @@ def bind(graph: Callable[..., Any], *captured: Any) -> Callable[..., tuple[Any, 
 
 
 def captured_values(graph: ir.Graph) -> list[ir.Value]:
-    """Values of the scopes around a subgraph that it or its own subgraphs read, in order of first use."""
+    """Free variables of a subgraph, nested ones included, in order of first use."""
     own: set[ir.Value] = {*graph.inputs, *graph.initializers.values()}
     found: dict[ir.Value, None] = {}
     for node in graph:
@@ -133,7 +133,7 @@ def _identifier(name: str) -> str:
 
 
 def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
-    """The float value that a quantised one was made from, in the same graph."""
+    """The float input of the QuantizeLinear that a value is the output of, in the same graph; else None."""
     producer = value.producer() if value is not None else None
     if (
         producer is None
@@ -147,7 +147,7 @@ def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
 
 @dataclass
 class _Names:
-    """Attribute paths on a module, unique and free of anything that could break generated code."""
+    """Unique attribute paths on a module, without characters that could break generated code."""
 
     root: nn.Module
     leaves: set[str] = field(default_factory=set)
@@ -182,7 +182,7 @@ class _Builder:
             if value.name in graph.initializers:  # before IR version 4 initializers had to be inputs too
                 continue
             placeholder = target.placeholder(_identifier(value.name or "input"))
-            placeholder.target = placeholder.name  # fx makes it unique and a word that Python takes
+            placeholder.target = placeholder.name  # fx makes it a unique Python identifier
             placeholder.meta |= {"onnx_op": "Input", "onnx_name": value.name, "onnx_outputs": [value.name]}
             scope.values[value] = placeholder
         for node in graph:
@@ -267,7 +267,7 @@ class _Builder:
 
 @dataclass
 class _Scope:
-    """What one graph has made so far."""
+    """The fx graph under construction, with the fx node of each value."""
 
     root: nn.Module
     graph: fx.Graph
@@ -276,7 +276,7 @@ class _Scope:
     parameters: dict[str, str] = field(default_factory=dict)
 
     def hold(self, name: str, tensor: Tensor, *, trainable: bool) -> fx.Node:
-        """Keep a tensor on the module under its ONNX name, and return the node that reads it."""
+        """Register a tensor as parameter or buffer under its ONNX name; returns its ``get_attr`` node."""
         path = self.names.claim(name)
         *parents, leaf = path.split(".")
         owner = self.root

@@ -1,4 +1,4 @@
-"""Runs a converted module node by node and shows each value to whoever asked for it."""
+"""Interpreter of converted modules that passes values to observers, and can run samples in lock step."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from intrain_onnx.runtime.convert import bind
 from intrain_onnx.runtime.node_failures import Failure, failure
 
 Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
-"""Takes a value as the list of its parts (one, or one a sample) and may return other parts in their place."""
+"""Takes a value as a list of tensors (one, or one for each sample), and may return others to replace it."""
 
 
 class Samples(list[Any]):
-    """One value for each sample of a graph whose batch size is fixed."""
+    """A value as one tensor for each call of a graph with a fixed batch size."""
 
 
 class ObservedInterpreter(fx.Interpreter):
-    """A ``torch.fx.Interpreter`` that calls an observer on the ONNX values that have one.
+    """A ``torch.fx.Interpreter`` that calls the observers of ONNX values, by name.
 
-    Nothing is attached to the module, so there is nothing to remove. An input given as :class:`Samples` makes
-    every node that depends on it run once for each sample, in lock step: statistics over all samples
-    are then exact, and so are gradients.
+    The module is not modified. An input given as :class:`Samples` makes every node that depends on it run
+    once for each sample before the next node runs (lock step): statistics over all samples are then exact,
+    and so are gradients.
 
-    Subgraphs are run by interpreters of the same kind. Their values are observed once for each time that the
-    subgraph runs: in each round of a Loop, and never in the branch of an If that is not taken.
+    Subgraphs are run by interpreters of the same class. Their values are observed at each execution: in each
+    iteration of a Loop, and never in the branch of an If that is not taken.
     """
 
     def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
@@ -43,12 +43,12 @@ class ObservedInterpreter(fx.Interpreter):
         return ObservedInterpreter(module, self.observers)
 
     def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
-        """Run the module; its outputs, each as the list of its parts."""
+        """Run the module; returns its outputs, each as a list of tensors (one, or one for each sample)."""
         results = self.run(*inputs)
         return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node, then its observer."""
+        """Run one node, then the observer of its output; errors name the ONNX node."""
         try:
             result = super().run_node(n)
         except IntrainError as error:
@@ -87,7 +87,7 @@ class ObservedInterpreter(fx.Interpreter):
         )
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function, once for each sample where an argument is one value a sample."""
+        """Call a function; once for each sample if an argument is :class:`Samples`."""
         if target is bind:
             return _Subgraph(self.inside(args[0]), args[1:])
         if target is if_ and _agree(args[0]):  # all samples take the same branch: they stay in lock step
@@ -107,7 +107,7 @@ class ObservedInterpreter(fx.Interpreter):
         return Samples(results)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a submodule, once for each sample where an argument is one value a sample."""
+        """Call a submodule; once for each sample if an argument is :class:`Samples`."""
         count = _sample_count((args, kwargs))
         if count is None:
             return super().call_module(target, args, kwargs)
@@ -119,7 +119,7 @@ class ObservedInterpreter(fx.Interpreter):
 
 @dataclass(frozen=True, slots=True)
 class _Subgraph:
-    """A subgraph with the outer values that it captures, as a function of its formal inputs."""
+    """The closure of a subgraph: a function of its formal inputs, with the captured outer values bound."""
 
     interpreter: ObservedInterpreter
     captured: tuple[Any, ...]
@@ -141,7 +141,7 @@ class NodeError(UnsupportedError):
 
 
 def parts(value: Any) -> list[Tensor]:
-    """A value as the list of its parts: one, or one a sample."""
+    """A value as a list of tensors: one, or one for each sample."""
     return list(value) if isinstance(value, Samples) else [value]
 
 
@@ -151,7 +151,7 @@ def _agree(condition: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether a value is one tensor, or one a sample: several outputs are observed one by one."""
+    """Whether a value is a tensor, or one for each sample, and not a tuple of outputs."""
     return isinstance(value[0] if isinstance(value, Samples) else value, Tensor)
 
 
@@ -184,7 +184,7 @@ def run(
     inputs: Sequence[Tensor | Samples],
     observers: Mapping[str, Observer] | None = None,
 ) -> list[list[Tensor]]:
-    """Run a module; returns its outputs, each as the list of its parts.
+    """Run a module; returns its outputs, each as a list of tensors (one, or one for each sample).
 
     Raises:
         NodeError: a node failed; names it.

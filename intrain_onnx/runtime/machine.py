@@ -1,4 +1,4 @@
-"""The device and the threads of one score, set for its time and put back."""
+"""Device, threads and determinism of torch during one score."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ class Machine:
 
 @contextmanager
 def machine_for(config: ScoreConfig) -> Iterator[Machine]:
-    """Set threads, CUDA arithmetic, the largest tensor and random nodes for one score, and put them back.
+    """Set torch's threads, CUDA flags, the element limit and the seed of random nodes; restore them on exit.
+
+    CUDA runs with deterministic cuDNN kernels, without autotuning or TF32.
 
     Raises:
-        SettingsError: CUDA is asked for, and there is none.
+        SettingsError: CUDA is requested, but not available.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device is 'cuda', and torch finds no CUDA device", hint="Use --device auto")

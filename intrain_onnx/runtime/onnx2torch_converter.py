@@ -1,7 +1,7 @@
-"""The second converter: onnx2torch, as an independent cross-check of the native one.
+"""Conversion by onnx2torch, as an independent cross-check of the native converter.
 
-It runs on the graph as the protocol rewrote it, with the weights that the protocol drew, so the same probe
-reads the same layers; what differs is every line of code between an ONNX node and a number.
+It converts the graph after the protocol's rewrites, with the same weights, so that the same probe measures
+the same layers, but no operator shares code with the native converter.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def convert_second(
     """Convert with onnx2torch; nodes and parameters carry the same ONNX names as from the native converter.
 
     Args:
-        model: rewritten; its initializers take the weights.
-        layers: the static pass of it; its trainable initializers become parameters, ties included.
-        weights: those to be probed, by initializer.
-        batch_statistics: BatchNorm normalises by the statistics of the batch.
+        model: rewritten; its initializers are set to the weights, in place.
+        layers: its static analysis; its trainable initializers become parameters, ties included.
+        weights: values by initializer.
+        batch_statistics: BatchNorm uses the statistics of the batch.
 
     Raises:
         MissingOpsError: names every operator that onnx2torch lacks.
@@ -65,7 +65,7 @@ def convert_second(
 
 
 def write_values(model: ir.Model, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Replace the values of initializers by name; shapes must stay."""
+    """Replace the values of initializers by name, in place; shapes must be equal."""
     for name, array in values.items():
         value = model.graph.initializers[name]
         assert value.const_value is not None

@@ -1,4 +1,4 @@
-"""Random generators that depend on a seed and on what they fill, and on nothing that came before."""
+"""Random generators keyed by a seed and a name, independent of the order in which they are used."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 
 def generator_for(seed: int, key: str) -> torch.Generator:
-    """The CPU generator of one tensor: the same for the same seed and key, independent for others."""
+    """A CPU generator seeded by 63 bits of the BLAKE2b hash of seed and key."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 @contextmanager
 def random_nodes_from(seed: int) -> Iterator[None]:
-    """Let random nodes without a seed of their own draw from this one: they read torch's initial seed.
+    """Seed torch's default generator, whose initial seed random nodes without a ``seed`` attribute read.
 
-    Without it, that differs from process to process. The state of torch's generator is put back.
+    The state of the generator is restored on exit.
     """
     state = torch.get_rng_state()
     try:

@@ -1,1 +1,1 @@
-"""What was measured, as the InTrain score and as named ones."""
+"""The InTrain score and its variants, computed from measurements."""

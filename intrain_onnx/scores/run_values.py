@@ -1,6 +1,6 @@
-"""What one run measured, in the form that every formula of a score reads: plain numbers.
+"""Measurements of one run as plain numbers, the operands of every score's formula.
 
-`bench` stores them, a layer, tensor or point as the list of its fields in their order.
+`bench` stores them; a layer, tensor or point is the list of its fields in order.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
 class LayerValue(Struct, frozen=True, array_like=True):
-    """A layer: log participation ratio of its output in nats (0 where it collapsed), and its status."""
+    """A layer: log participation ratio of its output in nats (0 if it collapsed), and its status."""
 
     log_ratio: float
     status: LayerStatus
 
     @property
     def live(self) -> bool:
-        """Whether its weights get a gradient."""
+        """Whether its weights have a gradient."""
         return self.status not in _GONE
 
 
@@ -48,10 +48,10 @@ class TensorValue(Struct, frozen=True, array_like=True):
 
     @property
     def corrected_health(self) -> float:
-        """Health over what a Gaussian gradient of this size has, about 1 / sqrt(2 ln n); about 1 then.
+        """Health times sqrt(2 ln n), n the size: about 1 for a Gaussian gradient of any size.
 
-        The largest of n independent Gaussians is about sqrt(2 ln n) standard deviations: without the
-        correction a tensor looks less healthy for being large.
+        The expected maximum of n independent Gaussians is about sqrt(2 ln n) standard deviations, so the
+        uncorrected health falls with the size of the tensor.
         """
         return self.health * math.sqrt(2 * math.log(max(self.size, 2)))
 
@@ -60,11 +60,11 @@ class PointValue(Struct, frozen=True, array_like=True):
     """A value of the graph, see `measuring_points.Point`.
 
     Attributes:
-        standardised: log participation ratio of the correlation of its channels, nats; 0 where none varies.
-        plain: that of their covariance; None where it was not measured.
+        standardised: log participation ratio of the correlation of its channels, nats; 0 if none varies.
+        plain: that of their covariance; None if it was not measured.
         read: a layer reads it.
         join: branches join in it.
-        cut: every path to the loss crosses it.
+        cut: it is a dominator of the loss.
     """
 
     standardised: float
@@ -75,7 +75,7 @@ class PointValue(Struct, frozen=True, array_like=True):
 
 
 class RunValues(Struct, frozen=True):
-    """All that the formulas read of one run."""
+    """The operands of the formulas, of one run."""
 
     layers: tuple[LayerValue, ...]
     tensors: tuple[TensorValue, ...]
@@ -98,13 +98,13 @@ class RunValues(Struct, frozen=True):
 
 
 def log_ratio(trace: LayerTrace | None) -> float:
-    """Log participation ratio in nats; 0 where nothing varies or was measured."""
+    """Log participation ratio in nats; 0 for a constant output, or without a measurement."""
     measured = trace.participation if trace is not None else None
     return _log(measured.ratio if measured is not None else None)
 
 
 def point_value(point: Point, trace: PointTrace | None) -> PointValue:
-    """A point with what was measured there."""
+    """A point with its measurements."""
     return PointValue(
         standardised=_log(trace.standardised if trace else None),
         plain=math.log(trace.plain) if trace and trace.plain is not None else None,
@@ -123,7 +123,7 @@ def tensor_values(
     healths: Mapping[str, float],
     weights: Iterable[str],
 ) -> tuple[TensorValue, ...]:
-    """Tensors that a gradient reached; ``healths`` has 0 for a true zero."""
+    """Tensors that have a gradient; ``healths`` is 0 for a true zero."""
     of_layers = set(weights)
     return tuple(
         TensorValue(healths[name], gradient.max_abs, gradient.size, name in of_layers, healths[name] > 0.0)

@@ -1,4 +1,4 @@
-"""The score from what was measured."""
+"""The InTrain score from traces: layer and parameter statuses, capacity, resilience, confidence interval."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class LayerScore:
     """One layer over all runs.
 
     Attributes:
-        layer: what the static pass knows of it.
-        trace: of the first run; None where it was not run.
+        layer: from the static analysis.
+        trace: of the first run; None if it was not run.
         ratio: geometric mean of the participation ratio over the runs; None unless ``measured``.
-        corrected: the same of the corrected one.
-        log_ratio: mean of the logarithm, 0 where it collapsed.
+        corrected: the same of the corrected ratio.
+        log_ratio: mean of its logarithm, in nats; 0 if it collapsed.
         status: measured; collapsed (its output does not vary); dead (its weights have an all-zero
-            gradient); unreached (no gradient path leads to it); too_few_rows; not_run.
-        counted: it enters the sums and L.
+            gradient); unreached (they have no gradient path from the loss); too_few_rows; not_run.
+        counted: it counts in the sums and L.
     """
 
     layer: Layer
@@ -93,7 +93,7 @@ class NamedScore:
 
 @dataclass(frozen=True)
 class Score:
-    """The score and what it was summed from. The three figures are means over the runs."""
+    """The score and its terms. The three figures are means over the runs."""
 
     runs: tuple[Run, ...]
     layers: tuple[LayerScore, ...]
@@ -150,10 +150,10 @@ def _standard_error(values: Sequence[float]) -> float | None:
 
 
 def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
-    """std(g) / (max|g| + eps): how evenly a gradient is spread over its tensor, in [0, 1].
+    """Gradient health std(g) / (max|g| + eps), in [0, 1]: how evenly a gradient is spread over its tensor.
 
     With the population standard deviation it cannot exceed 1. A constant or a zero gradient has health 0.
-    Unchanged by scaling of the loss where eps is 0. For Gaussian-like gradients of n elements it is about
+    Invariant to the scale of the loss if eps is 0. For a Gaussian gradient of n elements it is about
     1 / sqrt(2 ln n), so it falls with the size of the tensor. Source: arXiv 2606.18676.
 
     >>> gradient_health(GradientStatistics(std=0.5, max_abs=2.0, size=9))
@@ -165,9 +165,9 @@ def gradient_health(gradient: GradientStatistics, eps: float = 0.0) -> float:
 
 
 def intrain(geometric_capacity: float, optimization_resilience: float, layers: int) -> float:
-    """Gamma * (1 + o) / log(L + 1). Source: arXiv 2606.18676.
+    """InTrain score: capacity * (1 + resilience) / log(layers + 1). Source: arXiv 2606.18676.
 
-    Without a layer there is nothing that could be trained, and the score is 0, as its first factor is.
+    Without a layer the score is 0, as its first factor is.
     """
     if layers < 1:
         return 0.0
@@ -177,12 +177,12 @@ def intrain(geometric_capacity: float, optimization_resilience: float, layers: i
 def score(
     layers: LayerMap, traces: Sequence[Trace], config: ScoreConfig, points: Sequence[Point] = ()
 ) -> Score:
-    """Combine the runs. Which layers and tensors count is decided over all runs together.
+    """Score each run. The layers and tensors that count are the same for all runs.
 
     Args:
-        layers: the static pass.
-        traces: one a run.
-        config: what counts.
+        layers: the static analysis.
+        traces: one for each run.
+        config: selects the layers and tensors that count, and eps.
         points: values that were measured between the layers.
 
     Raises:

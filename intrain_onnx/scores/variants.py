@@ -1,7 +1,7 @@
-"""Named scores beside the paper's.
+"""Variants of the InTrain score, by name.
 
 Each is a formula of the same values of a run, over the live layers and their weights under every protocol.
-How they were chosen and what they were confirmed on stands in docs/benchmarks.md.
+docs/benchmarks.md says how they were chosen, and on which data they were confirmed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Variant:
     Attributes:
         name: short, for reports.
         formula: in one line.
-        reason: why it should rank better than the paper's.
+        reason: why it should rank networks better than the paper's.
         compute: from the values of one run.
     """
 
@@ -34,7 +34,7 @@ class Variant:
 
 
 def mean(values: list[float]) -> float:
-    """Arithmetic mean; 0 of nothing, as a network without a live layer has no capacity."""
+    """Arithmetic mean; 0 for an empty list, as a network without a live layer has no capacity."""
     return statistics.fmean(values) if values else 0.0
 
 
@@ -44,10 +44,10 @@ def width(values: RunValues) -> float:
 
 
 def depth(values: RunValues) -> float:
-    """log(1 + sum over live weights of size-corrected health times log n): the log of the effective depth.
+    """Log of the effective depth: log(1 + sum over live weights of size-corrected health times log(1 + n)).
 
-    The log of its number of elements is what a weight can add to a capacity that is counted in nats, as the
-    log of the number of channels is for an activation.
+    The log of its number of elements n bounds a weight's contribution to a capacity in nats, as the log of
+    the number of channels does for an activation.
     """
     return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in values.live_weights))
 

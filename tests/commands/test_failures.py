@@ -23,7 +23,7 @@ from .helpers import CHECKPOINT, SAMPLES, Run, mlp, save, unknown_operators
         (["--batch", "many"], "'many' is not a valid integer"),
         (["--input-shape", "x"], "'x' is not NAME:1x3x64x64"),
         (["--input-shape", "x:1x"], "'x:1x' is not NAME:1x3x64x64"),
-        (["--input-shape", "x:1x0"], "Every dimension must be positive"),
+        (["--input-shape", "x:1x0"], "input 'x' fixes axis 1 at 4"),
         (["-o", "none/report.json"], "its folder does not exist. Create it first"),
         (["-o", "none/"], "no such folder. Create it first"),
         (["other.onnx", "-o", "one.json"], "is one file for 2 models. Name a folder that exists"),

@@ -98,7 +98,9 @@ def test_options_land_in_the_settings(cli: Run, tmp_path: Path):
     assert (settings["seed"], settings["seeds"], settings["batch"], settings["threads"]) == (7, 2, 5, 1)
     assert (settings["device"], settings["parity"], data["parity"]) == ("cpu", False, None)
     assert settings["input_shapes"] == {"a:b": [1, 3, 6, 5]}
-    assert settings["inputs_fed"] == [{"name": "a:b", "shape": [5, 3, 6, 5], "kind": "noise", "ids": None}]
+    noise = {"kind": "noise", "ids": None, "source": "synthetic", "sha256": None}
+    assert settings["inputs_fed"] == [{"name": "a:b", "shape": [5, 3, 6, 5], **noise}]
+    assert settings["inputs"] == {}
     assert [run["seed"] for run in data["score"]["runs"]] == [7, 8]
     assert (data["environment"]["device"], data["environment"]["threads"]) == ("cpu", 1)
     assert "parity with onnxruntime      not asked for" in result.stderr

@@ -222,7 +222,7 @@ def test_special_inputs_by_name_and_type() -> None:
         "pixel_mask": ("ones", 0),
         "keep": ("ones", 0),
         "position_ids": ("positions", 5),
-        "lengths": ("length", 0),
+        "lengths": ("length", 5),
         "sr": ("sampling_rate", 0),
         "photo": ("ids", 256),
         "other": ("ids", 2),

@@ -1,4 +1,4 @@
-"""The rows of a report, its schema, and the schema of 1.1 as it was first published: one and the same."""
+"""The rows of a report, its schema, and the schemas as they were first published: one and the same."""
 
 from __future__ import annotations
 
@@ -18,8 +18,21 @@ from intrain_onnx.report.decode import decode
 from intrain_onnx.report.document import schema
 from report import mutations
 
-PUBLISHED = json.loads((Path(__file__).parent / "report-1.1.schema.json").read_text(encoding="utf-8"))
-"""Reports of 1.1 stay valid, and what was no report of 1.1 does not become one."""
+PUBLISHED: dict[str, dict[str, Any]] = {
+    version: json.loads((Path(__file__).parent / f"report-{version}.schema.json").read_text(encoding="utf-8"))
+    for version in ("1.1", "1.2")
+}
+"""Reports of these versions stay valid, and what was no report of them does not become one."""
+
+
+def as_of(version: str, document: Any) -> Any:
+    """A report with synthetic inputs as an earlier version wrote it."""
+    old = copy.deepcopy(document) | {"schema_version": version}
+    if version == "1.1":
+        del old["settings"]["inputs"]
+        for row in old["settings"]["inputs_fed"]:
+            del row["source"], row["sha256"]
+    return old
 
 
 def is_read(document: Any) -> bool:
@@ -54,20 +67,24 @@ def texts(schema: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_every_text_of_the_published_schema_is_still_there():
-    before, now = texts(PUBLISHED), texts(schema())
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_every_text_of_the_published_schema_is_still_there(version: str):
+    before, now = texts(PUBLISHED[version]), texts(schema())
     assert len(before) > 90
     assert {k: now.get(k) for k, v in before.items() if now.get(k) != v} == {}
 
 
-def test_documents_that_differ_in_one_place_are_judged_alike(reports: list[Report]):
-    """By the published schema, by that of the package, and by the rows."""
-    published, packaged = map(jsonschema.Draft202012Validator, (PUBLISHED, schema()))
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_documents_that_differ_in_one_place_are_judged_alike(version: str, reports: list[Report]):
+    """By the published schema, by the rows, and, of the current version, by the schema of the package."""
+    published = jsonschema.Draft202012Validator(PUBLISHED[version])
+    current = version == schema_versions.SCHEMA_VERSION
+    packaged = jsonschema.Draft202012Validator(schema()) if current else published
     chance = random.Random(11)
     seen: set[mutations.Path] = set()
     valid, different = [], []
     for report in reports:
-        document = mutations.shortened(report.data)
+        document = as_of(version, mutations.shortened(report.data))
         assert published.is_valid(document)
         assert packaged.is_valid(document)
         assert decode(document).score.intrain == report.intrain
@@ -95,13 +112,25 @@ def test_a_report_is_the_same_typed_and_as_json(reports: list[Report]):
 
 def test_reports_of_1_0_are_read(reports: list[Report], tmp_path: Path):
     """They are as 1.1 without ``coverage``."""
-    data = {k: v for k, v in reports[0].data.items() if k != "coverage"} | {"schema_version": "1.0"}
+    old = as_of("1.1", reports[0].data)
+    data = {k: v for k, v in old.items() if k != "coverage"} | {"schema_version": "1.0"}
     saved = Report(data).save(tmp_path / "old.json")
     loaded = Report.load(saved)
     assert loaded.data == data
-    assert loaded.document.schema_version == "1.1"
+    assert loaded.document.schema_version == schema_versions.SCHEMA_VERSION
     assert loaded.document.coverage == rows.Coverage(1.0, None, 0, {}, ())
     assert loaded.document.layers == reports[0].document.layers
+
+
+def test_reports_of_1_1_are_read(reports: list[Report], tmp_path: Path):
+    """All of their inputs were synthetic."""
+    for report in reports:
+        data = as_of("1.1", report.data)
+        loaded = Report.load(Report(data).save(tmp_path / "old.json"))
+        assert loaded.data == data
+        assert loaded.document == decode(report.data)
+        assert loaded.document.settings.inputs == {}
+        assert {x.source for x in loaded.document.settings.inputs_fed} == {"synthetic"}
 
 
 def test_every_version_that_is_read_leads_to_the_current_one():
@@ -144,6 +173,6 @@ def test_other_documents_are_refused(text: str, tmp_path: Path):
     file = tmp_path / "other.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(
-        ModelFileError, match=r"not a report of schema version 1\.0 or 1\.1.*intrain-onnx score"
+        ModelFileError, match=r"not a report of schema version 1\.0 or 1\.1 or 1\.2.*intrain-onnx score"
     ):
         Report.load(file)

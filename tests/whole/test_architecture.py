@@ -62,10 +62,11 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 """May be of any size; their tests go by families, or by what every entry has in common."""
 
 TESTED_BY = {
+    "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
+    "measure.fit_sizes": "rewrites/test_solve_sizes.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",
-    "audit.fields": "audit/test_policy.py",
     "audit.gather": "audit/test_checks.py",
     "audit.rows": "audit/test_formats.py",
     "audit.run": "audit/test_command.py",
@@ -80,7 +81,9 @@ TESTED_BY = {
     "commands.audit": "audit/test_command.py",
     "commands.bench": "bench/test_command.py",
     "commands.shared": "commands/test_failures.py",
-    "commands.terminal": "commands/test_score.py",
+    "commands.terminal.compare": "report/test_comparison.py",
+    "commands.terminal.inspect": "commands/test_inspect.py",
+    "commands.terminal.summary": "commands/test_score.py",
     "inspection": "commands/test_inspect.py",
     "loading.external_data": "loading/test_load.py",
     "loading.function_checks": "loading/test_load.py",

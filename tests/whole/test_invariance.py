@@ -21,7 +21,7 @@ import intrain_onnx
 from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, NumericalError
-from intrain_onnx.measure import probe
+from intrain_onnx.measure import initialise, probe
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PROTOCOLS = ["architecture", "checkpoint", "paper"]
@@ -247,12 +247,13 @@ def test_the_weights_of_the_file_are_nothing_to_architecture(factor: float) -> N
 @pytest.mark.parametrize("name", ["pytorch_resnet_torchscript", "jax_mixer"])
 def test_calibration_takes_out_the_scale_of_each_channel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights drawn with any positive scale for each channel are calibrated to one network."""
-    draw = pipeline.initialise.reinitialise
     expected = scored(sample(name))
+    drawn: list[int] = []
 
     def uneven(module: fx.GraphModule, layers: Any, seed: int) -> None:
-        draw(module, layers, seed)
-        values = pipeline.initialise.parameters(module)
+        initialise.reinitialise(module, layers, seed)
+        drawn.append(seed)
+        values = initialise.parameters(module)
         rng = np.random.default_rng(0)
         with torch.no_grad():
             for layer in layers.layers:
@@ -260,12 +261,11 @@ def test_calibration_takes_out_the_scale_of_each_channel(name: str, monkeypatch:
                 factor = torch.from_numpy(2.0 ** rng.integers(-6, 6, (found.shape[0],)).astype(np.float32))
                 spread = factor.reshape(-1, *[1] * (len(found.shape) - 1)).expand(found.shape)
                 parameter = values[found.name]
-                parameter.mul_(
-                    pipeline.initialise.to_file_layout(spread, tuple(parameter.shape), found.steps)
-                )
+                parameter.mul_(initialise.to_file_layout(spread, tuple(parameter.shape), found.steps))
 
-    monkeypatch.setattr(pipeline.initialise, "reinitialise", uneven)
+    monkeypatch.setattr(pipeline, "reinitialise", uneven)
     same(scored(sample(name)), expected, rel=1e-5)
+    assert drawn
 
 
 def test_the_layout_of_a_weight_in_the_file_is_nothing_to_architecture() -> None:

@@ -75,7 +75,9 @@ def _figures(console: Console, data: Document) -> None:
 
 
 def _protocol(settings: Settings) -> str:
-    shapes = ", ".join("x".join(map(str, i.shape)) for i in settings.inputs_fed)
+    shapes = ", ".join(
+        "x".join(map(str, i.shape)) + (" (given)" if i.kind == "given" else "") for i in settings.inputs_fed
+    )
     way = "" if settings.execution == "batched" else ", sample by sample"
     return f"{settings.protocol}, input {shapes}{way}"
 

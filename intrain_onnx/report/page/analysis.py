@@ -159,6 +159,7 @@ def _that_move_a_score(settings: Settings) -> dict[str, object]:
         "execution": settings.execution,
         "samples": settings.samples,
         "input shapes": sorted(x.shape for x in settings.inputs_fed),
+        "given inputs": sorted(x.sha256 for x in settings.inputs_fed if x.sha256 is not None),
     }
 
 

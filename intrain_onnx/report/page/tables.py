@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from intrain_onnx.report.numbers import count, decimal, power, quantity, shape
 from intrain_onnx.report.page.shown import Pairs, Table
-from intrain_onnx.report.rows import Document, NamedScore, Proxy, Row, Value
+from intrain_onnx.report.rows import Document, FedInput, NamedScore, Proxy, Row, Value
 
 _MOST_ITEMS = 8
 
@@ -36,7 +36,7 @@ def _value(value: Value) -> str:
 def facts(report: Document) -> list[tuple[str, Pairs]]:
     """How the score was made: settings, data, nodes, environment, times."""
     settings, environment, file = report.settings, report.environment, report.model
-    fed = [(f"input {x.name}", f"{x.kind} {shape(x.shape)}") for x in settings.inputs_fed]
+    fed = [(f"input {x.name}", _fed(x)) for x in settings.inputs_fed]
     losses = [
         (f"loss of {x.output}", f"{x.loss or 'none'} at {x.attached_to}, {short(x.value)}")
         for x in settings.losses
@@ -65,6 +65,11 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
         ),
         ("Times in seconds", [(k, decimal(v, 2)) for k, v in report.timings_s.items()]),
     ]
+
+
+def _fed(row: FedInput) -> str:
+    told = f"{row.kind} {shape(row.shape)}"
+    return told if row.sha256 is None else f"{told}, {row.source}, sha256 {row.sha256}"
 
 
 def _pairs(row: Row, but: Sequence[str] = ()) -> Pairs:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from intrain_onnx.config import BatchNorm, Converter, Device, HealthOver, Points, Protocol, Weights
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Names, Positive, Row, Shape
-from intrain_onnx.vocabulary import Execution, InputKind, LossKind
+from intrain_onnx.vocabulary import Execution, InputKind, InputSource, LossKind
 
 
 class Tool(Row, frozen=True):
@@ -74,6 +74,20 @@ class FedInput(Row, frozen=True):
         Positive | None,
         Meta(description="Ids were drawn below this number; null for an input that holds none."),
     ]
+    source: Annotated[
+        InputSource,
+        Meta(
+            description="synthetic: follows from kind and seed. value: a number or a list. file: an array "
+            "that was read. array: one in memory."
+        ),
+    ]
+    sha256: Annotated[
+        Digest | None,
+        Meta(
+            description="Of the bytes of all samples in the graph's element type, little-endian, in C order; "
+            "null for what is synthetic."
+        ),
+    ]
 
 
 class Loss(Row, frozen=True):
@@ -107,6 +121,13 @@ class Settings(Row, frozen=True):
         Positive, Meta(description="Length of each sequence dimension that the graph leaves open.")
     ]
     input_shapes: Annotated[Mapping[str, Shape], Meta(description="That were asked for, by input.")]
+    inputs: Annotated[
+        Mapping[str, str],
+        Meta(
+            description="What was given for inputs: a number, a list such as 1,2,3, @ and a file, or array "
+            "for one in memory."
+        ),
+    ]
     device: Device
     threads: Annotated[Count, Meta(description="CPU threads that were asked for; 0 is all cores.")]
     converter: Converter

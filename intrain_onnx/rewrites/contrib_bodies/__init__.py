@@ -1,8 +1,8 @@
-"""Operators that optimisers and exporters fused, written in ONNX's own.
+"""Decomposition of fused contrib operators into ONNX's standard operators.
 
-A body is text in ONNX's own form. Which text may hang on the inputs and attributes that a node has, so each
-is a small function that writes it. Handlers of the same operators stay in ``ops``: where a body does not
-cover a form it returns None and the node keeps its handler, and the tests hold each body to its handler.
+A body is a function in ONNX's textual syntax. It depends on a node's inputs and attributes, so a small Python
+function generates it. It returns None for a form that it does not cover; that node keeps its handler in
+``ops``. Tests compare each body with its handler.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from intrain_onnx.rewrites.contrib_bodies.nchwc import unblock
 __all__ = ["BODIES", "Later", "expand", "join_biases", "unblock"]
 
 _WRITTEN = (activations, attention, einsum, grouped, nchwc, norms, products, quantised, rotary)
-"""Modules whose bodies are in the table once they are imported."""
+"""Modules that register bodies on import."""
 
 _OLDEST = 7
-"""Opset that bodies are written for, and newer ones."""
+"""Oldest opset that bodies support."""
 
 _NAMED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulIntegerToFloat", "Gather"})
-"""The first of these in a body takes the name of the node: it is the layer."""
+"""The first of these in a body is the layer, and takes the node's name."""
 
 
 def expand(model: ir.Model, node: ir.Node, taken: set[str], *, guess: bool = False) -> int:
@@ -49,16 +49,16 @@ def expand(model: ir.Model, node: ir.Node, taken: set[str], *, guess: bool = Fal
     Args:
         model: new constants become its initializers.
         node: of any graph of the model.
-        taken: names of values; those of new ones are added.
-        guess: take what is most usual for a type that is not known.
+        taken: names of values in use; new ones are added.
+        guess: assume float32 for an unknown element type.
 
     Returns:
-        The number of new nodes; 0 where there is no body for this form, and nothing was changed.
+        The number of new nodes; 0 if no body covers this form, and nothing was changed.
 
     Raises:
         Later: a type or rank is not known; nothing was changed.
-        ModelFileError: the node is not what its operator says.
-        UnsupportedError: a valid node with something that has no meaning here.
+        ModelFileError: the node violates its operator's definition.
+        UnsupportedError: a valid node with an attribute or input that is not supported.
     """
     row = BODIES.get((node.domain, node.op_type))
     opset = model.opset_imports.get("", 1)
@@ -86,7 +86,7 @@ def _parsed(text: str, row: Body) -> tuple[onnx.NodeProto, ...]:
 
 
 def _direct(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> tuple[onnx.NodeProto, ...]:
-    """The nodes without Identity, but where an output is an input, or two outputs are one value."""
+    """Copy propagation: remove Identity nodes, except from an input, or another output, to an output."""
     names: dict[str, str] = {}
     made: set[str] = set()
     kept: list[onnx.NodeProto] = []
@@ -108,7 +108,7 @@ def _direct(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> tuple[onnx.No
 
 
 def _needed(nodes: tuple[onnx.NodeProto, ...], wanted: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that make some of the values, in order."""
+    """Dead-code elimination: the nodes that the wanted values depend on, in order."""
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -118,7 +118,7 @@ def _needed(nodes: tuple[onnx.NodeProto, ...], wanted: set[str]) -> list[onnx.No
 
 
 class _Writer:
-    """Puts the nodes of a body where a node was."""
+    """Replaces a node by the nodes of its body."""
 
     def __init__(self, model: ir.Model, call: Call, taken: set[str]) -> None:
         self.model = model
@@ -168,7 +168,7 @@ class _Writer:
     def _input(self, name: str) -> ir.Value | None:
         if not name:
             return None
-        if name not in self.values:  # the parser has refused names that nothing makes
+        if name not in self.values:  # the parser has refused undefined names
             array = self.call.literals[name]
             self.values[name] = add_initializer(self.model, self._free(name), array)
         return self.values[name]
@@ -184,7 +184,7 @@ class _Writer:
         return value
 
     def _free(self, name: str) -> str:
-        """A name for a value of the body that no other has."""
+        """A unique name for a value of the body."""
         base = free = f"{node_id(self.node)}.{name}"
         number = 1
         while free in self.taken:

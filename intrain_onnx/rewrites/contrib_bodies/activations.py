@@ -1,4 +1,4 @@
-"""Bodies of fused activations; with a bias, a residual or a dropout."""
+"""Bodies of fused activations, with bias, residual or dropout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WITH_PARAMETERS = frozenset({"LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoi
 
 
 def activation(call: Call, name: str, parameters: Sequence[float], x: str, y: str) -> str:
-    """``y``: ``x`` through an activation that onnxruntime fuses, with its parameters in their order."""
+    """``y = name(x)`` for an activation that onnxruntime fuses, with its ``activation_params``."""
     first, second = [*parameters, 0.0, 0.0][:2]
     if name not in _PLAIN | _WITH_PARAMETERS:
         call.refuse(f"fused activation {name!r} is not known", "Export without onnxruntime's optimiser")
@@ -31,7 +31,7 @@ def activation(call: Call, name: str, parameters: Sequence[float], x: str, y: st
 
 
 def gelu(call: Call, x: str, y: str) -> str:
-    """``y``: x Phi(x), by the error function."""
+    """``y``: GELU, x Phi(x) = x / 2 (1 + erf(x / sqrt 2))."""
     if call.opset >= 20:
         return f"{y} = Gelu ({x})"
     return f"""
@@ -43,7 +43,7 @@ def gelu(call: Call, x: str, y: str) -> str:
 
 
 def fast_gelu(call: Call, x: str, y: str) -> str:
-    """``y``: x Phi(x), by the hyperbolic tangent."""
+    """``y``: the tanh approximation of GELU, x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
     if call.opset >= 20:
         return f'{y} = Gelu <approximate: string = "tanh"> ({x})'
     return f"""
@@ -106,7 +106,7 @@ def _bias_dropout(call: Call) -> str | None:
 
 @body("BiasSoftmax", "x bias")
 def _bias_softmax(call: Call) -> str:
-    call.ignore("is_inner_broadcast")  # numpy's broadcasting does both
+    call.ignore("is_inner_broadcast")  # both are numpy broadcasting
     axis, rank = call.integer("axis", 1), call.rank("x")
     if not -rank <= axis < rank:
         call.fail(f"the attribute 'axis' is {axis}, of {rank} axes")

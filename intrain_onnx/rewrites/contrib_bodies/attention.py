@@ -1,4 +1,4 @@
-"""Bodies of attention: Attention and MultiHeadAttention of com.microsoft, and what others share with them."""
+"""Bodies of com.microsoft's Attention and MultiHeadAttention: softmax(scale q k' + bias) v of each head."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_HEADS = 2**16
 
 
 def head_count(call: Call, name: str = "num_heads") -> int:
-    """An attribute that counts heads."""
+    """A number-of-heads attribute, 1 to 65,536."""
     heads = call.count(name)
     if heads > _MAX_HEADS:
         call.fail(f"the attribute '{name}' is {heads}")
@@ -33,13 +33,13 @@ def merge_heads(call: Call, x: str, y: str) -> str:
 
 @body("Attention", "x weights bias? mask? past? added? past_length?", "y present")
 def _attention(call: Call) -> str | None:
-    """Self-attention; the weight of query, key and value stays one product, followed by a Split."""
+    """Self-attention with a packed projection: one product for query, key and value, then a Split."""
     given = call.integers("qkv_hidden_sizes")
     return packed_attention(call, projected(call, given), given)
 
 
 def projected(call: Call, sizes: list[int]) -> str:
-    """``projected``: x W + b, for the sum of the given sizes."""
+    """``projected = x W + b``; the three sizes must sum to the columns of W."""
     width = call.size("weights", 1)
     if sizes and (len(sizes) != 3 or min(sizes) < 1 or sum(sizes) != (width or sum(sizes))):
         call.fail(f"the attribute 'qkv_hidden_sizes' is {sizes}, for a weight of {width} columns")
@@ -49,12 +49,12 @@ def projected(call: Call, sizes: list[int]) -> str:
 
 
 def packed_attention(call: Call, text: str, sizes: list[int]) -> str | None:
-    """Attention of ``projected``, which ``text`` makes: queries, keys and values side by side.
+    """Self-attention on ``projected``, the concatenation of queries, keys and values on the last axis.
 
     Args:
-        call: has ``mask``, ``past`` and perhaps ``added`` among its inputs.
-        text: nodes.
-        sizes: features of each of the three; empty where they are equal.
+        call: its operator has the inputs ``mask`` and ``past``, and may have ``added``.
+        text: the nodes that compute ``projected``.
+        sizes: features of query, key and value; empty for three equal parts.
     """
     heads = head_count(call)
     width = call.size("weights", 1)
@@ -88,13 +88,13 @@ def packed_attention(call: Call, text: str, sizes: list[int]) -> str | None:
 
 
 def _attend(call: Call, parts: tuple[str, str, str], size: int | None, added: str | None) -> str:
-    """``attended``: softmax(scale q k' + bias) v of split heads; ``qk``: what the softmax is taken of.
+    """``attended = softmax(scale q k' + bias) v`` of split heads; ``qk``, the argument of the softmax.
 
     Args:
-        call: has ``mask`` among its inputs.
+        call: its operator has the input ``mask``.
         parts: names of queries, keys and values.
-        size: features of a head, where they are known.
-        added: the input that is added to the scores.
+        size: features of a head; None if unknown.
+        added: name of the input that is added to the scores; None if the operator has none.
     """
     q, k, v = parts
     text = scaled_scores(call, q, k, size)
@@ -121,7 +121,7 @@ def _attend(call: Call, parts: tuple[str, str, str], size: int | None, added: st
 
 
 def scaled_scores(call: Call, q: str, k: str, size: int | None) -> str:
-    """``scores``: scale q k'."""
+    """``scores = scale q k'``; by default scale = 1 / sqrt(features of a head)."""
     scale = call.optional_real("scale")
     text = f"""
         k_turned = Transpose <perm: ints = [0, 1, 3, 2]> ({k})
@@ -135,7 +135,7 @@ def scaled_scores(call: Call, q: str, k: str, size: int | None) -> str:
 
 
 def _places(call: Call, q: str, k: str) -> str:
-    """``query_place`` and ``key_place``: positions in time as a column and a row; the last are the same."""
+    """``query_place`` (column), ``key_place`` (row): positions in time, aligned at the last."""
     return f"""
         {call.length(q, 2, "queries")}
         {call.length(k, 2, "keys")}
@@ -147,7 +147,7 @@ def _places(call: Call, q: str, k: str) -> str:
 
 
 def _hidden(call: Call, q: str, k: str) -> str:
-    """``hidden``: which keys a mask hides, broadcasting over (batch, heads, queries, keys)."""
+    """``hidden``: boolean, true for masked keys, broadcasting to (batch, heads, queries, keys)."""
     rank = call.rank("mask")
     zero = call.literal(np.zeros((), call.type_of("mask").numpy()))
     if rank == 1:
@@ -170,7 +170,7 @@ def _hidden(call: Call, q: str, k: str) -> str:
 
 
 def _hidden_by_ends(call: Call, q: str, k: str) -> str:
-    """From the number of keys that each sample has, perhaps followed by where they start."""
+    """``hidden`` from the end of each sample's keys, shape (batch), or from ends, then starts, (2 batch)."""
     return f"""
         {call.length(k, 2, "mask_keys")}
         place_long = Range ({call.index(0)}, mask_keys, {call.index(1)})
@@ -215,7 +215,7 @@ def _multi_head_attention(call: Call) -> str | None:
 
 
 def _query_key_value(call: Call, heads: int) -> str:
-    """``q``, ``k`` and ``v`` with split heads, from any of the packed forms, with their bias."""
+    """``q``, ``k`` and ``v`` with split heads and bias, from any of the packed layouts."""
     if call.rank("query") == 5:  # (batch, time, heads, 3, size)
         return _packed(call, "query", ["query", "key", "value"], heads)
     text = _biased_heads(call, "query", heads, None)
@@ -247,7 +247,7 @@ def _packed(call: Call, x: str, names: list[str], heads: int) -> str:
 
 
 def _biased_heads(call: Call, name: str, heads: int, flat: str | None) -> str:
-    """One of the three with its part of the bias, split into heads."""
+    """Query, key or value plus its part of the bias, split into heads."""
     x = flat or name
     if not call.has("bias"):
         return split_heads(call, x, heads, name[0])
@@ -256,7 +256,7 @@ def _biased_heads(call: Call, name: str, heads: int, flat: str | None) -> str:
 
 
 def _bias_part(call: Call, name: str, heads: int) -> tuple[str, str]:
-    """The part of the bias that belongs to a projection: what makes it, and its name."""
+    """The slice of the packed bias for one projection: (nodes, name)."""
     bias = call.constant("bias")
     size = call.size("bias", 0) if bias is None else bias.size
     width = call.size("query", -1)

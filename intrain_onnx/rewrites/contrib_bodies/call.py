@@ -1,4 +1,4 @@
-"""One node that is to be expanded, as its body sees it: checked inputs and attributes, and pieces of text."""
+"""Access to a node for the function that writes its body: checked inputs and attributes, text fragments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from intrain_onnx.network.values import constant_array, name_of, static_shape
 MICROSOFT = "com.microsoft"
 
 _STEPS = 64
-"""Values that are looked at behind a weight that the graph computes."""
+"""Most ancestors that are visited to decide whether an input is constant."""
 
 _KINDS = {
     "float": ir.AttributeType.FLOAT,
@@ -28,19 +28,19 @@ _KINDS = {
 
 
 class Later(Exception):  # noqa: N818 - no error: the node waits
-    """The form of a body hangs on a type or a rank that is not known before other nodes are expanded."""
+    """A body depends on a type or rank that may be inferred once other nodes are expanded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """How an operator is written in others.
+    """The decomposition of an operator.
 
     Attributes:
-        write: the nodes in ONNX's text form, or None where the node stays as it is.
+        write: returns the nodes in ONNX's textual syntax; None for a form that it does not cover.
         inputs: formal inputs of the text, in order.
-        required: those that a node must give.
+        required: those that are not optional.
         outputs: formal outputs.
-        exact: a node with another number of inputs stays as it is.
+        exact: nodes with another number of inputs are not expanded.
     """
 
     write: Callable[[Call], str | None]
@@ -57,7 +57,7 @@ BODIES: dict[tuple[str, str], Body] = {}
 def body(
     op_type: str, inputs: str, outputs: str = "y", domain: str = MICROSOFT, *, exact: bool = False
 ) -> Callable[[Callable[[Call], str | None]], Callable[[Call], str | None]]:
-    """Register the body of an operator; an input that may be left out ends in a question mark."""
+    """Register the body of an operator; names of optional inputs end in a question mark."""
 
     def register(write: Callable[[Call], str | None]) -> Callable[[Call], str | None]:
         names = inputs.split()
@@ -75,14 +75,14 @@ def body(
 
 @dataclass
 class Call:
-    """A node, with what its body asks of it.
+    """A node to be expanded.
 
     Attributes:
         node: the node.
         body: its row in the table.
-        opset: of ONNX's own operators.
-        guess: take float32 for a type that nobody knows, instead of waiting for it.
-        literals: constants of the body by the names that they have in the text.
+        opset: of ai.onnx.
+        guess: assume float32 for an unknown element type, instead of raising ``Later``.
+        literals: constants of the body, by their names in the text.
     """
 
     node: ir.Node
@@ -104,7 +104,7 @@ class Call:
             self.fail(f"the input {missing[0]!r} is left out")
 
     def fail(self, message: str) -> NoReturn:
-        """Refuse the node: it is not what its operator says."""
+        """Refuse the node: it violates its operator's definition."""
         raise ModelFileError(message, node=name_of(self.node), op=self._op())
 
     def refuse(self, message: str, hint: str | None = None) -> NoReturn:
@@ -117,16 +117,16 @@ class Call:
     # --- inputs and outputs -------------------------------------------------------------------------
 
     def value(self, name: str) -> ir.Value | None:
-        """The input of that name; None where it is left out."""
+        """The input of that name; None if it is omitted."""
         index = self.body.inputs.index(name)
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
     def has(self, name: str) -> bool:
-        """Whether the node gives an input."""
+        """Whether the node has an input."""
         return self.value(name) is not None
 
     def wants(self, name: str) -> bool:
-        """Whether the node names an output."""
+        """Whether the node has an output."""
         index = self.body.outputs.index(name) if name in self.body.outputs else len(self.node.outputs)
         return index < len(self.node.outputs) and bool(self.node.outputs[index].name)
 
@@ -142,14 +142,14 @@ class Call:
         return found
 
     def known_rank(self, name: str) -> int | None:
-        """Number of dimensions of an input, where it is known."""
+        """Number of dimensions of an input; None if unknown."""
         value = self.value(name)
         tensor = value.const_value if value is not None else None
         shape = tensor.shape if tensor is not None else value.shape if value is not None else None
         return None if shape is None else len(shape.dims)
 
     def size(self, name: str, axis: int) -> int | None:
-        """Length of an input along an axis, where it is known."""
+        """Length of an input along an axis; None if unknown."""
         value = self.value(name)
         shape = value.shape if value is not None else None
         if value is not None and value.const_value is not None:
@@ -160,11 +160,11 @@ class Call:
         return dim if isinstance(dim, int) else None
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Shape of an input where all of it is known."""
+        """Shape of an input; None unless all of it is known."""
         return static_shape(self.value(name))
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
-        """The value of an input that is a constant."""
+        """The value of an input that is a constant; None for others."""
         value = self.value(name)
         if value is None:
             return None
@@ -175,7 +175,7 @@ class Call:
         return constant_array(value)
 
     def is_fixed(self, name: str) -> bool:
-        """Whether an input is made from constants alone, in a few steps."""
+        """Whether an input depends on constants alone; False if it has more than 64 ancestors."""
         stack, seen = [self.value(name)], 0
         while stack:
             value = stack.pop()
@@ -203,7 +203,7 @@ class Call:
         return found or ir.DataType.FLOAT
 
     def float_type(self) -> ir.DataType:
-        """The floating-point type of the node: that of its first input that has one.
+        """The floating-point type of the node: that of its first input or output that has one.
 
         Raises:
             Later: none is known.
@@ -226,7 +226,7 @@ class Call:
         return found.value
 
     def integer(self, name: str, default: int = 0, allowed: Collection[int] | None = None) -> int:
-        """An integer attribute, one of those allowed."""
+        """An integer attribute, checked against the allowed values."""
         given = self._attribute(name, "int")
         value = default if given is None else int(given)
         if allowed is not None and value not in allowed:
@@ -234,7 +234,7 @@ class Call:
         return value
 
     def count(self, name: str, default: int | None = None) -> int:
-        """An integer attribute that counts something: 1 or more."""
+        """A positive int32 attribute."""
         given = self._attribute(name, "int")
         value = default if given is None else int(given)
         if value is None:
@@ -248,7 +248,7 @@ class Call:
         return bool(self.integer(name, default, (0, 1)))
 
     def real(self, name: str, default: float) -> float:
-        """A float attribute, finite."""
+        """A finite float attribute."""
         given = self._attribute(name, "float")
         value = default if given is None else float(given)
         if not math.isfinite(value):
@@ -256,7 +256,7 @@ class Call:
         return value
 
     def optional_real(self, name: str) -> float | None:
-        """A float attribute that means something else where it is left out or 0."""
+        """A finite float attribute; None if it is omitted or 0."""
         return self.real(name, 0.0) or None
 
     def word(self, name: str, default: str = "") -> str:
@@ -265,33 +265,33 @@ class Call:
         return default if given is None else str(given)
 
     def reals(self, name: str) -> list[float]:
-        """A list of floats, finite; empty without one."""
+        """A list attribute of finite floats; empty by default."""
         values = [float(v) for v in self._attribute(name, "floats") or ()]
         if not all(map(math.isfinite, values)):
             self.fail(f"the attribute '{name}' holds {values}")
         return values
 
     def integers(self, name: str) -> list[int]:
-        """A list of integers; empty without one."""
+        """A list attribute of integers; empty by default."""
         return [int(v) for v in self._attribute(name, "ints") or ()]
 
     def passed(self, **kinds: str) -> str:
-        """Attributes that an inner operator has under the same names, those that the node gives."""
+        """Those of the named attributes that the node has, as text that passes them to an inner operator."""
         given = [(n, k) for n, k in kinds.items() if self._attribute(n, k) is not None]
         return f"<{', '.join(f'{n}: {k} = @{n}' for n, k in given)}>" if given else ""
 
     def ignore(self, *names: str) -> None:
-        """Attributes that choose a kernel and change no result."""
+        """Accept attributes that do not change the result, such as the choice of a kernel."""
         self._read.update(names)
 
     def unread(self) -> list[str]:
-        """Attributes of the node that the body did not ask for."""
+        """Attributes of the node that the body did not read."""
         return [printable(name) for name in self.node.attributes if name not in self._read]
 
     # --- text ---------------------------------------------------------------------------------------
 
     def literal(self, array: np.ndarray[Any, Any]) -> str:
-        """The name of a constant."""
+        """The name of a constant; equal constants share one."""
         for name, known in self.literals.items():
             if known.dtype == array.dtype and known.shape == array.shape and np.array_equal(known, array):
                 return name
@@ -300,7 +300,7 @@ class Call:
         return name
 
     def part(self, name: str, array: np.ndarray[Any, Any], of: str) -> str:
-        """A part of a constant input that is a parameter of its own."""
+        """The name of a part of a constant input, as a separate parameter."""
         self.literals[f"{name}_{of}"] = array
         return f"{name}_{of}"
 
@@ -309,45 +309,45 @@ class Call:
         return self.literal(np.asarray(value, self.float_type().numpy()))
 
     def ints(self, *values: int) -> str:
-        """The name of a vector of int64."""
+        """The name of an int64 vector."""
         return self.literal(np.asarray(values, np.int64))
 
     def index(self, value: int) -> str:
-        """The name of a scalar of int64."""
+        """The name of an int64 scalar."""
         return self.literal(np.asarray(value, np.int64))
 
     def unsqueeze(self, x: str, axis: int) -> str:
-        """A new axis; written for the opset."""
+        """Unsqueeze, in the syntax of the opset."""
         if self.opset < 13:
             return f"Unsqueeze <axes: ints = [{axis}]> ({x})"
         return f"Unsqueeze ({x}, {self.ints(axis)})"
 
     def reduce(self, op_type: str, x: str, axis: int, *, keep: bool) -> str:
-        """A reduction over one axis; written for the opset."""
+        """A reduction over one axis, in the syntax of the opset."""
         since = 13 if op_type == "ReduceSum" else 18
         if self.opset < since:
             return f"{op_type} <axes: ints = [{axis}], keepdims: int = {int(keep)}> ({x})"
         return f"{op_type} <keepdims: int = {int(keep)}> ({x}, {self.ints(axis)})"
 
     def split(self, x: str, sizes: list[int], names: list[str], axis: int = -1) -> str:
-        """Parts of given sizes along an axis."""
+        """Split into given sizes, in the syntax of the opset."""
         if self.opset < 13:
             return f"{', '.join(names)} = Split <axis: int = {axis}, split: ints = {sizes}> ({x})"
         return f"{', '.join(names)} = Split <axis: int = {axis}> ({x}, {self.ints(*sizes)})"
 
     def equal_parts(self, x: str, names: list[str], axis: int = -1) -> str:
-        """Parts of equal sizes along an axis."""
+        """Split into equal parts, in the syntax of the opset."""
         count = f", num_outputs: int = {len(names)}" if self.opset >= 18 else ""
         return f"{', '.join(names)} = Split <axis: int = {axis}{count}> ({x})"
 
     def slice(self, x: str, start: int, end: int, axis: int = -1) -> str:
-        """A part of an axis."""
+        """Slice along one axis."""
         return f"Slice ({x}, {self.ints(start)}, {self.ints(end)}, {self.ints(axis)})"
 
     def length(self, x: str, axis: int, y: str) -> str:
-        """``y``: the length of ``x`` along an axis as a scalar, whatever it is."""
+        """``y``: the length of ``x`` along an axis, as an int64 scalar computed at run time."""
         return f"{y}_shape = Shape ({x}) {y} = Gather ({y}_shape, {self.index(axis)})"
 
     def positions(self, x: str, axis: int, y: str) -> str:
-        """``y``: 0, 1, 2 … along an axis of ``x``."""
+        """``y``: the vector 0, 1, 2 … of the length of ``x`` along an axis."""
         return f"{self.length(x, axis, f'{y}_end')} {y} = Range ({self.index(0)}, {y}_end, {self.index(1)})"

@@ -1,8 +1,8 @@
-"""Body of an Einsum of two operands that contracts something: a matrix product between views.
+"""Body of an Einsum that contracts two operands: Transpose, Reshape and a batched MatMul.
 
-Letters are those of a batch (in both operands and the result), contracted (in both operands alone), and free
-ones of either operand. The left operand is brought to (free but one, batch, last free, contracted), the right
-one to (batch, contracted, free), so that MatMul's broadcasting does the rest and no open size is needed.
+Indices are batch (in both operands and the result), contracted (in both operands only), or free (in one
+operand and the result). The left operand becomes (free but one, batch, last free, contracted), the right one
+(batch, contracted, free): MatMul broadcasts over the leading axes, and no free dimension must be known.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from intrain_onnx.rewrites.contrib_bodies.call import Call, Later, body
 
 _MAX_AXES = 16
 _FIRST_SIGN = 0x2460
-"""No letter: an equation cannot hold it."""
+"""First code point of the indices of an ellipsis: no letter, so an equation cannot contain it."""
 
 
 _BIASED = "intrain_onnx.einsum"
-"""Domain of an Einsum and the Add behind it as one node, for this module alone."""
+"""Private domain of an Einsum fused with the Add of its bias."""
 
 
 @body("Einsum", "a b", domain="", exact=True)
@@ -33,7 +33,7 @@ def _einsum(call: Call) -> str | None:
 
 @body("Einsum", "a b bias", domain=_BIASED)
 def _biased_einsum(call: Call) -> str:
-    """The bias goes to the product, before its axes are parted, where it is that of the layer."""
+    """A bias along the free axes of the weight is added to the product before the final Reshape."""
     try:
         plan = _plan(call)
     except Later:
@@ -49,7 +49,7 @@ def _biased_einsum(call: Call) -> str:
 
 
 def join_biases(model: ir.Model) -> None:
-    """Make an Einsum of two operands and the constant that is added to its result one node, in place."""
+    """Fuse each Einsum of two operands with the constant that only an Add adds to it, in place."""
     for node in list(model.graph.all_nodes()):
         if node.op_type != "Einsum" or node.domain or len(node.inputs) != 2 or len(node.outputs) != 1:
             continue
@@ -86,7 +86,7 @@ def _plan(call: Call) -> _Plan | None:
 
 
 def _letters(call: Call, equation: str) -> tuple[str, str, str] | None:
-    """Letters of both operands and the result, the axes of an ellipsis among them; None for a diagonal."""
+    """Indices of both operands and the result, ellipses expanded; None for a repeated index (diagonal)."""
     terms, arrow, out = equation.partition("->")
     parts = terms.split(",")
     if len(parts) != 2:
@@ -106,7 +106,7 @@ def _letters(call: Call, equation: str) -> tuple[str, str, str] | None:
 
 
 def _spread(call: Call, name: str, part: str) -> tuple[str, str]:
-    """The letters of an operand, signs for the axes of its ellipsis, from the last; and these alone."""
+    """The indices of an operand with its ellipsis expanded, and those of the ellipsis alone."""
     dots = "..." in part
     rank = call.rank(name) if dots else call.known_rank(name)
     hidden = 0 if rank is None else rank - len(part.replace("...", ""))
@@ -118,7 +118,7 @@ def _spread(call: Call, name: str, part: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which operand goes left, and what each letter is."""
+    """The order of the operands, and the classes and sizes of the indices."""
 
     left: tuple[str, str]
     right: tuple[str, str]
@@ -145,11 +145,11 @@ class _Plan:
 
     @property
     def columns(self) -> str:
-        """Free letters of the right operand, as the result has them."""
+        """Free indices of the right operand, in the order of the result."""
         return "".join(c for c in self.out if c in self.right[1] and c not in self.batch)
 
     def fits(self, call: Call) -> bool:
-        """Whether the bias lies along the columns."""
+        """Whether the bias has exactly the axes of the columns."""
         bias = call.constant("bias")
         shape = () if bias is None else bias.shape
         places = dict(zip(reversed(self.out), reversed(shape), strict=False))
@@ -157,7 +157,7 @@ class _Plan:
         return bool(self.columns) and along and all(n == 1 or c in self.columns for c, n in places.items())
 
     def text(self, call: Call, y: str, *, bias: bool = False) -> str | None:
-        """The nodes that make ``y``, with the bias added to the product; None where a size is missing."""
+        """The nodes that compute ``y``, ``bias`` added to the product; None if a needed size is unknown."""
         free = [c for c in self.left[1] if c not in self.batch + self.contracted]
         ahead, row = "".join(free[:-1]), "".join(free[-1:])
         columns = self.columns
@@ -183,7 +183,7 @@ class _Plan:
         return f"{text} left = Reshape (left_turned, {call.ints(*target, -1)})"
 
     def _operand_right(self, call: Call, columns: str) -> str | None:
-        """(batch, contracted, columns), the last two each one axis."""
+        """``right`` of shape (batch, contracted, columns), the last two flattened to one axis each."""
         name, part = self.right
         keep = [0] * len(self.batch)
         if len(self.contracted) > 1 and len(columns) == 1:
@@ -206,7 +206,7 @@ class _Plan:
         return f"{text} right = Reshape (right_turned, {call.ints(*target)})"
 
     def _result(self, call: Call, rows: str, columns: str, y: str) -> str | None:
-        """The product's axes in the order of the result."""
+        """``y``: the product, reshaped and transposed to the order of the result."""
         text, made = "", "product"
         if len(columns) != 1 or "1" in rows:
             kept = [0] * len(rows.replace("1", ""))
@@ -226,7 +226,7 @@ class _Plan:
 
 
 def _first_free(out: str, a: str, b: str) -> str | None:
-    """The operand that has the first letter of the result that the other lacks: rows come before columns."""
+    """The operand with the first free index of the result: its free indices become the rows."""
     return next(("a" if c in a else "b" for c in out if (c in a) != (c in b)), None)
 
 

@@ -1,4 +1,4 @@
-"""Body of GroupQueryAttention: fewer keys than queries, a cache, a window, rotary positions."""
+"""Body of com.microsoft's GroupQueryAttention: shared key heads, KV cache, local window, rotary embedding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONG = f"Cast <to: int = {int(ir.DataType.INT64)}>"
     "y present_key present_value",
 )
 def _group_query_attention(call: Call) -> str | None:
-    """New keys and values go behind each sample's own part of the cache, and no query sees later keys."""
+    """Causal attention; new keys and values are appended after each sample's length in the KV cache."""
     heads, groups = head_count(call), head_count(call, "kv_num_heads")
     if heads % groups:
         call.fail(f"{heads} heads for {groups} of keys")
@@ -48,7 +48,7 @@ def _group_query_attention(call: Call) -> str | None:
 
 
 def _query_key_value(call: Call, heads: int, groups: int) -> tuple[str, int | None]:
-    """``q``, ``k`` and ``v`` with split heads, and the features of a head."""
+    """``q``, ``k`` and ``v`` with split heads, and the features of a head (None if unknown)."""
     width = call.size("query", -1)
     if call.has("key") and call.has("value"):
         text = split_heads(call, "query", heads, "q")
@@ -68,7 +68,7 @@ def _query_key_value(call: Call, heads: int, groups: int) -> tuple[str, int | No
 
 
 def _places(call: Call) -> str:
-    """``place``: positions in time of the new tokens of each sample; ``total_vector``: that of all."""
+    """``place`` (batch, time): positions of the new tokens; ``total_vector``: the longest total length."""
     zero, one = call.index(0), call.index(1)
     return f"""
         total_long = {_LONG} (total)
@@ -87,7 +87,7 @@ def _places(call: Call) -> str:
 
 
 def _turned(call: Call, size: int | None) -> str | None:
-    """``q_turned`` and ``k_turned_new``: with rotary positions where the node has them."""
+    """``q_turned`` and ``k_turned_new``, rotary if ``do_rotary``; None for a table of unknown size."""
     if not (call.flag("do_rotary") and call.has("cos_table") and call.has("sin_table")):
         call.ignore("rotary_interleaved")
         return "q_turned = Identity (q) k_turned_new = Identity (k)"
@@ -105,7 +105,7 @@ def _turned(call: Call, size: int | None) -> str | None:
 
 
 def _cached(call: Call, part: str, name: str) -> str:
-    """``present_key`` or ``present_value``: the past with the new entries at their places."""
+    """``present_key`` or ``present_value``: the past, with the new entries scattered to their positions."""
     new = "k_turned_new" if part == "k" else "v"
     if not call.has(f"past_{name}"):
         return f"present_{name} = Identity ({new})"
@@ -129,7 +129,7 @@ def _cached(call: Call, part: str, name: str) -> str:
 
 
 def _softmax(call: Call, heads: int) -> str:
-    """``soft`` from ``scores``: capped, biased, with what a query may not see left out, and a sink."""
+    """``soft``: softmax of ``scores`` after soft capping, bias and mask, with an attention sink if given."""
     cap, made, text = call.real("softcap", 0.0), "scores", ""
     if cap:
         factor = call.number(cap)
@@ -158,7 +158,7 @@ def _softmax(call: Call, heads: int) -> str:
 
 
 def _hidden(call: Call) -> str:
-    """``hidden``: later keys, those before the window, and those behind the end of a sample."""
+    """``hidden``: mask of later keys (causal), of keys before the window, and of keys past a sample's end."""
     window = call.integer("local_window_size", -1)
     text = f"""
         place_heads = {call.unsqueeze("place", 1)}

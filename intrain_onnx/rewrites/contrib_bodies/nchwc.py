@@ -1,12 +1,12 @@
-"""Values in blocks of channels, as onnxruntime's optimiser writes them at its highest level, without these.
+"""Rewrites onnxruntime's blocked NCHWc layout, written at its highest optimisation level, to NCHW.
 
-The domain com.microsoft.nchwc holds images as (N, C / b, H, W, b), with C filled up to a multiple of the
-block b; the weights of its convolutions are reordered and filled up with zeros. b is that of the processor
-that wrote the file (16 with AVX-512, else 8) and is not stored. Values keep their axes here; only weights
+The domain com.microsoft.nchwc stores images as (N, C / b, H, W, b), with C padded to a multiple of the block
+size b; the weights of its convolutions are reordered and padded with zeros. b depends on the processor that
+wrote the file (16 with AVX-512, else 8) and is not stored. Shapes of values are NCHW here; only weights
 change.
 
-Weights, for O outputs and I inputs: (O / b, I / b, H, W, b of I, b of O) where the input is in blocks, and
-(O / b, I, H, W, b of O) where it is not, or the convolution is depthwise.
+Weights, for O outputs and I inputs: (O / b, I / b, H, W, b of I, b of O) if the input is blocked, and
+(O / b, I, H, W, b of O) if it is not, or the convolution is depthwise.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ DOMAIN = "com.microsoft.nchwc"
 _HINT = "It was optimised for one processor: save it with ORT_ENABLE_EXTENDED or a lower level"
 _BLOCKS = (16, 8, 4)
 _ALIGNED = 4
-"""Inputs of a convolution between blocks are a multiple of it."""
+"""The input channels of a convolution on a blocked value are a multiple of this."""
 
 _NORMALISATION = "BlockedNormalization"
-"""A name of this module's own, for what has a body here."""
+"""Private operator for a BatchNormalization that was written as a depthwise 1x1 convolution."""
 
 _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 _ELEMENTWISE = frozenset(
@@ -43,14 +43,14 @@ Array = np.ndarray[Any, Any]
 
 
 def unblock(model: ir.Model) -> int:
-    """Bring the operators of the domain to those of ONNX and FusedConv, without what fills up the blocks.
+    """Rewrite the operators of the domain to ONNX's and FusedConv, and remove the padding of channels.
 
     Returns:
-        The number of nodes changed.
+        The number of nodes rewritten.
 
     Raises:
-        UnsupportedError: what was filled up cannot be told from what was not.
-        ModelFileError: a node is not what its operator says.
+        UnsupportedError: the number of channels without padding cannot be determined.
+        ModelFileError: a node violates its operator's definition.
     """
     nodes = [n for n in model.graph.all_nodes() if n.domain == DOMAIN]
     for node in nodes:
@@ -103,7 +103,7 @@ def _group(node: ir.Node) -> int:
 
 @dataclass
 class _Channels:
-    """What is known of the number of channels of values that have the same: union by parents."""
+    """Constraints on numbers of channels: a union-find structure over values with equal numbers."""
 
     parent: dict[ir.Value, ir.Value] = field(default_factory=dict)
     exact: dict[ir.Value, int] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class _Channels:
             self.aligned.add(a)
 
     def count(self, value: ir.Value, block: int) -> int | None:
-        """The channels of a value without those that fill up its last block; None where nothing tells."""
+        """The channels of a value without the padding of its last block; None if it is not determined."""
         root = self.root(value)
         if root in self.exact:
             return self.exact[root]
@@ -146,7 +146,7 @@ class _Unblocking:
         self.channels = _Channels()
         self.block = 0
         self.apart: set[ir.Value] = set()
-        """Values that show their blocks as a fifth axis, to be broadcast."""
+        """Values in the five-dimensional view (N, C / b, H, W, b), used for broadcasting."""
         self.views: list[ir.Node] = []
         self.stated: set[int] = set()
         self.made: dict[tuple[Any, ...], ir.Value] = {}
@@ -168,7 +168,7 @@ class _Unblocking:
             value.shape = None
 
     def _spread(self) -> None:
-        """Find the values that are in blocks."""
+        """Propagate the blocked layout forward through the graph."""
         for node in self.model.graph.all_nodes():
             own = node.domain == DOMAIN and node.op_type != "ReorderOutput"
             reads = node.domain != DOMAIN and any(v in self.blocked for v in node.inputs)
@@ -193,7 +193,7 @@ class _Unblocking:
         self.views.append(node)
 
     def _find_block(self, convolutions: list[ir.Node]) -> int:
-        """The block that the graph states, or else the largest that all weights fit."""
+        """The block size in a Reshape of the graph, or else the largest that fits all weights."""
         for block in sorted(self.stated, reverse=True) or _BLOCKS:
             if all(self._fits(node, block) for node in convolutions):
                 return block
@@ -209,7 +209,7 @@ class _Unblocking:
         return bool(inputs % block == 0 if blocked else inputs < block)
 
     def _plain(self, node: ir.Node) -> Array:
-        """The weight in ONNX's order, still filled up."""
+        """The weight as (O, I, H, W), still padded."""
         w, b = _weight(node), self.block
         o, i, *kernel = w.shape
         if node.inputs[0] not in self.blocked or (_group(node) > 1 and i == 1):
@@ -273,7 +273,7 @@ class _Unblocking:
             self.channels.exact[self.channels.root(node.outputs[0])] = size
 
     def _concatenated(self, node: ir.Node, reads: list[ir.Value]) -> None:
-        """Only whole blocks are joined."""
+        """Only whole blocks are concatenated, so the operands have no padding."""
         known = self.channels
         for value in reads:
             filled = known.filled.get(known.root(value))
@@ -326,7 +326,7 @@ class _Unblocking:
         node.domain, node.op_type = MICROSOFT, "FusedConv"
 
     def _normalisation(self, node: ir.Node, scale: Array, bias: Array | None) -> None:
-        """A depthwise convolution without a window: onnxruntime writes a BatchNormalization so."""
+        """A depthwise 1x1 convolution: onnxruntime writes a BatchNormalization so."""
         shift = np.zeros_like(scale) if bias is None else bias
         values = [self._part(v, a) for v, a in ((node.inputs[1], scale), (None, shift))]
         values += [self._part(None, a) for a in (np.zeros_like(scale), np.ones_like(scale))]
@@ -338,7 +338,7 @@ class _Unblocking:
         node.op_type = _NORMALISATION
 
     def _part(self, source: ir.Value | None, array: Array) -> ir.Value:
-        """A new initializer, one for all that read the same part of one."""
+        """A new initializer; readers of the same part of one initializer share it."""
         key = (source, array.shape)
         if source is not None and key in self.made:
             return self.made[key]
@@ -372,7 +372,7 @@ def _blocked_upsample(call: Call) -> str:
 
 
 def _extent(sizes: Array) -> int:
-    """One more than the last place that is not zero."""
+    """Length without trailing zeros."""
     places = np.flatnonzero(sizes)
     return int(places[-1]) + 1 if len(places) else 0
 

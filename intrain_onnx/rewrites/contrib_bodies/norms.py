@@ -1,4 +1,4 @@
-"""Bodies of fused normalisations, and of the embeddings that one is fused with."""
+"""Bodies of fused layer, RMS and group normalisation, and of EmbedLayerNormalization."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _epsilon(call: Call, default: float) -> float:
 
 @body("LayerNormalization", "x gamma beta?", "y mean inverse", domain="")
 def _layer_normalization(call: Call) -> str | None:
-    """Onnxruntime's optimiser writes it for opsets that have none, where onnx cannot tell its shape."""
+    """For opsets below 17: onnxruntime's optimiser writes it there, but onnx infers no shape."""
     if call.opset >= _LAYER_NORM or call.integer("axis", -1) != -1:
         return None
     call.ignore("stash_type")
@@ -29,7 +29,7 @@ def _layer_normalization(call: Call) -> str | None:
 
 
 def _layer_norm(call: Call, x: str, epsilon: float) -> str:
-    """``y``, ``mean`` and ``inverse``: ``x`` normalised over its last axis, with ``gamma`` and ``beta``."""
+    """``y = gamma (x - mean) inverse + beta``, inverse = 1 / sqrt(variance + epsilon), over the last axis."""
     if call.opset >= _LAYER_NORM:
         outputs = "y, mean, inverse" if call.wants("mean") or call.wants("inverse") else "y"
         attributes = f"<axis: int = -1, epsilon: float = {epsilon!r}>"
@@ -59,7 +59,7 @@ def _skip_simplified_layer_normalization(call: Call) -> str:
 
 
 def _sum(call: Call) -> str:
-    """``total``: both branches and the bias, which is that of the product among them."""
+    """``total = x + skip + bias``; the bias is added first to the operand that is a matrix product."""
     if not call.has("bias"):
         return "total = Add (x, skip)"
     own, other = ("skip", "x") if _is_product(call, "skip") and not _is_product(call, "x") else ("x", "skip")
@@ -82,7 +82,7 @@ def _simplified_layer_normalization(call: Call) -> str | None:
 
 
 def _rms(call: Call, x: str, scale: str, axis: int, epsilon: float) -> str:
-    """``y`` and ``inverse``: division by the root mean square over the last axis."""
+    """``y = scale x inverse``, inverse = 1 / sqrt(mean(x^2) + epsilon), over the last axis."""
     if call.opset >= 23 and not call.wants("inverse") and not call.wants("mean"):
         return f"y = RMSNormalization <axis: int = {axis}, epsilon: float = {epsilon!r}> ({x}, {scale})"
     return f"""
@@ -101,7 +101,7 @@ def _rms(call: Call, x: str, scale: str, axis: int, epsilon: float) -> str:
     "y counted total",
 )
 def _embed_layer_normalization(call: Call) -> str:
-    """LayerNormalization of the sum of two or three looked-up rows; how many of each mask are 1."""
+    """Layer norm of word + position (+ segment) embedding; ``counted``: number of ones in each mask row."""
     call.ignore("mask_index_type")
     text, total = "word = Gather (words, ids)", "word"
     if call.has("segments") and call.has("segment_table"):
@@ -141,7 +141,7 @@ def _skip_group_norm(call: Call) -> str | None:
 
 
 def _groups(call: Call, x: str) -> str:
-    """``y``: ``x`` normalised in groups of channels, which lie last or second of four axes."""
+    """``y``: group normalisation of ``x``, NHWC or NCHW, with an optional SiLU."""
     groups, epsilon = call.count("groups"), _epsilon(call, 1e-5)
     last, swish = call.flag("channels_last", 1), call.flag("activation")
     if groups > 2**16:

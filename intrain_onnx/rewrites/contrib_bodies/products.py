@@ -1,4 +1,4 @@
-"""Bodies of fused products and convolutions."""
+"""Bodies of fused matrix products, convolutions and NHWC operators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _fused_conv(call: Call) -> str:
 
 
 def _conv(call: Call, x: str, y: str) -> str:
-    """activation(Conv + Z)."""
+    """``y = activation(Conv(x, w, b) + z)``."""
     name, parameters = call.word("activation"), call.reals("activation_params")
     made = "h" if call.has("z") or name else y
     text = f"{made} = Conv {call.passed(**CONV)} ({x}, w, b)"
@@ -79,20 +79,20 @@ def _fused_matmul_activation(call: Call) -> str:
 
 
 def _matmul(call: Call, y: str) -> str:
-    """``y``: alpha * A' B'; ``transBatch`` brings the first axis behind the batch axes first."""
+    """``y = alpha op(A) op(B)``; ``transBatch`` first moves axis 0 behind the other batch axes."""
     alpha = call.real("alpha", 1.0)
     left, a = _turned(call, "a", call.flag("transA"), call.flag("transBatchA"))
     right, b = _turned(call, "b", call.flag("transB"), call.flag("transBatchB"))
     text = f"{left} {right}"
     if alpha == 1.0:
         return f"{text} {y} = MatMul ({a}, {b})"
-    if call.is_fixed("b"):  # what is added to a layer's output next is its bias
+    if call.is_fixed("b"):  # a following Add is then the layer's bias
         return f"{text} scaled = Mul ({a}, {call.number(alpha)}) {y} = MatMul (scaled, {b})"
     return f"{text} product = MatMul ({a}, {b}) {y} = Mul (product, {call.number(alpha)})"
 
 
 def _turned(call: Call, x: str, matrix: bool, batch: bool) -> tuple[str, str]:
-    """What turns an operand, and its name then."""
+    """The Transpose of an operand, empty if it needs none, and the result's name."""
     if not matrix and not batch:
         return "", x
     rank = call.rank(x)
@@ -122,7 +122,7 @@ def _nhwc_conv(call: Call) -> str:
 
 @body("NhwcFusedConv", "x w b? z?")
 def _nhwc_fused_conv(call: Call) -> str:
-    """The same, where the residual has its channels last too."""
+    """``y = activation(Conv(x, w, b) + z)``, all NHWC."""
     name, parameters = call.word("activation"), call.reals("activation_params")
     made = "h" if call.has("z") or name else "y"
     text = channels_last(call, f"c = Conv {call.passed(**CONV)} (first, w, b)", call.rank("w"), made)
@@ -139,7 +139,7 @@ def _nhwc_max_pool(call: Call) -> str:
 
 
 def channels_last(call: Call, text: str, rank: int, y: str = "y") -> str:
-    """A text from ``first`` to ``c``, channels first, between values that have them last."""
+    """``y`` from ``x``, both channels-last, by a text from ``first`` to ``c``, both channels-first."""
     if not 3 <= rank <= 8:
         call.fail(f"a window over {rank - 2} axes")
     first, last = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]

@@ -1,4 +1,4 @@
-"""Bodies of fused operators on quantised values, in the quantised operators that have a float form."""
+"""Bodies of fused quantised operators, in quantised operators that ``dequantise`` can rewrite to float."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intrain_onnx.rewrites.contrib_bodies.products import CONV, channels_last
     "y present",
 )
 def _qattention(call: Call) -> str | None:
-    """Attention of an exact product of 8-bit numbers."""
+    """Attention with its packed projection as MatMulIntegerToFloat of 8-bit operands."""
     operands = "x, weights, x_scale, w_scale, x_zero, w_zero, bias"
     product = f"projected = com.microsoft.MatMulIntegerToFloat ({operands})"
     return packed_attention(call, product, [])
@@ -21,7 +21,7 @@ def _qattention(call: Call) -> str | None:
 
 @body("QLinearConv", "x x_scale x_zero w w_scale w_zero y_scale y_zero b?")
 def _qlinear_conv(call: Call) -> str:
-    """ONNX's, which may have its channels last."""
+    """ONNX's QLinearConv, between Transposes for ``channels_last``."""
     operands = "x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b"
     kept = call.passed(**CONV)
     if not call.flag("channels_last"):
@@ -31,7 +31,7 @@ def _qlinear_conv(call: Call) -> str:
 
 @body("QLinearGlobalAveragePool", "x x_scale x_zero y_scale y_zero?")
 def _qlinear_global_average_pool(call: Call) -> str | None:
-    """The same operator, with its channels second."""
+    """The channels-first form of a channels-last node, between Transposes."""
     if not call.flag("channels_last"):
         return None
     rank = call.known_rank("x")

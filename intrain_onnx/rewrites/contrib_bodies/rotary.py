@@ -1,4 +1,4 @@
-"""Bodies of rotary position embedding, of both domains."""
+"""Bodies of RotaryEmbedding, of com.microsoft and ai.onnx."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from intrain_onnx.rewrites.contrib_bodies.call import Call, body
 
 @body("RotaryEmbedding", "x places cos_table sin_table")
 def _rotary_embedding(call: Call) -> str | None:
-    """A single position is that of the first token of every sample."""
+    """A one-dimensional ``places`` is the position of the first token of every sample."""
     if call.real("scale", 1.0) != 1.0:
         return None
     call.ignore("is_packed_batching")
@@ -34,7 +34,7 @@ def _rotary_embedding_of_onnx(call: Call) -> str | None:
 
 
 def _embedded(call: Call, packed: bool, heads: int, size: int) -> str:
-    """``y`` from ``x`` by ``cos`` and ``sin`` of (batch, time, half the size)."""
+    """``y``: ``x`` rotated by ``cos`` and ``sin`` of shape (batch, time, size / 2)."""
     if not 0 <= heads < 2**16 or size < 0 or size % 2:
         call.fail(f"{heads} heads, of which {size} features are turned")
     if not packed:
@@ -52,14 +52,14 @@ def _embedded(call: Call, packed: bool, heads: int, size: int) -> str:
 
 
 def rotated(call: Call, x: str, y: str, *, axis: int, size: int) -> str:
-    """``y``: ``x`` with pairs of its first ``size`` features (0: all) turned by ``cos`` and ``sin``.
+    """``y``: ``x`` with pairs of its first ``size`` features rotated by ``cos`` and ``sin``.
 
     Args:
-        call: has the attribute ``interleaved`` or ``rotary_interleaved``.
-        x: four axes.
-        y: the result.
-        axis: of the heads, which ``cos`` and ``sin`` lack.
-        size: features.
+        call: its operator has the attribute ``interleaved`` or ``rotary_interleaved``.
+        x: name of a value of rank 4.
+        y: name of the result.
+        axis: axis of the heads in ``x``, inserted into ``cos`` and ``sin``.
+        size: number of rotated features; 0 for all.
     """
     name = "interleaved" if "interleaved" in call.node.attributes else "rotary_interleaved"
     interleaved = call.flag(name)
@@ -78,7 +78,7 @@ def rotated(call: Call, x: str, y: str, *, axis: int, size: int) -> str:
 
 
 def _halves(call: Call, x: str, y: str, table: str) -> str:
-    """``y`` = x cos + (-second half, first half) sin, as it is mostly written out."""
+    """``y = x cos + (-second half, first half) sin``, pairs (i, i + size / 2): the usual decomposition."""
     return f"""
         {call.equal_parts(x, [f"{y}_left", f"{y}_right"])}
         {y}_minus = Neg ({y}_right)

@@ -1,9 +1,9 @@
-"""The float network that a quantised one stands for: the same layers, without the rounding.
+"""Dequantisation of a graph: the same layers on floats, without rounding.
 
-A quantised file runs exactly as ONNX says, but its layers compute on integers, which have no gradient. For
-scoring it is rewritten: weights are the floats that their numbers stand for, quantised operators become the
-float operators that they stand for, and nothing is rounded. What has no float form stays as it is, exact but
-without a gradient, and is named in the result.
+A quantised graph computes on integers, which have no gradient. For scoring it is rewritten: weights are
+dequantised, (q - zero point) * scale, quantised operators are replaced by the float operators that they
+approximate, and nothing is rounded. An operator that cannot be rewritten stays, exact but without a gradient,
+and is named in the result.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["Quantisation", "output_steps", "to_float", "warnings"]
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What :func:`to_float` found and did.
+    """Result of :func:`to_float`.
 
     Attributes:
-        layers: number of layers with quantised weights, by kind.
-        activations: what was put back: the node before it, and its operator.
-        left: quantised operators that have no float form, with their counts.
-        removed: nodes of the file that have no counterpart.
+        layers: number of layers with quantised weights, by quantisation scheme.
+        activations: restored activations, as (preceding node, operator).
+        left: number of nodes of each quantised operator that was not rewritten.
+        removed: nodes of the file without a counterpart, as the difference of node counts.
     """
 
     layers: Mapping[Scheme, int]
@@ -44,16 +44,16 @@ class Quantisation:
 
 
 def to_float(model: ir.Model) -> Quantisation | None:
-    """Give a normalised model its float form, in place.
+    """Dequantise a normalised model, in place.
 
     Ensures: graph inputs and outputs keep their names, types and order; integer outputs are quantised from
     floats. Shapes of new values are not inferred.
 
     Returns:
-        None, with nothing changed, where nothing in the model is quantised.
+        None, with nothing changed, if nothing in the model is quantised.
 
     Raises:
-        LimitError: the floats do not fit into memory.
+        LimitError: the dequantised weights do not fit into memory.
     """
     if not any(_is_quantised(node) for node in model.graph.all_nodes()) and not any(
         DEQUANTISED in value.meta for value in model.graph.initializers.values()
@@ -84,7 +84,7 @@ def to_float(model: ir.Model) -> Quantisation | None:
 
 
 def _float_bytes(model: ir.Model) -> int:
-    """Bytes of all initializers as float32; packed bytes count as the numbers in them."""
+    """Bytes of all initializers as float32, packed 2- and 4-bit weights counted by number."""
     packed: dict[ir.Value | None, int] = {}
     for node in model.graph.all_nodes():
         if node.op_type == "MatMulNBits":
@@ -98,7 +98,7 @@ def _is_quantised(node: ir.Node) -> bool:
 
 
 def _stops_gradient(node: ir.Node) -> bool:
-    """Quantising for an output, and reading an input of integers, are as they should be."""
+    """Whether a quantised node cuts a gradient: not at a graph output, nor on an integer graph input."""
     if is_op(node, "QuantizeLinear"):
         return not any(v.is_graph_output() for v in node.outputs)
     value = argument(node, 0)
@@ -111,7 +111,7 @@ def _stops_gradient(node: ir.Node) -> bool:
 
 
 def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
-    """Nodes of a graph and its subgraphs; whatever makes a value comes before what reads it."""
+    """Nodes of a graph and its subgraphs in topological order."""
     for node in graph:
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
@@ -120,7 +120,7 @@ def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
 
 
 def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
-    """Layers of ONNX's own operators whose weights come from integers."""
+    """Count the layers of float operators whose weights were dequantised."""
     for node in model.graph.all_nodes():
         weights = [argument(node, i) for i in traits(node).weights]
         if kind(node) is Kind.QUANTISED or not any(_from_integers(v) for v in weights):
@@ -147,7 +147,7 @@ def _from_integers(value: ir.Value | None) -> bool:
 
 
 def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node]) -> None:
-    """Make an integer that is still read from the float form of what made it."""
+    """Requantise: an integer value that is still read becomes QuantizeLinear of its float counterpart."""
     form = QLINEAR.get((node.domain, node.op_type))
     value = node.outputs[0] if form is not None else None
     if form is None or value is None or value not in lifting.twins or node in unused:
@@ -167,7 +167,7 @@ def _quantise_again(lifting: Lifting, node: ir.Node, unused: frozenset[ir.Node])
 
 
 def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> list[ir.Node]:
-    """Nodes that nothing reads, nor anything that is read, readers first; those in ``kept`` count as read."""
+    """Dead nodes, readers first: no output or live node reads them; those in ``kept`` are live."""
     found: dict[ir.Node, None] = {}
 
     def visit(inside: ir.Graph) -> None:
@@ -185,7 +185,7 @@ def _removable(graph: ir.Graph, kept: frozenset[ir.Node]) -> list[ir.Node]:
 
 
 def output_steps(model: ir.Model) -> dict[str, float]:
-    """The size of a quantisation step in each graph output that comes straight from quantised values."""
+    """Quantisation step of each output that is a quantised value (1) or its DequantizeLinear (its scale)."""
     steps = {}
     for output in model.graph.outputs:
         node = output.producer()
@@ -203,7 +203,7 @@ def output_steps(model: ir.Model) -> dict[str, float]:
 
 
 def warnings(found: Quantisation | None) -> list[tuple[str, str, str | None]]:
-    """Code, message and node of what a reader of a score should know."""
+    """Warnings on the dequantisation, as (code, message, node)."""
     if found is None:
         return []
     kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(found.layers.items()) if count)

@@ -1,7 +1,7 @@
-"""Integers with scales to the floats that they stand for: numpy alone, no graph.
+"""Dequantisation arithmetic on numpy arrays: per tensor, per axis, per block, and packed 2- to 8-bit weights.
 
-Results are float32 arithmetic, as ONNX asks for. Every function returns None where the parts do not fit each
-other: whoever reads an untrusted file leaves such a node as it is.
+Results are float32 arithmetic, as ONNX specifies. Functions return None if shapes or types do not match: the
+caller then leaves the node of the untrusted file unchanged.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Array = np.ndarray[Any, Any]
 
 
 def dequantise(x: Array, scale: Array, zero: Array | None, axis: int = 1, block: int = 0) -> Array | None:
-    """(x - zero) * scale, one scale for the tensor, for each index of an axis, or for each block along it.
+    """(x - zero) * scale, with a scale per tensor, per index of an axis, or per block along it.
 
     Args:
         x: integers, or floats of 8 bits and less.
         scale: a scalar, a vector along ``axis``, or of x's rank with ``axis`` divided by ``block``.
         zero: of the shape of ``scale``; None for zero.
         axis: may be negative.
-        block: elements of one block; 0 without blocks.
+        block: elements of a block; 0 for no blocks.
     """
     if scale.dtype.kind in "iub" or (scale.size > 1 and not -x.ndim <= axis < x.ndim):
         return None
@@ -57,7 +57,7 @@ def _spread(values: Array, x: Array, axis: int, block: int) -> Array | None:
 
 
 def unpack(packed: Array, bits: int) -> Array:
-    """The numbers of 2, 4 or 8 bits in each byte of the last axis, low bits first."""
+    """Unpack 2-, 4- or 8-bit numbers from the bytes of the last axis, low bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     numbers = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
     return numbers.reshape(*packed.shape[:-1], -1)
@@ -66,15 +66,15 @@ def unpack(packed: Array, bits: int) -> Array:
 def block_weight(
     packed: Array, scales: Array, zeros: Array | None, *, rows: int, columns: int, block: int, bits: int
 ) -> Array | None:
-    """The (columns, rows) matrix that MatMulNBits multiplies by.
+    """The dequantised (columns, rows) weight of MatMulNBits.
 
     Args:
-        packed: uint8, ``rows`` rows of blocks of numbers of ``bits`` bits.
+        packed: uint8, ``rows`` rows of blocks of ``bits``-bit numbers.
         scales: one for each block.
-        zeros: zero points, packed like the numbers or one float for each block; None for the middle.
+        zeros: zero points, packed like the numbers, or one float for each block; None for 2**(bits - 1).
         rows: N, the outputs.
         columns: K, the inputs.
-        block: numbers of one scale, a power of two of 16 or more.
+        block: numbers that share a scale, a power of two of 16 or more.
         bits: 2, 4 or 8.
     """
     if bits not in (2, 4, 8) or block < 1 or rows < 1 or columns < 1 or packed.dtype != np.uint8:

@@ -1,15 +1,15 @@
-"""Activations that a quantiser dropped because the quantised range clamps as they did.
+"""Restoration of activations that a quantiser removed, as saturation of the quantised range computes them.
 
-Where the zero point is the lowest number of the type, quantising turns what is below zero into zero: a Relu
-needs no node of its own, and quantisers remove it (and Clip, such as Relu6, where the range ends at its
-bound). A float form that leaves the rounding out has to put it back.
+If the zero point is the least number of the type, quantisation saturates negative values to zero: it computes
+a Relu, and quantisers remove the node (and a Clip, such as Relu6, whose bound is the end of the range). A
+dequantised graph does not saturate, so the activation is inserted again.
 
-The rule: a Relu goes behind a value that is quantised with one scale and the lowest zero point, if a product,
-sum or normalisation makes it (directly, or through views) and its operands do not say that it is never
-negative. So none goes behind graph inputs, softmax, or a sum of two activations. It becomes Clip(0, 6) or
-Clip(0, 1) where the range ends there, to float32's rounding: no data end exactly there by chance. In the
-quantised model the clamp is real, so a Relu too many changes nothing; other bounds (Clip(-1, 1)) leave no
-trace that could be told from the range of the data.
+Rule: a Relu follows a value that is quantised with one scale and the least zero point, if a product, sum or
+normalisation computes it (directly, or through views) and sign analysis does not show that it is never
+negative. So none follows a graph input, a softmax, or a sum of two activations. It is Clip(0, 6) or
+Clip(0, 1) if the range ends there to float32's precision: no range of data ends exactly there by chance. The
+quantised model saturates in any case, so a superfluous Relu changes nothing; other bounds (Clip(-1, 1))
+cannot be distinguished from the range of the data.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _DEPTH = 64
 def dropped_activation(
     x: ir.Value, scale: np.ndarray | None, zero: np.ndarray | None, quantised: ir.DataType | None
 ) -> tuple[float, float | None] | None:
-    """Bounds of the activation that quantising ``x`` stands in for: (0, None) for a Relu; None for none.
+    """Bounds of the activation that quantising ``x`` computes by saturation; (0, None) for a Relu, or None.
 
     Args:
         x: the float value that is quantised.
-        scale: its scale, None where it is not constant.
-        zero: its zero point; None for zero, or where it is not constant.
-        quantised: the type that it is quantised to.
+        scale: its scale; None if not constant.
+        zero: its zero point; None for zero, or if not constant.
+        quantised: element type of the quantised value.
     """
     if scale is None or scale.size != 1 or quantised is None or not quantised.is_integer():
         return None
@@ -65,7 +65,7 @@ def _may_be_clamped(x: ir.Value) -> bool:
 
 
 def never_negative(value: ir.Value) -> bool:
-    """Whether the operators that make a value allow no negative elements; False where they do not tell."""
+    """Sign analysis: whether a value has provably no negative element."""
     return _never_negative(value, 0, {})
 
 
@@ -103,7 +103,7 @@ def _tells(value: ir.Value, depth: int, known: dict[ir.Value, bool]) -> bool:
 
 
 def _operands(node: ir.Node) -> Sequence[ir.Value | None]:
-    """The inputs that are data: not indices, sizes or conditions."""
+    """The inputs that hold data, not indices, sizes or conditions."""
     row = traits(node)
     if EVERY_INPUT in row.elements_of or (row.kind in (*_COMPUTES, Kind.ELEMENTWISE) and not row.elements_of):
         return node.inputs

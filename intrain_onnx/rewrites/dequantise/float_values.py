@@ -1,8 +1,8 @@
-"""Which float a quantised value stands for, and the nodes and initializers that have to be made for it.
+"""Maps each quantised value to the float value that it represents, and creates the nodes that this requires.
 
-A quantised value is read as the float that it was made from (what QuantizeLinear reads, or the output of the
-float operator that takes a quantised one's place), and a constant as the floats that it stands for. Operators
-in between that only move or pick elements are repeated on floats.
+A quantised value represents the input of its QuantizeLinear, or the output of the float operator that
+replaces a quantised one; a constant represents its dequantised floats. Operators in between that only move or
+select elements are repeated on floats.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DEPTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How integers stand for floats: the values in the graph, and how they lie along an axis."""
+    """Quantisation parameters as values of the graph: per tensor, per index of ``axis``, or per block."""
 
     scale: ir.Value
     zero: ir.Value | None = None
@@ -38,7 +38,7 @@ class Scale:
     block: int = 0
 
     def key(self) -> tuple[Any, ...]:
-        """Equal for scales that mean the same."""
+        """A hashable key, equal for equivalent parameters."""
         scale, zero = _key(self.scale), None if self.zero is None else _key(self.zero)
         array = constant_array(self.zero)
         if array is not None and not array.astype(np.float32).any():
@@ -48,7 +48,7 @@ class Scale:
 
     @property
     def dtype(self) -> ir.DataType:
-        """The type of the floats."""
+        """Element type of the dequantised values."""
         return self.scale.dtype or ir.DataType.FLOAT
 
 
@@ -62,7 +62,7 @@ def _key(value: ir.Value) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Twin:
-    """The float that a quantised value was made from, and how."""
+    """The float value that was quantised, and the parameters."""
 
     value: ir.Value
     scale: Scale
@@ -70,15 +70,15 @@ class _Twin:
 
 @dataclass
 class Lifting:
-    """Working state of one rewrite.
+    """Working state of one dequantisation.
 
     Attributes:
-        model: is changed in place.
-        twins: quantised values and the floats that they were made from.
-        lifted: what :meth:`lift` found.
-        layers: number of layers met with quantised weights, by kind.
-        activations: what was put back: the node before it, and its operator.
-        names: how often a name was asked for.
+        model: changed in place.
+        twins: float counterpart of each quantised value.
+        lifted: memoised results of :meth:`lift`.
+        layers: number of layers with quantised weights so far, by quantisation scheme.
+        activations: restored activations, as (preceding node, operator).
+        names: number of uses of each name, to make new ones unique.
     """
 
     model: ir.Model
@@ -89,7 +89,7 @@ class Lifting:
     names: Counter[str] = field(default_factory=Counter)
 
     def constant(self, like: str, array: Array, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
-        """A new initializer, named after what it was made from."""
+        """A new initializer with a name derived from ``like``."""
         name = self._name(like)
         tensor = ir.Tensor(array.astype(dtype.numpy()), dtype=dtype, name=name)
         value = ir.Value(
@@ -117,7 +117,7 @@ class Lifting:
         name: str | None = None,
         outputs: int = 1,
     ) -> ir.Value:
-        """The first output of a new node, put before ``place``."""
+        """The first output of a new node, inserted before ``place``."""
         base = name or name_of(place)
         self.names[f"node {base}"] += 1
         if self.names[f"node {base}"] > 1:
@@ -131,7 +131,7 @@ class Lifting:
         return values[0]
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
-        """Let all readers of ``old``, the graph's outputs included, read ``new``."""
+        """Replace all uses of ``old``, graph outputs included, by ``new``."""
         if old.is_graph_output():
             new = self._as_output(old, new)
         elif new.shape is None:
@@ -151,7 +151,7 @@ class Lifting:
         return new
 
     def stand_for(self, quantised: ir.Value, value: ir.Value, scale: Scale, place: ir.Node) -> None:
-        """Note the float that a quantised value was made from; put back an activation that the range did."""
+        """Record the float that a quantised value represents, with an activation that saturation computed."""
         zero = constant_array(scale.zero)
         unknown_zero = scale.zero is not None and zero is None
         bounds = None
@@ -178,17 +178,17 @@ class Lifting:
         return self.node(place, op, [value, *limits], dtype=dtype, name=name)
 
     def lift(self, value: ir.Value | None, scale: Scale, depth: int = 0) -> ir.Value | None:
-        """The float that a quantised value stands for; None where it cannot be told."""
+        """The float that a quantised value represents under a scale; None if it cannot be determined."""
         if value is None or depth > _DEPTH:
             return None
         key = (value, *scale.key())
         if key not in self.lifted:
-            self.lifted[key] = None  # cut off where the graph is deeper than it is worth
+            self.lifted[key] = None  # ends the recursion
             self.lifted[key] = self._lift(value, scale, depth)
         return self.lifted[key]
 
     def scale_of(self, value: ir.Value | None, zero: ir.Value | None) -> Scale | None:
-        """The scale that a quantised value was made with, where its zero point is ``zero``."""
+        """The parameters that a value was quantised with; None unless its zero point is ``zero``."""
         for _ in range(_DEPTH):
             if value is None or value in self.twins:
                 break
@@ -222,7 +222,7 @@ class Lifting:
         return None if floats is None else self.constant(value.name or "weight", floats, scale.dtype)
 
     def _moved(self, node: ir.Node, value: ir.Value, scale: Scale, depth: int) -> ir.Value | None:
-        """The same operator on floats, where it only moves or picks elements."""
+        """The same operator on floats; None unless it only moves or selects elements."""
         wanted = traits(node).elements_of
         if not wanted or is_op(node, "Cast") or (value.index() and not is_op(node, "Split")):
             return None
@@ -257,7 +257,7 @@ class Lifting:
         return maker.outputs[value.index() or 0]
 
     def _padded(self, node: ir.Node, inputs: list[ir.Value | None], scale: Scale) -> list[ir.Value | None]:
-        """Pad puts the integer 0 where it is given no value."""
+        """Inputs of a float Pad: the default fill of integer 0 represents -zero point * scale."""
         zero = constant_array(scale.zero)
         given = len(inputs) > 2 and inputs[2] is not None
         constant = "mode" not in node.attributes or node.attributes["mode"].as_string() == "constant"
@@ -270,7 +270,7 @@ class Lifting:
         return [*inputs, *[None] * (2 - len(inputs)), padding, *inputs[3:]]
 
     def _clamped(self, node: ir.Node, scale: Scale, depth: int) -> ir.Value | None:
-        """Clip on integers: a Relu where its lower bound is the zero point, else a narrower type."""
+        """An integer Clip: a Relu if its lower bound is the zero point, else ignored, as saturation is."""
         if not is_op(node, "Clip"):
             return None
         value = self.lift(node.inputs[0], scale, depth + 1)

@@ -1,7 +1,7 @@
-"""Products of integers and the nodes that scale them to floats.
+"""Pattern matching of MatMulInteger and ConvInteger with the nodes that rescale their result to float.
 
-Quantisers write ``Mul(Cast(MatMulInteger(q, w, ...)), Mul(scale of q, scale of w))``, and for a convolution
-``Add(that, Reshape(bias))`` behind it. Scales may be multiplied in any order, in one Mul or in two. Older
+Quantisers write ``Mul(Cast(MatMulInteger(q, w, ...)), Mul(scale of q, scale of w))``, for a convolution
+followed by ``Add(that, Reshape(bias))``. Scales may be multiplied in any order, in one Mul or in two. Older
 ones add the bias as an integer before the Cast: ``Reshape(Cast(Floor(Div(bias, scale of the product))))``.
 """
 
@@ -19,7 +19,7 @@ from intrain_onnx.rewrites.dequantise.operators import argument
 
 
 def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
-    """The float form of MatMulInteger or ConvInteger with what scales its result."""
+    """Replace MatMulInteger or ConvInteger and its rescaling by a float product; None without a match."""
     convolution = is_op(node, "ConvInteger")
     operands = [_Operand.of(lifting, node, i) for i in (0, 1)]
     spatial = max(len(operands[1].shape) - 2, 0) if convolution else 0
@@ -55,7 +55,7 @@ def integer_product(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 def _float_operand(
     lifting: Lifting, node: ir.Node, operand: _Operand, factor: Array, axis: int
 ) -> ir.Value | None:
-    """What was quantised, or the numbers times the scale that is left for them."""
+    """The float value that was quantised, or the constant integers dequantised by ``factor``."""
     if operand.value is not None:
         return operand.value
     if operand.numbers is None or (operand.index == 0 and factor.size > 1):
@@ -67,7 +67,7 @@ def _float_operand(
 
 @dataclass(frozen=True, slots=True)
 class _Operand:
-    """One side of a product: made from a float by a scale, or constant numbers."""
+    """One operand of an integer product: a quantised float value, or constant integers."""
 
     index: int
     name: str
@@ -100,14 +100,14 @@ class _Operand:
 
 @dataclass
 class _Chain:
-    """Cast and multiplications behind a product, up to the last that belongs to its scales.
+    """The Cast and Muls that rescale an integer product.
 
     Attributes:
-        value: the last result.
-        spatial: axes behind that of the output channels.
-        missing: scales of the graph that are still to come.
-        constant: product of the constant ones, along the output channels.
-        bias: the float vector that is added in integers; None without one.
+        value: the last result matched.
+        spatial: number of axes after the output channels.
+        missing: scales computed in the graph that are not matched yet.
+        constant: product of the constant scales, along the output channels.
+        bias: the float vector of a bias added in integers; None without one.
     """
 
     value: ir.Value
@@ -117,7 +117,7 @@ class _Chain:
     bias: ir.Value | None = None
 
     def follow(self) -> bool:
-        """Go on while the only reader scales; False where the result is not even cast to float."""
+        """Match while the only reader is a scaling; False if the result is not cast to float."""
         adder = _only_reader(self.value, "Add") if self.spatial else None
         if adder is not None:
             self.bias = _rounded_bias(adder.inputs[1] if adder.inputs[0] is self.value else adder.inputs[0])
@@ -152,7 +152,7 @@ class _Chain:
 
 
 def _rounded_bias(value: ir.Value | None) -> ir.Value | None:
-    """The float vector whose quotient by a scale of the graph was rounded to this integer bias."""
+    """The constant float vector that was divided by a scale and rounded to this integer bias; else None."""
     node = value.producer() if value is not None else None
     if node is not None and _reshapes(node):
         value = node.inputs[0]
@@ -170,7 +170,7 @@ def _rounded_bias(value: ir.Value | None) -> ir.Value | None:
 
 
 def _reshapes(node: ir.Node) -> bool:
-    """Whether a node keeps the elements, their order and their type."""
+    """Whether a node changes the shape only: not the order or the type of elements."""
     return is_view(node) and not is_op(node, "Cast", "Transpose")
 
 
@@ -183,7 +183,7 @@ def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
 
 
 def _factors(value: ir.Value | None, spatial: int, depth: int = 0) -> list[ir.Value | Array] | None:
-    """The constants and the dynamic scales whose product a value is."""
+    """The constant and dynamic scales that a value is the product of; None if it is no such product."""
     if value is None or depth > 8:
         return None
     array = constant_array(value)
@@ -206,7 +206,7 @@ def _factors(value: ir.Value | None, spatial: int, depth: int = 0) -> list[ir.Va
 
 
 def _bias_behind(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
-    """The constant vector that is added to a convolution's channels right behind it, and the sum."""
+    """The constant vector that a following Add adds per channel of a convolution, and the sum; else None."""
     node = _only_reader(value, "Add")
     if node is None:
         return None

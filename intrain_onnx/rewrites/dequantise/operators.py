@@ -1,4 +1,4 @@
-"""The float form of each quantised operator but for products of integers."""
+"""Rewrites of quantised operators to float ones, other than MatMulInteger and ConvInteger."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _WEIGHT_AXES = {"Conv": 0, "MatMul": -1}
 
 @dataclass(frozen=True, slots=True)
 class QLinear:
-    """A com.microsoft or ONNX operator on quantised values.
+    """The signature of an operator on quantised values, of com.microsoft or ONNX.
 
     Attributes:
         op: the float operator.
-        result: index of the scale of the output; its zero point follows.
-        operands: indices of quantised operands; scale and zero point follow each.
-        plain: indices of operands that are not quantised, and come first.
-        bias: index of a bias of 32 bits, whose scale is the product of the operands'.
+        result: input index of the output's scale; its zero point follows.
+        operands: input indices of quantised operands; scale and zero point follow each.
+        plain: input indices of operands that are not quantised; they are first in the float operator.
+        bias: input index of an int32 bias, whose scale is the product of the operands'.
         dropped: attributes that the float operator does not have.
     """
 
@@ -53,7 +53,7 @@ QLINEAR: Mapping[tuple[str, str], QLinear] = {
 
 
 def argument(node: ir.Node, index: int) -> ir.Value | None:
-    """An input; None where it is left out."""
+    """An input; None if it is omitted."""
     return node.inputs[index] if index < len(node.inputs) else None
 
 
@@ -63,7 +63,7 @@ def integer(node: ir.Node, name: str, default: int) -> int:
 
 
 def scale_at(node: ir.Node, index: int, axis: int = 1) -> Scale | None:
-    """The scale at an input, and the zero point behind it."""
+    """Quantisation parameters: the scale at an input index, and the zero point at the next."""
     scale = argument(node, index)
     return None if scale is None else Scale(scale, argument(node, index + 1), axis)
 
@@ -71,7 +71,7 @@ def scale_at(node: ir.Node, index: int, axis: int = 1) -> Scale | None:
 def float_of(
     lifting: Lifting, value: ir.Value | None, scale: Scale | None, place: ir.Node
 ) -> ir.Value | None:
-    """The float of an operand: what it was made from, or a DequantizeLinear on a true integer."""
+    """The float that an operand represents, or a new DequantizeLinear of it."""
     if value is None or scale is None:
         return None
     found = lifting.lift(value, scale)
@@ -88,7 +88,7 @@ def _single(value: ir.Value) -> bool:
 
 
 def qlinear(lifting: Lifting, node: ir.Node) -> ir.Value | None:
-    """The float form of an operator of the table; its output then stands for it."""
+    """Replace an operator of ``QLINEAR`` by its float one, which its quantised output then represents."""
     form = QLINEAR[node.domain, node.op_type]
     if form.op == "Softmax" and not _same_softmax(lifting, node):
         return None
@@ -114,7 +114,7 @@ def qlinear(lifting: Lifting, node: ir.Node) -> ir.Value | None:
         return None
     if form.op in ("Conv", "MatMul", "Gemm") and constant_array(argument(node, operands[1])) is not None:
         lifting.layers["QLinear operators"] += 1
-    if result is None:  # QGemm may give floats
+    if result is None:  # QGemm with float output
         lifting.replace(node.outputs[0], new)
         return new
     new.shape = node.outputs[0].shape
@@ -123,7 +123,7 @@ def qlinear(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 
 def _operand_axis(form: QLinear, node: ir.Node, position: int) -> int:
-    """The axis that a vector of scales lies along: output channels of weights, rows of the left matrix."""
+    """The axis of per-axis scales: output channels of a weight, rows of the left matrix."""
     if form.op == "Gemm":
         return 0 if integer(node, "transB", 0) else 1
     if form.op == "MatMul" and position == 0:
@@ -145,7 +145,7 @@ def _bias(lifting: Lifting, node: ir.Node, bias: ir.Value) -> ir.Value | None:
 
 
 def _same_softmax(lifting: Lifting, node: ir.Node) -> bool:
-    """Whether the operator's own opset and the model's agree on what Softmax spans."""
+    """Whether Softmax has the same axes in the operator's ``opset`` and the model's (changed in opset 13)."""
     before = integer(node, "opset", 13) < 13
     return before == (lifting.model.opset_imports.get("", 1) < 13) or "axis" not in node.attributes
 
@@ -207,7 +207,7 @@ def matmul_integer_to_float(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 
 def matmul_nbits(lifting: Lifting, node: ir.Node) -> ir.Value | None:
-    """MatMulNBits(A, B, scales, zero points, group index, bias): B has N rows of K numbers of a few bits."""
+    """MatMulNBits(A, B, scales, zero points, group index, bias): B packs N rows of K 2- to 8-bit numbers."""
     x, packed, scales = (
         argument(node, 0),
         constant_array(argument(node, 1)),
@@ -231,7 +231,7 @@ def matmul_nbits(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 
 def dynamic_quantize_lstm(lifting: Lifting, node: ir.Node) -> ir.Value | None:
-    """DynamicQuantizeLSTM: LSTM with weights of 8 bits in the order (directions, input, gates)."""
+    """DynamicQuantizeLSTM: LSTM with 8-bit weights of shape (directions, inputs, gates)."""
     weights = []
     for index, scale, zero in ((1, 8, 9), (2, 10, 11)):
         arrays = [constant_array(argument(node, i)) for i in (index, scale, zero)]
@@ -256,7 +256,7 @@ def dynamic_quantize_lstm(lifting: Lifting, node: ir.Node) -> ir.Value | None:
 
 
 def _gates(numbers: Array | None, scale: Array | None, zero: Array | None) -> Array | None:
-    """Floats in LSTM's own order; scales are by direction, or by direction and gate row."""
+    """Dequantised weights as (directions, gates, inputs); scales per direction, or also per gate row."""
     if numbers is None or scale is None or numbers.ndim != 3:
         return None
     directions, _, gates = numbers.shape
@@ -275,21 +275,21 @@ def _gates(numbers: Array | None, scale: Array | None, zero: Array | None) -> Ar
 
 
 def quantize_linear(lifting: Lifting, node: ir.Node) -> None:
-    """The integer stands for the float that is quantised."""
+    """QuantizeLinear: record that its output represents its input."""
     scale = scale_at(node, 1)
     if node.inputs[0] is not None and scale is not None:
         lifting.stand_for(node.outputs[0], node.inputs[0], _along(node, scale), node)
 
 
 def dynamic_quantize_linear(lifting: Lifting, node: ir.Node) -> None:
-    """The same, with a scale that the graph computes."""
+    """DynamicQuantizeLinear: record that its output represents its input, with computed parameters."""
     if node.inputs[0] is not None and len(node.outputs) == 3:
         y, scale, zero = node.outputs
         lifting.stand_for(y, node.inputs[0], Scale(scale, zero), node)
 
 
 def dequantize_linear(lifting: Lifting, node: ir.Node) -> None:
-    """Its output is the float that its input stands for."""
+    """DequantizeLinear: replace its output by the float that its input represents."""
     scale = scale_at(node, 1)
     if scale is None:
         return

@@ -1,4 +1,4 @@
-"""What gives each quantised operator its float form."""
+"""The table of dequantising rewrites, by quantised operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intrain_onnx.rewrites.dequantise.float_values import Lifting
 from intrain_onnx.rewrites.dequantise.integer_products import integer_product
 
 Rewrite = Callable[[Lifting, ir.Node], object]
-"""Makes the float form before a node; changes nothing where it has none."""
+"""Inserts the float operator before a node; changes nothing if it cannot be rewritten."""
 
 REWRITES: Mapping[tuple[str, str], Rewrite] = {
     ("", "QuantizeLinear"): operators.quantize_linear,

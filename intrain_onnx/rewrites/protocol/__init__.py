@@ -1,1 +1,1 @@
-"""The rewrites that a protocol asks for, one file each, and their sequence."""
+"""The rewrites of the protocols, one file each, and their sequence."""

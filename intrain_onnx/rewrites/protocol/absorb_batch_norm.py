@@ -1,9 +1,9 @@
-"""Takes an inference BatchNormalization into the convolution or linear layer right before it.
+"""BatchNorm folding: removes an inference BatchNormalization after a convolution or linear layer.
 
     s (W x + b - mean) / sqrt(var + eps) + o  =  W' x + b'
 
-W' and b' are not computed: the layer is drawn anew and calibrated to zero mean and unit variance for each
-channel, which is what BatchNorm does to a network at its initialisation. So the node is simply removed.
+W' and b' are not computed: the layer is re-initialised and calibrated to zero mean and unit variance for each
+channel, as BatchNorm does at initialisation. So the node is just removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 def absorb_batch_norm(draft: Draft) -> Changes:
     """Remove each inference BatchNormalization that follows a convolution or a linear layer directly.
 
-    Valid only where the layer is re-initialised and calibrated afterwards.
+    Valid only if the layer is re-initialised and calibrated afterwards.
     """
     outputs = draft.layers.by_output()
     removed, declined = [], []
@@ -40,7 +40,7 @@ def absorb_batch_norm(draft: Draft) -> Changes:
 
 
 def _obstacle(node: ir.Node, value: ir.Value | None, layer: Layer | None) -> str | None:
-    """Why a node cannot be taken into the layer before it; None where it can."""
+    """Why a node cannot be folded into the layer before it; None if it can."""
     if layer is None or value is None or layer.kind not in ("convolution", "linear"):
         return "its input is not the output of a convolution or linear layer"
     rank = len(value.shape.dims) if value.shape is not None else 4

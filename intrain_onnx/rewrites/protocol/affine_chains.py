@@ -1,9 +1,9 @@
-"""Takes a BatchNorm that an exporter wrote out as products and sums per channel for what it is.
+"""Pattern matching of decomposed BatchNorm: chains of products and sums with per-channel constants.
 
     (x * a) + b, ((x - m) / s) * g + b, ...  constants along the channels  =  BatchNormalization(x)
 
-Behind a convolution or linear layer the chain is removed, as calibration does its work; elsewhere it
-becomes a BatchNormalization node, to be calibrated. Valid only where what it drops is calibrated afterwards.
+After a convolution or linear layer the chain is removed, as calibration replaces it; elsewhere it becomes a
+BatchNormalization node, to be calibrated. Valid only if what it drops is calibrated afterwards.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
 def absorb_affine_chains(draft: Draft) -> Changes:
-    """Absorb each written-out BatchNorm, or replace it by a BatchNormalization node.
+    """Absorb each decomposed BatchNorm, or replace it by a BatchNormalization node.
 
-    A chain of Mul, Div, Add and Sub with constants along the channels, at least one product and one sum, is
-    an inference BatchNorm. So is a sum alone between a join or a pool and an activation, whose factors of one
-    an optimiser dropped. A chain on a graph input is preprocessing and stays, and so does one that ends a
+    A chain of Mul, Div, Add and Sub with per-channel constants, at least one product and one sum, is an
+    inference BatchNorm. So is a lone sum between a Concat or pool and an activation: an optimiser dropped
+    its unit scale. A chain on a graph input is preprocessing and stays, and so does the affine part of a
     normalisation over features.
     """
     model = draft.model
@@ -58,7 +58,7 @@ def absorb_affine_chains(draft: Draft) -> Changes:
 
 
 def _obstacle(chain: list[ir.Node], begin: ir.Value, layer: Layer | None, data: set[ir.Value]) -> str | None:
-    """Why a chain is no BatchNorm of the layer before it, or of its own without one; None if it is."""
+    """Why a chain is no BatchNorm, of the layer before it or without one; None if it is."""
     axis = _channel_axis(chain, begin)
     if layer is not None:
         if axis != _positive(layer.channel_axes[0], begin):
@@ -82,7 +82,7 @@ def _normalises(chain: list[ir.Node], begin: ir.Value) -> bool:
 
 
 def _is_affine(node: ir.Node, data: set[ir.Value]) -> bool:
-    """One operand depends on data, the other is a constant with one axis longer than one."""
+    """Whether a node combines one data operand with a constant that has one axis longer than 1."""
     if not _scales_or_shifts(node) or len(node.inputs) != 2:
         return False
     begin = _data_input(node, data)
@@ -101,7 +101,7 @@ def _data_input(node: ir.Node, data: set[ir.Value]) -> ir.Value | None:
 
 
 def _vector(node: ir.Node, data: set[ir.Value]) -> tuple[int, int] | None:
-    """Axis, counted from the end, and length of the constant operand."""
+    """Axis (negative) and length of the constant operand's only axis longer than 1; None for others."""
     constant = next((v for v in node.inputs if v is not None and v not in data), None)
     found = source(constant)
     if constant is None or found is None:
@@ -114,7 +114,7 @@ def _vector(node: ir.Node, data: set[ir.Value]) -> tuple[int, int] | None:
 
 
 def _chain(first: ir.Node, data: set[ir.Value]) -> list[ir.Node]:
-    """The node and the affine nodes behind it, along the same axis, each the only user of the one before."""
+    """The longest chain of affine nodes from ``first``, along one axis, each the only reader of the last."""
     chain = [first]
     vector = _vector(first, data)
     while True:
@@ -129,7 +129,7 @@ def _chain(first: ir.Node, data: set[ir.Value]) -> list[ir.Node]:
 
 
 def _channel_axis(chain: list[ir.Node], begin: ir.Value) -> int | None:
-    """The axis of the chain's constants in the value it works on, where the rank is known."""
+    """The axis of the chain's constants in its input; None if the rank is unknown."""
     if begin.shape is None:
         return None
     constants = [v for v in chain[0].inputs if v is not None and v is not begin]
@@ -152,7 +152,7 @@ def _is_preprocessing(value: ir.Value) -> bool:
 
 
 def _is_normalised(value: ir.Value, data: set[ir.Value]) -> bool:
-    """Whether a value comes from a normalisation, or is a quotient or product of two that depend on data."""
+    """Whether a value ends a normalisation over features: one operator, or a quotient or product of data."""
     node = value.producer()
     while node is not None and is_view(node) and node.inputs[0] is not None:
         node = node.inputs[0].producer()

@@ -1,6 +1,6 @@
-"""Takes a batch size that an exporter baked into Reshape targets out of them.
+"""Generalises Reshape targets with a constant batch size to any batch size.
 
-Reshape(x, [batch, a, b])  ->  Reshape(x, [0, a, b]),   0: as in x
+Reshape(x, [batch, a, b])  ->  Reshape(x, [0, a, b]),   0: the dimension of x
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
 def free_batch(draft: Draft) -> Changes:
-    """Replace a batch that is baked into the targets of Reshape nodes by "as in the input".
+    """Replace the constant batch size in Reshape targets by 0, the dimension of the input.
 
-    Only a guess from shapes: whoever calls it must check that samples stay apart.
+    A heuristic on shapes: the caller must check that samples do not mix.
     """
     model, batch = draft.model, draft.single.fixed_batch if draft.single is not None else None
     data = data_dependent(model.graph)

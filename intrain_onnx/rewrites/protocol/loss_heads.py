@@ -1,7 +1,7 @@
-"""The graph up to where the loss attaches: logits instead of probabilities.
+"""Heads of the loss: removes what follows the logits.
 
-A final Softmax, LogSoftmax or Sigmoid is left out, since cross-entropy takes logits, and so is what passes no
-gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
+A final Softmax, LogSoftmax or Sigmoid is removed, since cross-entropy takes logits, and so are operators
+without a gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
 """
 
 from __future__ import annotations
@@ -14,29 +14,70 @@ from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.values import node_id
 from intrain_onnx.opset.kinds import Kind, Property
-from intrain_onnx.opset.traits import has, is_view, kind
+from intrain_onnx.opset.traits import has, is_op, is_view, kind
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft, Head
 
 
 def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
-    """The values that a loss can read, with what lies between them and the outputs."""
+    """The values that a loss can read, with the operators between them and the outputs."""
     data = data_dependent(model.graph)
+    selected = _selected(model.graph)
     heads: dict[ir.Value, Head] = {}
     for output in model.graph.outputs:
-        for value, through in _differentiable(output, data):
-            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+        values = _before_selection(output, selected) if output in selected else [(output, ())]
+        for begin, passed in values:
+            for value, through in _differentiable(begin, data):
+                name = output.name or ""
+                heads.setdefault(value, Head(value.name or "", name, (*passed, *through)))
     return heads
 
 
-def cut_at_loss_heads(draft: Draft) -> Changes:
-    """Make the graph's outputs the values that a loss can read: logits instead of probabilities.
+def _selected(graph: ir.Graph) -> set[ir.Value]:
+    """Values whose number of rows follows from non-maximum suppression: none may be left."""
+    found: set[ir.Value] = set()
+    for node in graph:
+        if is_op(node, "NonMaxSuppression") or any(v in found for v in node.inputs if v is not None):
+            found.update(node.outputs)
+    return found
 
-    A final Softmax, LogSoftmax or Sigmoid is cut off, and so is what passes no gradient (ArgMax, casts to
-    integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
-    recurrence puts out all of its steps, so that it can be measured there whichever output the network reads.
+
+def _before_selection(output: ir.Value, selected: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:
+    """What a detection tail selects its rows from: back through it, to the last layers or unselected values.
+
+    Operands that are indices are not followed.
+    """
+    found: list[tuple[ir.Value, tuple[str, ...]]] = []
+    seen = {output}
+    waiting: list[tuple[ir.Value, tuple[str, ...]]] = [(output, ())]
+    while waiting:
+        value, passed = waiting.pop(0)
+        node = value.producer()
+        if (
+            value not in selected
+            or node is None
+            or kind(node) in (Kind.CONVOLUTION, Kind.PRODUCT, Kind.RECURRENT)
+        ):
+            found.append((value, passed))
+            continue
+        chosen = (
+            node.inputs[:1] if kind(node) is Kind.LOOKUP or is_op(node, "TopK", "GatherND") else node.inputs
+        )
+        for before in chosen:
+            if before is not None and before not in seen and not is_integer(before):
+                seen.add(before)
+                waiting.append((before, (*passed, node.op_type)))
+    return found
+
+
+def cut_at_loss_heads(draft: Draft) -> Changes:
+    """Make the values that a loss reads the graph's outputs: logits instead of probabilities.
+
+    A final Softmax, LogSoftmax or Sigmoid is removed, and so are operators without a gradient (ArgMax, casts
+    to integers, comparisons, NonMaxSuppression …). Outputs that do not depend on the data are dropped. A
+    recurrence gets the output of all time steps, which is measured even if the network reads only the last.
 
     Raises:
-        UnsupportedError: nothing is left.
+        UnsupportedError: no such value is left.
     """
     model = draft.model
     outputs = [v.name or "" for v in model.graph.outputs]
@@ -63,7 +104,7 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
 
 
 def _name_sequences(model: ir.Model) -> None:
-    """Have every recurrence put out all steps, to be measured, whichever of its outputs the network reads."""
+    """Name the sequence output of every recurrence, so that it is computed and can be measured."""
     for node in model.graph.all_nodes():
         if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
             node.outputs[0].name = f"{node_id(node)}.sequence"

@@ -1,8 +1,8 @@
-"""Gives each convolution and linear layer a zero bias of its own, to be calibrated.
+"""Gives each convolution and linear layer a separate zero bias, to be calibrated.
 
     W x (+ b)  ->  W x + 0
 
-In the operator's own input where it has one, in the Add that followed it, or in an Add of its own.
+As the operator's bias input if it has one, in the Add that follows it, or in a new Add.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from intrain_onnx.rewrites.protocol.step import Changes, Draft
 
 
 def own_biases(draft: Draft) -> Changes:
-    """Give each convolution and linear layer a zero bias of its own.
+    """Give each convolution and linear layer a separate zero bias.
 
-    Exporters drop biases that are all zero and merge equal ones, so whether a layer has one says nothing
-    about the architecture; calibration needs one to shift by.
+    Exporters drop biases of zeros and share equal ones, so the presence of a bias is no property of the
+    architecture; calibration needs one as the shift.
     """
     nodes = {v.name: node for node in draft.model.graph.all_nodes() for v in node.outputs}
     owned = []

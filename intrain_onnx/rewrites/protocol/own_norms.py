@@ -1,4 +1,4 @@
-"""Gives each BatchNormalization that no layer absorbed an identity transform of its own, to be calibrated.
+"""Resets each BatchNormalization that no layer absorbed to the identity, with separate parameters.
 
 scale 1, bias 0, mean 0, variance 1: x / sqrt(1 + eps)
 """
@@ -13,7 +13,7 @@ from intrain_onnx.rewrites.protocol.step import Changes, Draft, FreeNorm
 
 
 def own_norms(draft: Draft) -> Changes:
-    """Give each BatchNormalization an identity transform of its own, to be calibrated."""
+    """Give each BatchNormalization new parameters, those of an identity, to be calibrated."""
     model, found = draft.model, []
     for node in model.graph.all_nodes():
         if not is_op(node, "BatchNormalization") or node.inputs[1] is None:

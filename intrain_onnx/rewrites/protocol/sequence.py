@@ -1,14 +1,14 @@
-"""The sequence of rewrites that brings a network to the form in which a protocol probes it."""
+"""The sequence of rewrites of each protocol, from a normalised network to the one that is probed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.network.input_shapes import resolve
+from intrain_onnx.network.given_inputs import resolve
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.rewrites.computed_weights import are_in, forget_values
 from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_shapes
@@ -29,7 +29,7 @@ def _always(draft: Draft) -> bool:
 
 
 def _redraws(draft: Draft) -> bool:
-    """The values of weights are of no interest."""
+    """Whether weights are re-initialised, so that their values do not matter."""
     return draft.config.weights == "reinitialise"
 
 
@@ -46,12 +46,13 @@ def _redraws_and_calibrates(draft: Draft) -> bool:
 
 
 def _has_fixed_batch(draft: Draft) -> bool:
-    return draft.single is not None and draft.single.fixed_batch is not None
+    single = draft.single
+    return single is not None and single.fixed_batch is not None and not single.separate
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A rewrite, and the protocols and graphs that it is for."""
+    """A rewrite, and the condition on settings and graph under which it applies."""
 
     rewrite: Rewrite
     when: Callable[[Draft], bool] = _always
@@ -63,7 +64,7 @@ class Step:
 
 
 def forget_computed_values(draft: Draft) -> Changes:
-    """Give weights that the graph computes zeros: they are drawn anew, and never computed."""
+    """Set computed weights to zero: they are re-initialised, so their values are never computed."""
     return Changes(places=forget_values(draft.model, draft.layers.slots) if are_in(draft.model) else ())
 
 
@@ -85,31 +86,32 @@ STEPS = (
     Step(infer_shapes_again),
     Step(cut_at_loss_heads),
     Step(absorb_batch_norm, when=_folds),
-    Step(absorb_affine_chains, when=_folds),  # behind it: a chain may follow a BatchNorm that is gone now
+    Step(absorb_affine_chains, when=_folds),  # after it: a chain may follow a removed BatchNorm
     Step(tie_embeddings, when=_redraws_and_calibrates),
-    Step(split_fused_linear, when=_redraws_and_calibrates),  # behind it: a tied weight is no longer a weight
-    Step(own_biases, when=_calibrates),  # behind all that remove or split what a bias would be added to
+    Step(split_fused_linear, when=_redraws_and_calibrates),  # after it: a tied weight is no separate weight
+    Step(own_biases, when=_calibrates),  # after all that remove or split layers
     Step(own_norms, when=_calibrates),
     Step(infer_shapes_again, when=_calibrates),
     Step(complete_shapes_again, when=_calibrates),
-    Step(free_batch, when=_has_fixed_batch),  # last: it reads shapes, and makes none
+    Step(free_batch, when=_has_fixed_batch),  # last: it reads shapes, and infers none
 )
-"""In this order."""
+"""Applied in this order."""
 
 
 @dataclass(frozen=True)
 class ProtocolNetwork:
-    """A network in the form that a protocol probes.
+    """A network after the rewrites of a protocol.
 
     Attributes:
-        model: the graph; its outputs are those that the loss reads.
-        layers: the static pass of it, with keys.
-        heads: where the loss attaches.
-        norms: BatchNorm nodes to be calibrated: no layer absorbed them.
+        model: the graph, whose outputs the loss reads.
+        layers: its static analysis, with keys.
+        heads: the values that the loss reads.
+        norms: BatchNorm nodes that no layer absorbed, to be calibrated.
         kept: nodes of the network that are live up to the heads, by their first outputs.
-        absorbed: BatchNorm nodes, written out ones included, that a layer took in or that were replaced.
-        split: layers that stand for one of the network, by its name.
+        absorbed: BatchNorm nodes, decomposed ones included, that were folded into a layer or replaced.
+        split: by name of a fused layer, those that it was split into.
         changes: what each rewrite did, and where it declined, by its name.
+        sizes: of free dimensions, as the network has them.
     """
 
     model: ir.Model
@@ -120,21 +122,22 @@ class ProtocolNetwork:
     absorbed: tuple[str, ...]
     split: dict[str, tuple[str, ...]]
     changes: dict[str, Changes]
+    sizes: Mapping[str, int]
 
 
 def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) -> ProtocolNetwork:
     """Rewrite a copy of a network for a protocol.
 
     Args:
-        network: is left as it is.
-        config: the settings, those that shapes follow from as the network has them.
+        network: not changed.
+        config: the settings; the network must serve them (``Network.serves``).
         see: runs a model for shapes that inference misses; without it they stay unknown.
 
     Raises:
-        UnsupportedError: nothing that a loss can read is left.
+        UnsupportedError: no output that a loss can read is left.
     """
     model = network.model.clone()
-    draft = Draft(model, config, resolve(model, config, batch=1), see)
+    draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.sizes), see)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
     for step in STEPS:
@@ -155,4 +158,5 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         absorbed=tuple(name for c in changes.values() for name in c.absorbed),
         split={name: tuple(parts) for c in changes.values() for name, parts in c.split.items()},
         changes=changes,
+        sizes=network.sizes,
     )

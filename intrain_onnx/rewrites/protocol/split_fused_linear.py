@@ -1,8 +1,8 @@
-"""Splits a linear map that an exporter, or the author, fused from several: query, key and value for example.
+"""Splits a fused linear map, such as query, key and value in one product, into separate layers.
 
     [W1; W2; W3] x  ->  Concat(W1 x, W2 x, W3 x)
 
-Valid only where the weights are drawn anew afterwards: the parts begin as zeros.
+Valid only if the weights are re-initialised afterwards: the parts are zero.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
 def split_fused_linear(draft: Draft) -> Changes:
-    """Make as many layers of one as its output is used in separate parts.
+    """Split each layer whose output channels are used only in disjoint sets, into one layer for each set.
 
-    Followed through reshapes, transposes, splits, slices, gathers and elementwise operators, the output of a
-    linear layer or a convolution without groups that is used only in disjoint sets of channels is that of
-    several layers side by side: fused query, key and value, or the two halves of a gated unit. The parts are
-    computed by layers of their own and joined again, so what follows stays as it is.
+    The sets are found by propagating channel indices (``channel_parts``) from the output of a linear layer or
+    an ungrouped convolution: fused query, key and value, or the two halves of a gated unit. The outputs of
+    the parts are concatenated, so the rest of the graph is unchanged.
     """
     model = draft.model
     nodes = {v.name: node for node in model.graph for v in node.outputs}
@@ -52,7 +51,7 @@ def split_fused_linear(draft: Draft) -> Changes:
 
 
 def _weight_axis(node: ir.Node, layer: Layer) -> tuple[int, int] | None:
-    """The input that is the weight, and its axis that the output's channels come from; None for no such."""
+    """Index of the weight input, and its axis of output channels; None if the layer cannot be split."""
     if layer.kind == "linear" and layer.channel_axes == (-1,):
         return 1, 0 if node.attributes.get_int("transB", 0) == 1 else -1
     if layer.kind == "linear":
@@ -64,7 +63,7 @@ def _weight_axis(node: ir.Node, layer: Layer) -> tuple[int, int] | None:
 
 
 def _split(model: ir.Model, layer: Layer, node: ir.Node, out: ir.Value, parts: Parts) -> list[str]:
-    """Replace a layer by one for each part, joined in the old order of channels."""
+    """Replace a layer by one for each part, concatenated in the old channel order; returns their names."""
     names: list[str] = []
     outputs: list[ir.Value] = []
     order: list[int] = []

@@ -1,4 +1,4 @@
-"""What a rewrite of a protocol is given, and what it says that it did."""
+"""Types of a protocol's rewrite: its argument, a draft of the graph, and its result, a record of changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from intrain_onnx.rewrites.infer_shapes import See
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the loss attaches.
+    """A value that the loss reads.
 
     Attributes:
-        value: name of the value that the loss reads.
-        output: the graph output that it stands for.
-        through: operators that were cut off between the two.
+        value: its name.
+        output: the graph output that is computed from it.
+        through: operators between the two, which are removed.
     """
 
     value: str
@@ -30,7 +30,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class FreeNorm:
-    """A BatchNormalization that no layer absorbed: the value that it makes, and its two parameters."""
+    """A BatchNormalization that no layer absorbed: names of its output and its two parameters."""
 
     output: str
     scale: str
@@ -39,7 +39,7 @@ class FreeNorm:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A place that a rewrite is meant for, and left as it was.
+    """A place that matches a rewrite, but was left unchanged.
 
     Attributes:
         place: the node, layer or value.
@@ -56,11 +56,11 @@ class Changes:
 
     Attributes:
         places: the nodes, layers or values that it rewrote.
-        absorbed: nodes of the file that a layer took in, or that were replaced.
-        split: new layers by the layer of the file that they stand for.
-        heads: where the loss attaches.
+        absorbed: nodes of the file that were folded into a layer, or replaced.
+        split: by layer of the file, the new layers that replace it.
+        heads: the values that the loss reads.
         norms: BatchNorm nodes to be calibrated.
-        declined: places that it left as they were.
+        declined: matching places that it left unchanged.
     """
 
     places: Sequence[str] = ()
@@ -77,8 +77,8 @@ class Draft:
     Attributes:
         model: the graph, with shapes inferred.
         config: the protocol's settings.
-        single: the inputs for one sample; None where no shapes are needed.
-        see: runs the model for shapes that inference misses; None where nothing is run.
+        single: shapes of the inputs for one sample; None if no shapes are needed.
+        see: runs the model for shapes that inference misses; None if nothing may be run.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Draft:
 
     @property
     def layers(self) -> LayerMap:
-        """The static pass of the graph as it is now, without keys."""
+        """Static analysis of the current graph, without keys."""
         if self._layers is None:
             self._layers = analyse(self.model, keys=False)
         return self._layers
 
     def changed(self) -> None:
-        """Forget the static pass: a rewrite changed the graph."""
+        """Invalidate the static analysis: a rewrite changed the graph."""
         self._layers = None
 
 

@@ -1,9 +1,9 @@
-"""Gives a last linear layer that holds the very numbers of an embedding the embedding's weight again.
+"""Weight tying: a linear layer whose weight equals an embedding's table shares it again.
 
-    logits = h W, W = E^T written out  ->  logits = h Transpose(E)
+    logits = h W, W a copy of E^T  ->  logits = h Transpose(E)
 
-Constant folding writes a tied weight twice, once transposed. Equal numbers in thousands of places are no
-accident. Valid only where the weights are drawn anew afterwards.
+Constant folding stores a tied weight twice, once transposed. At least 1,024 equal elements are taken as
+evidence of a tie. Valid only if the weights are re-initialised afterwards.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from intrain_onnx.opset.traits import kind
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 _NO_ACCIDENT = 1024
-"""Fewest equal elements that are taken for a tie."""
+"""Fewest equal elements that count as a tie."""
 
 
 def tie_embeddings(draft: Draft) -> Changes:
-    """Tie each linear layer to the embedding whose table it holds a copy of."""
+    """Tie each linear layer to the embedding whose table its weight is a copy of."""
     model = draft.model
     nodes = {v.name: node for node in model.graph for v in node.outputs}
     tables = dict.fromkeys(x.weights[0].name for x in draft.layers.layers if x.kind == "embedding")
@@ -49,7 +49,7 @@ def tie_embeddings(draft: Draft) -> Changes:
 
 
 def _weight(layer: Layer, node: ir.Node | None) -> ir.Value | None:
-    """The initializer that is the right operand of a linear layer's product."""
+    """The initializer that is the right operand of a linear layer's product; None if there is none."""
     if (
         layer.kind != "linear"
         or layer.channel_axes != (-1,)
@@ -62,7 +62,7 @@ def _weight(layer: Layer, node: ir.Node | None) -> ir.Value | None:
 
 
 def _difference(table: ir.Value, weight: ir.Value) -> str | None:
-    """Why a weight is no copy of a table of its canonical shape; None where it is one."""
+    """Why a weight is no copy of a table of its canonical shape; None if it is one."""
     if math.prod(shape_of(table)) < _NO_ACCIDENT:
         return f"fewer than {_NO_ACCIDENT} elements are no evidence that it holds the table"
     assert table.const_value is not None

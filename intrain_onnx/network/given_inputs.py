@@ -1,0 +1,270 @@
+"""Given values in place of drawn ones: which sizes follow from them, and whether they fit a model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.loading.given_inputs import Array, Given, read
+from intrain_onnx.network import input_shapes
+from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_shape
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
+    """The same settings with what is given for the inputs of a model read, once for all that use them.
+
+    Raises:
+        SettingsError, LimitError: see `loading.given_inputs.read`.
+    """
+    if not config.inputs:
+        return config
+    return replace(config, inputs=read(config.inputs, [v.name or "" for v in model.graph.inputs]))
+
+
+def sized(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
+    """The same settings with the sizes and the number of samples that given arrays and lists have.
+
+    Args:
+        model: a normalised model.
+        config: what is given has been read (:func:`read_for`).
+
+    Raises:
+        SettingsError: the shapes do not fit the model, or each other.
+        UnsupportedError: see `input_shapes.resolve`.
+    """
+    if not config.inputs:
+        return config
+    declared = {v.name or "": declared_shape(v) for v in model.graph.inputs}
+    whole = {name: g for name, g in config.inputs.items() if _is_whole(g, declared[name])}
+    known = dict(config.input_shapes) | {n: _fixed(n, g.array, declared[n]) for n, g in whole.items()}
+    first = input_shapes.resolve(model, replace(config, input_shapes=known))
+    for spec in first.inputs:
+        if spec.name in whole:
+            _check_shape(whole[spec.name].array, spec, config.input_shapes.get(spec.name), first.separate)
+        elif spec.name in config.inputs and spec.name not in known:
+            known |= _length(config.inputs[spec.name].array, spec)
+    return replace(config, input_shapes=known, batch=_samples(whole, first) or config.batch)
+
+
+def resolve(
+    model: ir.Model,
+    config: ScoreConfig,
+    *,
+    batch: int | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Signature:
+    """Choose a concrete shape for every input, and keep what is given for them.
+
+    Arrays fix the free sizes of their inputs; their samples are the batch.
+
+    Args:
+        model: a normalised model.
+        config: the settings; what is given may have been read before.
+        batch: samples instead of those that are given, or of ``config.batch``.
+        sizes: of free dimensions, in place of the usual ones (see ``Signature.free``).
+
+    Raises:
+        SettingsError: what is given does not fit the model.
+        LimitError: it does not fit into memory.
+        UnsupportedError: see `input_shapes.resolve`.
+    """
+    config = sized(model, read_for(model, config))
+    found = input_shapes.resolve(model, config, batch=batch, sizes=sizes)
+    given: Mapping[str, Given] = config.inputs
+    return replace(found, given={s.name: _fitted(given[s.name], s) for s in found.inputs if s.name in given})
+
+
+def of_call(signature: Signature, index: int) -> Signature:
+    """The inputs of one of the calls of a model without an axis for samples."""
+    given = {
+        spec.name: replace(found, array=found.array[index % len(found.array)])
+        if found.array.ndim > len(spec.shape)
+        else found
+        for spec in signature.inputs
+        if (found := signature.given.get(spec.name)) is not None
+    }
+    return replace(signature, given=given)
+
+
+def fed(spec: InputSpec, given: Given) -> Array:
+    """What a run is fed: as many samples as the shape has, from the first again if there are fewer."""
+    array = given.array
+    if array.ndim > len(spec.shape):
+        array = array[0]
+    if spec.batch_axis is not None:
+        count = spec.shape[spec.batch_axis]
+        array = np.take(array, np.arange(count) % array.shape[spec.batch_axis], spec.batch_axis)
+    return np.ascontiguousarray(np.broadcast_to(array, spec.shape)).reshape(spec.shape)
+
+
+def digest(spec: InputSpec, given: Given) -> str:
+    """SHA-256 of the bytes of what is fed: the graph's element type, little-endian, last axis fastest."""
+    array = given.array if given.array.ndim > len(spec.shape) else fed(spec, given)
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def _is_whole(given: Given, declared: tuple[int | str | None, ...] | None) -> bool:
+    """Whether it has all axes of its input: an array, or a list for an input that is one."""
+    return given.source != "value" or (given.array.ndim == 1 and declared is not None and len(declared) == 1)
+
+
+def _fixed(name: str, array: Array, declared: tuple[int | str | None, ...] | None) -> tuple[int, ...]:
+    """The array's shape where the file leaves sizes open; what the file fixes is compared later.
+
+    Raises:
+        SettingsError: another rank.
+    """
+    if declared is None:
+        declared = (None,) * array.ndim
+    own = array.shape[1:] if array.ndim == len(declared) + 1 else array.shape
+    if len(own) != len(declared):
+        raise _mismatch(name, array, declared, f"Give an array with {len(declared)} axes")
+    return tuple(d if isinstance(d, int) and d > 0 else max(n, 1) for d, n in zip(declared, own, strict=True))
+
+
+def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, separate: bool) -> None:
+    rank = len(spec.shape)
+    axes = [axis for axis in range(rank) if axis != spec.batch_axis]
+    own = array.shape[array.ndim - rank :]
+    if (array.ndim > rank and not separate) or any(own[axis] != spec.shape[axis] for axis in axes):
+        wanted = tuple("any" if axis not in axes else size for axis, size in enumerate(spec.shape))
+        raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {_show(wanted)}")
+    if asked is not None and any(own[axis] != asked[axis] for axis in axes):
+        raise SettingsError(
+            f"input {spec.name!r} has shape {_show(array.shape)} in what is given, and {_show(asked)} in "
+            "--input-shape",
+            hint="Leave --input-shape out: the array says it",
+        )
+
+
+def _length(array: Array, spec: InputSpec) -> Shapes:
+    """The shape of an input whose last axis is open and is given a list."""
+    if not array.ndim or not spec.declared or isinstance(spec.declared[-1], int):
+        return {}
+    return {} if spec.batch_axis == len(spec.shape) - 1 else {spec.name: (*spec.shape[:-1], array.size)}
+
+
+def _mismatch(name: str, array: Array, declared: tuple[int | str | None, ...], hint: str) -> SettingsError:
+    return SettingsError(
+        f"input {name!r} takes {_show(declared)}, and what is given has shape {_show(array.shape)}", hint=hint
+    )
+
+
+def _show(dims: tuple[int | str | None, ...]) -> str:
+    return "x".join("?" if d is None else str(d) for d in dims) or "no axes (one number)"
+
+
+def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
+    """Samples that are given; None where no array says how many. One sample stands for all of them.
+
+    Raises:
+        SettingsError: none, of different number, or not a multiple of those that the graph takes at a time.
+    """
+    counts: dict[str, int] = {}
+    for spec in (s for s in signature.inputs if s.name in whole):
+        array = whole[spec.name].array
+        if spec.batch_axis is not None:
+            counts[spec.name] = array.shape[spec.batch_axis]
+        elif array.ndim > len(spec.shape):
+            counts[spec.name] = len(array)
+    if not counts:
+        everything = signature.separate and all(s.name in whole for s in signature.inputs if s.number >= 0)
+        return 1 if everything else None
+    first = max(counts, key=lambda name: counts[name])
+    samples, size = counts[first], signature.fixed_batch or 1
+    for name, count in counts.items():
+        if count not in (1, samples):
+            raise SettingsError(
+                f"input {first!r} is given {samples} samples, and input {name!r} {count}",
+                hint="Give as many for each, or one for all",
+            )
+    if not samples or samples % size:
+        raise SettingsError(
+            f"input {first!r} is given {samples} samples, and the graph takes {size} at a time",
+            hint=f"Give {size}, or a multiple",
+        )
+    return samples
+
+
+def _fitted(given: Given, spec: InputSpec) -> Given:
+    """The same in the graph's element type with all axes; one of size 1 stands for the same everywhere."""
+    array = given.array
+    if given.source == "value" and len(spec.shape) != array.ndim:
+        array = _spread(array, spec)
+    return replace(given, array=_converted(array, spec, exact_only=given.source != "value"))
+
+
+def _spread(array: Array, spec: InputSpec) -> Array:
+    """A number, or a list along the last axis or over all but the samples, with all axes of the input.
+
+    Raises:
+        SettingsError: the list is of another length.
+    """
+    rank = len(spec.shape)
+    one = tuple(1 if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape))
+    if not array.ndim:
+        return array.reshape((1,) * rank)
+    if rank and rank - 1 != spec.batch_axis and array.size == spec.shape[-1]:
+        return array.reshape((*(1,) * (rank - 1), array.size))
+    if array.size == math.prod(one):
+        return array.reshape(one)
+    raise _mismatch(spec.name, array, spec.declared, f"Give one number, or {one[-1] if one else 1} of them")
+
+
+def _converted(array: Array, spec: InputSpec, *, exact_only: bool) -> Array:
+    """An array in the graph's element type.
+
+    Floats are rounded to a narrower float type, as every framework does; all else must be there exactly.
+    A typed ``1.0`` is an integer too, an array of floats is none.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    target = spec.dtype.numpy()
+    if array.dtype.kind == "V" and array.dtype.itemsize == target.itemsize and target.kind == "V":
+        array = array.view(target)  # numpy.save leaves no more of types that are not its own
+    if array.dtype == target:
+        return array
+    wanted = target.name
+    refusal = SettingsError(
+        f"input {spec.name!r} takes {wanted}, and what is given is {array.dtype.name}",
+        hint=f"Convert it first: array.astype({wanted!r})",
+    )
+    from_float, to_float = array.dtype.kind == "f", spec.dtype.is_floating_point()
+    to_complex = target.kind == "c"
+    if array.dtype.kind not in ("biufc" if to_complex else "biuf"):
+        raise refusal
+    if from_float and exact_only and not (to_float or to_complex):
+        raise refusal
+    with np.errstate(all="ignore"):
+        made: Array = array.astype(target)
+        lost = _overflows(made, array) if from_float and to_float else _differs(made, array)
+    if lost.any():
+        value = array[np.unravel_index(int(np.argmax(lost)), array.shape)]
+        raise SettingsError(
+            f"input {spec.name!r} takes {wanted}, which does not hold {value}",
+            hint="Give values that it holds",
+        )
+    return made
+
+
+def _overflows(made: Array, array: Array) -> Array:
+    found: Array = ~np.isfinite(made.astype(np.float64)) & np.isfinite(array)
+    return found
+
+
+def _differs(made: Array, array: Array) -> Array:
+    plain: Any = made.astype(np.int64) if made.dtype.kind == "V" else made
+    found: Array = (plain != array) | (made.astype(array.dtype) != array)
+    return found

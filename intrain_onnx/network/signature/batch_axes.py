@@ -1,0 +1,160 @@
+"""Which axis of each input holds the samples, if one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.marks import BATCH_AXES, DECLARED
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+
+Dims = tuple[int | str | None, ...]
+"""The declared shape of an input: sizes, names, and None for what is neither."""
+
+_INDEXED = frozenset({"Gather", "GatherElements", "ScatterElements"})
+_FARTHEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAxes:
+    """Where the samples are.
+
+    Attributes:
+        axes: the axis of each input, by its name; None where it has none.
+        fixed: number of samples that the graph was exported for; 1 where no axis holds samples, None where
+            the number is open.
+        symbol: name of the dimension; None where it has none.
+        separate: no axis holds samples: each is a call of its own.
+    """
+
+    axes: Mapping[str | None, int | None]
+    fixed: int | None
+    symbol: str | None
+    separate: bool
+
+
+def batch_axes(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
+    """Find the axis of the samples: the one named so, or that of the first input that the outputs carry on.
+
+    An axis holds no samples where an integer input selects among its entries (nodes of a graph), or where
+    every output is declared without it (the channels of an image that has no batch, the frames of a sequence
+    that is pooled). It is found once for a graph, before its outputs are cut, and kept as a mark of it.
+    """
+    if BATCH_AXES not in model.graph.meta:
+        model.graph.meta[BATCH_AXES] = _find(model, shapes)
+    found: BatchAxes = model.graph.meta[BATCH_AXES]
+    return found
+
+
+def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
+    # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
+    read = {v: d for v, d in shapes.items() if d and (v.uses() or v.is_graph_output())}
+    named = next(
+        (d for dims in read.values() for d in dims if isinstance(d, str) and "batch" in d.lower()), None
+    )
+    first = next((v for v, d in read.items() if len(d) >= 2), next(iter(read), None))
+    if first is None:
+        return BatchAxes(dict.fromkeys(v.name for v in shapes), None, None, False)
+    lead = _samples_axis(first, read[first])
+    size = read[first][lead]
+    if named is None and (_is_lost(model, read, size) or _is_indexed(model, first, lead)):
+        return BatchAxes(dict.fromkeys(v.name for v in shapes), 1, None, True)
+    fixed = size if isinstance(size, int) else None
+    symbol = size if isinstance(size, str) else None
+    axes = {v.name: _batch_axis(dims, lead, symbol, fixed) for v, dims in shapes.items()}
+    return BatchAxes(axes, fixed, symbol, False)
+
+
+def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str | None) -> bool:
+    """Whether every output is declared, and none has a dimension of that size or name.
+
+    A name that no input has may be anything: exporters make names up for outputs.
+    """
+    if size is None or size == 1:
+        return False
+    names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
+    for output in model.graph.outputs:
+        shape = output.meta.get(DECLARED, output.shape)
+        dims = [d if isinstance(d, int) else d.value for d in shape.dims] if shape is not None else []
+        if not dims:  # a scalar may be a mean over samples
+            return False
+        if any(d == size or (d not in names if isinstance(d, str) else (d or 0) < 1) for d in dims):
+            return False
+    return bool(model.graph.outputs)
+
+
+def _is_indexed(model: ir.Model, first: ir.Value, lead: int) -> bool:
+    """Whether integer inputs select among the entries along an axis of an input, or of what is made of it."""
+    data = data_dependent(model.graph)
+    indices = _reached({v for v in model.graph.inputs if v.dtype in _INTEGERS}, axis=None)
+    entries = _reached({first}, axis=lead)
+    return any(
+        node.op_type in _INDEXED
+        and node.domain in ("", "ai.onnx")
+        and node.inputs[0] in entries
+        and node.inputs[0] in data
+        and node.inputs[1] in indices
+        and node.attributes.get_int("axis", 0) == lead
+        for node in model.graph
+    )
+
+
+_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+
+
+def _reached(start: set[ir.Value], axis: int | None) -> set[ir.Value]:
+    """Values that hold elements of inputs; with an axis, those in which it is still the same one."""
+    found = set(start)
+    waiting = [(v, 0) for v in start]
+    while waiting:
+        value, steps = waiting.pop()
+        for node, index in value.uses():
+            row = traits(node)
+            if axis is None:
+                passes = (
+                    is_view(node) or index in row.elements_of or is_op(node, "Where", "Add", "Mul", "Expand")
+                )
+            else:
+                linear = kind(node) is Kind.PRODUCT and index == 0
+                passes = linear or is_op(node, "Cast", "Identity") or kind(node) is Kind.ACTIVATION
+            if passes and steps < _FARTHEST:
+                for out in node.outputs[:1]:
+                    if out not in found:
+                        found.add(out)
+                        waiting.append((out, steps + 1))
+    return found
+
+
+def _samples_axis(value: ir.Value, dims: Dims) -> int:
+    """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
+    named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]
+    return named[0] if named else int(len(dims) == 3 and _feeds_recurrence(value))
+
+
+def _feeds_recurrence(value: ir.Value) -> bool:
+    """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
+    return any(
+        _feeds_recurrence(node.outputs[0])
+        if is_op(node, "Cast", "Identity")
+        else kind(node) is Kind.RECURRENT and index == 0 and not _batch_first(node)
+        for node, index in value.uses()
+    )
+
+
+def _batch_first(node: ir.Node) -> bool:
+    return "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+
+
+def _batch_axis(dims: Dims, lead: int, symbol: str | None, fixed: int | None) -> int | None:
+    """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
+    if symbol is not None and symbol in dims:
+        return dims.index(symbol)
+    if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed):
+        return lead
+    free = [axis for axis, dim in enumerate(dims) if dim is None]
+    # The state of a recurrence, (layers, samples, channels), in a file that names no dimension.
+    return free[0] if len(free) == 1 and symbol is None and fixed is None else None

@@ -1,0 +1,329 @@
+"""What an input is to a network, from how the graph reads it: forward traces to the operators that tell.
+
+An integer that indexes a table is an id, one that indexes entries of another value an edge index, one that
+bounds slices an offset, one that is compared with a range a length, one that becomes an angle a timestep. A
+name decides only where the graph tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.subgraphs import bodies, entering
+from intrain_onnx.network.values import constant_array, constant_shape
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind, traits
+from intrain_onnx.vocabulary import InputKind
+
+_FARTHEST = 24
+_MOST_VALUES = 2000
+_TIMESTEPS = 1000
+_FEW = 8
+"""Elements of a float vector that is a control, and no data."""
+
+_SHAPES = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Resize": (2, 3),
+    "ConstantOfShape": (0,),
+    "Tile": (1,),
+    "Pad": (1,),
+}
+_BOUNDS = {"Slice": (1, 2)}
+_COMPARE = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+_ROUND = ("Floor", "Ceil", "Round", "Neg", "Abs", "Clip", "ReduceMax", "ReduceMin", "Min", "Max")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What an input is fed with.
+
+    Attributes:
+        kind: see ``InputSpec``.
+        high: number of ids or timesteps; 0 where the kind has none, or shapes tell it.
+        columns: an axis, and the number of ids of each entry along it, where each indexes another table.
+    """
+
+    kind: InputKind
+    high: int = 0
+    columns: tuple[int, tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A value that holds elements of an input.
+
+    Attributes:
+        shift: a constant that was added.
+        part: the axis and the entries of the input that were selected first.
+        scaled: it was multiplied, so it is no index.
+    """
+
+    value: ir.Value
+    shift: np.ndarray | None = None
+    part: tuple[int, tuple[int, ...]] | None = None
+    scaled: bool = False
+
+
+@dataclass
+class _Uses:
+    """How an input is used, over all places that its elements come to."""
+
+    tables: list[tuple[_Place, int]] = field(default_factory=list)
+    indexes: bool = False
+    bounds: bool = False
+    shapes: bool = False
+    compared: bool = False
+    angle: bool = False
+    weighed: bool = False
+
+
+def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: bool) -> Role:
+    """The role of an input.
+
+    Args:
+        model: a normalised model.
+        value: the input.
+        has_batch: one of its axes holds the samples.
+        has_entries: entries of another input are what an index selects among.
+    """
+    assert value.dtype is not None
+    name = (value.name or "").lower()
+    uses = _uses(model, value)
+    if value.dtype.is_floating_point():
+        return _float_role(value, name, uses, has_batch=has_batch)
+    if value.dtype == ir.DataType.BOOL:
+        return Role("ones")
+    if "mask" in name:
+        return Role("ones")
+    if uses.indexes and has_entries:
+        return Role("edge_index")
+    if uses.tables:
+        return _ids(value, uses, name)
+    if uses.angle:
+        return (
+            Role("positions", 2**31 - 1) if _has_sequence(value, has_batch) else Role("timestep", _TIMESTEPS)
+        )
+    if uses.bounds:
+        return Role("offsets")
+    if "position" in name:
+        return Role("positions", 2**31 - 1)
+    if uses.compared or "len" in name:
+        return Role("length")
+    if uses.shapes:
+        return Role("size")
+    if name in ("sr", "sample_rate", "sampling_rate"):
+        return Role("sampling_rate")
+    return Role("ids", 256 if value.dtype == ir.DataType.UINT8 else 2)
+
+
+def _float_role(value: ir.Value, name: str, uses: _Uses, *, has_batch: bool) -> Role:
+    dims = [d for d in value.shape.dims if isinstance(d, int)] if value.shape is not None else []
+    small = value.shape is not None and len(dims) == len(value.shape.dims) <= 1 and np.prod(dims) <= _FEW
+    if uses.shapes and small:
+        return Role("size")
+    if small and (not has_batch or dims in ([], [1])):
+        return Role("control")
+    if uses.angle and not uses.weighed and value.shape is not None and len(value.shape.dims) <= 1:
+        return Role("timestep", _TIMESTEPS)
+    if "mask" in name and not uses.weighed:
+        return Role("ones")
+    return Role("noise")
+
+
+def _has_sequence(value: ir.Value, has_batch: bool) -> bool:
+    rank = len(value.shape.dims) if value.shape is not None else 0
+    return rank > 1 or (rank == 1 and not has_batch)
+
+
+def _ids(value: ir.Value, uses: _Uses, name: str) -> Role:
+    """Ids below the tables that they index: of each column where columns have tables of their own."""
+    kind: InputKind = "positions" if "position" in name else "ids"
+    parts: dict[tuple[int, int], int] = {}
+    whole: list[int] = []
+    for place, size in uses.tables:
+        shift = place.shift
+        if place.part is not None:
+            least = size - (int(shift.max()) if shift is not None else 0)
+            for entry in place.part[1]:
+                key = (place.part[0], entry)
+                parts[key] = min(parts.get(key, least), least)
+        elif shift is not None and shift.size > 1:
+            return _shifted(kind, shift.reshape(-1), size)
+        else:
+            whole.append(size - (int(shift.max()) if shift is not None else 0))
+    low = max(min(whole), 1) if whole else 0
+    axes = {axis for axis, _ in parts}
+    if whole or len(axes) != 1:
+        least = min([*whole, *parts.values()])
+        return Role(kind, max(low if whole and not parts else least, 1))
+    (axis,) = axes
+    count = max(entry for _, entry in parts) + 1
+    shape = value.shape.dims if value.shape is not None else ()
+    if axis < len(shape) and isinstance(shape[axis], int):
+        count = max(count, int(shape[axis]))  # type: ignore[arg-type]
+    usual = min(parts.values())
+    highs = tuple(max(parts.get((axis, i), usual), 1) for i in range(count))
+    if len(set(highs)) == 1:
+        return Role(kind, highs[0])
+    return Role(kind, max(highs), (axis, highs))
+
+
+def _shifted(kind: InputKind, shift: np.ndarray, size: int) -> Role:
+    """Columns that share one table, each from an offset of its own up to the next one's."""
+    starts = [int(s) for s in shift]
+    ends = [min([s for s in starts if s > start], default=size) for start in starts]
+    highs = tuple(max(end - start, 1) for start, end in zip(starts, ends, strict=True))
+    return Role(kind, max(highs), (-1, highs))
+
+
+def _uses(model: ir.Model, value: ir.Value) -> _Uses:
+    found = _Uses()
+    data: set[ir.Value] | None = None
+    seen: set[ir.Value] = {value}
+    waiting = deque([(_Place(value), 0)])
+    while waiting and len(seen) < _MOST_VALUES:
+        place, steps = waiting.popleft()
+        for node, index in place.value.uses():
+            if node.op_type in ("Gather", "GatherElements", "ScatterElements") and index == 1:
+                if data is None:
+                    data = data_dependent(model.graph)
+                _note_lookup(found, node, place, data)
+            else:
+                _note(found, node, index, place)
+            if steps >= _FARTHEST:
+                continue
+            for following in _follow(node, index, place):
+                if following.value not in seen:
+                    seen.add(following.value)
+                    waiting.append((following, steps + 1))
+    return found
+
+
+def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]) -> None:
+    if place.scaled:
+        return
+    if not is_op(node, "Gather"):
+        found.indexes = True
+        return
+    table = node.inputs[0]
+    shape = constant_shape(table) if table is not None and table not in data else None
+    axis = node.attributes.get_int("axis", 0)
+    if shape is not None and -len(shape) <= axis < len(shape):
+        found.tables.append((place, shape[axis]))
+    elif table in data:
+        found.indexes = True
+
+
+def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
+    op = node.op_type
+    if is_op(node, "OneHot") and index == 0:
+        count = constant_array(node.inputs[1])
+        if count is not None:
+            found.tables.append((place, int(count.reshape(-1)[0])))
+    elif is_op(node, "Equal") and not place.scaled:  # a one-hot code that is written out
+        classes = [constant_array(v) for v in node.inputs if v is not place.value]
+        if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
+            found.tables.append((place, int(classes[0].max()) + 1))
+    elif index in _SHAPES.get(op, ()):
+        found.shapes = True
+    elif index in _BOUNDS.get(op, ()):
+        found.bounds = True
+    elif is_op(node, "Range") and index < 2:
+        found.shapes = True
+    elif is_op(node, *_COMPARE):
+        other = node.inputs[1 - index]
+        found.compared |= _is_range(other)
+    elif is_op(node, "Sin", "Cos"):
+        found.angle = True
+    elif kind(node) in (Kind.CONVOLUTION, Kind.PRODUCT, Kind.RECURRENT, Kind.NORMALISATION):
+        found.weighed |= not place.scaled
+
+
+def _is_range(value: ir.Value | None) -> bool:
+    """Whether a value counts 0, 1, 2, … below views: the positions of a sequence."""
+    for _ in range(_FARTHEST):
+        node = value.producer() if value is not None else None
+        if node is None:
+            array = constant_array(value)
+            flat = array.reshape(-1) if array is not None else np.zeros(0)
+            return flat.size > 1 and bool((np.diff(flat) == 1).all())
+        if is_op(node, "Range", "CumSum"):
+            return True
+        if not is_view(node) and not is_op(node, "Cast", "Expand", "Tile"):
+            return False
+        value = node.inputs[0]
+    return False
+
+
+def _follow(node: ir.Node, index: int, place: _Place) -> Iterator[_Place]:
+    """The values behind a node that still hold elements of the input."""
+    for _, body in bodies(node):
+        for formal, outer in entering(node, body):
+            if outer is place.value:
+                yield replace(place, value=formal)
+    if is_op(node, "Gather", "Slice", "Split") and index == 0:
+        yield from _selected(node, place)
+        return
+    if (
+        is_view(node)
+        or index in traits(node).elements_of
+        or is_op(node, "Concat", "Expand", "Where", *_ROUND)
+    ):
+        passes = place
+    elif is_op(node, "Add", "Sub"):
+        passes = _added(node, index, place)
+    elif is_op(node, "Mul") and _of_integers(node) and all(constant_array(v) is None for v in node.inputs):
+        passes = place  # where(id < 0, id + size, id), written as products with 0 and 1
+    elif is_op(node, "Mul", "Div", "Reciprocal", "Sqrt", "Exp") or kind(node) is Kind.PRODUCT:
+        passes = replace(place, scaled=True)
+    else:
+        return
+    yield from (replace(passes, value=out) for out in node.outputs[:1])
+
+
+def _of_integers(node: ir.Node) -> bool:
+    dtypes = [v.dtype for v in node.inputs if v is not None and v.dtype is not None]
+    return not any(d.is_floating_point() for d in dtypes)
+
+
+def _added(node: ir.Node, index: int, place: _Place) -> _Place:
+    constant = constant_array(node.inputs[1 - index])
+    if constant is None or constant.dtype.kind not in "iu" or place.shift is not None:
+        return place if constant is None else replace(place, scaled=True)
+    sign = -1 if is_op(node, "Sub") else 1
+    return replace(place, shift=constant.astype(np.int64) * sign)
+
+
+def _selected(node: ir.Node, place: _Place) -> Iterator[_Place]:
+    """Outputs of a selection by constants, with the entries of the input that they hold."""
+    if is_op(node, "Split"):
+        axis, start = node.attributes.get_int("axis", 0), 0
+        for out in node.outputs:
+            dims = out.shape.dims if out.shape is not None else ()
+            width = dims[axis] if -len(dims) <= axis < len(dims) else None
+            entries = tuple(range(start, start + width)) if isinstance(width, int) else None
+            yield replace(place, value=out, part=place.part or (entries and (axis, entries)) or None)
+            start += width if isinstance(width, int) else 0
+        return
+    part = place.part or _entries(node)
+    yield from (replace(place, value=out, part=part) for out in node.outputs[:1])
+
+
+def _entries(node: ir.Node) -> tuple[int, tuple[int, ...]] | None:
+    arrays = [constant_array(v) for v in node.inputs[1:]]
+    if is_op(node, "Gather"):
+        chosen = arrays[0]
+        if chosen is None or (chosen < 0).any():
+            return None
+        return node.attributes.get_int("axis", 0), tuple(int(i) for i in chosen.reshape(-1))
+    if len(arrays) < 3 or any(a is None or a.size != 1 for a in arrays[:3]):
+        return None
+    start, end, axis = (int(a.reshape(-1)[0]) for a in arrays[:3] if a is not None)
+    return (axis, tuple(range(start, end))) if 0 <= start < end <= start + 4096 else None

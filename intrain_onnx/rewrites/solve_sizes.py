@@ -1,0 +1,114 @@
+"""Sizes of free dimensions that a graph can take, solved from what its operators ask for.
+
+The usual sizes are tried. Where an operator does not take them, the free dimension that moves the size in
+question is found by a finite difference of shape inference, and set so that the operator is content; then the
+next conflict follows. Nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+import onnx_ir as ir
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.network.input_shapes import Signature, resolve
+from intrain_onnx.network.signature.shape_conflicts import Conflict, Size, first_conflict
+from intrain_onnx.network.values import static_shape
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+
+_MOST_CONFLICTS = 12
+_MOST_TRIALS = 48
+_LARGEST = 2**20
+
+
+def solve_sizes(model: ir.Model, config: ScoreConfig) -> dict[str, int]:
+    """Sizes in place of the usual ones, by free dimension (see ``Signature.free``); empty where these fit.
+
+    Requires: a normalised model; its shapes are those of the last trial afterwards.
+    """
+    return _Search(model, config).run()
+
+
+class _Search:
+    def __init__(self, model: ir.Model, config: ScoreConfig) -> None:
+        self.model = model
+        self.config = config
+        self.trials = 0
+
+    def run(self) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        signature = self._infer(sizes)
+        if not signature.free:
+            return {}
+        conflict = first_conflict(self.model.graph)
+        for _ in range(_MOST_CONFLICTS):
+            if conflict is None:
+                break
+            found = self._settle(sizes, signature, conflict)
+            if found is None:
+                break
+            sizes, signature, conflict = found
+        return sizes
+
+    def _settle(
+        self, sizes: dict[str, int], signature: Signature, conflict: Conflict
+    ) -> tuple[dict[str, int], Signature, Conflict | None] | None:
+        """The first candidate with which the node of a conflict, and all before it, have none."""
+        candidates = list(islice(self._candidates(sizes, signature, conflict), _MOST_TRIALS))
+        for candidate in candidates:
+            tried = self._infer(candidate)
+            after = first_conflict(self.model.graph)
+            if after is None or after.place > conflict.place:
+                return candidate, tried, after
+        self._infer(sizes)
+        return None
+
+    def _candidates(
+        self, sizes: dict[str, int], signature: Signature, conflict: Conflict
+    ) -> Iterator[dict[str, int]]:
+        """Each free dimension alone, then those that move the size together, so that it is what is wanted."""
+        slopes = self._slopes(sizes, signature, conflict)
+        off = conflict.wanted.size - conflict.given.size
+        for name, slope in reversed(slopes.items()):
+            size = signature.free[name] + off // slope if off % slope == 0 else -1
+            if 0 < size <= _LARGEST:
+                yield sizes | {name: size}
+        if len(slopes) > 1 and all(slope > 0 for slope in slopes.values()) and conflict.given.size:
+            yield sizes | _split(signature.free, slopes, conflict)
+
+    def _slopes(self, sizes: dict[str, int], signature: Signature, conflict: Conflict) -> dict[str, int]:
+        """By how much the given size outgrows the wanted one, when a free dimension grows by one."""
+        found = {}
+        for name, size in signature.free.items():
+            self._infer(sizes | {name: size + 1})
+            grown = (
+                _now(conflict.given) - conflict.given.size - (_now(conflict.wanted) - conflict.wanted.size)
+            )
+            if grown:
+                found[name] = grown
+        self._infer(sizes)
+        return found
+
+    def _infer(self, sizes: Mapping[str, int]) -> Signature:
+        signature = resolve(self.model, self.config, batch=1, sizes=sizes)
+        infer_shapes(self.model, signature)
+        return signature
+
+
+def _now(size: Size) -> int:
+    """The same size with the shapes that the graph has now."""
+    shape = static_shape(size.value) if size.value is not None else None
+    return shape[size.axis] if shape is not None and size.axis < len(shape) else size.size
+
+
+def _split(free: Mapping[str, int], slopes: Mapping[str, int], conflict: Conflict) -> dict[str, int]:
+    """Shares of a wanted size in the proportion of the usual ones, which add up to it."""
+    names = list(slopes)
+    rest = conflict.wanted.size - (conflict.given.size - sum(free[n] * slopes[n] for n in names))
+    total = sum(free[n] * slopes[n] for n in names)
+    shares = {n: max(free[n] * rest // max(total, 1), 1) for n in names[:-1]}
+    last = names[-1]
+    left = rest - sum(shares[n] * slopes[n] for n in names[:-1])
+    return shares | {last: max(left // slopes[last], 1)}
