@@ -19,11 +19,12 @@ import torch
 from torch import fx
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError
+from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.measure import inputs
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.input_shapes import InputSpec, Signature
 from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.solve_sizes import solve_sizes
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import NodeError, run
 from intrain_onnx.runtime.node_failures import Cause, Failure
@@ -74,6 +75,8 @@ def _hint(failure: Failure, search: _Search) -> str:
         return (
             f"One sample runs, so the values of {names} decide: try another --seed, or real data with --input"
         )
+    if search.contradiction:
+        return search.contradiction
     found = search.best() if search.free else None
     if found is None:
         return _left_to_the_user(failure, search.fed, search.free)
@@ -116,6 +119,11 @@ def _behind(failure: Failure, fed: Signature) -> list[InputSpec]:
     return [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
 
 
+def _follows(declared: str | None) -> bool:
+    """Whether a size is a sum or a product of others, as exporters name it."""
+    return declared is not None and any(sign in declared for sign in "+-*/")
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """A size that the user may set.
@@ -135,7 +143,7 @@ def _free_dimensions(fed: Signature) -> list[Dimension]:
     sizes: dict[object, int] = {}
     for spec in fed.inputs:
         for axis, declared in enumerate(spec.declared):
-            if isinstance(declared, int) or axis == spec.batch_axis:
+            if isinstance(declared, int) or axis == spec.batch_axis or _follows(declared):
                 continue
             key: object = declared if declared is not None else (spec.name, axis)
             groups.setdefault(key, []).append((spec.name, axis))
@@ -148,12 +156,12 @@ class _Search:
 
     def __init__(self, network: Network, config: ScoreConfig, device: torch.device) -> None:
         self.model, self.fed, self.config, self.device = network.exact, network.single, config, device
-        self.solved = bool(network.sizes)
         self.free = _free_dimensions(self.fed)
         self.start = tuple(d.size for d in self.free)
         self.tried: set[Sizes] = set()
         self.broken: Failure | None = None
         self.runs = False
+        self.contradiction = ""
         self.module: fx.GraphModule | None = None
 
     def first(self) -> NodeError | None:
@@ -162,6 +170,10 @@ class _Search:
             self.module = convert.convert(self.model).to(self.device)
         except IntrainError:  # what is behind the loss may lack a handler
             return None
+        try:
+            self._signature(self.start)
+        except SettingsError as error:  # a shape that was set is none of a sum of those that were chosen
+            self.contradiction = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint or ''}".strip()
         result = self._try(self.start)
         if isinstance(result, NodeError):
             self.broken = result.failure
@@ -220,10 +232,20 @@ class _Search:
         return fed
 
     def told(self, found: Signature) -> set[str]:
-        """Names of the inputs whose shapes are to be set: all free ones, where they were solved together."""
-        before = {spec.name: spec.shape for spec in self.fed.inputs}
-        changed = {spec.name for spec in found.inputs if spec.shape != before[spec.name]}
-        return changed | ({name for d in self.free for name, _ in d.axes} if self.solved else set())
+        """Names of the inputs whose shapes are to be set: the changed ones, where the others follow."""
+        shapes = {spec.name: spec.shape for spec in found.inputs}
+        changed = {spec.name for spec in self.fed.inputs if spec.shape != shapes[spec.name]}
+        few = replace(
+            self.config, input_shapes={**self.config.input_shapes, **{n: shapes[n] for n in changed}}
+        )
+        try:
+            sizes = solve_sizes(self.model.clone(), given_inputs.sized(self.model, few))
+            follows = given_inputs.resolve(self.model, few, batch=1, sizes=sizes)
+        except IntrainError:
+            return {name for d in self.free for name, _ in d.axes}
+        if all(spec.shape == shapes[spec.name] for spec in follows.inputs):
+            return changed
+        return {name for d in self.free for name, _ in d.axes}
 
     def _signature(self, sizes: Sizes) -> Signature:
         """The inputs as the command line would make them with these sizes."""

@@ -229,6 +229,24 @@ def test_an_index_is_the_largest_that_the_table_has(tmp_path: Path):
     assert typed(tmp_path / "m.onnx", "--input", "i=49").exit_code == 0
 
 
+def test_a_shape_that_must_follow_from_others_is_to_be_left_out(tmp_path: Path):
+    """What the mask is cut to follows from its values: only a run tells that it does not fit."""
+    text = """(float[N,L,4] x, float[N,M,4] z, float[N,T] mask) => (float[N,8] y) { c = Concat<axis = 1>(x, z)
+        h = MatMul(c, w) k = ReduceMax<keepdims = 0>(mask, zero) g = Greater(k, low)
+        cut = Compress<axis = 1>(mask, g) u = Unsqueeze(cut, two) m = Mul(h, u)
+        y = ReduceMean<keepdims = 0>(m, one) }"""
+    constants = {"one": np.array([1]), "two": np.array([2]), "zero": np.array([0]), "low": np.float32(-1e9)}
+    proto = model(text, constants | {"w": weight(4, 8)})
+    proto.graph.input[2].type.tensor_type.shape.dim[1].dim_param = "L + M"
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = typed(tmp_path / "m.onnx", "--input-shape", "mask:1x48")
+    assert found.exit_code == 4, found.stderr
+    assert "do not fit: 128 against 48" in found.stderr
+    assert "Axis 1 of 'mask' is 'L + M', which is 128 with L = 64, M = 64, and not 48" in found.stderr
+    assert "Leave the shape of that input out" in found.stderr
+    assert typed(tmp_path / "m.onnx").exit_code == 0
+
+
 def test_a_search_is_bounded(monkeypatch: pytest.MonkeyPatch):
     (text, constants), _ = RUNS["an image of one size"]
     monkeypatch.setattr(node_hints, "MAX_TRIES", 1)
