@@ -25,20 +25,27 @@ class Finder(ObservedInterpreter):
     """Finds where values, or gradients in backward order, stop being finite. Slow: for diagnosis only."""
 
     def __init__(
-        self, module: fx.GraphModule, of: Literal["value", "gradient"], found: list[fx.Node] | None = None
+        self,
+        module: fx.GraphModule,
+        of: Literal["value", "gradient"],
+        found: list[tuple[fx.Node, str]] | None = None,
     ) -> None:
         super().__init__(module, {})
         self.of = of
         self.finite: dict[fx.Node, bool] = {}
         self.numbers: dict[fx.Node, bool] = {}
-        self.found: list[fx.Node] = [] if found is None else found
-        self.why = ""
+        self.found = [] if found is None else found
         self.weight: str | None = None
 
     @property
     def culprit(self) -> fx.Node | None:
         """The node where it began."""
-        return self.found[0] if self.found else None
+        return self.found[0][0] if self.found else None
+
+    @property
+    def why(self) -> str:
+        """Which values that node does not take; empty where it takes those that it got."""
+        return self.found[0][1] if self.found else ""
 
     def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
         """Look inside subgraphs too."""
@@ -69,9 +76,7 @@ class Finder(ObservedInterpreter):
         undefined = not self.numbers[n] and all(self.numbers[source] for source in before)
         guarded = any(user.meta.get("onnx_op") == "IsNaN" for user in n.users)
         if (overflows or undefined) and n.op == "call_function" and not guarded:
-            if not self.found:
-                self.why = self._domain(n)
-            self.found.append(n)
+            self.found.append((n, self._domain(n)))
 
     def _domain(self, n: fx.Node) -> str:
         """Which values the operator does not take; nothing where it takes these."""
@@ -83,7 +88,7 @@ class Finder(ObservedInterpreter):
 
     def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:
         if not self.found and not bool(torch.isfinite(gradient).all()):
-            self.found.append(node)
+            self.found.append((node, ""))
 
 
 def _not_positive(x: Tensor, *_: Any) -> str:
@@ -111,7 +116,7 @@ def _divided(_: Tensor, by: Tensor, *__: Any) -> str:
 
 def _power(x: Tensor, exponent: Tensor, *_: Any) -> str:
     if bool(((x < 0) & (exponent != exponent.round())).any()):
-        return f"of values that are not positive (the least is {x.min().item():.3g}) with a broken exponent"
+        return f"of negative values (the least is {x.min().item():.3g}) with a fraction for an exponent"
     return "of zero with a negative exponent" if bool(((x == 0) & (exponent < 0)).any()) else ""
 
 
@@ -169,7 +174,7 @@ def _suited(finder: Finder, fed: Sequence[Tensor | Samples]) -> str | None:
         node = before[0] if before else None
     names = sorted(sources_of(first).values)
     given = [n.meta.get("onnx_name") for n in first.graph.nodes if n.op == "placeholder"]
-    if not names or len(given) != len(fed):
+    if not names or first.graph is not finder.graph:
         return None
     value = fed[given.index(names[0])]
     part = value[0] if isinstance(value, Samples) else value

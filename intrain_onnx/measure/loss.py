@@ -54,7 +54,7 @@ def _join(parts: list[Tensor]) -> Tensor | None:
         return None
     if len(parts) == 1:
         return parts[0]
-    if parts[0].dim() < 2:
+    if parts[0].dim() < 2 and all(p.shape == parts[0].shape for p in parts):
         return torch.stack(parts)
     if any(p.shape[1:] != parts[0].shape[1:] for p in parts):
         return torch.cat([p.reshape(-1) for p in parts])

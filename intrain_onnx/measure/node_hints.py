@@ -13,7 +13,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 import torch
@@ -41,34 +41,45 @@ Sizes = tuple[int, ...]
 
 @contextmanager
 def told(model: ir.Model, config: ScoreConfig, device: torch.device) -> Iterator[None]:
-    """Give an error at a node its hint.
+    """Give an error at a node its hint, and the names that the file has.
 
     Args:
-        model: in normal form; its inputs are the file's.
+        model: the file's graph in normal form.
         config: gives the inputs their shapes.
         device: to try sizes on.
     """
     try:
         yield
     except NodeError as error:
-        error.hint = hint(error.failure, model, config, device)
+        search = _Search(model, config, device)
+        same = search.first()
+        if same is not None:  # a protocol's graph has nodes and names of its own
+            error.message, error.node, error.op, error.failure = (
+                same.message,
+                same.node,
+                same.op,
+                same.failure,
+            )
+        error.hint = _hint(error.failure, search)
         raise
 
 
-def hint(failure: Failure, model: ir.Model, config: ScoreConfig, device: torch.device) -> str:
+def _hint(failure: Failure, search: _Search) -> str:
     """The next step for a user whose model failed at a node."""
-    fed = input_shapes.resolve(model, config, batch=1)
-    free = _free_dimensions(fed)
-    picked = _ids_to_choose(failure, fed)
+    picked = _ids_to_choose(failure, search.fed)
     if picked is not None:
         return picked
-    if free:
-        found = _Search(model, config, device, free).run(failure)
-        if found is not None:
-            before = {spec.name: spec.shape for spec in fed.inputs}
-            changed = [spec for spec in found.inputs if spec.shape != before[spec.name]]
-            return f"Try other sizes: {' '.join(map(_option, changed))}"
-    return _left_to_the_user(failure, fed, free)
+    if search.runs and failure.cause.kind != "k":
+        names = ", ".join(repr(s.name) for s in _behind(failure, search.fed)[:4])
+        return (
+            f"One sample runs, so the values of {names} decide: try another --seed, or real data with --input"
+        )
+    found = search.best() if search.free else None
+    if found is None:
+        return _left_to_the_user(failure, search.fed, search.free)
+    before = {spec.name: spec.shape for spec in search.fed.inputs}
+    changed = [spec for spec in found.inputs if spec.shape != before[spec.name]]
+    return f"Try other sizes: {' '.join(map(_option, changed))}"
 
 
 def _ids_to_choose(failure: Failure, fed: Signature) -> str | None:
@@ -85,7 +96,7 @@ def _ids_to_choose(failure: Failure, fed: Signature) -> str | None:
 
 
 def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension]) -> str:
-    behind = [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
+    behind = _behind(failure, fed)
     names = ", ".join(repr(s.name) for s in behind[:4])
     cause = failure.cause
     if cause.kind == "k":
@@ -99,6 +110,11 @@ def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension
     if not some:
         return f"All sizes of {names} are fixed in the file, so it contradicts itself here: export it again"
     return f"No sizes were found that run; set those of the inputs behind it: {' '.join(map(_option, some))}"
+
+
+def _behind(failure: Failure, fed: Signature) -> list[InputSpec]:
+    """The inputs that a failure follows from; all where none is known."""
+    return [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,68 +144,75 @@ def _free_dimensions(fed: Signature) -> list[Dimension]:
     return [Dimension(tuple(axes), sizes[key]) for key, axes in groups.items()]
 
 
-@dataclass
 class _Search:
-    """Best first over the sizes of all free dimensions, for a bounded number of runs."""
+    """Best first over the sizes of all free dimensions, with one sample, for a bounded number of runs."""
 
-    model: ir.Model
-    config: ScoreConfig
-    device: torch.device
-    free: Sequence[Dimension]
-    tries: int = 0
-    tried: set[Sizes] = field(default_factory=set)
-    until: float = 0.0
+    def __init__(self, model: ir.Model, config: ScoreConfig, device: torch.device) -> None:
+        self.model, self.config, self.device = model, config, device
+        self.fed = input_shapes.resolve(model, config, batch=1)
+        self.free = _free_dimensions(self.fed)
+        self.start = tuple(d.size for d in self.free)
+        self.tried: set[Sizes] = set()
+        self.broken: Failure | None = None
+        self.runs = False
+        self.module: fx.GraphModule | None = None
 
-    def run(self, failure: Failure) -> Signature | None:
-        """The inputs of the first run that succeeds; None where none does, or one sample runs as it is."""
+    def first(self) -> NodeError | None:
+        """The failure of one sample with the sizes that were chosen; None where it runs."""
         try:
-            module = convert.convert(self.model).to(self.device)
-        except IntrainError:
+            self.module = convert.convert(self.model).to(self.device)
+        except IntrainError:  # what is behind the loss may lack a handler
             return None
-        self.until = time.monotonic() + MAX_SECONDS
-        start = tuple(d.size for d in self.free)
-        found = self._try(module, start)
-        if not isinstance(found, Failure):
+        result = self._try(self.start)
+        if isinstance(result, NodeError):
+            self.broken = result.failure
+            return result
+        self.runs = result is not None
+        return None
+
+    def best(self) -> Signature | None:
+        """The inputs of the first run that succeeds; None where none does."""
+        if self.broken is None:
             return None
+        until = time.monotonic() + MAX_SECONDS
         order = itertools.count()
-        queue = [(-found.position, next(order), start, found)]
+        queue = [(-self.broken.position, next(order), self.start, self.broken)]
         while queue:
             _, _, sizes, broken = heapq.heappop(queue)
             for other in self._next(sizes, broken):
-                if self.tries >= MAX_TRIES or time.monotonic() > self.until:
+                if len(self.tried) > MAX_TRIES or time.monotonic() > until:
                     return None
-                result = self._try(module, other)
+                result = self._try(other)
                 if isinstance(result, Signature):
                     return result
                 if result is not None:
-                    heapq.heappush(queue, (-result.position, next(order), other, result))
+                    heapq.heappush(queue, (-result.failure.position, next(order), other, result.failure))
         return None
 
-    def _try(self, module: fx.GraphModule, sizes: Sizes) -> Signature | Failure | None:
+    def _try(self, sizes: Sizes) -> Signature | NodeError | None:
         """One run: its inputs where it succeeds, why it fails, or None where nothing can be learnt."""
+        assert self.module is not None
         self.tried.add(sizes)
-        self.tries += 1
         try:
             fed = self._signature(sizes)
             if any(math.prod(spec.shape) > _MOST for spec in fed.inputs):
                 return None
             drawn = inputs.draw(fed, torch.Generator().manual_seed(self.config.seed), self.device)
             with torch.no_grad():
-                run(module, drawn)
+                run(self.module, drawn)
         except NodeError as error:
-            return error.failure
+            return error
         except IntrainError:
             return None
         return fed
 
     def _signature(self, sizes: Sizes) -> Signature:
         """The inputs as the command line would make them with these sizes."""
-        fed = input_shapes.resolve(self.model, self.config, batch=1)
-        wanted = {spec.name: spec.shape for spec in fed.inputs}
+        wanted = {spec.name: spec.shape for spec in self.fed.inputs}
         for dimension, size in zip(self.free, sizes, strict=True):
             for name, axis in dimension.axes:
                 wanted[name] = (*wanted[name][:axis], size, *wanted[name][axis + 1 :])
-        chosen = {spec.name: wanted[spec.name] for spec in fed.inputs if spec.shape != wanted[spec.name]}
+        chosen = {spec.name: wanted[spec.name] for spec in self.fed.inputs if spec.shape != wanted[spec.name]}
         config = replace(self.config, input_shapes={**self.config.input_shapes, **chosen})
         return input_shapes.resolve(self.model, config, batch=1)
 

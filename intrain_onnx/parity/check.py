@@ -18,7 +18,7 @@ from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import inputs
 from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.comparable import Comparable
-from intrain_onnx.parity.compare import Itself, Parity, compare, differs_from_itself, failed
+from intrain_onnx.parity.compare import Parity, Spread, compare, failed, spread_of
 from intrain_onnx.parity.round_off import response_to_round_off
 from intrain_onnx.rewrites import dequantise, half_precision
 from intrain_onnx.rewrites.network import Network
@@ -103,7 +103,7 @@ def _compared(network: Network, machine: Machine, seed: int) -> Parity:
         expected,
         names,
         single.batch,
-        partial(response_to_round_off, module, drawn, rounding, graph=graph),
+        partial(response_to_round_off, module, drawn, names, rounding, graph=graph),
         dequantise.output_steps(model),
         rounding=rounding,
         how=how,
@@ -114,7 +114,7 @@ def _compared(network: Network, machine: Machine, seed: int) -> Parity:
 
 def _itself(
     ask: Ask, file: str | bytes, feeds: Mapping[str, Array], names: Sequence[str], expected: Sequence[Array]
-) -> Itself:
+) -> Spread:
     """How far onnxruntime differs from itself, without its optimisations and on a nudged input."""
     random = np.random.default_rng(0)
     nudged = {
@@ -132,7 +132,7 @@ def _itself(
             others[how] = ask(file, given, optimised=optimised)
         except onnxruntime_process.NoReferenceError:  # of two answers one is enough
             continue
-    return differs_from_itself(names, expected, others)
+    return spread_of(names, expected, others, "onnxruntime differs from itself")
 
 
 def _file_or_bytes(loaded: LoadedModel) -> str | bytes:

@@ -66,18 +66,30 @@ Excuse = Callable[[str, bool], "str | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Itself:
-    """How far the reference differs from itself, run in other ways.
+class Spread:
+    """How far the outputs of one network are apart in runs that mean the same.
 
     Attributes:
         relative: by output, the largest difference over the largest magnitude.
         integers: names of outputs of integers that are not the same.
+        what: makes the difference, in words that end in a verb.
         how: in which way it was run, where it differed most.
     """
 
     relative: Mapping[str, float]
     integers: frozenset[str]
-    how: str
+    what: str
+    how: str = ""
+
+    @property
+    def most(self) -> float:
+        """The largest relative difference of any output."""
+        return max(self.relative.values(), default=0.0)
+
+    def said(self, name: str) -> str:
+        """How far an output is apart."""
+        size = f" by {self.relative[name]:.2g}" if self.relative.get(name) else " too"
+        return f"{self.what}{size}{f' ({self.how})' if self.how else ''}"
 
 
 def compare(
@@ -85,13 +97,13 @@ def compare(
     reference: Sequence[Array],
     names: Sequence[str],
     samples: int,
-    round_off: Callable[[], float | None] | None = None,
+    round_off: Callable[[], Spread | None] | None = None,
     steps: Mapping[str, float] | None = None,
     *,
     rounding: float = 0.0,
     how: str = "",
     excuse: Excuse | None = None,
-    itself: Callable[[], Itself] | None = None,
+    itself: Callable[[], Spread] | None = None,
 ) -> Parity:
     """Compare outputs one by one.
 
@@ -119,11 +131,14 @@ def compare(
     wrong = [d for d in compared if d.problem]
     amplified = None
     if wrong and itself is not None:
-        more, wrong, note = _beside_itself(wrong, itself())
-        unknown, how = [*unknown, *more], how + note
-    if wrong and round_off is not None and all(d.numeric for d in wrong):
-        amplified = round_off()
-        more, wrong = _beside_round_off(wrong, amplified)
+        spread = itself()
+        allowed, more, wrong = _beside(wrong, spread)
+        unknown += more
+        how += f", which differs from itself by {allowed:.2g} ({spread.how})" if allowed else ""
+    if round_off is not None and any(not d.other_shape for d in wrong):
+        answer = round_off()
+        amplified = answer.most if answer is not None else None
+        _, more, wrong = _beside(wrong, answer)
         unknown += more
     max_abs, max_rel = (
         max((d.absolute for d in compared), default=None),
@@ -156,37 +171,26 @@ def _excused(
     return reasons, compared
 
 
-def _beside_itself(wrong: Sequence[_Difference], itself: Itself) -> tuple[list[str], list[_Difference], str]:
-    """What cannot be decided and what is wrong, beside how far the reference differs from itself."""
-    unknown, left, allowed = [], [], 0.0
+def _beside(
+    wrong: Sequence[_Difference], spread: Spread | None
+) -> tuple[float, list[str], list[_Difference]]:
+    """What differences are beside those that mean nothing: the largest allowed, the undecided, the wrong."""
+    allowed, unknown, left = 0.0, [], []
     for d in wrong:
-        own = itself.relative.get(d.name, 0.0)
-        said = f"cannot decide: {d.problem}; onnxruntime differs from itself"
-        if d.name in itself.integers and not d.other_shape:
-            unknown.append(f"{said} there ({itself.how})")
-        elif not d.numeric or d.relative > ALLOWANCE * own:
+        own = spread.relative.get(d.name, 0.0) if spread is not None else 0.0
+        explained = d.numeric and d.relative <= ALLOWANCE * own
+        if d.other_shape:
             left.append(d)
-        elif own * ALLOWANCE >= 1:
-            unknown.append(f"{said} by {own:.2g} ({itself.how})")
-        else:
+        elif spread is None or d.name in spread.integers or (explained and own * ALLOWANCE >= 1):
+            unknown.append(d)
+        elif explained:
             allowed = max(allowed, own)
-    note = f", which differs from itself by {allowed:.2g} ({itself.how})" if allowed else ""
-    return unknown, left, note
-
-
-def _beside_round_off(
-    wrong: list[_Difference], response: float | None
-) -> tuple[list[str], list[_Difference]]:
-    """What cannot be decided and what is wrong, beside the network's response to round-off."""
-    if response is None:
-        return [f"cannot decide: {d.problem}; the response to round-off is unknown" for d in wrong], []
-    if max(d.relative for d in wrong) > ALLOWANCE * response:
-        return [], wrong
-    if response * ALLOWANCE < 1:
-        return [], []
-    return [
-        f"cannot decide: {d.problem}; round-off alone changes the outputs by {response:.2g}" for d in wrong
-    ], []
+        else:
+            left.append(d)
+    if not unknown:
+        return allowed, [], left
+    why = spread.said(unknown[0].name) if spread is not None else "the response to round-off is unknown"
+    return allowed, [f"cannot decide: {'; '.join(str(d.problem) for d in unknown)}; {why}"], left
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +227,9 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)  # those of ml_dtypes
 
 
-def differs_from_itself(
-    names: Sequence[str], expected: Sequence[Array], others: Mapping[str, Sequence[Array]]
-) -> Itself:
+def spread_of(
+    names: Sequence[str], expected: Sequence[Array], others: Mapping[str, Sequence[Array]], what: str
+) -> Spread:
     """How far the outputs of one run are from those of others, which are told by how they were run."""
     relative, integers, most = dict.fromkeys(names, 0.0), set(), (-1.0, "")
     for how, outputs in others.items():
@@ -236,7 +240,7 @@ def differs_from_itself(
             most = max(most, (size, how))
             if d.problem and not d.numeric and not d.other_shape:
                 integers.add(name)
-    return Itself(relative, frozenset(integers), most[1])
+    return Spread(relative, frozenset(integers), what, most[1])
 
 
 def failed(reason: str, samples: int) -> Parity:

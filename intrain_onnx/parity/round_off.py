@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.parity.comparable import Comparable
+from intrain_onnx.parity.compare import Array, Spread, spread_of
+from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import Observer, run
 
 ROUND_OFF = 2.0**-20
@@ -20,14 +23,16 @@ some hundred terms in another order does."""
 def response_to_round_off(
     module: fx.GraphModule,
     inputs: Sequence[Tensor],
+    names: Sequence[str],
     rounding: float = 0.0,
     trials: int = 3,
     graph: Comparable | None = None,
-) -> float | None:
-    """Largest relative change of an output when each element of each value is off by :data:`ROUND_OFF`.
+) -> Spread | None:
+    """Change of the outputs when each element of each value is off by :data:`ROUND_OFF`.
 
     Or by ``rounding``, where that is more. Arithmetic on sizes is exact and stays as it is. A trial that
-    fails, or gives other shapes, is left out; where all do, what leads to sizes stays as it is too.
+    fails, or gives other shapes, is left out; where all do, what leads to sizes stays as it is too. The
+    relative change is that of the output that changes most, for all.
 
     Returns:
         None where no trial could be read.
@@ -36,14 +41,15 @@ def response_to_round_off(
     graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
     values = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ())]
     with torch.no_grad():
-        exact = [parts[0] for parts in run(module, inputs)]
+        exact = [to_numpy(parts[0]) for parts in run(module, inputs)]
         for kept in _kept(graph):
             generator = torch.Generator(device=inputs[0].device if inputs else "cpu").manual_seed(0)
             observers = dict.fromkeys((v for v in values if v not in kept), _disturber(error, generator))
-            changes = [_trial(module, inputs, observers, exact) for _ in range(trials)]
-            read = [c for c in changes if c is not None]
+            tried = {str(i): _trial(module, inputs, observers, exact) for i in range(trials)}
+            read = {i: outputs for i, outputs in tried.items() if outputs is not None}
             if read:
-                return max(read)
+                found = spread_of(names, exact, read, "round-off alone changes it")
+                return replace(found, relative=dict.fromkeys(names, found.most), how="")
     return None
 
 
@@ -70,19 +76,14 @@ def _trial(
     module: fx.GraphModule,
     inputs: Sequence[Tensor],
     observers: Mapping[str, Observer],
-    exact: Sequence[Tensor],
-) -> float | None:
-    """The change of one disturbed run; None where it fails, gives other shapes or is not finite."""
+    exact: Sequence[Array],
+) -> list[Array] | None:
+    """The outputs of one disturbed run; None where it fails, gives other shapes or is not finite."""
     try:
-        found = [parts[0] for parts in run(module, inputs, observers)]
+        found = [to_numpy(parts[0]) for parts in run(module, inputs, observers)]
     except IntrainError:
         return None
-    changes = [0.0]
     for a, b in zip(found, exact, strict=True):
-        if a.shape != b.shape:
+        if a.shape != b.shape or (a.dtype.kind == "f" and not np.isfinite(a).all()):
             return None
-        if b.is_floating_point() and b.numel():
-            scale = b.abs().amax().item()
-            change = (a - b).abs().amax().item()
-            changes.append(change / scale if scale else change)
-    return max(changes) if all(map(math.isfinite, changes)) else None
+    return found

@@ -221,6 +221,8 @@ def _broadcast_of_bias(call: _Call) -> Cause | None:
 
 def _concat(call: _Call) -> Cause | None:
     axis = call.attributes["axis"] % len(call.shape(0))
+    if len({len(call.shape(i)) for i in range(len(call.args))}) > 1:
+        return None
     for i in range(1, len(call.args)):
         for at, (a, b) in enumerate(zip(call.shape(0), call.shape(i), strict=True)):
             if at != axis and a != b:

@@ -11,11 +11,11 @@ import torch
 from intrain_onnx.parity.compare import (
     ABSOLUTE_TOLERANCE,
     RELATIVE_TOLERANCE,
-    Itself,
     Parity,
+    Spread,
     compare,
-    differs_from_itself,
     failed,
+    spread_of,
 )
 
 
@@ -84,15 +84,22 @@ def test_shapes_must_be_the_same():
     assert (found.ok, found.reason) == (False, "y: shape (1, 3) instead of (3, 1)")
 
 
+def answer(relative: float, *integers: str) -> Spread:
+    return Spread({"y": relative}, frozenset(integers), "round-off alone changes it")
+
+
 def test_what_differs_no_more_than_round_off_explains_is_no_difference():
-    for amplified, ok in ((0.1, True), (0.1 / 4.5, False), (0.25, None), (None, None)):
-        found = compared([1.4], [1.0], round_off=lambda amplified=amplified: amplified)
+    for amplified, ok in ((0.1, True), (0.1 / 4.5, False), (0.25, None)):
+        found = compared([1.4], [1.0], round_off=lambda amplified=amplified: answer(amplified))
         assert (found.ok, found.round_off) == (ok, amplified)
-    assert compared([1.0], [1.0], round_off=lambda: 1.0).round_off is None  # not asked for
-    for ours, reference in ((np.zeros(2), np.zeros(3)), (np.array([1]), np.array([2]))):
-        assert not compared(
-            ours, reference, round_off=lambda: 1e9
-        ).ok  # round-off makes no other shape, no integer
+    assert compared([1.0], [1.0], round_off=lambda: answer(1.0)).round_off is None  # not asked for
+    assert compared(np.zeros(2), np.zeros(3), round_off=lambda: answer(1e9)).ok is False
+    assert compared(np.array([1]), np.array([2]), round_off=lambda: answer(1e9)).ok is False
+    found = compared(np.array([1]), np.array([2]), round_off=lambda: answer(0.0, "y"))
+    assert (found.ok, found.reason) == (
+        None,
+        "cannot decide: y: 1 of 1 integers differ; round-off alone changes it too",
+    )
 
 
 def test_a_comparison_that_cannot_be_made_says_why():
@@ -101,17 +108,14 @@ def test_a_comparison_that_cannot_be_made_says_why():
 
 
 def test_an_allowance_of_the_whole_output_decides_nothing():
-    found = compared([1.4], [1.0], round_off=lambda: 0.25)
-    assert (
-        found.reason
-        == "cannot decide: y: relative difference 0.4; round-off alone changes the outputs by 0.25"
-    )
+    found = compared([1.4], [1.0], round_off=lambda: answer(0.25))
+    assert found.reason == "cannot decide: y: relative difference 0.4; round-off alone changes it by 0.25"
     found = compared([1.4], [1.0], round_off=lambda: None)
     assert found.reason == "cannot decide: y: relative difference 0.4; the response to round-off is unknown"
 
 
-def itself(relative: float, *integers: str) -> Itself:
-    return Itself({"y": relative}, frozenset(integers), "optimised or not")
+def itself(relative: float, *integers: str) -> Spread:
+    return Spread({"y": relative}, frozenset(integers), "onnxruntime differs from itself", "optimised or not")
 
 
 def test_a_difference_of_the_size_that_onnxruntime_has_from_itself_is_none():
@@ -135,7 +139,7 @@ def test_integers_that_onnxruntime_does_not_repeat_cannot_be_decided():
 
 
 def test_onnxruntime_is_asked_again_only_where_something_differs():
-    def never() -> Itself:
+    def never() -> Spread:
         raise AssertionError
 
     assert compared([1.0], [1.0], itself=never).ok
@@ -143,12 +147,13 @@ def test_onnxruntime_is_asked_again_only_where_something_differs():
 
 def test_how_far_onnxruntime_is_from_itself_is_the_most_of_its_runs():
     a, b = np.array([1.0, -4.0], np.float32), np.array([3, 4])
-    found = differs_from_itself(
+    found = spread_of(
         ["y", "i"],
         [a, b],
         {"plain": [a + np.float32(1), b], "nudged": [a, np.array([3, 5])], "cut": [a[:1], b]},
+        "it differs",
     )
-    assert found == Itself({"y": 0.25, "i": 0.0}, frozenset({"i"}), "plain")
+    assert found == Spread({"y": 0.25, "i": 0.0}, frozenset({"i"}), "it differs", "plain")
 
 
 def test_what_is_excused_hides_no_other_difference():

@@ -17,7 +17,8 @@ X = torch.linspace(0.5, 1.0, 32).reshape(4, 8)
 def answer(text: str, rounding: float = 0.0, **constants: object) -> float | None:
     arrays = {"zero": np.float32(0), "one": np.float32(1)} | {n: np.asarray(a) for n, a in constants.items()}
     prepared = normalised(model(f"(float[N,8] x) => (y) {{ {text} }}", arrays), batch=None)
-    return response_to_round_off(convert(prepared), [X], rounding, graph=Comparable(prepared))
+    found = response_to_round_off(convert(prepared), [X], ["y"], rounding, graph=Comparable(prepared))
+    return found.most if found is not None else None
 
 
 def test_the_answer_to_round_off_is_the_condition_of_the_network():
@@ -58,3 +59,15 @@ def test_what_leads_to_a_length_is_left_alone_where_the_lengths_change():
 
 def test_where_no_trial_can_be_read_nothing_is_known():
     assert answer("y = Div(x, zero)") is None
+
+
+def test_a_choice_between_what_is_almost_equal_is_told():
+    """Beside a million, what tells the entries of a row apart is of the size of round-off."""
+    text = """(float[N,8] x) => (i, j) {
+        h = Add(x, c) i = ArgMax<axis = 1>(h) k = Mul(x, far) j = ArgMax<axis = 1>(k) }"""
+    constants = {"c": np.full(8, 1e6, np.float32), "far": np.arange(8, dtype=np.float32)}
+    prepared = normalised(model(text, constants), batch=None)
+    found = response_to_round_off(convert(prepared), [X], ["i", "j"], graph=Comparable(prepared))
+    assert found is not None
+    assert found.integers == {"i"}
+    assert found.said("i") == "round-off alone changes it too"
