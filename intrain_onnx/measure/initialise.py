@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from intrain_onnx.measure.finiteness import NotFiniteError, first_non_finite_value
 from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
@@ -115,7 +116,11 @@ def calibrate(
         inputs: those of the probe.
 
     Returns:
-        Names of layers with constant channels.
+        Names of layers with channels that do not vary.
+
+    Raises:
+        NumericalError: what a layer gives is not finite; names the node where that began. No weight is
+            changed by it.
     """
     values = parameters(module)
     flat: list[str] = []
@@ -130,8 +135,11 @@ def calibrate(
             )
     for norm in norms:
         observers[norm.output] = _norm_observer(norm, values[norm.scale], values[norm.bias])
-    with torch.no_grad():
-        run(module, inputs, observers)
+    try:
+        with torch.no_grad():
+            run(module, inputs, observers)
+    except NotFiniteError:
+        raise first_non_finite_value(module, inputs, "Feed it values of another size") from None
     return flat
 
 
@@ -141,6 +149,8 @@ def _moments(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
     if len(parts) > 1:
         whole, axis = torch.cat([p.movedim(axis, 0).reshape(p.shape[axis], -1) for p in parts], 1), 0
     var, mean = torch.var_mean(whole, [i for i in range(whole.dim()) if i != axis], correction=0)
+    if not bool(torch.isfinite(var).all() & torch.isfinite(mean).all()):
+        raise NotFiniteError
     noise = (torch.finfo(var.dtype).eps * 8 * mean).square()
     varies = var > noise.clamp(min=torch.finfo(var.dtype).tiny)
     if whole.numel() // whole.shape[axis] < 2:

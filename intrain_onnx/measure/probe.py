@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
+from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
 from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
-from intrain_onnx.runtime.interpreter import ObservedInterpreter, Samples, run
+from intrain_onnx.runtime.interpreter import Samples, run
 
 
 def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.Generator) -> Trace:
@@ -58,9 +58,9 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
                 observer.finish()
             loss, terms = runnable.loss(outputs, generator)
         if not math.isfinite(loss.item()):
-            raise _NotFiniteError
-    except _NotFiniteError:
-        raise _first_non_finite_value(module, fed) from None
+            raise NotFiniteError
+    except NotFiniteError:
+        raise first_non_finite_value(module, fed) from None
     forward = time.perf_counter() - started
     del outputs
     gradients = backward(module, loss)
@@ -69,10 +69,6 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
         raise _first_non_finite_gradient(runnable, fed, bad[0])
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
     return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between)
-
-
-class _NotFiniteError(Exception):
-    """An activation or the loss is not finite; the node where it began is located afterwards."""
 
 
 _T = TypeVar("_T")
@@ -121,7 +117,7 @@ def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
     try:
         return statistic(matrix)
     except ValueError:
-        raise _NotFiniteError from None
+        raise NotFiniteError from None
 
 
 @dataclass(slots=True)
@@ -198,65 +194,10 @@ class _Reader:
         parameter.grad = None
 
 
-class _Finder(ObservedInterpreter):
-    """Finds the first node whose value, or gradient in backward order, is not finite. Slow; for diagnosis."""
-
-    def __init__(
-        self, module: fx.GraphModule, of: Literal["value", "gradient"], found: list[fx.Node] | None = None
-    ) -> None:
-        super().__init__(module, {})
-        self.of = of
-        self.finite: dict[fx.Node, bool] = {}
-        self.found: list[fx.Node] = [] if found is None else found
-
-    @property
-    def culprit(self) -> fx.Node | None:
-        """The first node found; None if there is none."""
-        return self.found[0] if self.found else None
-
-    def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
-        """The interpreter of a subgraph, with shared results."""
-        return _Finder(module, self.of, self.found)
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one node, and check its outputs or register hooks on them."""
-        result = super().run_node(n)
-        parts = result if isinstance(result, (Samples, tuple)) else [result]
-        tensors = [p for p in parts if isinstance(p, Tensor) and p.is_floating_point()]
-        if self.of == "gradient":
-            for part in tensors:
-                if part.requires_grad and n.op == "call_function":
-                    part.register_hook(partial(self._note_gradient, n))
-        else:
-            self.finite[n] = all(bool(torch.isfinite(t).all()) for t in tensors)
-            # Infinite constants, such as an attention mask, are no failure.
-            begins = not self.finite[n] and all(self.finite[source] for source in n.all_input_nodes)
-            if begins and n.op == "call_function":
-                self.found.append(n)
-        return result
-
-    def _note_gradient(self, node: fx.Node, gradient: Tensor) -> None:
-        if not self.found and not bool(torch.isfinite(gradient).all()):
-            self.found.append(node)
-
-
-def _first_non_finite_value(module: fx.GraphModule, fed: Sequence[Tensor | Samples]) -> NumericalError:
-    finder = _Finder(module, "value")
-    with torch.no_grad():
-        finder.run(*fed)
-    bad = next((n for n, p in parameters(module).items() if not bool(torch.isfinite(p).all())), None)
-    if bad is not None:
-        return NumericalError(
-            f"the weight {bad!r} holds values that are not finite",
-            hint="Repair the checkpoint, or score it with --protocol architecture",
-        )
-    return _numerical("an activation overflows or is not a number; it began", finder.culprit)
-
-
 def _first_non_finite_gradient(
     runnable: Runnable, fed: Sequence[Tensor | Samples], parameter: str
 ) -> NumericalError:
-    finder = _Finder(runnable.module, "gradient")
+    finder = Finder(runnable.module, "gradient")
     loss, _ = runnable.loss(finder.outputs(*fed), torch.Generator().manual_seed(0))
     loss.backward()
     for p in runnable.module.parameters():
@@ -266,14 +207,4 @@ def _first_non_finite_gradient(
     if culprit is not None and len(culprit.users) == 1:
         reader = next(iter(culprit.users))
         culprit = reader if reader.op == "call_function" else culprit
-    return _numerical(f"the gradient of {parameter!r} is not finite; it began", culprit)
-
-
-def _numerical(message: str, node: fx.Node | None) -> NumericalError:
-    meta = node.meta if node is not None else {}
-    return NumericalError(
-        f"{message} here" if node is not None else message.rpartition(";")[0],
-        node=meta.get("onnx_name"),
-        op=meta.get("onnx_op"),
-        hint="Try --protocol architecture, which scales every layer",
-    )
+    return numerical(f"the gradient of {parameter!r} is not finite; it began", culprit)

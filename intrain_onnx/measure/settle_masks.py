@@ -13,8 +13,8 @@ from torch import Tensor, fx
 
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.measure.inputs import draw
-from intrain_onnx.network.input_roles import Role
 from intrain_onnx.network.input_shapes import InputSpec, Signature
+from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import run
 

@@ -12,10 +12,10 @@ import onnx_ir as ir
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
 from intrain_onnx.loading.given_inputs import Given
-from intrain_onnx.network.batch_axes import BatchAxes, Dims, batch_axes
-from intrain_onnx.network.dimension_names import Expression, numeral, parse
-from intrain_onnx.network.input_roles import Role, role_of
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED, ROLES
+from intrain_onnx.network.signature.batch_axes import BatchAxes, Dims, batch_axes
+from intrain_onnx.network.signature.dimension_names import Expression, numeral, parse
+from intrain_onnx.network.signature.input_roles import Role, role_of
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind

@@ -12,8 +12,8 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
-from intrain_onnx.network.input_roles import Role
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
 from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network.input_shapes import Signature, resolve
-from intrain_onnx.network.shape_conflicts import Conflict, Size, first_conflict
+from intrain_onnx.network.signature.shape_conflicts import Conflict, Size, first_conflict
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 

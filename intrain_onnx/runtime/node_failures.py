@@ -69,7 +69,7 @@ class Failure:
         """The same from the graph around: ``outer`` is the node whose subgraph it happened in."""
         found = Sources()
         for name in self.sources.all:
-            captured = _sources(_producer(outer, name))
+            captured = sources_of(_producer(outer, name))
             found |= captured if name in self.sources.values else replace(captured, values=frozenset())
         return replace(self, sources=found, position=_position(outer))
 
@@ -93,7 +93,7 @@ def failure(
     involved = cause.operands or range(len(node.args))
     sources = Sources()
     for i in involved:
-        sources |= _sources(node.args[i])
+        sources |= sources_of(node.args[i])
     return Failure(cause, sources, _position(node))
 
 
@@ -278,7 +278,7 @@ def _name(argument: Any) -> str:
     return next(iter(argument.meta.get("onnx_outputs", ())), None) or argument.meta.get("onnx_name") or ""
 
 
-def _sources(argument: Any) -> Sources:
+def sources_of(argument: Any) -> Sources:
     """The graph's inputs behind a node's argument."""
     if not isinstance(argument, fx.Node):
         return Sources()

@@ -62,6 +62,8 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 """May be of any size; their tests go by families, or by what every entry has in common."""
 
 TESTED_BY = {
+    "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
+    "measure.fit_sizes": "rewrites/test_solve_sizes.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",

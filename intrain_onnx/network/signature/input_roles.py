@@ -243,7 +243,7 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
     elif is_op(node, "Sin", "Cos"):
         found.angle = True
     elif kind(node) in (Kind.CONVOLUTION, Kind.PRODUCT, Kind.RECURRENT, Kind.NORMALISATION):
-        found.weighed = True
+        found.weighed |= not place.scaled
 
 
 def _is_range(value: ir.Value | None) -> bool:
@@ -279,13 +279,18 @@ def _follow(node: ir.Node, index: int, place: _Place) -> Iterator[_Place]:
         passes = place
     elif is_op(node, "Add", "Sub"):
         passes = _added(node, index, place)
-    elif is_op(node, "Mul") and all(constant_array(v) is None for v in node.inputs):
+    elif is_op(node, "Mul") and _of_integers(node) and all(constant_array(v) is None for v in node.inputs):
         passes = place  # where(id < 0, id + size, id), written as products with 0 and 1
     elif is_op(node, "Mul", "Div", "Reciprocal", "Sqrt", "Exp") or kind(node) is Kind.PRODUCT:
         passes = replace(place, scaled=True)
     else:
         return
     yield from (replace(passes, value=out) for out in node.outputs[:1])
+
+
+def _of_integers(node: ir.Node) -> bool:
+    dtypes = [v.dtype for v in node.inputs if v is not None and v.dtype is not None]
+    return not any(d.is_floating_point() for d in dtypes)
 
 
 def _added(node: ir.Node, index: int, place: _Place) -> _Place:

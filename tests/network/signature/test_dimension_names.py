@@ -6,7 +6,7 @@ import pytest
 from builders import for_all
 from hypothesis import strategies as st
 
-from intrain_onnx.network.dimension_names import numeral, parse
+from intrain_onnx.network.signature.dimension_names import numeral, parse
 
 SIZES = {"past": 5, "sequence_length": 7, "n": 3, "s0": 11, "batch.size": 2}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,9 +14,6 @@ from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
 Dims = tuple[int | str | None, ...]
 """The declared shape of an input: sizes, names, and None for what is neither."""
-
-_DERIVED = re.compile(r".*_dim_\d+|unk__\d+|[su]\d+|dynamic_axes_\w+")
-"""Names that exporters make up for dimensions of outputs: they say nothing about which input they follow."""
 
 _INDEXED = frozenset({"Gather", "GatherElements", "ScatterElements"})
 _FARTHEST = 64
@@ -65,7 +61,7 @@ def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
         return BatchAxes(dict.fromkeys(v.name for v in shapes), None, None, False)
     lead = _samples_axis(first, read[first])
     size = read[first][lead]
-    if named is None and (_is_lost(model, size) or _is_indexed(model, first, lead)):
+    if named is None and (_is_lost(model, read, size) or _is_indexed(model, first, lead)):
         return BatchAxes(dict.fromkeys(v.name for v in shapes), 1, None, True)
     fixed = size if isinstance(size, int) else None
     symbol = size if isinstance(size, str) else None
@@ -73,18 +69,20 @@ def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
     return BatchAxes(axes, fixed, symbol, False)
 
 
-def _is_lost(model: ir.Model, size: int | str | None) -> bool:
-    """Whether every output is declared, and none has a dimension of that size or name."""
+def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str | None) -> bool:
+    """Whether every output is declared, and none has a dimension of that size or name.
+
+    A name that no input has may be anything: exporters make names up for outputs.
+    """
     if size is None or size == 1:
         return False
+    names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
     for output in model.graph.outputs:
         shape = output.meta.get(DECLARED, output.shape)
-        if shape is None:
+        dims = [d if isinstance(d, int) else d.value for d in shape.dims] if shape is not None else []
+        if not dims:  # a scalar may be a mean over samples
             return False
-        dims = [d if isinstance(d, int) else (d.value or None) for d in shape.dims]
-        if not dims or any(d is None or d == size or (isinstance(d, int) and d < 1) for d in dims):
-            return False  # a scalar may be a mean over samples
-        if any(isinstance(d, str) and (_DERIVED.fullmatch(d) or str(size) in d) for d in dims):
+        if any(d == size or (d not in names if isinstance(d, str) else (d or 0) < 1) for d in dims):
             return False
     return bool(model.graph.outputs)
 
