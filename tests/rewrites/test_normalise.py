@@ -102,6 +102,46 @@ def test_a_graph_without_a_differentiable_output_is_refused() -> None:
         heads(text, k=np.arange(4))
 
 
+TAIL = """
+    s = Sigmoid(logits) t = Transpose<perm = [0, 2, 1]>(s) i = NonMaxSuppression(boxes, t, most, iou, least)
+    c = Gather<axis = 1>(i, two) k = Squeeze(c, one) b = Squeeze(boxes, zero) d = Gather(b, k)
+    p = Squeeze(s, zero) q = Gather(p, k) m = ReduceMax<keepdims = 0>(q, one) labels = ArgMax<axis = 1>(q)
+"""
+BOXES = {
+    "w": weight(6, 4),
+    "v": weight(6, 3),
+    "u": weight(4, 2),
+    "most": np.array([9]),
+    "iou": np.array([0.5], np.float32),
+    "least": np.array([0.9], np.float32),
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "two": np.array([2]),
+}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "last", "heads"),
+    [
+        ("float[n,4] y, int64[n,1] labels", "y = Identity(d)", {"boxes", "logits"}),
+        ("float[5] y", "y, at = TopK(m, five)", {"logits"}),
+        ("float[n,4] y", "e = Exp(d) f = Concat<axis = 1>(e, d) y = Sub(f, f)", {"boxes"}),
+        # a second stage on what was selected is part of the network
+        ("float[n,2] y", "y = MatMul(d, u)", {"y"}),
+    ],
+)
+def test_a_loss_attaches_before_non_maximum_suppression(outputs: str, last: str, heads: set[str]) -> None:
+    """What is left behind it may be nothing: no box of noise passes a threshold."""
+    text = f"""(float[1,7,6] x) => ({outputs}) {{
+        boxes = MatMul(x, w) logits = MatMul(x, v) {TAIL} {last}
+    }}"""
+    network = normalised(model(text, BOXES | {"five": np.array([5])}))
+    found = cut_at_loss_heads(Draft(network)).heads
+    values = {head.value for head in found}
+    assert {"boxes" if value == "b" else value for value in values} == heads
+    assert all(head.output in outputs for head in found)
+
+
 NORM = {n: np.abs(weight(6, seed=i)) + 0.5 for i, n in enumerate(("scale", "offset", "mean", "var"))}
 CONV_BN = """(float[N,3,8,8] x) => (float[N,6,6,6] y) {
     h = Conv(x, w, b)

@@ -14,18 +14,59 @@ from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.values import node_id
 from intrain_onnx.opset.kinds import Kind, Property
-from intrain_onnx.opset.traits import has, is_view, kind
+from intrain_onnx.opset.traits import has, is_op, is_view, kind
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft, Head
 
 
 def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
-    """The values that a loss reads: the last differentiable ones before each output, by a backward search."""
+    """The values that a loss can read, with the operators between them and the outputs."""
     data = data_dependent(model.graph)
+    selected = _selected(model.graph)
     heads: dict[ir.Value, Head] = {}
     for output in model.graph.outputs:
-        for value, through in _differentiable(output, data):
-            heads.setdefault(value, Head(value.name or "", output.name or "", through))
+        values = _before_selection(output, selected) if output in selected else [(output, ())]
+        for begin, passed in values:
+            for value, through in _differentiable(begin, data):
+                name = output.name or ""
+                heads.setdefault(value, Head(value.name or "", name, (*passed, *through)))
     return heads
+
+
+def _selected(graph: ir.Graph) -> set[ir.Value]:
+    """Values whose number of rows follows from non-maximum suppression: none may be left."""
+    found: set[ir.Value] = set()
+    for node in graph:
+        if is_op(node, "NonMaxSuppression") or any(v in found for v in node.inputs if v is not None):
+            found.update(node.outputs)
+    return found
+
+
+def _before_selection(output: ir.Value, selected: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:
+    """What a detection tail selects its rows from: back through it, to the last layers or unselected values.
+
+    Operands that are indices are not followed.
+    """
+    found: list[tuple[ir.Value, tuple[str, ...]]] = []
+    seen = {output}
+    waiting: list[tuple[ir.Value, tuple[str, ...]]] = [(output, ())]
+    while waiting:
+        value, passed = waiting.pop(0)
+        node = value.producer()
+        if (
+            value not in selected
+            or node is None
+            or kind(node) in (Kind.CONVOLUTION, Kind.PRODUCT, Kind.RECURRENT)
+        ):
+            found.append((value, passed))
+            continue
+        chosen = (
+            node.inputs[:1] if kind(node) is Kind.LOOKUP or is_op(node, "TopK", "GatherND") else node.inputs
+        )
+        for before in chosen:
+            if before is not None and before not in seen and not is_integer(before):
+                seen.add(before)
+                waiting.append((before, (*passed, node.op_type)))
+    return found
 
 
 def cut_at_loss_heads(draft: Draft) -> Changes:
