@@ -78,6 +78,21 @@ def test_a_size_reaches_the_inputs_that_share_its_name():
         resolved(text, {"a": ramp(2, 11, 4), "b": ramp(2, 12, 4)})
 
 
+def test_a_size_follows_from_arrays_by_the_arithmetic_of_names():
+    """A mask of 12 over ids of 7 leaves a past of 5."""
+    text = """(float[N,length] ids, float[N,both] mask, float[N,past] cache) => (float[N,both] y)
+        { all = Concat<axis = 1>(cache, ids) y = Mul(all, mask) }"""
+    proto = model(text)
+    proto.graph.input[1].type.tensor_type.shape.dim[1].dim_param = "past + length"
+    prepared = ir.from_proto(proto)
+    normalise(prepared)
+    given = {"ids": ramp(3, 7), "mask": ramp(3, 12)}
+    found = resolve(prepared, ScoreConfig.for_protocol(inputs=given))
+    assert [spec.shape for spec in found.inputs] == [(3, 7), (3, 12), (3, 5)]
+    with pytest.raises(SettingsError, match=r"past \+ length"):
+        resolve(prepared, ScoreConfig.for_protocol(inputs=given | {"cache": ramp(3, 6)}))
+
+
 def test_a_graph_with_a_fixed_batch_takes_multiples_of_it():
     text = LINEAR.replace("N", "2")
     found = resolved(text, {"x": ramp(6, 4)})
