@@ -62,7 +62,7 @@ def score(
         with log.step("normalise", 0.02):
             fitting = made if made is not None and made.serves(config) else None
             network = fitting or Network.of(loaded, config, runs)
-        with node_hints.told(network.exact, config, machine.device):
+        with node_hints.told(network, config, machine.device):
             return _measured(network, config, machine, log)
 
 

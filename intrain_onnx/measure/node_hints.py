@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import onnx_ir as ir
 import torch
 from torch import fx
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.measure import inputs
-from intrain_onnx.network import input_shapes
+from intrain_onnx.network import given_inputs
 from intrain_onnx.network.input_shapes import InputSpec, Signature
+from intrain_onnx.rewrites.network import Network
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import NodeError, run
 from intrain_onnx.runtime.node_failures import Cause, Failure
@@ -40,18 +40,18 @@ Sizes = tuple[int, ...]
 
 
 @contextmanager
-def told(model: ir.Model, config: ScoreConfig, device: torch.device) -> Iterator[None]:
+def told(network: Network, config: ScoreConfig, device: torch.device) -> Iterator[None]:
     """Give an error at a node its hint, and the names that the file has.
 
     Args:
-        model: the file's graph in normal form.
-        config: gives the inputs their shapes.
+        network: what failed.
+        config: of the run.
         device: to try sizes on.
     """
     try:
         yield
     except NodeError as error:
-        search = _Search(model, config, device)
+        search = _Search(network, config, device)
         same = search.first()
         if same is not None:  # a protocol's graph has nodes and names of its own
             error.message, error.node, error.op, error.failure = (
@@ -66,7 +66,7 @@ def told(model: ir.Model, config: ScoreConfig, device: torch.device) -> Iterator
 
 def _hint(failure: Failure, search: _Search) -> str:
     """The next step for a user whose model failed at a node."""
-    picked = _ids_to_choose(failure, search.fed)
+    picked = _ids_to_choose(failure, search)
     if picked is not None:
         return picked
     if search.runs and failure.cause.kind != "k":
@@ -77,22 +77,21 @@ def _hint(failure: Failure, search: _Search) -> str:
     found = search.best() if search.free else None
     if found is None:
         return _left_to_the_user(failure, search.fed, search.free)
-    before = {spec.name: spec.shape for spec in search.fed.inputs}
-    changed = [spec for spec in found.inputs if spec.shape != before[spec.name]]
-    return f"Try other sizes: {' '.join(map(_option, changed))}"
+    told = search.told(found)
+    return f"Try other sizes: {' '.join(_option(spec) for spec in found.inputs if spec.name in told)}"
 
 
-def _ids_to_choose(failure: Failure, fed: Signature) -> str | None:
+def _ids_to_choose(failure: Failure, search: _Search) -> str | None:
     """Where an input holds indices that are drawn, no size of it helps."""
     cause = failure.cause
-    specs = [s for s in fed.inputs if s.name in failure.sources.values]
+    specs = [s for s in search.fed.inputs if s.name in failure.sources.values]
     if cause.kind != "index" or len(specs) != 1 or specs[0].kind == "positions":
         return None
     name = specs[0].name
-    option = shlex.quote(f"{name}={max(cause.want, 0)}")
-    return (
-        f"Input {name!r} must lead to indices of at most {cause.want}: set its values with --input {option}"
-    )
+    value = next((v for v in (max(cause.want, 0), 1, 0) if search.runs_with(name, v)), "@FILE.npy")
+    option = shlex.quote(f"{name}={value}")
+    ask = f"Input {name!r} must lead to indices of at most {cause.want}"
+    return f"{ask}: set its values, such as --input {option}"
 
 
 def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension]) -> str:
@@ -147,9 +146,9 @@ def _free_dimensions(fed: Signature) -> list[Dimension]:
 class _Search:
     """Best first over the sizes of all free dimensions, with one sample, for a bounded number of runs."""
 
-    def __init__(self, model: ir.Model, config: ScoreConfig, device: torch.device) -> None:
-        self.model, self.config, self.device = model, config, device
-        self.fed = input_shapes.resolve(model, config, batch=1)
+    def __init__(self, network: Network, config: ScoreConfig, device: torch.device) -> None:
+        self.model, self.fed, self.config, self.device = network.exact, network.single, config, device
+        self.solved = bool(network.sizes)
         self.free = _free_dimensions(self.fed)
         self.start = tuple(d.size for d in self.free)
         self.tried: set[Sizes] = set()
@@ -189,6 +188,22 @@ class _Search:
                     heapq.heappush(queue, (-result.failure.position, next(order), other, result.failure))
         return None
 
+    def runs_with(self, name: str, value: int) -> bool:
+        """Whether one sample runs with a number in all places of an input."""
+        if self.module is None:
+            return False
+        config = replace(self.config, inputs={**self.config.inputs, name: value})
+        try:
+            self._run(self.module, given_inputs.resolve(self.model, config, batch=1))
+        except IntrainError:
+            return False
+        return True
+
+    def _run(self, module: fx.GraphModule, fed: Signature) -> None:
+        drawn = inputs.draw(fed, torch.Generator().manual_seed(self.config.seed), self.device)
+        with torch.no_grad():
+            run(module, drawn)
+
     def _try(self, sizes: Sizes) -> Signature | NodeError | None:
         """One run: its inputs where it succeeds, why it fails, or None where nothing can be learnt."""
         assert self.module is not None
@@ -197,24 +212,32 @@ class _Search:
             fed = self._signature(sizes)
             if any(math.prod(spec.shape) > _MOST for spec in fed.inputs):
                 return None
-            drawn = inputs.draw(fed, torch.Generator().manual_seed(self.config.seed), self.device)
-            with torch.no_grad():
-                run(self.module, drawn)
+            self._run(self.module, fed)
         except NodeError as error:
             return error
         except IntrainError:
             return None
         return fed
 
+    def told(self, found: Signature) -> set[str]:
+        """Names of the inputs whose shapes are to be set: all free ones, where they were solved together."""
+        before = {spec.name: spec.shape for spec in self.fed.inputs}
+        changed = {spec.name for spec in found.inputs if spec.shape != before[spec.name]}
+        return changed | ({name for d in self.free for name, _ in d.axes} if self.solved else set())
+
     def _signature(self, sizes: Sizes) -> Signature:
         """The inputs as the command line would make them with these sizes."""
-        wanted = {spec.name: spec.shape for spec in self.fed.inputs}
+        shapes = {name: self._shape(name, sizes) for d in self.free for name, _ in d.axes}
+        config = replace(self.config, input_shapes={**self.config.input_shapes, **shapes})
+        return given_inputs.resolve(self.model, config, batch=1)
+
+    def _shape(self, name: str, sizes: Sizes) -> tuple[int, ...]:
+        shape = list(next(spec.shape for spec in self.fed.inputs if spec.name == name))
         for dimension, size in zip(self.free, sizes, strict=True):
-            for name, axis in dimension.axes:
-                wanted[name] = (*wanted[name][:axis], size, *wanted[name][axis + 1 :])
-        chosen = {spec.name: wanted[spec.name] for spec in self.fed.inputs if spec.shape != wanted[spec.name]}
-        config = replace(self.config, input_shapes={**self.config.input_shapes, **chosen})
-        return input_shapes.resolve(self.model, config, batch=1)
+            for of, axis in dimension.axes:
+                if of == name:
+                    shape[axis] = size
+        return tuple(shape)
 
     def _next(self, sizes: Sizes, broken: Failure) -> Iterator[Sizes]:
         """Sizes that the broken rule asks for: of dimensions behind the node first."""

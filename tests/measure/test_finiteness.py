@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import model, weight
 
-from intrain_onnx import ScoreConfig, score
+from intrain_onnx import Report, ScoreConfig, score
 from intrain_onnx.errors import NumericalError
 
 DOMAINS = {
@@ -34,11 +35,19 @@ CONSTANTS = {
 
 
 def error_of(text: str, protocol: str = "architecture", **more: Any) -> NumericalError:
-    config = ScoreConfig.for_protocol(protocol, seeds=1, batch=4, threads=1, device="cpu", parity=False)
-    constants = {n: np.asarray(a) for n, a in {**CONSTANTS, **more}.items() if n in text}
     with pytest.raises(NumericalError) as caught:
-        score(model(text, constants), config)
+        scored(text, protocol, **more)
     return caught.value
+
+
+def scored(
+    text: str, protocol: str = "architecture", inputs: Mapping[str, Any] | None = None, **more: Any
+) -> Report:
+    config = ScoreConfig.for_protocol(
+        protocol, seeds=1, batch=4, threads=1, device="cpu", parity=False, inputs=inputs or {}
+    )
+    constants = {n: np.asarray(a) for n, a in {**CONSTANTS, **more}.items() if n in text}
+    return score(model(text, constants), config)
 
 
 @pytest.mark.parametrize("protocol", ["architecture", "checkpoint"])
@@ -52,34 +61,46 @@ def test_a_value_outside_a_domain_is_found_by_its_node_and_its_input(op: str, pr
     assert "weight" not in error.message
 
 
-def test_only_the_inputs_behind_it_are_named():
-    error = error_of(
-        """(float[N,4] x, float[N,4] sigma, bool[N,4] seen) => (float[N,3] y) { l = Log(sigma) a = Add(x, l)
-        z = Where(seen, a, x) y = Gemm(z, w, b) }"""
-    )
-    assert error.op == "Log"
+def tried(error: NumericalError) -> dict[str, float]:
+    """What the hint says to feed."""
     assert error.hint is not None
-    assert "'sigma':" in error.hint
-    assert "'x'" not in error.hint
+    name, _, value = error.hint.rpartition("such as --input ")[2].partition("=")
+    return {name: float(value)}
 
 
-def test_a_mask_that_leaves_nothing_is_named_and_turned():
-    """A boolean mask is fed as ones; what is masked with it is all."""
-    error = error_of(
-        """(float[N,4] x, bool[N,4] ignore) => (float[N,3] y) { m = Where(ignore, low, zero) a = Add(x, m)
-        h = Softmax(a) y = Gemm(h, w, b) }"""
+SIGMA = """(float[N,4] x, float[N,4] sigma, bool[N,4] seen) => (float[N,3] y) { l = Log(sigma) a = Add(x, l)
+    z = Where(seen, a, x) y = Gemm(z, w, b) }"""
+
+
+def test_only_the_inputs_behind_it_are_named_and_the_hint_works():
+    error = error_of(SIGMA, inputs={"sigma": -1.0, "seen": 1})
+    assert error.op == "Log"
+    assert error.message.startswith(
+        "an activation is not finite: Log of values that are not positive (the least is -1)"
     )
+    assert error.hint == "It follows from 'sigma': feed values that suit the model, such as --input sigma=1.0"
+    assert scored(SIGMA, inputs={"seen": 1, **tried(error)}).data["score"]["intrain"] > 0
+
+
+IGNORE = """(float[N,4] x, bool[N,4] ignore) => (float[N,3] y) { m = Where(ignore, low, zero) a = Add(x, m)
+    h = Softmax(a) y = Gemm(h, w, b) }"""
+
+
+@pytest.mark.parametrize("protocol", ["architecture", "checkpoint"])
+def test_a_mask_that_leaves_nothing_is_named_and_turned(protocol: str):
+    error = error_of(IGNORE, protocol, inputs={"ignore": 1})
     assert error.op == "Softmax"
-    assert error.hint == (
-        "It follows from 'ignore': feed values that suit the model, such as --input ignore=0"
-    )
+    assert tried(error) == {"ignore": 0}
+    assert "'x'" not in str(error.hint)
+    assert scored(IGNORE, protocol, inputs={"ignore": 0}).data["score"]["intrain"] > 0
 
 
 def test_a_softmax_that_the_graph_looks_after_is_not_blamed():
     error = error_of(
         """(float[N,4] x, bool[N,4] ignore) => (float[N,3] y) { m = Where(ignore, low, zero) a = Add(x, m)
         h = Softmax(a) n = IsNaN(h) f = Where(n, zero, h)
-        g = Neg(one) l = Log(g) k = Add(f, l) y = Gemm(k, w, b) }"""
+        g = Neg(one) l = Log(g) k = Add(f, l) y = Gemm(k, w, b) }""",
+        inputs={"ignore": 1},
     )
     assert error.op == "Log"
 

@@ -18,6 +18,19 @@ from intrain_onnx.measure import node_hints
 
 Model = tuple[str, dict[str, np.ndarray]]
 
+FED = {
+    "a pool that is larger than its input": "x:1x3x64x64",
+    "positions beyond a table": "x:1x64x4",
+    "two lengths that must be equal": "x:1x64x4 z:1x64x4",
+    "a width that a product takes": "x:1x64 z:1x64",
+    "a width that a Gemm takes": "x:1x64",
+    "channels that a convolution takes": "x:1x64x64",
+    "two parts that must be as long": "x:1x64x4 z:1x64x4",
+    "a number of elements": "x:1x64x4",
+    "a name for the shell": "ODD:1x64",
+}
+"""What a user sets, where the sizes that are solved would run."""
+
 RUNS: dict[str, tuple[Model, str]] = {
     "a kernel that is larger than its input": (
         (
@@ -134,13 +147,15 @@ def test_the_hint_makes_it_run(name: str, tmp_path: Path):
     if name == "a name for the shell":
         proto.graph.input[0].name = proto.graph.node[0].input[0] = ODD
     onnx.save(proto, tmp_path / "m.onnx")
-    first = typed(tmp_path / "m.onnx")
+    wrong = [shape.replace("ODD", ODD) for shape in FED.get(name, "").split()]
+    given = [word for shape in wrong for word in ("--input-shape", shape)]
+    first = typed(tmp_path / "m.onnx", *given)
     assert first.exit_code == 4
     assert "the node cannot run on these inputs: " in first.stderr
     assert cause in first.stderr
     options = hinted(first)
     assert options[::2] == ["--input-shape"] * (len(options) // 2)
-    second = typed(tmp_path / "m.onnx", *options)
+    second = typed(tmp_path / "m.onnx", *given, *options)
     assert second.exit_code == 0, second.stderr
 
 
@@ -151,7 +166,7 @@ FIXED: dict[str, tuple[Model, str]] = {
                 s = ReduceSum<keepdims = 0>(e, one) y = Add(s, z) }""",
             {"t": weight(50, 8), "far": np.array(90), "one": np.array([1])},
         ),
-        "Input 'i' must lead to indices of at most 49: set its values with --input i=49",
+        "Input 'i' must lead to indices of at most 49: set its values, such as --input i=0",
     ),
     "k over what the data leave": (
         (
@@ -196,6 +211,22 @@ def test_what_only_the_user_can_choose_is_named(name: str, tmp_path: Path):
     assert found.exit_code == 4, found.output
     assert expected in found.stderr
     assert "Free dimensions" not in found.stderr
+    shown = re.search(r"--input (\w+=\d+)", found.stderr)
+    if shown is not None:
+        second = typed(tmp_path / "m.onnx", "--input", shown[1])
+        assert second.exit_code == 0, second.stderr
+
+
+def test_an_index_is_the_largest_that_the_table_has(tmp_path: Path):
+    text = """(int64[N,4] i, float[N,8] z) => (float[N,8] y) { e = Gather(t, i)
+        s = ReduceSum<keepdims = 0>(e, one) a = Add(s, z) y = MatMul(a, w) }"""
+    constants = {"t": weight(50, 8), "one": np.array([1]), "w": weight(8, 8)}
+    onnx.save(model(text, constants), tmp_path / "m.onnx")
+    found = typed(tmp_path / "m.onnx", "--input", "i=50")
+    assert found.exit_code == 4
+    assert "index 50 of 'i' is outside of axis 0 of 't' (50x8): the largest is 49" in found.stderr
+    assert "such as --input i=49" in found.stderr
+    assert typed(tmp_path / "m.onnx", "--input", "i=49").exit_code == 0
 
 
 def test_a_search_is_bounded(monkeypatch: pytest.MonkeyPatch):

@@ -236,3 +236,24 @@ def test_a_loop_whose_rounds_depend_on_the_data_is_not_comparable_in_length(monk
     found = scored(proto)["parity"]
     assert found["ok"] is None
     assert "lengths depend on the data (Loop node" in found["reason"]
+
+
+@pytest.mark.parametrize(("far", "ok"), [(1e6, None), (0.0, False)])
+def test_boxes_that_change_places_by_round_off_decide_nothing(
+    far: float, ok: bool | None, monkeypatch: pytest.MonkeyPatch
+):
+    """A detection network takes its boxes in the order of scores: beside a million, round-off decides it."""
+    text = """(float[N,6] x) => (float[N,3] y, int64[N,3] order) {
+        y = MatMul(x, w) s = Add(y, far) v, order = TopK(s, three) }"""
+    proto = model(text, {"w": weight(6, 3), "far": np.float32(far), "three": np.array([3])})
+    ask = onnxruntime_process.run_reference
+
+    def turned(*given: Any, **how: Any) -> list[Any]:
+        y, order = ask(*given, **how)
+        return [y, order[:, ::-1]]
+
+    monkeypatch.setattr(onnxruntime_process, "run_reference", turned)
+    found = scored(proto)["parity"]
+    assert found["ok"] is ok
+    assert "order: 2 of 3 integers differ" in found["reason"]
+    assert ("; round-off alone changes it" in found["reason"]) is (ok is None)

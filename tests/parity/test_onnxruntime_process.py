@@ -8,14 +8,16 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from builders import model, run_onnxruntime, weight
 
-from intrain_onnx.parity import onnxruntime_process
+from intrain_onnx.parity import onnxruntime_process, onnxruntime_worker
 from intrain_onnx.parity.onnxruntime_process import NoReferenceError, run_reference
 from intrain_onnx.parity.onnxruntime_worker import read_frame, write_frame
 
@@ -92,6 +94,40 @@ def test_a_process_that_hangs_is_ended_in_time():
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     ask()
+
+
+def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch):
+    ask()
+    first = worker()
+
+    def half(*_: object) -> None:
+        raise ValueError("not an archive")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime_process, "read_frame", half)
+        with pytest.raises(ValueError, match="not an archive"):
+            ask(x=np.zeros((5, 4), np.float32))
+    np.testing.assert_array_equal(ask()[0], run_onnxruntime(NETWORK, FEEDS)[0])
+    assert worker() != first
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+def test_the_graph_is_optimised_as_asked(optimised: bool, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    class Spy(onnxruntime.InferenceSession):
+        def __init__(self, model: bytes, options: onnxruntime.SessionOptions, **more: Any) -> None:
+            seen.append(options.graph_optimization_level)
+            super().__init__(model, options, **more)
+
+    library = SimpleNamespace(
+        **{n: getattr(onnxruntime, n) for n in dir(onnxruntime)} | {"InferenceSession": Spy}
+    )
+    monkeypatch.setattr(onnxruntime_worker, "import_onnxruntime", lambda: library)
+    header = {"path": None, "cuda": False, "threads": 1, "optimised": optimised}
+    onnxruntime_worker._run(header, FEEDS, NETWORK.SerializeToString())
+    levels = onnxruntime.GraphOptimizationLevel
+    assert seen == [levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL]
 
 
 @pytest.mark.parametrize(
