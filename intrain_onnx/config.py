@@ -169,4 +169,6 @@ def as_text(value: Any) -> str:
         return ",".join(map(as_text, value))
     if isinstance(value, (int, float, str)):
         return str(int(value) if isinstance(value, bool) else value)
+    if getattr(value, "ndim", None) == 0:  # a number of numpy's
+        return as_text(value.item())
     return str(getattr(value, "told", "array"))

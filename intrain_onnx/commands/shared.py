@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from intrain_onnx.errors import IntrainError, SettingsError, printable
-from intrain_onnx.loading import given_inputs
 
 EXIT_CODES = """
 \b
@@ -43,6 +42,8 @@ def _parse_shapes(
 def _parse_values(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
+    from intrain_onnx.loading import given_inputs
+
     try:
         return dict(map(given_inputs.split, values))
     except SettingsError as error:
@@ -50,6 +51,8 @@ def _parse_values(
 
 
 def _list_arrays(context: click.Context, parameter: click.Parameter, place: Path | None) -> dict[str, str]:
+    from intrain_onnx.loading import given_inputs
+
     try:
         return {} if place is None else given_inputs.listed(place)
     except SettingsError as error:

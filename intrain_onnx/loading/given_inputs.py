@@ -144,8 +144,8 @@ def _given(name: str, value: Any) -> Given:
 def _array(name: str, value: Any) -> tuple[Array, Source]:
     if isinstance(value, str) and value.startswith("@"):
         return _from_file(Path(value[1:]), name), "file"
-    if isinstance(value, np.ndarray) and value.ndim:
-        return value, "array"
+    if hasattr(value, "__array__") and np.ndim(value):
+        return np.asarray(value), "array"
     return _from_numbers(name, value), "value"
 
 

@@ -22,14 +22,19 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
-    """The same settings with what is given for the inputs of a model read, once for all that use them.
+    """The same settings with what is given for the inputs of a model read, in the types that they take.
+
+    What was read before stays the same object: it is read and converted once for all that use it.
 
     Raises:
-        SettingsError, LimitError: see `loading.given_inputs.read`.
+        SettingsError: an array of another type; also see `loading.given_inputs.read`.
+        LimitError: see there.
     """
     if not config.inputs:
         return config
-    return replace(config, inputs=read(config.inputs, [v.name or "" for v in model.graph.inputs]))
+    types = {v.name or "": v.dtype for v in model.graph.inputs}
+    found = read(config.inputs, list(types))
+    return replace(config, inputs={name: _typed(name, given, types[name]) for name, given in found.items()})
 
 
 def sized(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
@@ -198,11 +203,10 @@ def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
 
 
 def _fitted(given: Given, spec: InputSpec) -> Given:
-    """The same in the graph's element type with all axes; one of size 1 stands for the same everywhere."""
-    array = given.array
-    if given.source == "value" and len(spec.shape) != array.ndim:
-        array = _spread(array, spec)
-    return replace(given, array=_converted(array, spec, exact_only=given.source != "value"))
+    """The same with all axes; one of size 1 stands for the same everywhere."""
+    if given.source != "value" or len(spec.shape) == given.array.ndim:
+        return given
+    return replace(given, array=_spread(given.array, spec))
 
 
 def _spread(array: Array, spec: InputSpec) -> Array:
@@ -222,7 +226,14 @@ def _spread(array: Array, spec: InputSpec) -> Array:
     raise _mismatch(spec.name, array, spec.declared, f"Give one number, or {one[-1] if one else 1} of them")
 
 
-def _converted(array: Array, spec: InputSpec, *, exact_only: bool) -> Array:
+def _typed(name: str, given: Given, dtype: ir.DataType | None) -> Given:
+    if dtype is None or dtype == ir.DataType.STRING:  # no input that can be fed: what reads it says so
+        return given
+    array = _converted(given.array, name, dtype, typed=given.source == "value")
+    return given if array is given.array else replace(given, array=array)
+
+
+def _converted(array: Array, name: str, dtype: ir.DataType, *, typed: bool) -> Array:
     """An array in the graph's element type.
 
     Floats are rounded to a narrower float type, as every framework does; all else must be there exactly.
@@ -231,40 +242,39 @@ def _converted(array: Array, spec: InputSpec, *, exact_only: bool) -> Array:
     Raises:
         SettingsError: it is not.
     """
-    target = spec.dtype.numpy()
-    if array.dtype.kind == "V" and array.dtype.itemsize == target.itemsize and target.kind == "V":
+    target = dtype.numpy()
+    if array.dtype.type is np.void and array.dtype.itemsize == target.itemsize and target.kind == "V":
         array = array.view(target)  # numpy.save leaves no more of types that are not its own
     if array.dtype == target:
         return array
     wanted = target.name
     refusal = SettingsError(
-        f"input {spec.name!r} takes {wanted}, and what is given is {array.dtype.name}",
+        f"input {name!r} takes {wanted}, and what is given is {array.dtype.name}",
         hint=f"Convert it first: array.astype({wanted!r})",
     )
-    from_float, to_float = array.dtype.kind == "f", spec.dtype.is_floating_point()
-    to_complex = target.kind == "c"
-    if array.dtype.kind not in ("biufc" if to_complex else "biuf"):
-        raise refusal
-    if from_float and exact_only and not (to_float or to_complex):
+    rounds = dtype.is_floating_point() or target.kind == "c"
+    real, inexact = array.dtype.kind in "biuf", array.dtype.kind in "fc"
+    if not (real or (inexact and target.kind == "c")) or (inexact and not typed and not rounds):
         raise refusal
     with np.errstate(all="ignore"):
         made: Array = array.astype(target)
-        lost = _overflows(made, array) if from_float and to_float else _differs(made, array)
+        lost = _overflows(made, array) if inexact and rounds else _differs(made, array)
     if lost.any():
         value = array[np.unravel_index(int(np.argmax(lost)), array.shape)]
         raise SettingsError(
-            f"input {spec.name!r} takes {wanted}, which does not hold {value}",
+            f"input {name!r} takes {wanted}, which does not hold {value}",
             hint="Give values that it holds",
         )
     return made
 
 
 def _overflows(made: Array, array: Array) -> Array:
-    found: Array = ~np.isfinite(made.astype(np.float64)) & np.isfinite(array)
+    plain: Array = made.astype(np.float64) if made.dtype.kind == "V" else made
+    found: Array = ~np.isfinite(plain) & np.isfinite(array)
     return found
 
 
 def _differs(made: Array, array: Array) -> Array:
-    plain: Any = made.astype(np.int64) if made.dtype.kind == "V" else made
-    found: Array = (plain != array) | (made.astype(array.dtype) != array)
+    plain: Any = made.astype(np.int64) if made.dtype.kind == "V" else made.real
+    found: Array = (plain != array) | (plain.astype(array.dtype) != array)
     return found

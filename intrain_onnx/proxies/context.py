@@ -234,10 +234,12 @@ class ProxyContext:
             NoValueError: the network has neither.
         """
         given = list(self.feed() if fed is None else fed)
+        fixed = {name for name, value in self.used.given.items() if value.source == "value"}  # controls
         found = [
             i
             for i, spec in enumerate(self.used.inputs)
             if spec.kind == "noise" and spec.batch_axis is not None and spec.number >= 0
+            if spec.name not in fixed
         ]
         for index in found:
             value = given[index]

@@ -208,6 +208,11 @@ def test_a_check_is_silent_on_a_healthy_network(check: str, healthy: Evidence):
     assert findings(replace(healthy, baseline=healthy.reports["checkpoint"]), check) == []
 
 
+def test_a_table_of_one_row_cannot_vary(healthy: Evidence):
+    row = {"status": "collapsed", "kind": "embedding", "weight_shape": [1, 32]}
+    assert findings(with_layer(with_channels(healthy, constant=32), **row), "collapsed") == []
+
+
 def test_folded_batch_norm_is_silent_where_it_was_kept():
     kept = audit(ROOT / "samples" / "pytorch_resnet_training.onnx", quick(), today=TODAY)
     assert "batch-norm-folded" not in [f.check for f in kept.findings]

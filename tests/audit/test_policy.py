@@ -40,6 +40,8 @@ def test_what_is_told_replaces_the_default():
     rule = told.rules["opset-range"]
     assert (rule.severity, asdict(rule.options)) == ("note", {"min": 11, "max": None})
     assert (told.run.batch, told.run.seeds, told.run.input_shapes) == (4, 3, {"x": (1, 3, 8, 8)})
+    given = policy.parse('[run.inputs]\na = 1\nb = 0.5\nc = [1, 2.5]\nd = "@f.npy"\n').run.inputs
+    assert given == {"a": 1, "b": 0.5, "c": (1, 2.5), "d": "@f.npy"}
     assert [told.fails(s) for s in ("error", "warning", "note")] == [True, True, False]
     assert not policy.parse('fail_on = "never"').fails("error")
 
@@ -70,6 +72,10 @@ def test_what_is_told_replaces_the_default():
         ("[run.input_shapes]\nx = [0]", "input_shapes"),
         ("[run.input_shapes]\nx = [true]", "input_shapes"),
         ("[run.input_shapes]\nx = 3", "input_shapes"),
+        ("[run]\ninputs = 3", "inputs"),
+        ("[run.inputs]\nx = true", "inputs"),
+        ("[run.inputs]\nx = {}", "inputs"),
+        ("[run.inputs]\nx = [[1]]", "inputs"),
         ("waivers = 1", "waivers"),
         ('[[waivers]]\ncheck = "macs"', "reason"),
         ('[[waivers]]\nreason = "x"', "check"),

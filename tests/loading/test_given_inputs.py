@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from intrain_onnx import memory
 from intrain_onnx.errors import LimitError, SettingsError
@@ -78,7 +79,7 @@ def test_numbers_lists_and_arrays():
     found = read({"a": 2, "b": [1, 2.5], "c": IDS, "d": "3,4", "e": True, "f": np.float32(0.5)}, "abcdef")
     assert [found[n].array.tolist() for n in "abcdef"] == [2, [1.0, 2.5], IDS.tolist(), [3, 4], True, 0.5]
     assert [found[n].source for n in "abcdef"] == ["value", "value", "array", "value", "value", "value"]
-    assert [found[n].told for n in "abcde"] == ["2", "1,2.5", "array", "3,4", "1"]
+    assert [found[n].told for n in "abcdef"] == ["2", "1,2.5", "array", "3,4", "1", "0.5"]
     assert read(found, "abcdef") == found
 
 
@@ -86,6 +87,11 @@ def test_numbers_lists_and_arrays():
 def test_what_is_no_number_is_refused(value: Any):
     with pytest.raises(SettingsError, match=r"what is given for input 'x' is .*Give a number"):
         read({"x": value}, ["x"])
+
+
+def test_arrays_of_other_libraries_are_taken():
+    found = read({"x": torch.arange(6).reshape(2, 3)}, ["x"])["x"]
+    assert (found.array.tolist(), found.source, found.told) == (IDS.tolist(), "array", "array")
 
 
 def test_an_unknown_name_lists_the_inputs():

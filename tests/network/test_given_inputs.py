@@ -78,6 +78,21 @@ def test_a_size_reaches_the_inputs_that_share_its_name():
         resolved(text, {"a": ramp(2, 11, 4), "b": ramp(2, 12, 4)})
 
 
+def test_a_size_follows_from_arrays_by_the_arithmetic_of_names():
+    """A mask of 12 over ids of 7 leaves a past of 5."""
+    text = """(float[N,length] ids, float[N,both] mask, float[N,past] cache) => (float[N,both] y)
+        { all = Concat<axis = 1>(cache, ids) y = Mul(all, mask) }"""
+    proto = model(text)
+    proto.graph.input[1].type.tensor_type.shape.dim[1].dim_param = "past + length"
+    prepared = ir.from_proto(proto)
+    normalise(prepared)
+    given = {"ids": ramp(3, 7), "mask": ramp(3, 12)}
+    found = resolve(prepared, ScoreConfig.for_protocol(inputs=given))
+    assert [spec.shape for spec in found.inputs] == [(3, 7), (3, 12), (3, 5)]
+    with pytest.raises(SettingsError, match=r"past \+ length"):
+        resolve(prepared, ScoreConfig.for_protocol(inputs=given | {"cache": ramp(3, 6)}))
+
+
 def test_a_graph_with_a_fixed_batch_takes_multiples_of_it():
     text = LINEAR.replace("N", "2")
     found = resolved(text, {"x": ramp(6, 4)})
@@ -171,6 +186,9 @@ TYPES = {
     "uint8": np.uint8,
     "int8": np.int8,
     "bool": np.bool_,
+    "complex64": np.complex64,
+    "float8e4m3fn": ml_dtypes.float8_e4m3fn,
+    "int4": ml_dtypes.int4,
 }
 
 
@@ -195,6 +213,12 @@ def converted(wanted: str, given: Any) -> np.ndarray:
         ("uint8", np.array([[0, 255]])),
         ("bool", np.array([[0, 1]])),
         ("bool", np.array([[False, True]])),
+        ("complex64", np.array([[1 + 2j, 0.1]])),
+        ("complex64", np.array([[1.5, 0.1]])),
+        ("complex64", np.array([[1, -2]])),
+        ("float8e4m3fn", np.array([[1.5, -448]])),
+        ("float8e4m3fn", np.full((1, 2), 1.5, ml_dtypes.float8_e5m2)),
+        ("int4", np.array([[-8, 7]])),
         ("int64", 3.0),
         ("bool", 1),
     ],
@@ -224,6 +248,12 @@ def test_what_the_type_holds_is_converted(wanted: str, given: Any):
         ("int8", np.array([[200, 0]], np.uint8), "takes int8, which does not hold 200"),
         ("uint8", np.array([[-56, 0]], np.int8), "takes uint8, which does not hold -56"),
         ("bool", np.array([[2, 0]]), "takes bool, which does not hold 2"),
+        ("complex64", np.array([[1, 2**24 + 1]]), "takes complex64, which does not hold 16777217"),
+        ("complex64", np.array([[1, 1e39j]]), "takes complex64, which does not hold 1e\\+39j"),
+        ("float8e4m3fn", np.array([[1.0, 480]]), "takes float8_e4m3fn, which does not hold 480"),
+        ("float16", np.ones((1, 2), ml_dtypes.bfloat16), "takes float16, and what is given is bfloat16"),
+        ("int4", np.array([[8, 0]]), "takes int4, which does not hold 8"),
+        ("int4", np.array([[248, 0]], np.uint8), "takes int4, which does not hold 248"),
         ("float", np.array([[1j, 0]]), "takes float32, and what is given is complex128"),
         ("float", np.zeros((1, 2), "V2"), "takes float32, and what is given is void16"),
     ],

@@ -106,6 +106,15 @@ def test_ids_without_an_embedding_have_no_continuous_input():
     }
 
 
+def test_a_given_array_is_a_continuous_input_and_a_given_number_is_none():
+    body = "h = Gemm<transB = 1>(x, w) r = Relu(h) y = Gemm<transB = 1>(r, v)"
+    body = f"(float[batch, 3] x) => (float[batch, 4] y) {{ {body} }}"
+    graph = model(body, {"w": weight(5, 3), "v": weight(4, 5)})
+    for given, error in ((weight(8, 3), None), (0.5, "needs a continuous input")):
+        found = measure(("jacov",), network(graph, inputs={"x": given}))
+        assert found["jacov"].error == error
+
+
 def test_what_is_not_finite_is_none():
     values_ = {"w": np.full((4, 3), 1e38, np.float32), "v": np.full((4, 4), 1e38, np.float32)}
     body = "h = Gemm<transB = 1>(x, w) r = Relu(h) y = Gemm<transB = 1>(r, v)"

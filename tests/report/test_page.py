@@ -108,6 +108,19 @@ def test_several_reports_are_ranked(report: Report):
     assert page([other, report]) == page([report, other])
 
 
+def test_what_was_given_is_told_and_compared(report: Report):
+    other = Report(copy.deepcopy(dict(report.data)))
+    digest = hashlib.sha256(b"other").hexdigest()
+    other.data["settings"]["inputs"] = {"image": "@photos.npz"}
+    other.data["settings"]["inputs_fed"][0] |= {"kind": "given", "source": "file", "sha256": digest}
+    text = page([other, report])
+    parsed(text)
+    assert "differ in given inputs" in text
+    assert f"file, sha256 {digest}" in text
+    assert "@photos.npz" in text
+    assert "given inputs" not in page([other, other])
+
+
 def test_scores_and_proxies_are_shown_by_name(report: Report):
     more = Report(copy.deepcopy(dict(report.data)))
     more.data["scores"]["published"] = {"value": 12.5, "standard_error": None}

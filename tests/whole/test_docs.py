@@ -6,9 +6,12 @@ import doctest
 import importlib
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pytest
 from shell import run
 
@@ -85,6 +88,31 @@ def test_the_library_example_runs(
     assert ratio >= 1
     assert names["layers"]
     assert dict(names["module"].named_parameters())  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_examples_of_real_samples_run(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pillow is no dependency: without it, the array that its example makes is made here."""
+    page = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+    decoding, library = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [commands] = re.findall(r"^```shell\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(folder)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    if find_spec("PIL") is not None:
+        image = importlib.import_module("PIL.Image")
+        (folder / "photos").mkdir()
+        for number, array in enumerate(pixels):
+            image.fromarray(array).save(folder / "photos" / f"{number}.png")
+        exec(compile(decoding, "inputs.md", "exec"), {})
+    else:
+        np.savez("samples.npz", image=pixels[:, :32, :32].transpose(0, 3, 1, 2) / 255)
+    assert np.load("samples.npz")["image"].shape == (3, 3, 32, 32)
+    score, audit = commands.splitlines()
+    assert "input 3x3x32x32 (given)" in run(score, folder)
+    run(f"{audit} || [ $? -eq 1 ]", folder)
+    names: dict[str, Any] = {}
+    exec(compile(library, "inputs.md", "exec"), names)
+    assert names["report"].data["settings"]["samples"] == 24
 
 
 def test_every_option_and_exit_code_is_in_the_readme():

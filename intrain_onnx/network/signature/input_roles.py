@@ -76,6 +76,7 @@ class _Uses:
     """How an input is used, over all places that its elements come to."""
 
     tables: list[tuple[_Place, int]] = field(default_factory=list)
+    labels: int = 0
     indexes: bool = False
     bounds: bool = False
     shapes: bool = False
@@ -130,6 +131,8 @@ def _float_role(value: ir.Value, name: str, uses: _Uses, *, has_batch: bool) -> 
         return Role("size")
     if small and (not has_batch or dims in ([], [1])):
         return Role("control")
+    if uses.labels > 1 and not uses.weighed:
+        return Role("ids", uses.labels)
     if uses.angle and not uses.weighed and value.shape is not None and len(value.shape.dims) <= 1:
         return Role("timestep", _TIMESTEPS)
     if "mask" in name and not uses.weighed:
@@ -231,6 +234,8 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
         classes = [constant_array(v) for v in node.inputs if v is not place.value]
         if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
             found.tables.append((place, int(classes[0].max()) + 1))
+        elif len(classes) == 1 and classes[0] is not None and classes[0].size == 1:
+            found.labels = max(found.labels, int(classes[0].reshape(-1)[0]) + 1)
     elif index in _SHAPES.get(op, ()):
         found.shapes = True
     elif index in _BOUNDS.get(op, ()):

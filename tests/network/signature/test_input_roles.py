@@ -24,6 +24,7 @@ CONSTANTS = {
     "ones": np.array([1]),
     "twos": np.array([2]),
     "threes": np.array([3]),
+    "three": np.array(3, np.float32),
     "frequencies": weight(1, 4, scale=1.0),
     "big": weight(100, 4),
     "middle": weight(50, 4),
@@ -65,6 +66,9 @@ def spec(text: str, name: str = "x") -> InputSpec:
          "r = Range(zero, t, one) u = Unsqueeze(x, ones) m = Less(r, u) f = Cast<to = 1>(m) "
          "g = Unsqueeze(f, twos) y = Mul(d, g) }",
          "length", 64),
+        # labels that are compared one by one, as floats and as integers
+        ("(float[N,T] x, float[N,T,4] d) => (float y) { e = Equal(x, three) f = Cast<to = 1>(e) "
+         "g = Unsqueeze(f, twos) y = Mul(d, g) }", "ids", 4),
         # floats: a control, a mask by name, an image that is named one
         ("(float[3] x, float[N,4] d) => (float y) { s = Gather(x, one) m = Mul(d, s) y = MatMul(m, w) }",
          "control", 0),
