@@ -144,7 +144,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
     Raises:
         SettingsError: there are results already and ``resume`` is not set, or they were made otherwise.
     """
-    told = Header(FORMAT, msgspec.to_builtins(settings))
+    told = Header(FORMAT, _as_stored(settings))
     header = json.dumps(msgspec.to_builtins(told), sort_keys=True)
     if not path.exists():
         path.write_text(header + "\n", encoding="utf-8")
@@ -164,6 +164,15 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
     lines = [header, *(line(record) for record in records)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return records
+
+
+def _as_stored(settings: Settings) -> dict[str, Any]:
+    """The settings without given inputs where there are none: results of versions without them go on."""
+    told: dict[str, Any] = msgspec.to_builtins(settings)
+    for config in told["configs"]:
+        if not config["inputs"]:
+            del config["inputs"]
+    return told
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
