@@ -144,7 +144,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
     Raises:
         SettingsError: there are results already and ``resume`` is not set, or they were made otherwise.
     """
-    told = Header(FORMAT, _as_stored(settings))
+    told = Header(FORMAT, as_stored(settings))
     header = json.dumps(msgspec.to_builtins(told), sort_keys=True)
     if not path.exists():
         path.write_text(header + "\n", encoding="utf-8")
@@ -166,7 +166,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
     return records
 
 
-def _as_stored(settings: Settings) -> dict[str, Any]:
+def as_stored(settings: Settings) -> dict[str, Any]:
     """The settings without given inputs where there are none: results of versions without them go on."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:

@@ -112,7 +112,7 @@ def test_stored_results_are_written_again_as_they_were():
     lines = text.splitlines()
     assert [records.line(record) for record in records.read(STORED / "results.jsonl")] == lines[1:]
     settings = json.loads(lines[0])["settings"]
-    assert json.loads(json.dumps(msgspec.to_builtins(msgspec.convert(settings, Settings)))) == settings
+    assert json.loads(json.dumps(records.as_stored(msgspec.convert(settings, Settings)))) == settings
 
 
 def test_stored_results_go_on_under_the_same_settings(tmp_path: Path):
