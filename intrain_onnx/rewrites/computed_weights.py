@@ -110,13 +110,16 @@ def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
             shape = static_shape(value)
             if shape is not None and not may_have_role(shape, role):
                 continue
-            root = _below_views(value)
+            root = _below_views(value, spread=role not in _EXACT)
             if not root.is_graph_output():
                 yield root, role
 
 
-def _below_views(value: ir.Value) -> ir.Value:
-    while (node := value.producer()) is not None and is_view(node) and not is_op(node, "Cast"):
+def _below_views(value: ir.Value, *, spread: bool) -> ir.Value:
+    """What a parameter is a view of; a table may be spread over the batch, as a class token is."""
+    while (node := value.producer()) is not None and (
+        (is_view(node) and not is_op(node, "Cast")) or (spread and is_op(node, "Expand"))
+    ):
         below = node.inputs[0]
         if below is None or below.const_value is not None:
             break

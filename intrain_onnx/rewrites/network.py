@@ -16,6 +16,7 @@ from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
+from intrain_onnx.rewrites.cancel_transposes import cancel_transposes
 from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
@@ -98,7 +99,7 @@ class Network:
         config = given_inputs.read_for(exact, config)
         sizes, single, known = _inputs(exact, config, runs)
         model = exact.clone()
-        constants += written_out.restore(model)
+        constants += cancel_transposes(model) + written_out.restore(model)
         quantisation = dequantise.to_float(model)
         if quantisation is not None:
             infer_shapes(model, single)

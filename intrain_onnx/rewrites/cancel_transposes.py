@@ -1,0 +1,59 @@
+"""Removes two transposes that cancel around an operator on each element.
+
+    Transpose(f(Transpose(x, p)), q)  =  f(x),   q the inverse of p
+
+Optimisers push transposes apart; a pattern of several operators is then no longer seen.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from intrain_onnx.network.values import name_of, remove_unused
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, kind
+
+_ELEMENTWISE = (Kind.ACTIVATION, Kind.ELEMENTWISE)
+
+
+def cancel_transposes(model: ir.Model) -> int:
+    """Remove pairs of transposes around operators of one operand, in place.
+
+    Returns:
+        The number of nodes removed.
+    """
+    before = sum(1 for _ in model.graph.all_nodes())
+    for last in list(model.graph.all_nodes()):
+        found = _between(last)
+        if found is None or last.graph is None:
+            continue
+        inner, value = found
+        old = last.outputs[0]
+        out = ir.Value(name=f"{old.name}.straight", type=old.type, shape=old.shape)
+        new = ir.Node(inner.domain, inner.op_type, [value], list(inner.attributes.values()), outputs=[out])
+        new.name = f"{name_of(inner)}.straight"
+        last.graph.insert_after(last, new)
+        if old.is_graph_output():
+            out.name, old.name = old.name, out.name
+        old.replace_all_uses_with(out, replace_graph_outputs=True)
+        remove_unused(last)
+    return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _between(last: ir.Node) -> tuple[ir.Node, ir.Value] | None:
+    """The operator between two transposes that cancel, the second one given, and what the first one reads."""
+    inner = _maker(last) if is_op(last, "Transpose") else None
+    if inner is None or kind(inner) not in _ELEMENTWISE or len(inner.inputs) != 1 or len(inner.outputs) != 1:
+        return None
+    first = _maker(inner)
+    if first is None or not is_op(first, "Transpose") or first.inputs[0] is None:
+        return None
+    p, q = (node.attributes.get_ints("perm", ()) for node in (first, last))
+    if not p or len(p) != len(q) or [p[axis] for axis in q] != list(range(len(p))):
+        return None
+    return inner, first.inputs[0]
+
+
+def _maker(node: ir.Node) -> ir.Node | None:
+    value = node.inputs[0] if node.inputs else None
+    return value.producer() if value is not None else None
