@@ -277,6 +277,8 @@ class _Pass:
         found = source(value, spread=True)  # a class token is broadcast over the batch first
         if found is not None:
             shape, steps = viewed_as(*found)
+            if place.role == "offset":
+                shape, steps = _smallest_first(shape, steps)
             if not is_fixed(found[0], shape, place.role):
                 self._note(found[0], replace(place, shape=shape, steps=tuple(steps)))
             return
@@ -431,6 +433,14 @@ _RECOGNISERS: Mapping[Kind, Callable[[_Pass, ir.Node, int], Layer | None]] = {
 
 def _of(root: ir.Value, shape: tuple[int, ...], steps: tuple[Step, ...], fan_in: int) -> Weight:
     return Weight(root.name or "", shape, steps, fan_in, tuple(name for name, _ in of_file(root)))
+
+
+def _smallest_first(shape: tuple[int, ...], steps: list[Step]) -> tuple[tuple[int, ...], list[Step]]:
+    """A table of offsets with its axes by size: a transpose of the data turns the table too."""
+    order = tuple(sorted(range(len(shape)), key=shape.__getitem__))
+    if order == tuple(range(len(shape))):
+        return shape, steps
+    return tuple(shape[axis] for axis in order), [*steps, ("transpose", order)]
 
 
 def _products(node: ir.Node) -> tuple[int, int]:
