@@ -13,7 +13,7 @@ import msgspec
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, UnsupportedError
 from intrain_onnx.loading.load import Source, load
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.report import assemble, rows
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.model_warnings import static_warnings

@@ -17,7 +17,8 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import Source, load
 from intrain_onnx.measure.prepare import runs_on
 from intrain_onnx.network import input_shapes
-from intrain_onnx.network.layers import Layer, LayerMap, analyse
+from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise

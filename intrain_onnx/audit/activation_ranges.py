@@ -13,7 +13,8 @@ from intrain_onnx import memory
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure.prepare import prepare, runs_on
-from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.opset.kinds import Kind, Property

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.audit.facts import WeightFacts
-from intrain_onnx.network.layers import LayerMap, Weight
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.recognise import Weight
 from intrain_onnx.network.values import Step
 
 Array = np.ndarray[Any, Any]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from intrain_onnx.measure.finiteness import NotFiniteError, first_non_finite_value
-from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
+from intrain_onnx.network.layers import LayerMap, Slot
+from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
 from intrain_onnx.rewrites.protocol.step import FreeNorm

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import of_call
 

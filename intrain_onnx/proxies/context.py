@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from intrain_onnx.measure import initialise
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.input_shapes import Signature
-from intrain_onnx.network.layers import Layer, LayerMap
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.proxies.errors import NoValueError
 from intrain_onnx.proxies.modified_interpreter import ModifiedInterpreter, Norms
 from intrain_onnx.runtime.interpreter import Observer, Samples

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.errors import NoValueError
 

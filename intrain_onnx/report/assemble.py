@@ -16,7 +16,7 @@ from intrain_onnx.errors import NumericalError
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, given_inputs, gradient_reach
 from intrain_onnx.network.input_shapes import Signature, declared_shape
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows

@@ -12,8 +12,9 @@ from scipy.special import stdtrit
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace, Trace
-from intrain_onnx.network.layers import Layer, LayerMap, Slot
+from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.scores import run_values
 from intrain_onnx.scores.variants import all_of
 from intrain_onnx.vocabulary import LayerStatus, ParameterStatus

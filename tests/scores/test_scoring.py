@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, Trace
-from intrain_onnx.network.layers import Layer, LayerMap, Slot, Weight
+from intrain_onnx.network.layers import LayerMap, Slot
+from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.report.assemble import _depth_profile
 from intrain_onnx.scores import scoring
 from intrain_onnx.scores.scoring import Score

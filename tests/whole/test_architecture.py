@@ -63,6 +63,7 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 
 TESTED_BY = {
     "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
+    "network.recognise": "network/test_layers.py",
     "measure.fit_sizes": "rewrites/test_solve_sizes.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft

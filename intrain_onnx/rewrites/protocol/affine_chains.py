@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from intrain_onnx.network.layers import Layer, data_dependent
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import add_initializer, node_id, shape_of, source, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind

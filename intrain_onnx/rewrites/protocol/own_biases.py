@@ -12,7 +12,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import add_initializer, name_of, source
 from intrain_onnx.opset.traits import is_op, traits
 from intrain_onnx.rewrites.protocol.step import Changes, Draft

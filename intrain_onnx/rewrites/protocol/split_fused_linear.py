@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from intrain_onnx.network.channel_parts import Indices, Parts, Tracer
 from intrain_onnx.network.known_values import Constants
-from intrain_onnx.network.layers import Layer
 from intrain_onnx.network.marks import JOINED, MADE_FROM, ONLY
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import (
     add_initializer,
     name_of,

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.layers import Layer
+from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import node_id, shape_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import kind
