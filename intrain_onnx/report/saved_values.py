@@ -1,4 +1,4 @@
-"""What the formulas of a score read, from a saved report: a new formula needs no new run."""
+"""Inputs of the score formulas from a saved report, so that a new formula needs no new run."""
 
 from __future__ import annotations
 
