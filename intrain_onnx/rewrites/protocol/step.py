@@ -107,4 +107,4 @@ class Draft:
 
 
 Rewrite = Callable[[Draft], Changes | None]
-"""Changes a draft in place; None where it only finds shapes."""
+"""Changes a draft in place; returns None if it only infers shapes."""
