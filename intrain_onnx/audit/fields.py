@@ -1,7 +1,7 @@
 """Dataclass fields that a policy sets, with type, limits, help and hint in their annotations.
 
 msgspec validates each value against its annotation. Tables are read field by field, so that an error names
-the field as the file does and says which values are valid.
+the field as the file does and names the valid values.
 """
 
 from __future__ import annotations

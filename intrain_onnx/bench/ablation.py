@@ -46,7 +46,7 @@ class Form:
     eps: float = 0.0
 
     def __call__(self, values: RunValues) -> float:
-        """The score of one network."""
+        """Compute this form of the score for one network."""
         ratios = _ratios(self, values)
         capacity = math.fsum(ratios)
         if self.depth == "mean" and ratios:

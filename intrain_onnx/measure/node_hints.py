@@ -217,7 +217,7 @@ class _Search:
             run(module, drawn)
 
     def _try(self, sizes: Sizes) -> Signature | NodeError | None:
-        """One run: its inputs if it succeeds, its error if a node fails, None if it tells nothing."""
+        """One run: its inputs if it succeeds, its error if a node fails, None if it is inconclusive."""
         assert self.module is not None
         self.tried.add(sizes)
         try:

@@ -41,7 +41,7 @@ class InputSpec:
         channels_last: a rank-4 image in layout NHWC.
         batch_axis: axis of the samples; None if the input has none.
         number: ordinal among the inputs that a node reads; -1 if none reads it.
-        columns: an axis, and the number of ids of each entry along it, where these differ.
+        columns: an axis, and the number of ids of each entry along it, if these differ.
     """
 
     name: str
@@ -96,7 +96,7 @@ def resolve(
 
     Args:
         model: a normalised model.
-        config: gives the batch, the size of free dimensions and the shapes that the user set.
+        config: sets the batch, default sizes of free dimensions and the user's shapes.
         batch: samples instead of ``config.batch``.
         sizes: of free dimensions, instead of the defaults (see ``Signature.free``).
 

@@ -38,7 +38,7 @@ class Parity:
         ok: within the tolerance, integer outputs equal; None if the comparison could not be made.
         reason: why not, or what differs.
         round_off: relative change of an output when every operator errs by a round-off of float32, or by one
-            rounding to half precision where the model computes in it; only estimated where the outputs
+            rounding to half precision if the model computes in it; only estimated if the outputs
             differ by more than the tolerance.
     """
 

@@ -33,13 +33,13 @@ def figures(row: Score | Run) -> dict[Figure, float]:
 
 
 def file_labels(paths: Sequence[str]) -> list[str]:
-    """File names, or whole paths where two files share a name."""
+    """File names; full paths for files that share a name."""
     names = [Path(p).name for p in paths]
     return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
 def largest_ratio(layer: Layer) -> int:
-    """Upper bound of the participation ratio, the rank: min(rows - 1, channels), at least 1."""
+    """Upper bound of the participation ratio: min(rows - 1, channels), or channels if rows are unknown."""
     rank = layer.channels if layer.rows is None else min(layer.rows - 1, layer.channels)
     return max(rank, 1)
 

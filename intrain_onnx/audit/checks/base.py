@@ -57,7 +57,7 @@ class Check(Generic[O]):
 
     Attributes:
         id: its name in policies and reports.
-        title: what it looks for, in a few words.
+        title: short description of what it looks for.
         severity: default severity.
         explanation: what is measured and why it matters.
         remedy: what to do about a finding.

@@ -88,7 +88,7 @@ def activated(writer: Writer, x: str, inputs: int, outputs: int, kernel: int) ->
 
 
 def operate(writer: Writer, name: str, x: str, channels: int) -> str:
-    """The operation of a vertex."""
+    """The operation of a vertex: max-pooling, or convolution, BatchNorm and ReLU."""
     if name == "maxpool3x3":
         return writer.node("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1])
     return activated(writer, x, channels, channels, KERNELS[name])

@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Score:
-    """The cards at the top; ``seeds`` are the seed and three figures of each run."""
+    """The score cards; ``seeds`` has the seed and the three figures of each run."""
 
     parts: Sequence[Part]
     runs: int

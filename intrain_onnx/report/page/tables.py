@@ -106,7 +106,7 @@ def scores(named: Mapping[str, NamedScore]) -> Table:
 
 
 def proxies(named: Mapping[str, Proxy]) -> Table:
-    """Table of other proxies; a proxy's only part is not named where it is called like the proxy."""
+    """Table of other proxies; a proxy with a single part of the same name has that name only once."""
     return _table(
         [
             {

@@ -43,7 +43,7 @@ class Declined:
 
     Attributes:
         place: the node, layer or value.
-        reason: the condition that does not hold there.
+        reason: the condition that is not met there.
     """
 
     place: str
