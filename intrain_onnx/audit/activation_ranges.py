@@ -1,4 +1,4 @@
-"""Ranges and channels of all activations of a checkpoint, from one forward pass on noise."""
+"""Ranges and channel statistics of all activations of a checkpoint, from one forward pass on noise."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime.interpreter import run
 
 _OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
-"""Kinds that mix the positions of a channel."""
+"""Kinds that combine different positions of a channel."""
 
 _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
 
 
 def measure(network: Network, config: ScoreConfig) -> RangeFacts:
-    """Run the checkpoint forward once and look at every activation.
+    """Minimum, maximum and channel statistics of every activation in one forward pass of the checkpoint.
 
     Args:
         network: in normal form.
-        config: of the ``checkpoint`` protocol; its seed and its inputs are used.
+        config: of the ``checkpoint`` protocol; its seed and inputs are used.
 
     Raises:
         IntrainError: the model cannot be run.
@@ -52,7 +52,7 @@ def measure(network: Network, config: ScoreConfig) -> RangeFacts:
 
 @dataclass
 class _Range:
-    """Accumulates over calls: a value in a subgraph appears once a round."""
+    """Running statistics of a value over calls: one in a loop body occurs once per iteration."""
 
     channel_axes: tuple[int, ...] | None = None
     layer: Layer | None = None
@@ -103,7 +103,7 @@ def _watched(module: fx.GraphModule, layers: LayerMap, values: dict[str, ir.Valu
 
 
 def _activation(value: ir.Value | None) -> ir.Value | None:
-    """The last value whose channels are still those of the layer that made ``value``."""
+    """The last value, following single uses, whose channels are still those of the layer behind ``value``."""
     while value is not None:
         users = [use.node for use in value.uses()]
         follower = next((n for n in users if is_op(n, "Sigmoid") and _gates(n, value)), None)

@@ -1,4 +1,4 @@
-"""What checks read: both reports, the static pass, weights, ranges and the baseline."""
+"""Input of the checks: both reports, the static pass, weight statistics, activation ranges, baseline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FED = ("samples", "inputs_fed", "seed", "seeds")
 Need = Literal[
     "checkpoint", "architecture", "ranges", "parity", "parity_verdict", "baseline", "rescored", "comparable"
 ]
-"""What may be missing from the evidence: names of its attributes, which are None then."""
+"""Parts of the evidence that may be missing: names of its attributes, which are None then."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A measurement that could not be made, as the error said it."""
+    """A measurement that raised an error, with the error's message and place."""
 
     kind: str
     message: str
@@ -36,15 +36,15 @@ class Evidence:
     """Everything that a check may read.
 
     Attributes:
-        path: of the model, as it was given.
+        path: of the model, as given.
         deploy: element type that the model will run in.
         model: the ``model`` part of a report.
-        file: what the file tells.
-        weights: by initializer.
-        ranges: of the forward pass; None where it failed.
-        reports: the report of each protocol that could be scored.
-        failures: by ``checkpoint``, ``architecture`` and ``ranges``.
-        baseline: an earlier report of the same model, of either protocol.
+        file: facts of the file and its graph.
+        weights: statistics by initializer.
+        ranges: activation ranges of one forward pass; None if it failed.
+        reports: by protocol, for each one that could be scored.
+        failures: keyed by ``checkpoint``, ``architecture`` and ``ranges``.
+        baseline: an earlier report of the same model, under either protocol.
     """
 
     path: str
@@ -59,12 +59,12 @@ class Evidence:
 
     @property
     def checkpoint(self) -> rows.Document | None:
-        """The report of the checkpoint."""
+        """The report on the checkpoint's weights."""
         return self._document("checkpoint")
 
     @property
     def architecture(self) -> rows.Document | None:
-        """The report of its architecture at initialisation."""
+        """The report on the architecture at initialisation."""
         return self._document("architecture")
 
     def _document(self, protocol: str) -> rows.Document | None:
@@ -73,24 +73,24 @@ class Evidence:
 
     @property
     def parity(self) -> rows.Parity | None:
-        """How the comparison of the checkpoint with onnxruntime went; None where none was tried."""
+        """Result of comparing the checkpoint with onnxruntime; None if not compared."""
         return self.checkpoint.parity if self.checkpoint is not None else None
 
     @property
     def parity_verdict(self) -> rows.Parity | None:
-        """The same; None also where onnxruntime could not run the model."""
+        """The same; None also if it has no verdict, as onnxruntime could not run the model."""
         return self.parity if self.parity is not None and self.parity.ok is not None else None
 
     @property
     def rescored(self) -> Report | None:
-        """The new report under the baseline's protocol."""
+        """The new report under the baseline's protocol; None without a baseline or such a report."""
         return (
             self.reports.get(self.baseline.document.settings.protocol) if self.baseline is not None else None
         )
 
     @property
     def other_settings(self) -> list[str]:
-        """Settings, inputs and seeds in which the baseline and the new report differ."""
+        """Names of the settings, inputs and seeds in which the baseline and the new report differ."""
         if self.baseline is None or self.rescored is None:
             return []
         old, new = self.baseline.document.settings, self.rescored.document.settings
@@ -98,18 +98,18 @@ class Evidence:
 
     @property
     def comparable(self) -> tuple[rows.Score, rows.Score] | None:
-        """The scores of the baseline and of the new report, where they mean the same."""
+        """The scores of the baseline and of the new report; None unless their settings agree."""
         if self.baseline is None or self.rescored is None or self.other_settings:
             return None
         return self.baseline.document.score, self.rescored.document.score
 
     def lacks(self, need: Need) -> bool:
-        """Whether that part was not measured."""
+        """Whether a part of the evidence is missing."""
         return need in self.failures or getattr(self, need) is None
 
 
 def _compared(settings: rows.Settings, name: str) -> object:
-    """A setting; of inputs what they were fed, wherever it came from."""
+    """A setting; of fed inputs everything but their source."""
     if name != "inputs_fed":
         return getattr(settings, name)
     return [msgspec.structs.replace(row, source="synthetic") for row in settings.inputs_fed]

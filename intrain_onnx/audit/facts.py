@@ -1,4 +1,4 @@
-"""Plain numbers that checks read, beside the two reports. No torch."""
+"""Numbers that checks read in addition to the reports. No torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class WeightFacts:
 
     Attributes:
         name: of the initializer.
-        layer: the layer whose weight it is, or that it is nearest to; None for a plain constant.
+        layer: the layer whose weight it is, or that is nearest to it; None for a plain constant.
         role: weight, bias, scale, offset, slope, table, or constant.
         dtype: ONNX element type, in lower case.
-        elements: number of them.
-        not_finite: how many are NaN or infinite.
-        nan: how many are NaN.
-        zeros: how many are exactly zero.
+        elements: number of elements.
+        not_finite: number of elements that are NaN or infinite.
+        nan: number of NaN elements.
+        zeros: number of elements that are exactly zero.
         max_abs: largest finite magnitude.
-        rms: root mean square of the finite ones.
-        channels: output channels; 0 where it is no layer's weight.
+        rms: root mean square of the finite elements.
+        channels: output channels; 0 if it is not a layer's weight.
         zero_channels: output channels whose weights are all zero.
-        rank_ratio: (sum of squared singular values)^2 over the sum of their fourth powers, from 1 to the
-            smaller side of the (channels, rest) matrix; None where it is no matrix.
+        rank_ratio: effective rank, (sum of squared singular values)^2 / sum of their fourth powers, from 1 to
+            the smaller side of the (channels, rest) matrix; None if it is not a matrix.
         rank_limit: that smaller side.
     """
 
@@ -49,7 +49,7 @@ class WeightFacts:
 
 @dataclass(frozen=True, slots=True)
 class ValueFacts:
-    """One activation over all samples and calls: the node that makes it, its range, its share of zeros."""
+    """One activation over all samples and calls: its node, range and share of zeros."""
 
     value: str
     node: str
@@ -61,14 +61,14 @@ class ValueFacts:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
-    """The channels of one layer after the activation function that follows it.
+    """Channel statistics of a layer's output after the activation function that follows it.
 
     Attributes:
         layer: its name.
-        after: operator of the last node that was followed; the layer's own where nothing follows.
-        channels: their number.
-        constant: how many never change, over all samples and positions.
-        zero: how many of those are zero.
+        after: operator type of the node whose output is measured; the layer's own if nothing follows.
+        channels: number of channels.
+        constant: number of channels that are constant over all samples and positions.
+        zero: number of constant channels that are zero.
         rows: samples times positions.
     """
 
@@ -82,10 +82,10 @@ class ChannelFacts:
 
 @dataclass(frozen=True)
 class RangeFacts:
-    """What one forward pass of the checkpoint shows.
+    """Activation statistics of one forward pass of the checkpoint.
 
     Attributes:
-        values: by value name, in the order of the graph.
+        values: by value name, in graph order.
         channels: by layer name.
     """
 
@@ -95,7 +95,7 @@ class RangeFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """A node that a check points at."""
+    """A node that a finding refers to."""
 
     name: str
     op: str
@@ -104,18 +104,18 @@ class NodeFacts:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What the file tells without being run.
+    """Facts of a file from static analysis.
 
     Attributes:
-        bytes: of the file and of its external data together.
-        external: names of the files of external data.
-        opset: version of ONNX's own operators; None where the file imports none.
+        bytes: size of the file and its external data.
+        external: names of external data files.
+        opset: version of the default ONNX domain; None if not imported.
         warnings: of the loader and of the static pass.
-        training: nodes that behave as in training.
+        training: nodes that run in training mode.
         random: nodes that draw random numbers.
-        foreign: nodes of domains that ONNX does not define.
-        covered: how much of the weights the static pass accounts for.
-        missing: operators without a handler, with the number of nodes of each.
+        foreign: nodes of domains outside the ONNX standard.
+        covered: coverage of the weights by the static pass.
+        missing: number of nodes by operator without a handler.
         half: the file computes in float16.
     """
 

@@ -1,7 +1,7 @@
-"""Fields of dataclasses that a policy fills: type, limits, help and hint stand in the annotation of each.
+"""Dataclass fields that a policy sets, with type, limits, help and hint in their annotations.
 
-msgspec holds every value against its annotation. A table is read field by field, so that an error names the
-field as the file does and says what it may hold.
+msgspec validates each value against its annotation. Tables are read field by field, so that an error names
+the field as the file does and names the valid values.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _T = TypeVar("_T")
 
 
 def says(help: str = "", *, hint: str | None = None) -> Meta:
-    """Annotates a field: what it says in half a sentence, and what to write where a type says too little."""
+    """Annotation of a field: its help, and a hint if the type alone says too little about valid values."""
     return Meta(description=help, extra={"hint": hint} if hint else {})
 
 
 def limit(help: str, low: float = 0, high: float = math.inf) -> Meta:
-    """Annotates a number: its help, and the range that it must lie in."""
+    """Annotation of a number: its help and its range."""
     return Meta(description=help, ge=low, le=None if math.isinf(high) else high, extra={})
 
 
 def whole(low: int, help: str = "") -> Meta:
-    """Annotates a whole number with its least value."""
+    """Annotation of an integer: its minimum and help."""
     return Meta(description=help, ge=low, extra={"hint": f"It must be a whole number from {low}"})
 
 
@@ -45,11 +45,11 @@ class Field:
         name: in the file.
         attribute: in Python.
         type: its annotation.
-        default: its value where the file leaves it out.
-        required: there is no default.
-        help: what it says, in half a sentence.
-        may_be_off: a limit that ``false`` takes away; it is None then.
-        choices: the values that it may have, where they are listed.
+        default: value if the file omits it.
+        required: it has no default.
+        help: short description.
+        may_be_off: ``false`` is valid and removes the limit (None).
+        choices: the valid values, if enumerated.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Field:
 
 
 def fields_of(kind: type) -> dict[str, Field]:
-    """The fields of a dataclass in their order, by name in the file."""
+    """The fields of a dataclass in order, by name in the file."""
     types = get_type_hints(kind, include_extras=True)
     rows = [_field(row, types[row.name]) for row in dataclasses.fields(kind)]
     return {row.name: row for row in rows}
@@ -86,7 +86,7 @@ def _field(row: dataclasses.Field[Any], kind: Any) -> Field:
 
 
 def _parts(kind: Any) -> tuple[Any, Meta]:
-    """An annotation without None and without `Annotated`, and what it was annotated with."""
+    """The type without None and `Annotated`, and its metadata."""
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)
     if get_origin(kind) is not Annotated:
@@ -96,16 +96,16 @@ def _parts(kind: Any) -> tuple[Any, Meta]:
 
 
 def read(told: object, kind: type[_T], place: str, prefix: str = "") -> _T:
-    """A table as a dataclass.
+    """Convert a table to a dataclass.
 
     Args:
         told: the table.
         kind: the dataclass.
-        place: what the table is called in errors.
-        prefix: what is put before the names of its fields in errors.
+        place: name of the table in error messages.
+        prefix: of its field names in error messages.
 
     Raises:
-        SettingsError: an unknown field, one that is missing, or a value that the annotation does not allow.
+        SettingsError: an unknown field, a missing one, or an invalid value.
     """
     fields, told = fields_of(kind), table(told, place)
     refuse_unknown(told, fields, place)
@@ -119,10 +119,10 @@ def read(told: object, kind: type[_T], place: str, prefix: str = "") -> _T:
 
 
 def value(told: Any, kind: Any, place: str) -> Any:
-    """A value of an annotated type.
+    """Convert a value to an annotated type.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not valid for the type.
     """
     plain, _ = _parts(kind)
     if get_origin(plain) is Mapping:
@@ -147,7 +147,7 @@ def _fits(told: Any, kind: Any) -> bool:
 
 
 def _hint(kind: Any, told: Any) -> str:
-    """What a value of a type must be; of a number that is out of range, the range."""
+    """What a type accepts; for a number out of range, the range."""
     plain, meta = _parts(kind)
     if meta.extra and "hint" in meta.extra:
         return str(meta.extra["hint"])
@@ -166,10 +166,10 @@ def _hint(kind: Any, told: Any) -> str:
 
 
 def table(told: object, place: str) -> dict[str, Any]:
-    """A value that must be a table.
+    """Check that a value is a table.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not.
     """
     if not isinstance(told, dict):
         raise SettingsError(f"{place} is {told!r}", hint="It must be a table")
@@ -177,10 +177,10 @@ def table(told: object, place: str) -> dict[str, Any]:
 
 
 def refuse_unknown(told: Iterable[str], names: Iterable[str], place: str, hint: str | None = None) -> None:
-    """Hold the names in a table against those that it may have.
+    """Check that a table has only known names.
 
     Raises:
-        SettingsError: others, all of them.
+        SettingsError: lists all unknown names.
     """
     unknown = sorted({*told} - {*names})
     if unknown:
@@ -190,7 +190,7 @@ def refuse_unknown(told: Iterable[str], names: Iterable[str], place: str, hint: 
 
 
 def literal(value: object) -> str:
-    """A value as TOML writes it; no limit is ``false``."""
+    """A value in TOML syntax; None (no limit) is ``false``."""
     if value is None:
         return "false"
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""Gathers the evidence of an audit: loads the model once for the static pass, and runs it.
+"""Gathers the evidence of an audit: loads the model once, analyses it statically and runs it.
 
-No torch at import: whatever runs the model is imported when it is run.
+No torch at import: modules that run the model are imported when needed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from intrain_onnx.rewrites.network import Network
 _T = TypeVar("_T")
 
 PROTOCOLS = ("checkpoint", "architecture")
-"""What the two reports say: how the network is, and how its architecture starts."""
+"""Protocols of the two reports: the network as it is, and its architecture at initialisation."""
 
 
 def gather(
     path: Path, policy: Policy, baseline: Report | None = None, progress: Progress | None = None
 ) -> Evidence:
-    """Read and run a model.
+    """Load and measure a model.
 
     Raises:
-        IntrainError: the file cannot be loaded. What fails after that is part of the evidence.
-        SettingsError: an input shape, or what is given for an input, does not fit the model.
+        IntrainError: the file cannot be loaded. Later failures are recorded in the evidence.
+        SettingsError: an input shape or a given input does not fit the model.
     """
     step = progress or silent
     step("load", 0.0)
@@ -73,7 +73,7 @@ def gather(
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
-    """Settings of one protocol; those of the baseline where it is of that protocol, to be comparable."""
+    """Settings of one protocol; the baseline's seeds and sizes if it has that protocol, to be comparable."""
     chosen = {f.name: getattr(run, f.name) for f in fields(run)}
     chosen["parity"] = protocol == "checkpoint" and run.parity
     told = baseline.document.settings if baseline is not None else None
@@ -84,7 +84,7 @@ def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> Scor
 
 
 def _network(loaded: LoadedModel, config: ScoreConfig, failures: dict[str, Failure]) -> Network:
-    """The file in normal form; of its graph alone where running it fails, which fails all that run it."""
+    """The normalised network; from the graph alone, with all runs marked failed, if parts cannot be run."""
     from intrain_onnx.pipeline import network_of  # noqa: PLC0415 - torch waits until a model is run
 
     failed: dict[str, Failure] = {}
@@ -96,7 +96,7 @@ def _network(loaded: LoadedModel, config: ScoreConfig, failures: dict[str, Failu
 
 
 def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T]) -> _T | None:
-    """Measure, unless what it needs has failed before."""
+    """Call ``measure`` unless its prerequisite failed; record an error as a failure and return None."""
     if name in failures:
         return None
     try:

@@ -1,7 +1,7 @@
-"""What a deployment demands: a TOML file, read strictly into frozen dataclasses.
+"""The audit policy: a TOML file, parsed strictly into frozen dataclasses.
 
-Each field is declared once, with its type, limits and help: `fields` reads files by that, and the
-settings of a run and the default policy are made from it.
+Each field is declared once, with type, limits and help. `fields` validates files by that, and the run
+settings and the default policy are generated from it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Text = Annotated[str, Meta(pattern=r"\S", extra={"hint": "A waiver names a chec
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the model is measured; the names are those of ``ScoreConfig``."""
+    """How the model is measured; field names are those of ``ScoreConfig``."""
 
     seed: Annotated[int, whole(0)] = 0
     seeds: Annotated[int, whole(1)] = 3
@@ -51,7 +51,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Rule:
-    """One check as the policy wants it: its severity, ``off`` included, and its options."""
+    """A check as configured: its severity, which may be ``off``, and its options."""
 
     check: Check[Any]
     severity: Setting
@@ -63,10 +63,10 @@ class Waiver:
     """An accepted finding.
 
     Attributes:
-        check: id of the check, or a pattern of ids.
-        layer: pattern of the layer, node or initializer that a finding names, with ``*`` and ``?``.
+        check: glob pattern of check ids.
+        layer: glob pattern of the layer, node or initializer of a finding.
         reason: why it is accepted.
-        expires: the last day on which it holds; None for no end.
+        expires: last day of validity; None for no end.
     """
 
     check: _Text
@@ -75,25 +75,25 @@ class Waiver:
     expires: Annotated[datetime.date | None, says(hint="Write a date: 2027-01-31")] = None
 
     def matches(self, check: str, place: str | None) -> bool:
-        """Whether it is about a finding of that check at that place."""
+        """Whether it applies to a finding of that check at that place."""
         return fnmatchcase(check, self.check) and fnmatchcase(place or "", self.layer)
 
     def expired(self, today: datetime.date) -> bool:
-        """Whether its last day is over."""
+        """Whether its last day is past."""
         return self.expires is not None and self.expires < today
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demands:
-    """What a policy file says.
+    """Contents of a policy file.
 
     Attributes:
-        version: of the format of the file.
-        fail_on: least severity that fails the audit, or ``never``.
-        deploy: element type that the model will run in.
-        run: how it is measured.
-        rules: by check id, every check included; the file calls them ``checks``.
-        waivers: accepted findings, in the order of the file.
+        version: of the file format.
+        fail_on: lowest severity that fails the audit, or ``never``.
+        deploy: element type that the model is deployed in.
+        run: measurement settings.
+        rules: by id, for every check; ``checks`` in the file.
+        waivers: accepted findings, in file order.
     """
 
     version: Literal[1] = 1
@@ -108,7 +108,7 @@ class Demands:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy(Demands):
-    """All demands, and where they came from, for the record."""
+    """A policy with its source, for the record."""
 
     source: str = "default"
 
@@ -120,17 +120,17 @@ class Policy(Demands):
 
 
 def default_text() -> str:
-    """The default policy as it is shipped, with its comments."""
+    """The shipped default policy, with its comments."""
     return resources.files("intrain_onnx.audit").joinpath("default_policy.toml").read_text(encoding="utf-8")
 
 
 def default() -> Policy:
-    """The policy that holds where none is given."""
+    """The policy used if none is given."""
     return parse(default_text(), "default")
 
 
 def load(path: Path) -> Policy:
-    """Read a policy file; what it leaves out is as in the default policy.
+    """Read a policy file; fields that it omits have their defaults.
 
     Raises:
         SettingsError: it cannot be read, is not TOML, or names a check or a field that does not exist.
@@ -148,10 +148,10 @@ def load(path: Path) -> Policy:
 
 
 def parse(text: str, source: str = "policy") -> Policy:
-    """Read a policy from its text.
+    """Parse a policy.
 
     Raises:
-        SettingsError: not TOML, an unknown check, field or value.
+        SettingsError: not TOML, or an unknown check, field or value.
     """
     try:
         told = tomllib.loads(text)
@@ -209,4 +209,4 @@ _TABLES: Mapping[str, Callable[[object], Any]] = {
     "checks": _rules,
     "waivers": _waivers,
 }
-"""What reads the tables of a policy file; all other fields are plain values."""
+"""Readers of the nested tables of a policy file; all other fields are plain values."""

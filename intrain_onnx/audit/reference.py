@@ -1,7 +1,7 @@
-"""What is made from the table of checks and from rows.
+"""Generates the default policy, the reference of checks and the JSON Schema of audits.
 
-The default policy, the reference part of docs/audit.md and audit.schema.json: ``scripts/generate`` writes
-them, and a test fails when one differs.
+``scripts/generate`` writes default_policy.toml, the reference part of docs/audit.md and audit.schema.json
+from the table of checks and the rows; a test fails when a file is out of date.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _AFTER = """\
 # expires = 2027-01-31
 """
 _COMMENT = 19
-"""Column of the comments on the settings of a run."""
+"""Column of the comments on run settings."""
 
 _BEGIN, _END = "<!-- checks: begin -->", "<!-- checks: end -->"
 
@@ -48,7 +48,7 @@ def default_policy() -> str:
 
 
 def _head() -> str:
-    """The fields of a policy that have a few values, then how the model is measured."""
+    """The policy fields with enumerated values, then the run settings."""
     fields = fields_of(Demands)
     lines = []
     for field in (f for f in fields.values() if f.choices):
@@ -81,7 +81,7 @@ def _help(option: Field) -> str:
 
 
 def markdown() -> str:
-    """The reference of all checks for docs/audit.md."""
+    """The reference of all checks for docs/audit.md, in Markdown."""
     rows = ["| check | severity | what it looks for |", "|---|---|---|"]
     rows += [f"| [`{c.id}`](#{c.id}) | {c.severity} | {c.title} |" for c in CHECKS.values()]
     return "\n".join(rows) + "\n\n" + "\n".join(_section(check) for check in CHECKS.values())
@@ -106,7 +106,7 @@ def _section(check: Check[Any]) -> str:
 
 
 def with_reference(page: str) -> str:
-    """A page with its reference part as the table has it.
+    """A page with its reference part regenerated.
 
     Raises:
         ValueError: the page has no such part.

@@ -1,4 +1,4 @@
-"""The JSON document of an audit as types: ``audit.schema.json`` is made from them (see `reference`)."""
+"""The JSON document of an audit as typed rows; ``audit.schema.json`` is generated from them."""
 
 from __future__ import annotations
 

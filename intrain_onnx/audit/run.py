@@ -32,7 +32,7 @@ from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
 
 MOST_FINDINGS = 200
-"""Of one check: a file can hold a million nodes of a kind, and a reader needs to see it once."""
+"""Most findings listed of one check: a file can have a million nodes of a kind."""
 
 VIOLATED = 1
 INTERNAL = 70
@@ -40,13 +40,13 @@ INTERNAL = 70
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found, as the policy judges it.
+    """A finding with the severity that the policy assigns.
 
     Attributes:
-        check: its id.
+        check: id of the check.
         severity: by the policy.
-        found: message, place and figures.
-        waiver: the waiver that accepts it; None where it counts.
+        found: message, place and values.
+        waiver: the waiver that accepts it; None if it counts.
     """
 
     check: str
@@ -60,12 +60,12 @@ class Result:
     """One audited model.
 
     Attributes:
-        path: of the model, as it was given.
-        policy: what it was held against.
-        findings: the gravest first, in the order of the table.
-        evidence: what was read; None where the file could not be loaded.
-        error: why not.
-        today: the date that waivers were held against.
+        path: of the model, as given.
+        policy: that was applied.
+        findings: most severe first, then in the order of the table.
+        evidence: None if the file could not be loaded.
+        error: why it could not be loaded.
+        today: date for the expiry of waivers.
         checked: ids of the checks that ran.
         seconds: wall-clock time.
     """
@@ -81,25 +81,25 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether no finding that counts is grave enough to fail."""
+        """Whether it was loaded and no unwaived finding fails the policy."""
         return self.error is None and not any(
             f.waiver is None and self.policy.fails(f.severity) for f in self.findings
         )
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 1 the policy is violated, the loader's own code where it refused the file."""
+        """0: passed; 1: the policy is violated; otherwise the loader's exit code."""
         if self.error is not None:
             return self.error.exit_code if self.error.exit_code != VIOLATED else INTERNAL
         return 0 if self.passed else VIOLATED
 
     def counts(self) -> dict[str, int]:
-        """Findings that count, by severity, and those that are waived."""
+        """Numbers of unwaived findings by severity, and of waived ones."""
         found = {s: sum(f.severity == s and f.waiver is None for f in self.findings) for s in SEVERITIES}
         return found | {"waived": sum(f.waiver is not None for f in self.findings)}
 
     def outcome(self, check: str) -> Outcome:
-        """What became of one check: ``not_checked`` where what it needs was not measured."""
+        """Outcome of one check; ``not_checked`` if evidence that it needs is missing."""
         told = [finding for finding in self.findings if finding.check == check]
         rule = self.policy.rules[check]
         if any(finding.waiver is None for finding in told):
@@ -111,7 +111,7 @@ class Result:
         return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
 
     def row(self) -> Audit:
-        """One entry of the JSON document; the same each time but for the seconds."""
+        """Entry of the JSON document; deterministic except for the seconds."""
         policy = HeldAgainst(self.policy.source, self.policy.fail_on, self.policy.deploy, self.today)
         return Audit(
             model=_audited(self.path, self.evidence),
@@ -129,7 +129,7 @@ class Result:
         )
 
     def data(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """`row` as JSON values."""
         return encode(self.row())
 
 
@@ -151,7 +151,7 @@ def audit(
 
 
 def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date | None = None) -> Result:
-    """The result for a model that an error kept from being looked at."""
+    """The result for a model whose audit was ended by an error."""
     error.at(path=str(path))
     found = Found(error.message, error.node, "node" if error.node else "model")
     finding = Finding("not-loaded", "error", found)
@@ -159,7 +159,7 @@ def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date
 
 
 def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
-    """Run all checks that are not off on evidence, and hold the waivers against what they find."""
+    """Run all checks that are not off, and apply the waivers to their findings."""
     rules = [(rule, rule.severity) for rule in policy.rules.values() if rule.severity != "off"]
     findings = [
         Finding(rule.check.id, severity, found)
@@ -177,7 +177,7 @@ def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
 def _checked(
     checks: Iterable[Check[Any]], findings: Iterable[Finding], evidence: Evidence
 ) -> tuple[str, ...]:
-    """Which checks could look: all that they need was measured, or they found something without."""
+    """Ids of the checks whose evidence is complete, or that have findings without it."""
     found = {finding.check for finding in findings}
     return tuple(c.id for c in checks if c.id in found or not any(map(evidence.lacks, c.needs)))
 
@@ -217,7 +217,7 @@ def _about_waivers(findings: list[Finding], policy: Policy, today: datetime.date
 
 
 def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
-    """Whether a waiver before it took what it would have taken."""
+    """Whether an earlier waiver accepts the findings that this one matches."""
     return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in findings)
 
 
@@ -248,7 +248,7 @@ def _check(result: Result, name: str) -> CheckRow:
 
 
 def _plain(option: Any) -> Any:
-    """An option as a JSON value; an infinite limit is none."""
+    """An option as a JSON value; an infinite limit becomes null."""
     if isinstance(option, tuple):
         return list(option)
     return None if isinstance(option, float) and math.isinf(option) else option

@@ -1,4 +1,4 @@
-"""What the file and its graph tell without being run. No torch."""
+"""Facts of a file and its graph from static analysis. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INFERENCE_ONLY = 7
 
 
 def file_facts(network: Network) -> FileFacts:
-    """Facts of a file, with those of its static pass."""
+    """Facts of a file, its static analysis included."""
     loaded = network.loaded
     model = loaded.fresh()
     nodes = list(_nodes(model))
@@ -57,7 +57,7 @@ def _point(node: ir.Node, detail: str = "") -> NodeFacts:
 
 
 def _training(nodes: list[ir.Node], opset: int) -> Iterator[NodeFacts]:
-    """Nodes that a deployed model should not have: they behave as while it is trained."""
+    """Nodes that are specific to training or run in training mode."""
     for node in nodes:
         if node.domain in ("ai.onnx.training", "ai.onnx.preview.training"):
             yield _point(node, f"an operator of {node.domain}")

@@ -1,4 +1,4 @@
-"""All checks, in the order in which findings are shown."""
+"""Table of all checks, in the order in which findings are shown."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ _GROUPS: tuple[tuple[Check[Any], ...], ...] = (
 )
 
 CHECKS = {check.id: check for group in _GROUPS for check in group}
-"""By id."""
+"""Checks by id."""

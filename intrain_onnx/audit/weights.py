@@ -1,4 +1,4 @@
-"""Statistics of the weights in a file, one tensor after the other. No torch."""
+"""Statistics of the weights in a file, tensor by tensor. No torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from intrain_onnx.network.values import Step
 Array = np.ndarray[Any, Any]
 
 _SIDE = 512
-"""Rows and columns of a matrix that its rank is estimated from: evenly spaced ones of a larger matrix."""
+"""Largest side of the evenly spaced submatrix from which the rank of a larger matrix is estimated."""
 
 _PART = 2**22
-"""Elements that are looked at together."""
+"""Elements processed at a time."""
 
 
 def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
     """Statistics of every floating-point initializer of a normalised model, by name.
 
-    Cost: some passes over each tensor, in parts, and one float64 product of at most 512 x 512.
+    Cost: several passes over each tensor, in parts, and one float64 product of at most 512 x 512 matrices.
     """
     owners = {w.name: (layer.name, w) for layer in layers.layers for w in layer.weights}
     found: dict[str, WeightFacts] = {}
@@ -63,9 +63,9 @@ def _facts(
 
 
 def _scan(array: Array) -> tuple[int, int, int, int, float, float]:
-    """Elements, those not finite, NaN and zero, largest magnitude and RMS, as `WeightFacts` has them.
+    """Counts of elements, non-finite, NaN and zero; largest magnitude and RMS (see `WeightFacts`).
 
-    A part at a time, so that external data is read as it is needed.
+    Works on a part at a time, so that external data is read as needed.
     """
     flat = array.reshape(-1)
     finite = nan = nonzero = 0
@@ -83,19 +83,19 @@ def _scan(array: Array) -> tuple[int, int, int, int, float, float]:
 
 
 def _is_map(weight: Weight) -> bool:
-    """Whether one matrix maps all inputs to all outputs: a depthwise convolution has a filter a channel."""
+    """Whether the weight mixes input channels: a depthwise convolution has a separate filter per channel."""
     return len(weight.shape) < 3 or weight.shape[1] > 1
 
 
 def canonical(array: Array, steps: Sequence[Step]) -> Array:
-    """A weight in its canonical layout, output channels first."""
+    """A weight in canonical layout, output channels first."""
     for kind, argument in steps:
         array = array.reshape(argument) if kind == "reshape" else array.transpose(argument)
     return array
 
 
 def rank_ratio(matrix: Array) -> float | None:
-    """(tr G)^2 / tr(G^2) of the matrix's Gram matrix: how many directions it uses; None where it is zero."""
+    """Effective rank of a matrix, (tr G)^2 / tr(G^2) of its Gram matrix G; None for a zero matrix."""
     rows, columns = (np.linspace(0, n - 1, min(n, _SIDE)).astype(int) for n in matrix.shape)
     part = matrix[np.ix_(rows, columns)].astype(np.float64)
     largest = float(np.abs(part).max(initial=0.0))

@@ -1,1 +1,1 @@
-"""Measuring how well scores rank the architectures of published search spaces."""
+"""Benchmarks: rank correlation of scores with accuracies in published search spaces."""

@@ -1,8 +1,8 @@
-"""Forms of the InTrain score, each computed from stored values of layers and tensors. No torch.
+"""Ablation: forms of the InTrain score, computed from stored values of layers and tensors. No torch.
 
-A form is a choice on six axes: what is combined, how, where activations are measured, which layers and which
-tensors count, and how depth is divided out. The paper's ablation and this project's variants are points of
-the same grid.
+A form is a choice on each of six axes: what is combined, how, at which activations, over which layers and
+tensors, and how depth is normalised. The paper's ablation and this project's variants are points of the same
+grid.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Form:
     """One form of the score; the defaults are the paper's.
 
     Attributes:
-        combine: how geometric capacity and optimisation resilience are combined; ``log product`` takes
+        combine: of geometric capacity and optimisation resilience; ``log product`` is capacity times
             log(1 + resilience).
-        where: the activations whose log participation ratios are summed: outputs of layers, what layers read
-            (activations), joins of branches, cuts of the graph.
-        live: leave out what gets no gradient.
-        weights: sum the health of weights of layers alone, not of all parameters.
-        corrected: divide out of the health what the size of a tensor does to it.
-        sized: weigh each health with the log of the tensor's size.
-        depth: what the score is divided by; ``mean`` divides the capacity by its number of terms.
-        eps: added to the largest gradient in the health.
+        where: activations whose log participation ratios are summed: layer outputs, layer inputs (``read``),
+            joins of branches, or cuts of the graph.
+        live: count only layers that receive a gradient.
+        weights: sum the health of layers' weights only, not of all parameters.
+        corrected: use health corrected for the size of the tensor.
+        sized: multiply each health by log(1 + size of the tensor).
+        depth: divisor of the score; ``mean`` instead divides the capacity by its number of terms.
+        eps: added to the largest gradient in the denominator of the health.
     """
 
     combine: Combination = "product"
@@ -46,7 +46,7 @@ class Form:
     eps: float = 0.0
 
     def __call__(self, values: RunValues) -> float:
-        """The score of one network."""
+        """Compute this form of the score for one network."""
         ratios = _ratios(self, values)
         capacity = math.fsum(ratios)
         if self.depth == "mean" and ratios:
@@ -94,7 +94,7 @@ LIVE = replace(PAPER, live=True, weights=True)
 
 
 def forms() -> Iterator[tuple[str, str, Form]]:
-    """All forms that are compared: the axis, the choice on it, and the form."""
+    """All forms that are compared, each with its axis and the choice on it."""
     for combine in ("product", "sum", "capacity only", "resilience only"):
         depth: Depth = "log(L + 1)" if combine == "product" else "none"
         yield "combination", f"{combine}, all layers", replace(PAPER, combine=combine, depth=depth)

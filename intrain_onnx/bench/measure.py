@@ -1,4 +1,4 @@
-"""One architecture, from its description to what is stored of it."""
+"""Scores one architecture, from its description to the stored record."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from intrain_onnx.report.saved_values import saved_values
 
 
 def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreConfig]) -> Record:
-    """Score an architecture under some protocols, through the same steps as a file.
+    """Score an architecture under several protocols, by the same steps as a file.
 
-    A protocol that folds BatchNorm gets a network whose BatchNorm is folded away already, as exporters write
-    it. Proxies are measured where a configuration names them. What fails is stored with the reason.
+    Under a protocol that folds BatchNorm, the network is built with BatchNorm already folded, as exporters
+    do. Proxies are measured if the configuration names them. Failures are stored with their reason.
     """
     return Record(architecture, {c.protocol: _one(space, architecture, size, c) for c in configs})
 

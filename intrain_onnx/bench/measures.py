@@ -1,4 +1,4 @@
-"""The numbers that are ranked, from the stored records. No torch."""
+"""The measures that are ranked: baselines, scores and proxies, from stored records. No torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PARAMETERS = "#Params"
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of every architecture, a higher one being better.
+    """One value for each architecture; higher is better.
 
     Attributes:
         group: ``baseline``, the name of a protocol, ``proxy`` or ``aggregate``.
-        name: for people.
-        values: one an architecture, NaN where there is none.
-        seconds: that one architecture takes, on average; None where it takes no pass of its own.
+        name: for display.
+        values: one per architecture, NaN if missing.
+        seconds: mean time per architecture; None if it needs no run.
     """
 
     group: str
@@ -37,7 +37,7 @@ class Measure:
 
 
 def measures(records: Sequence[Record]) -> list[Measure]:
-    """Baselines, scores and proxies of some records, in the order of a table."""
+    """Baselines, scores and proxies of the records, in the order of the table."""
     protocols = list(records[0].protocols)
     found = list(_baselines(records, protocols[0]))
     for protocol in protocols:
@@ -56,7 +56,7 @@ _SIZES: Mapping[str, Callable[[Measured], float | None]] = {
     LAYERS: lambda found: found.model.canonical_layers,
     "live layer count": lambda found: len(found.values.live_layers),
 }
-"""What a score has to rank better than."""
+"""Sizes that a score has to outrank."""
 
 
 def _scores(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
@@ -97,7 +97,7 @@ def _raw(found: Measured | None) -> dict[str, float | None]:
 
 
 def forms(records: Sequence[Record], protocol: str) -> list[tuple[str, str, Array]]:
-    """The forms of the ablation on one protocol: the axis, the choice, and the values."""
+    """Values of every ablation form under one protocol, with its axis and choice."""
     return [
         (axis, choice, _values(records, protocol, partial(_form, form=form)))
         for axis, choice, form in ablation.forms()

@@ -12,7 +12,7 @@ _SIDE = 3.1
 
 
 def scatter(path: Path, title: str, shown: Sequence[Measure], truth: Mapping[str, Array]) -> None:
-    """Write a figure, in the format of the file's suffix: a row a data set, a column a measure.
+    """Write a figure in the format of the suffix: one row per data set, one column per measure.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.

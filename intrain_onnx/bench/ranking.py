@@ -1,4 +1,4 @@
-"""How well one number ranks architectures by their accuracy. Pure functions of arrays; no torch."""
+"""Rank correlation and top-k statistics of a measure against accuracy. Pure array functions; no torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.stats import kendalltau, rankdata
 
 Array = NDArray[np.float64]
 TOP = 0.1
-"""Share of the architectures that count as the top, for precision and nDCG."""
+"""Fraction of architectures that count as the top, for precision and nDCG."""
 
 _BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A statistic and its bootstrap 95 % interval; None where it is not defined."""
+    """A statistic and its bootstrap 95 % interval; None if undefined."""
 
     value: float | None
     low: float | None
@@ -27,14 +27,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How a measure ranks.
+    """Ranking statistics of a measure.
 
     Attributes:
-        count: architectures that have a value.
+        count: number of architectures with a value.
         tau: Kendall's tau-b.
         rho: Spearman's rho.
-        precision: share of the architectures that it puts at the top which belong there, see :data:`TOP`.
-        ndcg: normalised discounted cumulative gain of its top.
+        precision: fraction of its top that is in the top by accuracy, see :data:`TOP`.
+        ndcg: normalised discounted cumulative gain at the top.
         partial: Kendall's partial tau given another measure, by that measure's name.
     """
 
@@ -47,7 +47,7 @@ class Ranking:
 
 
 def tau(x: Array, y: Array) -> float:
-    """Kendall's tau-b in [-1, 1]; NaN where one of them is constant.
+    """Kendall's tau-b in [-1, 1]; NaN if x or y is constant.
 
     >>> round(tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
     0.333
@@ -58,10 +58,10 @@ def tau(x: Array, y: Array) -> float:
 
 
 def weighted_taus(x: Array, y: Array, weights: Array) -> Array:
-    """Kendall's tau-b for each of several weightings of the same architectures.
+    """Kendall's tau-b under each of several weightings of the same architectures.
 
-    An architecture that a bootstrap drew k times has the weight k; pairs of its copies are ties. All rounds
-    are products with the matrix of concordant pairs, which is much faster than one round at a time.
+    An architecture drawn k times by the bootstrap has weight k; pairs of its copies are ties. All rounds are
+    computed by products with the matrices of pair signs, much faster than one round at a time.
 
     Args:
         x: (architectures,).
@@ -69,7 +69,7 @@ def weighted_taus(x: Array, y: Array, weights: Array) -> Array:
         weights: (rounds, architectures).
 
     Returns:
-        (rounds,), NaN where one of the two is constant.
+        (rounds,), NaN if x or y is constant in a round.
     """
     sums = np.zeros((3, len(weights)))
     for start in range(0, len(x), _BLOCK):
@@ -84,16 +84,16 @@ def weighted_taus(x: Array, y: Array, weights: Array) -> Array:
 
 
 def rho(x: Array, y: Array) -> float:
-    """Spearman's rho in [-1, 1]: Pearson's correlation of the ranks; NaN where one of them is constant."""
+    """Spearman's rho in [-1, 1]: Pearson's correlation of the ranks; NaN if x or y is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
 def precision_at_top(x: Array, y: Array, share: float = TOP) -> float:
-    """Share of the top by ``x`` that is in the top by ``y``; in [0, 1], ``share`` for a random order.
+    """Precision of the top by ``x`` for the top by ``y``, in [0, 1]; ``share`` for a random order.
 
-    Ties at the border of the top by ``x`` count with the share of the tied that fit in.
+    Ties at the cut-off of ``x`` share the remaining places equally.
     """
     size = max(1, round(share * len(x)))
     best = np.zeros(len(y), bool)
@@ -102,7 +102,7 @@ def precision_at_top(x: Array, y: Array, share: float = TOP) -> float:
 
 
 def _membership(x: Array, size: int) -> Array:
-    """How far each one belongs to the ``size`` largest: 1, 0, or a share where ties reach over the border."""
+    """Membership of each in the ``size`` largest: 1, 0, or a fraction for ties at the cut-off."""
     border = np.sort(x)[-size]
     above, tied = x > border, x == border
     return np.asarray(above + tied * ((size - above.sum()) / tied.sum()), dtype=np.float64)
@@ -111,8 +111,8 @@ def _membership(x: Array, size: int) -> Array:
 def ndcg_at_top(x: Array, y: Array, share: float = TOP) -> float:
     """Normalised discounted cumulative gain of the top by ``x``, in [0, 1].
 
-    The gain of an architecture is the share of the others that it is better than, so the scale of the
-    accuracies does not matter. Jarvelin and Kekalainen, ACM TOIS 2002, with log2 discount.
+    The gain of an architecture is the fraction of the others that it beats, so the scale of the accuracies
+    does not matter. Jarvelin and Kekalainen, ACM TOIS 2002, with log2 discount.
     """
     size = max(1, round(share * len(x)))
     gain = (rankdata(y) - 1) / max(len(y) - 1, 1)
@@ -129,9 +129,9 @@ def _mean_over_ties(x: Array, gain: Array) -> Array:
 
 
 def partial_tau(xy: Array, xz: Array, yz: Array) -> Array:
-    """Kendall's partial tau of x and y given z, from their three taus; NaN where z decides one of them.
+    """Kendall's partial tau of x and y given z, from the three taus; NaN if z determines one of them.
 
-    It keeps of a correlation what the third measure does not explain. Kendall, Biometrika 1942.
+    The correlation that z does not explain. Kendall, Biometrika 1942.
     """
     rest = (1 - xz**2) * (1 - yz**2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -139,13 +139,13 @@ def partial_tau(xy: Array, xz: Array, yz: Array) -> Array:
 
 
 def rank(x: Array, y: Array, given: dict[str, Array], *, rounds: int, seed: int) -> Ranking:
-    """All statistics of one measure against one accuracy.
+    """All ranking statistics of one measure against one accuracy.
 
     Args:
-        x: the measure, NaN where it has no value; those rows are left out, and ``count`` tells.
+        x: the measure; NaN rows are left out and not in ``count``.
         y: the accuracies.
-        given: measures whose influence is taken out, by name.
-        rounds: of the bootstrap over architectures.
+        given: control variables of the partial taus, by name.
+        rounds: number of bootstrap samples of the architectures.
         seed: of the bootstrap.
     """
     kept = np.isfinite(x) & np.isfinite(y)
@@ -173,7 +173,7 @@ def rank(x: Array, y: Array, given: dict[str, Array], *, rounds: int, seed: int)
 
 
 def _interval(values: Array) -> Interval:
-    """The statistic of the sample, which comes first, and the interval of the draws after it."""
+    """The statistic of the sample, which is first, and the percentile interval of the bootstrap values."""
     if not len(values) or not math.isfinite(values[0]):
         return Interval(None, None, None)
     drawn = values[1:][np.isfinite(values[1:])]

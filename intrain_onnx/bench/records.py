@@ -1,4 +1,4 @@
-"""Results of a benchmark on disk: a header, then one JSON line an architecture, written as it is measured."""
+"""Benchmark results on disk: a header, then one JSON line per architecture, appended as it is measured."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
 
 class Settings(Struct, frozen=True):
-    """All that decides the values of a benchmark.
+    """Everything that determines the values of a benchmark.
 
     Attributes:
         tool: version of intrain-onnx.
         torch: version of torch.
         space: name of the search space.
-        size: side of the images.
-        configs: one a protocol.
+        size: height and width of the images.
+        configs: one per protocol.
     """
 
     tool: str | None
@@ -40,14 +40,14 @@ class Settings(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True):
-    """The first line of a file of results; its ``settings`` may be those of another version."""
+    """First line of a results file; its ``settings`` may be of another version."""
 
     format: str
     settings: Mapping[str, Any] = {}
 
 
 class Size(Struct, frozen=True):
-    """What the static pass counts in a model."""
+    """Sizes of a model, from the static pass."""
 
     parameters: int
     macs: int | None
@@ -55,7 +55,7 @@ class Size(Struct, frozen=True):
 
 
 class Factors(Struct, frozen=True):
-    """Both factors of the paper's score, and the layers that were counted."""
+    """Both factors of the paper's score, and the number of layers counted."""
 
     geometric_capacity: float
     optimization_resilience: float
@@ -63,22 +63,22 @@ class Factors(Struct, frozen=True):
 
 
 class Proxy(rows.Proxy, frozen=True):
-    """Another zero-cost proxy as the report has it, and its wall-clock time."""
+    """A zero-cost proxy as in the report, with its wall-clock time."""
 
     seconds: float
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What was measured of an architecture under one protocol.
+    """Results for an architecture under one protocol.
 
     Attributes:
-        error: None, which tells it from `Failed`.
-        seconds: wall-clock time of the score, proxies aside.
+        error: None, which distinguishes it from `Failed`.
+        seconds: wall-clock time of the score, without proxies.
         model: its size.
         score: the factors of the paper's score.
-        scores: every named score.
-        proxies: those that were asked for, by name.
-        values: what formulas of a score read, rounded; ``evidence`` on disk.
+        scores: all named scores.
+        proxies: the requested proxies, by name.
+        values: rounded inputs of the score formulas; ``evidence`` on disk.
     """
 
     error: None = None
@@ -91,7 +91,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Failed(Struct, frozen=True):
-    """Why an architecture has no score under a protocol."""
+    """Why an architecture could not be scored under a protocol."""
 
     error: str
 
@@ -103,13 +103,13 @@ class Record(Struct, frozen=True):
     protocols: Mapping[str, Measured | Failed]
 
     def measured(self, protocol: str) -> Measured | None:
-        """What was measured under a protocol; None where that failed."""
+        """The results under a protocol; None if scoring failed."""
         found = self.protocols[protocol]
         return found if isinstance(found, Measured) else None
 
 
 class _Line(Struct):
-    """A record before it is known which of its results failed."""
+    """A record whose results are not yet decoded as `Measured` or `Failed`."""
 
     architecture: str
     protocols: dict[str, msgspec.Raw]
@@ -120,7 +120,7 @@ class _Error(Struct):
 
 
 def rounded(values: RunValues) -> RunValues:
-    """To 9 digits, short enough to keep for thousands of architectures."""
+    """Values rounded to 9 significant digits, to keep the file small."""
     return RunValues(
         layers=tuple(map(_short, values.layers)),
         tensors=tuple(map(_short, values.tensors)),
@@ -134,15 +134,15 @@ def _short(row: _Value) -> _Value:
 
 
 def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
-    """Open a file of results; returns what is there already.
+    """Open a results file, or create it; returns the records that it has.
 
     Args:
         path: the file.
-        settings: all that decides the values.
-        resume: go on with the results that are there. A line that was cut off is dropped.
+        settings: determine the values; must equal those in the file.
+        resume: continue an existing file. An incomplete last line is dropped.
 
     Raises:
-        SettingsError: there are results already and ``resume`` is not set, or they were made otherwise.
+        SettingsError: results exist and ``resume`` is not set, or they have other settings.
     """
     told = Header(FORMAT, as_stored(settings))
     header = json.dumps(msgspec.to_builtins(told), sort_keys=True)
@@ -167,7 +167,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
 
 
 def as_stored(settings: Settings) -> dict[str, Any]:
-    """The settings without given inputs where there are none: results of versions without them go on."""
+    """The settings, without empty given inputs: files of versions without that field can be resumed."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
         if not config["inputs"]:
@@ -181,21 +181,21 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def line(record: Record) -> str:
-    """One record as strict JSON, without a line break."""
+    """One record as strict JSON on a single line."""
     return json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False)
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one record."""
+    """Append one record."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(line(record) + "\n")
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file; a last line that was cut off is left out.
+    """The records of a file; an incomplete last line is ignored.
 
     Raises:
-        SettingsError: not a file of results.
+        SettingsError: not a results file.
     """
     lines = path.read_text(encoding="utf-8").split("\n")
     try:

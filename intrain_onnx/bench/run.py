@@ -1,4 +1,4 @@
-"""Measures the architectures of a table in worker processes, and stores each as it is done."""
+"""Scores the architectures of a table in worker processes, and stores each result as it arrives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from intrain_onnx.versions import version
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured of each architecture.
+    """What is measured of each architecture, and by how many workers.
 
     Attributes:
         space: name of the search space.
-        size: side of the images.
-        configs: one a protocol.
-        workers: processes.
+        size: height and width of the images.
+        configs: one per protocol.
+        workers: number of processes.
     """
 
     space: str
@@ -47,9 +47,9 @@ class Plan:
         size: int | None = None,
         **settings: Any,
     ) -> Plan:
-        """A plan with the space's image size and batch where none is given, one thread a process.
+        """A plan with the space's image size and batch as defaults, and one thread per process.
 
-        ``proxies`` are measured under the first protocol; ``settings`` are fields of `ScoreConfig`.
+        ``proxies`` are measured under the first protocol only; ``settings`` are fields of `ScoreConfig`.
         """
         size = size or space.size
         shared = {"batch": space.batch, "threads": 1, "parity": False, "points": "all"} | settings
@@ -60,7 +60,7 @@ class Plan:
         return cls(space.name, size, configs, workers)
 
     def settings(self) -> records.Settings:
-        """All that decides the values; the number of workers does not."""
+        """Everything that determines the values; the number of workers does not."""
         return records.Settings(
             version("intrain-onnx"), version("torch"), self.space, self.size, self.configs
         )
@@ -69,11 +69,11 @@ class Plan:
 def run(
     plan: Plan, entries: Sequence[Entry], path: Path, *, resume: bool, progress: Callable[[int, int], None]
 ) -> list[records.Record]:
-    """Measure what is not there yet; returns the records of the entries, in their order.
+    """Score the architectures that have no record yet; returns the records of all entries, in their order.
 
     Raises:
         SettingsError: see `records.start`.
-        LimitError: a worker was ended from outside, as happens when memory runs out.
+        LimitError: a worker was killed, as happens when memory runs out.
     """
     found = {record.architecture: record for record in records.start(path, plan.settings(), resume=resume)}
     waiting = [entry.architecture for entry in entries if entry.architecture not in found]

@@ -1,4 +1,4 @@
-"""Statistics of a benchmark and the documents made of them: JSON and Markdown. No torch."""
+"""Statistics of a benchmark, as JSON and Markdown. No torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDS = 500
 
 
 class Failure(Struct, frozen=True):
-    """A score that failed, and why."""
+    """A failed score, with the reason."""
 
     architecture: str
     protocol: str
@@ -27,7 +27,7 @@ class Failure(Struct, frozen=True):
 
 
 class MeasureRow(Struct, frozen=True):
-    """How one measure ranks, for every data set; `measures.Measure` says what it is."""
+    """Ranking statistics of one measure by data set (see `measures.Measure`)."""
 
     group: str
     name: str
@@ -36,7 +36,7 @@ class MeasureRow(Struct, frozen=True):
 
 
 class AblationRow(Struct, frozen=True):
-    """One form of the score: Kendall's tau for every data set."""
+    """One form of the score with Kendall's tau by data set."""
 
     axis: str
     choice: str
@@ -44,7 +44,7 @@ class AblationRow(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """All statistics: of every measure for every data set, and of the ablation of each protocol."""
+    """Ranking statistics of all measures, and the ablation of each protocol."""
 
     architectures: int
     failures: tuple[Failure, ...]
@@ -53,7 +53,7 @@ class Summary(Struct, frozen=True):
 
 
 def accuracies(entries: Sequence[Entry]) -> dict[str, Array]:
-    """Accuracies by data set, NaN where the table has none."""
+    """Accuracies by data set; NaN if missing in the table."""
     titles = list(entries[0].accuracies)
     return {t: np.array([e.accuracies[t] for e in entries], dtype=np.float64) for t in titles}
 
@@ -65,7 +65,7 @@ def summarise(
     seed: int,
     rounds: int = ROUNDS,
 ) -> Summary:
-    """All statistics, rounded as they are written."""
+    """Compute all statistics, rounded for output."""
     truth = accuracies(entries)
     found = measures(records)
     given = {m.name: m.values for m in found if m.group == "baseline" and m.name in (LAYERS, PARAMETERS)}
@@ -95,7 +95,7 @@ def _ablation(
 
 
 def _tau(x: Array, y: Array) -> float:
-    """Kendall's tau over the architectures that have both."""
+    """Kendall's tau over the architectures for which both are finite."""
     kept = np.isfinite(x) & np.isfinite(y)
     return tau(x[kept], y[kept])
 
@@ -125,7 +125,7 @@ def _digits(found: Interval) -> Interval:
 
 
 def markdown(summary: Summary, title: str, settings: str) -> str:
-    """A table of every measure for every data set, then the ablation of each protocol."""
+    """Markdown: a table of measures per data set, then the ablation of each protocol."""
     lines = [f"### {title}", "", f"{summary.architectures} architectures. {settings}", ""]
     if summary.failures:
         lines += [f"{len(summary.failures)} scores failed and are left out where they are missing.", ""]

@@ -1,4 +1,4 @@
-"""The table of accuracies that a benchmark is measured against. No torch."""
+"""Reads the table of accuracies of a benchmark. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An architecture and its accuracies by data set; None where the table has none."""
+    """An architecture and its accuracies by data set; None if missing in the table."""
 
     architecture: str
     accuracies: Mapping[str, float | None]
@@ -25,7 +25,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Keeps rows whose cell equals a value, or contains it."""
+    """A row filter: the cell equals a value, or contains it."""
 
     column: str
     value: str
@@ -33,7 +33,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """``COLUMN=VALUE`` or ``COLUMN~PART``.
+        """Parse ``COLUMN=VALUE`` (equals) or ``COLUMN~PART`` (contains).
 
         Raises:
             SettingsError: it is neither.
@@ -51,10 +51,10 @@ class Condition:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a CSV file, which may be compressed (``.gz``).
+    """The rows of a CSV file, optionally gzip-compressed (``.gz``).
 
     Raises:
-        SettingsError: it cannot be read, or has no rows.
+        SettingsError: it cannot be read, or it has no rows.
     """
     try:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as stream:
@@ -74,12 +74,12 @@ def entries(
     sample: int | None = None,
     seed: int = 0,
 ) -> list[Entry]:
-    """Architectures of a table, each once, in a random order that depends on the seed alone.
+    """Distinct architectures of a table, shuffled by the seed.
 
-    A larger sample of the same table holds a smaller one with the same seed.
+    For equal seeds, a larger sample contains every smaller one.
 
     Raises:
-        SettingsError: a column is missing, a row is none of the space, or no row is left.
+        SettingsError: a column is missing, a row is not of the space, or no row is left.
     """
     for condition in where:
         if condition.column not in rows[0]:

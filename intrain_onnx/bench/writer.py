@@ -1,6 +1,6 @@
-"""Writes networks as ONNX graphs, node by node, as exporters write them.
+"""Builds networks as ONNX graphs node by node, in the form that exporters produce.
 
-No torch and no tracing: a network takes milliseconds.
+Without torch and tracing, a network takes milliseconds.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ IR_VERSION = 9
 
 @dataclass
 class Writer:
-    """Collects nodes and initializers; each method adds nodes and returns the name of their output.
+    """Collects nodes and initializers; each method appends nodes and returns the name of their output.
 
-    All weights are zero: whoever scores the network draws them anew.
+    All weights are zero: a score re-initialises them.
 
     Attributes:
-        fold: take a BatchNorm into the convolution before it, as exporters of inference graphs do.
+        fold: fold each BatchNorm into the convolution before it, as exporters of inference graphs do.
     """
 
     fold: bool
@@ -31,24 +31,24 @@ class Writer:
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Any node with one output."""
+        """Append a node with one output."""
         name = f"{op.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
     def weight(self, *shape: int) -> str:
-        """A weight of a layer."""
+        """An initializer of zeros."""
         name = f"weight_{len(self.weights)}"
         zeros = np.zeros(shape, np.float32).tobytes()
         self.weights.append(helper.make_tensor(name, TensorProto.FLOAT, shape, zeros, raw=True))
         return name
 
     def number(self, value: float) -> str:
-        """A number that is no weight."""
+        """A scalar constant."""
         return self.node("Constant", value=helper.make_tensor("value", TensorProto.FLOAT, [], [value]))
 
     def integers(self, *values: int) -> str:
-        """A vector of integers, such as a shape."""
+        """A 1-D int64 constant, such as a shape."""
         return self.node(
             "Constant", value=helper.make_tensor("value", TensorProto.INT64, [len(values)], values)
         )
@@ -65,7 +65,7 @@ class Writer:
         padding: int | None = None,
         bias: bool = False,
     ) -> str:
-        """A square convolution; padding by half the kernel keeps the size at stride 1."""
+        """A square convolution; the default padding, half the kernel, keeps the size at stride 1."""
         pad = kernel // 2 if padding is None else padding
         operands = [x, self.weight(outputs, inputs // groups, kernel, kernel)]
         if bias:
@@ -74,7 +74,7 @@ class Writer:
         return self.node("Conv", *operands, group=groups, **sizes)
 
     def norm(self, x: str, channels: int) -> str:
-        """A BatchNorm, or only its bias in the convolution that makes x, where it is folded."""
+        """A BatchNorm; if folded, only a bias of the convolution that computes x."""
         last = self.nodes[-1]
         if self.fold and last.op_type == "Conv" and last.output[0] == x:
             last.input.append(self.weight(channels))
@@ -88,12 +88,12 @@ class Writer:
         return self.norm(self.convolution(x, inputs, outputs, kernel, stride, groups=groups), outputs)
 
     def classifier(self, x: str, inputs: int, classes: int) -> str:
-        """A linear layer on the mean of a feature map over its positions."""
+        """Global average pooling and a linear layer."""
         flat = self.node("Flatten", self.node("GlobalAveragePool", x))
         return self.linear(flat, inputs, classes, tokens=False)
 
     def linear(self, x: str, inputs: int, outputs: int, *, tokens: bool = True) -> str:
-        """A linear layer: MatMul and Add on tokens, Gemm on a matrix."""
+        """A linear layer: MatMul and Add for (batch, tokens, channels), Gemm for a matrix."""
         if tokens:
             return self.node(
                 "Add", self.node("MatMul", x, self.weight(inputs, outputs)), self.weight(outputs)
@@ -105,13 +105,13 @@ class Writer:
         return self.node("LayerNormalization", x, self.weight(width), self.weight(width), axis=-1)
 
     def gelu(self, x: str) -> str:
-        """The exact GELU, written out as at opsets before 20."""
+        """The exact GELU, decomposed with Erf as at opsets before 20."""
         bend = self.node("Erf", self.node("Div", x, self.number(2**0.5)))
         shifted = self.node("Add", bend, self.number(1.0))
         return self.node("Mul", self.node("Mul", x, shifted), self.number(0.5))
 
     def attention(self, x: str, width: int, heads: int, dimension: int) -> str:
-        """Self-attention with one linear map for queries, keys and values.
+        """Multi-head self-attention with a fused linear map for queries, keys and values.
 
         Args:
             x: tokens, (batch, tokens, width).
@@ -130,32 +130,32 @@ class Writer:
         return self.linear(flat, heads * dimension, width)
 
     def pick(self, x: str, index: int, *, axis: int) -> str:
-        """One entry of x along an axis, which is then gone."""
+        """One entry of x along an axis, which is removed."""
         tensor = helper.make_tensor("value", TensorProto.INT64, [], [index])
         return self.node("Gather", x, self.node("Constant", value=tensor), axis=axis)
 
     def encoder(self, x: str, width: int, heads: int, dimension: int, hidden: int) -> str:
-        """A pre-norm transformer block: attention, then two linear layers, each beside its input."""
+        """A pre-norm transformer block: attention and a two-layer MLP, each with a residual connection."""
         x = self.node("Add", x, self.attention(self.layer_norm(x, width), width, heads, dimension))
         inner = self.gelu(self.linear(self.layer_norm(x, width), width, hidden))
         return self.node("Add", x, self.linear(inner, hidden, width))
 
     def tokens(self, x: str, width: int) -> str:
-        """A feature map of (batch, width, height, width) as tokens of (batch, positions, width)."""
+        """A feature map (batch, width, height, width) reshaped to tokens (batch, positions, width)."""
         return self.node("Transpose", self.node("Reshape", x, self.integers(0, width, -1)), perm=[0, 2, 1])
 
     def class_token(self, x: str, width: int) -> str:
-        """A learned token, once for each sample of x."""
+        """A learned token, expanded to the batch size of x."""
         batch = self.node("Shape", x, start=0, end=1)
         shape = self.node("Concat", batch, self.integers(1, width), axis=0)
         return self.node("Expand", self.weight(1, 1, width), shape)
 
     def part(self, x: str, start: int, end: int, axis: int) -> str:
-        """A range of x along one axis."""
+        """A slice of x along one axis."""
         return self.node("Slice", x, *(self.integers(value) for value in (start, end, axis)))
 
     def model(self, logits: str, *, name: str, size: int, classes: int) -> onnx.ModelProto:
-        """The network from images of 3 x size x size, called "image", to logits; checked."""
+        """The network from "image", (batch, 3, size, size), to logits, checked by onnx."""
         values = [
             helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size]),
             helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", classes]),

@@ -1,1 +1,1 @@
-"""One file a command. Each parses, calls and prints; heavy imports wait inside it."""
+"""One file per command: parses, calls and prints. Heavy imports are inside the functions."""

@@ -125,7 +125,7 @@ def _explain(wanted: str) -> None:
 
 
 def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
-    """The policy, with the run settings that the command line gives in their place."""
+    """The policy, with run settings overridden by the command line."""
     from intrain_onnx.audit import policy
 
     told = policy.default() if file is None else policy.load(file)
@@ -190,7 +190,7 @@ def _run(
 def _audit_one(
     model: Path, policy: Policy, baseline: Report | None, progress: Callable[[str, float], None], debug: bool
 ) -> Result:
-    """One result whatever happens, so that every output tells of every model."""
+    """Audit one model; any exception becomes a result, so that every output covers every model."""
     from intrain_onnx.audit.run import audit as audit_file
     from intrain_onnx.audit.run import broken
 
@@ -226,7 +226,7 @@ def _write(results: Sequence[Result], targets: Sequence[tuple[str, Path]]) -> No
 
 
 def _internal(code: int) -> int:
-    """The code of an error inside the program, which is 1 elsewhere and means a violated policy here."""
+    """Exit code of an internal error: `INTERNAL` instead of 1, which means a violated policy here."""
     from intrain_onnx.audit.run import INTERNAL
 
     return INTERNAL if code == 1 else code

@@ -165,7 +165,7 @@ def _annotate(model: Path, report: Report, target: Path) -> None:
 
 
 def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
-    """Where each report goes; None is standard output."""
+    """Path of each report; None is standard output."""
     if output == "-":
         return [None] * len(models)
     if output is not None and not Path(output).is_dir() and not output.endswith(("/", os.sep)):

@@ -1,4 +1,4 @@
-"""What commands share: options, exit codes, and errors as one line."""
+"""Shared by the commands: options, exit codes, errors as one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ With several models it is the code of the first that failed.
 def _parse_shapes(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
-    """NAME:1x3x64x64, the name itself possibly with colons."""
+    """Parse NAME:1x3x64x64; NAME may contain colons."""
     shapes = {}
     for value in values:
         name, _, dims = value.rpartition(":")
@@ -60,7 +60,7 @@ def _list_arrays(context: click.Context, parameter: click.Parameter, place: Path
 
 
 def given(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of every command that feeds a model what the user gives."""
+    """Add the options for given inputs to a command that runs a model."""
     value = click.option(
         "--input",
         "values",
@@ -82,7 +82,7 @@ def given(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def shared(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of every command that reads a model."""
+    """Add the options common to commands that read a model."""
     shape = click.option(
         "--input-shape",
         "input_shapes",
@@ -96,9 +96,9 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def quiet_threads() -> None:
-    """Let idle OpenMP threads sleep, from when torch is loaded.
+    """Let idle OpenMP threads sleep instead of spin; call it before torch is loaded.
 
-    Where another process has a core, spinning ones make small networks ten times slower.
+    If another process uses a core, spinning threads make small networks ten times slower.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
@@ -107,7 +107,7 @@ def quiet_threads() -> None:
 
 @contextmanager
 def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
-    """Turn an error into one line and an exit code, which is left in the list."""
+    """Turn an exception into a one-line error; its exit code is stored in the yielded list."""
     code = [0]
     try:
         yield code

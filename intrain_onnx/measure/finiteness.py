@@ -1,4 +1,4 @@
-"""Where values, or gradients, stop being finite, and why: found by a slow run after a fast one went wrong."""
+"""Locates where activations or gradients become non-finite, and why, in a slow re-run after a failed run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SCALED = "Try --protocol architecture, which scales every layer"
 
 
 class NotFiniteError(Exception):
-    """Something measured is not finite; where it began is found afterwards."""
+    """A measurement is not finite; its origin is found afterwards."""
 
 
 class Finder(ObservedInterpreter):
-    """Finds where values, or gradients in backward order, stop being finite. Slow: for diagnosis only."""
+    """Finds the node where values, or gradients in backward order, become non-finite. Slow: for diagnosis."""
 
     def __init__(
         self,
@@ -39,20 +39,20 @@ class Finder(ObservedInterpreter):
 
     @property
     def culprit(self) -> fx.Node | None:
-        """The node where it began."""
+        """The first such node; None if not found."""
         return self.found[0][0] if self.found else None
 
     @property
     def why(self) -> str:
-        """Which values that node does not take; empty where it takes those that it got."""
+        """The argument values for which that node's operator is undefined; empty if it is defined."""
         return self.found[0][1] if self.found else ""
 
     def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
-        """Look inside subgraphs too."""
+        """Search subgraphs too."""
         return Finder(module, self.of, self.found)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node and look at what it gives."""
+        """Run one node and check its output."""
         result = super().run_node(n)
         parts = result if isinstance(result, (Samples, tuple)) else [result]
         tensors = [p for p in parts if isinstance(p, Tensor) and p.is_floating_point()]
@@ -69,8 +69,8 @@ class Finder(ObservedInterpreter):
         self.numbers[n] = self.finite[n] or not any(bool(torch.isnan(t).any()) for t in tensors)
         if n.op == "get_attr" and not self.finite[n] and any(isinstance(t, nn.Parameter) for t in tensors):
             self.weight = self.weight or n.meta.get("onnx_name")
-        # Infinities that the graph holds as constants, such as an attention mask, are no failure; a softmax
-        # of nothing else is one, unless the graph asks whether it was.
+        # Infinite constants of the graph, such as an attention mask, are no failure; a softmax over only
+        # those is one, unless the graph tests for it with IsNaN.
         before = n.all_input_nodes
         overflows = not self.finite[n] and all(self.finite[source] for source in before)
         undefined = not self.numbers[n] and all(self.numbers[source] for source in before)
@@ -79,7 +79,7 @@ class Finder(ObservedInterpreter):
             self.found.append((n, self._domain(n)))
 
     def _domain(self, n: fx.Node) -> str:
-        """Which values the operator does not take; nothing where it takes these."""
+        """Argument values for which the operator is undefined; empty if none."""
         rule = _DOMAINS.get(n.meta.get("onnx_op") or "")
         args, _ = self.fetch_args_kwargs_from_env(n)
         samples = next((a for a in args if isinstance(a, Samples)), [None])
@@ -141,12 +141,12 @@ _DOMAINS: Mapping[str, Callable[..., str]] = {
 def first_non_finite_value(
     module: fx.GraphModule, fed: Sequence[Tensor | Samples], hint: str | None = SCALED
 ) -> NumericalError:
-    """The error that says where an activation stopped being finite: at a node, or in a weight of the file.
+    """The error that locates where activations become non-finite: at a node, or in a weight of the file.
 
     Args:
         module: what was run.
         fed: its inputs.
-        hint: the next step, where the inputs are not to blame.
+        hint: the next step, unless the inputs are the cause.
     """
     finder = Finder(module, "value")
     with torch.no_grad():
@@ -164,7 +164,7 @@ def first_non_finite_value(
 
 
 def _suited(finder: Finder, fed: Sequence[Tensor | Samples]) -> str | None:
-    """Which inputs lead to what an operator does not take, or to what masks all."""
+    """Hint that names the inputs behind undefined arguments or a mask of everything; None if unknown."""
     node = finder.culprit
     while node is not None:
         first = node
@@ -185,7 +185,7 @@ def _suited(finder: Finder, fed: Sequence[Tensor | Samples]) -> str | None:
 
 
 def numerical(message: str, node: fx.Node | None, hint: str | None = SCALED) -> NumericalError:
-    """An error at a node, if it is known; the message ends in ``; it began``."""
+    """An error at a node, if known; the message ends in ``; it began``."""
     meta = node.meta if node is not None else {}
     return NumericalError(
         f"{message} here" if node is not None else message.rpartition(";")[0],

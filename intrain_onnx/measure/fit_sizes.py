@@ -1,4 +1,4 @@
-"""Sizes of free dimensions by trying: where shapes follow from other numbers, only a run tells what fits."""
+"""Searches sizes of free dimensions by running the model, for shapes that depend on computed values."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def fit_sizes(
     resolve: Callable[[Mapping[str, int]], Signature],
     device: torch.device,
 ) -> dict[str, int]:
-    """Sizes with which one sample runs, where it does not with those given; else the ones given.
+    """Sizes with which one sample runs; the given ones if they run, or if the search fails.
 
-    Tried are the sizes of the file's tensors, each for each free dimension, from the usual size downward and
-    then upward, and small powers of two.
+    Candidates change one free dimension: to a size in the shapes of the file's initializers, from the default
+    downward, then upward, or to a small power of two.
 
     Args:
         model: in normal form.
-        sizes: in place of the usual ones, so far.
-        resolve: the inputs of one sample for sizes of free dimensions.
+        sizes: replace the defaults so far.
+        resolve: computes the inputs of one sample from sizes of free dimensions.
         device: to run on.
     """
     usual = resolve(sizes)
@@ -45,7 +45,7 @@ def fit_sizes(
             tried = {**sizes, name: size}
             if _runs(module, resolve(tried), device):
                 return tried
-    except IntrainError:  # whoever runs the model says so
+    except IntrainError:  # reported when the model is run
         pass
     return dict(sizes)
 

@@ -1,7 +1,7 @@
-"""What to type where a node fails: sizes that were tried, or the input that only the user can choose.
+"""Hints for node errors: sizes found by search, or the input whose values only the user can choose.
 
-Sizes of free dimensions are searched. Each run that fails names the rule that was broken (see
-``node_failures``), and the next sizes follow from it; runs that came further are followed first.
+Best-first search over sizes of free dimensions: each failed run names the violated rule (see
+``node_failures``), from which the next sizes are derived; runs that got further are expanded first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from intrain_onnx.runtime.node_failures import Cause, Failure
 MAX_TRIES = 60
 MAX_SECONDS = 15.0
 _MOST = 2**22
-"""Elements of one input that is tried."""
+"""Most elements of an input in a trial."""
 
 _LADDER = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -42,19 +42,19 @@ Sizes = tuple[int, ...]
 
 @contextmanager
 def told(network: Network, config: ScoreConfig, device: torch.device) -> Iterator[None]:
-    """Give an error at a node its hint, and the names that the file has.
+    """Add a hint to an error at a node, and names from the file.
 
     Args:
-        network: what failed.
-        config: of the run.
-        device: to try sizes on.
+        network: the network that failed.
+        config: settings of the run.
+        device: on which sizes are tried.
     """
     try:
         yield
     except NodeError as error:
         search = _Search(network, config, device)
         same = search.first()
-        if same is not None:  # a protocol's graph has nodes and names of its own
+        if same is not None:  # a protocol's graph has other nodes and names than the file
             error.message, error.node, error.op, error.failure = (
                 same.message,
                 same.node,
@@ -66,7 +66,7 @@ def told(network: Network, config: ScoreConfig, device: torch.device) -> Iterato
 
 
 def _hint(failure: Failure, search: _Search) -> str:
-    """The next step for a user whose model failed at a node."""
+    """The next step for the user when a node fails."""
     picked = _ids_to_choose(failure, search)
     if picked is not None:
         return picked
@@ -85,7 +85,7 @@ def _hint(failure: Failure, search: _Search) -> str:
 
 
 def _ids_to_choose(failure: Failure, search: _Search) -> str | None:
-    """Where an input holds indices that are drawn, no size of it helps."""
+    """Hint if one input's drawn values are used as indices out of range: no size helps."""
     cause = failure.cause
     specs = [s for s in search.fed.inputs if s.name in failure.sources.values]
     if cause.kind != "index" or len(specs) != 1 or specs[0].kind == "positions":
@@ -115,22 +115,22 @@ def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension
 
 
 def _behind(failure: Failure, fed: Signature) -> list[InputSpec]:
-    """The inputs that a failure follows from; all where none is known."""
+    """The inputs that a failure depends on; all inputs if unknown."""
     return [s for s in fed.inputs if s.name in failure.sources.all] or list(fed.inputs)
 
 
 def _follows(declared: str | None) -> bool:
-    """Whether a size is a sum or a product of others, as exporters name it."""
+    """Whether a declared size is arithmetic over others, as exporters name it."""
     return declared is not None and any(sign in declared for sign in "+-*/")
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A size that the user may set.
+    """A free size, which the user may set.
 
     Attributes:
-        axes: where it stands: one axis, or all of one name.
-        size: as it was fed.
+        axes: its axes, as input and axis: one, or all with the same symbol.
+        size: in the failed run.
     """
 
     axes: tuple[Axis, ...]
@@ -138,7 +138,7 @@ class Dimension:
 
 
 def _free_dimensions(fed: Signature) -> list[Dimension]:
-    """Dimensions without a number in the file that are not the batch."""
+    """Free dimensions of the inputs, without the batch."""
     groups: dict[object, list[Axis]] = {}
     sizes: dict[object, int] = {}
     for spec in fed.inputs:
@@ -152,7 +152,7 @@ def _free_dimensions(fed: Signature) -> list[Dimension]:
 
 
 class _Search:
-    """Best first over the sizes of all free dimensions, with one sample, for a bounded number of runs."""
+    """Best-first search over sizes of free dimensions, running one sample; trials and time are bounded."""
 
     def __init__(self, network: Network, config: ScoreConfig, device: torch.device) -> None:
         self.model, self.fed, self.config, self.device = network.exact, network.single, config, device
@@ -165,14 +165,14 @@ class _Search:
         self.module: fx.GraphModule | None = None
 
     def first(self) -> NodeError | None:
-        """The failure of one sample with the sizes that were chosen; None where it runs."""
+        """The failure of one sample with the original sizes; None if it runs or cannot be converted."""
         try:
             self.module = convert.convert(self.model).to(self.device)
         except IntrainError:  # what is behind the loss may lack a handler
             return None
         try:
             self._signature(self.start)
-        except SettingsError as error:  # a shape that was set is none of a sum of those that were chosen
+        except SettingsError as error:  # a shape that was set conflicts with an arithmetic name
             self.contradiction = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint or ''}".strip()
         result = self._try(self.start)
         if isinstance(result, NodeError):
@@ -182,7 +182,7 @@ class _Search:
         return None
 
     def best(self) -> Signature | None:
-        """The inputs of the first run that succeeds; None where none does."""
+        """The inputs of the first run that succeeds; None if none does."""
         if self.broken is None:
             return None
         until = time.monotonic() + MAX_SECONDS
@@ -201,7 +201,7 @@ class _Search:
         return None
 
     def runs_with(self, name: str, value: int) -> bool:
-        """Whether one sample runs with a number in all places of an input."""
+        """Whether one sample runs with an input filled with a constant."""
         if self.module is None:
             return False
         config = replace(self.config, inputs={**self.config.inputs, name: value})
@@ -217,7 +217,7 @@ class _Search:
             run(module, drawn)
 
     def _try(self, sizes: Sizes) -> Signature | NodeError | None:
-        """One run: its inputs where it succeeds, why it fails, or None where nothing can be learnt."""
+        """One run: its inputs if it succeeds, its error if a node fails, None if it is inconclusive."""
         assert self.module is not None
         self.tried.add(sizes)
         try:
@@ -232,7 +232,7 @@ class _Search:
         return fed
 
     def told(self, found: Signature) -> set[str]:
-        """Names of the inputs whose shapes are to be set: the changed ones, where the others follow."""
+        """Inputs whose shapes must be set: those changed if the rest follows, else all with a free size."""
         shapes = {spec.name: spec.shape for spec in found.inputs}
         changed = {spec.name for spec in self.fed.inputs if spec.shape != shapes[spec.name]}
         few = replace(
@@ -248,7 +248,7 @@ class _Search:
         return {name for d in self.free for name, _ in d.axes}
 
     def _signature(self, sizes: Sizes) -> Signature:
-        """The inputs as the command line would make them with these sizes."""
+        """The inputs as the command line would resolve them for these sizes."""
         shapes = {name: self._shape(name, sizes) for d in self.free for name, _ in d.axes}
         config = replace(self.config, input_shapes={**self.config.input_shapes, **shapes})
         return given_inputs.resolve(self.model, config, batch=1)
@@ -262,7 +262,7 @@ class _Search:
         return tuple(shape)
 
     def _next(self, sizes: Sizes, broken: Failure) -> Iterator[Sizes]:
-        """Sizes that the broken rule asks for: of dimensions behind the node first."""
+        """Untried sizes derived from the violated rule, first for dimensions that the node depends on."""
         near = [
             i for i, d in enumerate(self.free) if any(name in broken.sources.all for name, _ in d.axes)
         ] or list(range(len(self.free)))
@@ -273,7 +273,7 @@ class _Search:
 
     @staticmethod
     def _changes(sizes: Sizes, cause: Cause, near: Sequence[int]) -> Iterator[list[int]]:
-        """First one dimension, as the rule says; then all together; then one dimension, by powers of two."""
+        """Change one dimension as the rule suggests, then all by a factor, then one to sizes of `_LADDER`."""
         for i in near:
             for size in _instead(sizes[i], cause, sizes):
                 yield [size if j == i else s for j, s in enumerate(sizes)]
@@ -286,7 +286,7 @@ class _Search:
 
 
 def _instead(size: int, cause: Cause, sizes: Sizes) -> Iterator[int]:
-    """Sizes for one dimension, the likeliest first."""
+    """Candidate sizes for one dimension, most likely first."""
     have, want = cause.have, cause.want
     if cause.kind == "fit":
         for a, b in ((have, want), (want, have)):
@@ -303,7 +303,7 @@ def _instead(size: int, cause: Cause, sizes: Sizes) -> Iterator[int]:
 
 
 def _scales(cause: Cause) -> list[float]:
-    """Factors for all dimensions: what is wanted over what there is, in one or in two of them."""
+    """Factors for all dimensions: the ratio of wanted and present size, or its root for two dimensions."""
     have, want = (cause.have + 1, cause.want + 1) if cause.kind == "index" else (cause.have, cause.want)
     exact = (
         [want / have, math.sqrt(want / have), have / want, math.sqrt(have / want)] if have and want else []

@@ -1,4 +1,4 @@
-"""Conversion of a protocol's network to a module with inputs, and the choice of batched or lock-step runs."""
+"""Converts a protocol's network to a module with inputs, and chooses batched or lock-step execution."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Runnable:
         module: the network in torch.
         points: values between the layers that are measured.
         used: shapes of the inputs of a run.
-        batched: all samples are run in one call; else in several calls, in lock step.
+        batched: all samples run in one call; else in several calls in lock step.
         device: of the module.
         all_points: measure the covariance of points too, not only their correlation.
-        warnings: on how it is run.
+        warnings: about the execution.
     """
 
     probed: ProtocolNetwork

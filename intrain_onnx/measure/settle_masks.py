@@ -1,4 +1,4 @@
-"""Which way round a mask is, by trying: the values with which the outputs follow the other inputs."""
+"""Determines the polarity of mask inputs by running: outputs must depend on the other inputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _Fill = Literal["ones", "zeros"]
 
 
 def settle_masks(model: ir.Model, single: Signature, device: torch.device) -> Mapping[str, Role]:
-    """Roles of masks that hide everything when they are filled with ones.
+    """Roles of masks that mask everything when filled with ones.
 
-    A mask is an input of truth values, or a number that is named one and that no layer reads. With ones the
-    outputs must be finite and change with the other inputs; else zeros are tried, then each mix of both. Ones
-    stay if none fits, or if the model cannot be run.
+    A mask is a boolean input, or a numeric one named so that no layer reads. With ones, the outputs must be
+    finite and change with the other inputs; otherwise zeros are tried, then each mixture over the masks. Ones
+    are kept if none fits, or if the model cannot be run.
     """
     drawn = [spec for spec in single.inputs if spec.name not in single.given]
     masks = [spec for spec in drawn if spec.kind == "ones" and spec.number >= 0]
@@ -41,7 +41,7 @@ def settle_masks(model: ir.Model, single: Signature, device: torch.device) -> Ma
             told = {mask.name: fill for mask, fill in zip(masks, fills, strict=True)}
             if _follows(module, single, told, device):
                 return {name: Role(fill) for name, fill in told.items() if fill != "ones"}
-    except IntrainError:  # whoever runs the model says so
+    except IntrainError:  # reported when the model is run
         return {}
     return {}
 
@@ -56,7 +56,7 @@ def _trials(count: int) -> Iterator[tuple[_Fill, ...]]:
 def _follows(
     module: fx.GraphModule, single: Signature, told: Mapping[str, _Fill], device: torch.device
 ) -> bool:
-    """Whether the outputs are finite, and other ones for other inputs."""
+    """Whether the outputs are finite and differ between two draws of the other inputs."""
     signature = replace(single, inputs=tuple(_filled(spec, told) for spec in single.inputs))
     with torch.no_grad():
         first, second = (

@@ -1,4 +1,4 @@
-"""Given values in place of drawn ones: which sizes follow from them, and whether they fit a model."""
+"""Given inputs: reads arrays and lists, derives sizes and batch from them, checks that they fit a model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
-    """The same settings with what is given for the inputs of a model read, in the types that they take.
+    """The settings with given inputs read and converted to the element types of the model's inputs.
 
-    What was read before stays the same object: it is read and converted once for all that use it.
+    An array that was read before is kept as the same object, so that it is read and converted only once.
 
     Raises:
-        SettingsError: an array of another type; also see `loading.given_inputs.read`.
+        SettingsError: an array cannot be converted; also see `loading.given_inputs.read`.
         LimitError: see there.
     """
     if not config.inputs:
@@ -38,11 +38,11 @@ def read_for(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
 
 
 def sized(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
-    """The same settings with the sizes and the number of samples that given arrays and lists have.
+    """The settings with free dimensions and batch size set to those of the given inputs.
 
     Args:
         model: a normalised model.
-        config: what is given has been read (:func:`read_for`).
+        config: its inputs have been read (:func:`read_for`).
 
     Raises:
         SettingsError: the shapes do not fit the model, or each other.
@@ -69,18 +69,18 @@ def resolve(
     batch: int | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> Signature:
-    """Choose a concrete shape for every input, and keep what is given for them.
+    """Choose a concrete shape for every input, and fit given inputs to it.
 
-    Arrays fix the free sizes of their inputs; their samples are the batch.
+    Given arrays fix the free sizes of their inputs, and their number of samples is the batch size.
 
     Args:
         model: a normalised model.
-        config: the settings; what is given may have been read before.
-        batch: samples instead of those that are given, or of ``config.batch``.
-        sizes: of free dimensions, in place of the usual ones (see ``Signature.free``).
+        config: the settings; given inputs may have been read before.
+        batch: number of samples instead of that of the given inputs or ``config.batch``.
+        sizes: of free dimensions, instead of the defaults (see ``Signature.free``).
 
     Raises:
-        SettingsError: what is given does not fit the model.
+        SettingsError: a given input does not fit the model.
         LimitError: it does not fit into memory.
         UnsupportedError: see `input_shapes.resolve`.
     """
@@ -91,7 +91,7 @@ def resolve(
 
 
 def of_call(signature: Signature, index: int) -> Signature:
-    """The inputs of one of the calls of a model without an axis for samples."""
+    """The inputs of one call of a model without a batch axis: one sample, cyclically by index."""
     given = {
         spec.name: replace(found, array=found.array[index % len(found.array)])
         if found.array.ndim > len(spec.shape)
@@ -103,7 +103,7 @@ def of_call(signature: Signature, index: int) -> Signature:
 
 
 def fed(spec: InputSpec, given: Given) -> Array:
-    """What a run is fed: as many samples as the shape has, from the first again if there are fewer."""
+    """The array that a run gets: broadcast to the shape, samples repeated cyclically if there are fewer."""
     array = given.array
     if array.ndim > len(spec.shape):
         array = array[0]
@@ -114,21 +114,21 @@ def fed(spec: InputSpec, given: Given) -> Array:
 
 
 def digest(spec: InputSpec, given: Given) -> str:
-    """SHA-256 of the bytes of what is fed: the graph's element type, little-endian, last axis fastest."""
+    """SHA-256 of the bytes fed: in the graph's element type, little-endian, row-major."""
     array = given.array if given.array.ndim > len(spec.shape) else fed(spec, given)
     return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
 def _is_whole(given: Given, declared: tuple[int | str | None, ...] | None) -> bool:
-    """Whether it has all axes of its input: an array, or a list for an input that is one."""
+    """Whether the value has all axes of its input: an array, or a list for an input of rank 1."""
     return given.source != "value" or (given.array.ndim == 1 and declared is not None and len(declared) == 1)
 
 
 def _fixed(name: str, array: Array, declared: tuple[int | str | None, ...] | None) -> tuple[int, ...]:
-    """The array's shape where the file leaves sizes open; what the file fixes is compared later.
+    """The array's shape for free dimensions, the file's for fixed ones; those are compared later.
 
     Raises:
-        SettingsError: another rank.
+        SettingsError: the ranks differ.
     """
     if declared is None:
         declared = (None,) * array.ndim
@@ -154,7 +154,7 @@ def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, s
 
 
 def _length(array: Array, spec: InputSpec) -> Shapes:
-    """The shape of an input whose last axis is open and is given a list."""
+    """The shape of an input with a free last axis, from the length of a given list."""
     if not array.ndim or not spec.declared or isinstance(spec.declared[-1], int):
         return {}
     return {} if spec.batch_axis == len(spec.shape) - 1 else {spec.name: (*spec.shape[:-1], array.size)}
@@ -171,10 +171,10 @@ def _show(dims: tuple[int | str | None, ...]) -> str:
 
 
 def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
-    """Samples that are given; None where no array says how many. One sample stands for all of them.
+    """Number of samples given; None if no array has a batch axis. A single sample is used for all.
 
     Raises:
-        SettingsError: none, of different number, or not a multiple of those that the graph takes at a time.
+        SettingsError: no samples, different numbers, or not a multiple of the graph's fixed batch size.
     """
     counts: dict[str, int] = {}
     for spec in (s for s in signature.inputs if s.name in whole):
@@ -203,17 +203,17 @@ def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:
 
 
 def _fitted(given: Given, spec: InputSpec) -> Given:
-    """The same with all axes; one of size 1 stands for the same everywhere."""
+    """A list or number reshaped to the rank of its input, with axes of size 1 that broadcast."""
     if given.source != "value" or len(spec.shape) == given.array.ndim:
         return given
     return replace(given, array=_spread(given.array, spec))
 
 
 def _spread(array: Array, spec: InputSpec) -> Array:
-    """A number, or a list along the last axis or over all but the samples, with all axes of the input.
+    """Reshape a number, a list along the last axis, or a flat list of one sample, to the rank of the input.
 
     Raises:
-        SettingsError: the list is of another length.
+        SettingsError: the list has another length.
     """
     rank = len(spec.shape)
     one = tuple(1 if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape))
@@ -227,24 +227,25 @@ def _spread(array: Array, spec: InputSpec) -> Array:
 
 
 def _typed(name: str, given: Given, dtype: ir.DataType | None) -> Given:
-    if dtype is None or dtype == ir.DataType.STRING:  # no input that can be fed: what reads it says so
+    if dtype is None or dtype == ir.DataType.STRING:  # cannot be fed: reported when it is read
         return given
     array = _converted(given.array, name, dtype, typed=given.source == "value")
     return given if array is given.array else replace(given, array=array)
 
 
 def _converted(array: Array, name: str, dtype: ir.DataType, *, typed: bool) -> Array:
-    """An array in the graph's element type.
+    """Convert an array to the graph's element type.
 
-    Floats are rounded to a narrower float type, as every framework does; all else must be there exactly.
-    A typed ``1.0`` is an integer too, an array of floats is none.
+    Floats are rounded to a narrower float type; other conversions must be exact. A typed ``1.0`` converts to
+    an integer type, an array of floats does not.
 
     Raises:
+        SettingsError: a value does not fit the type, or the conversion is not allowed.
         SettingsError: it is not.
     """
     target = dtype.numpy()
     if array.dtype.type is np.void and array.dtype.itemsize == target.itemsize and target.kind == "V":
-        array = array.view(target)  # numpy.save leaves no more of types that are not its own
+        array = array.view(target)  # numpy.save stores types that are not its own as raw bytes
     if array.dtype == target:
         return array
     wanted = target.name

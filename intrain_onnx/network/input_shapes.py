@@ -41,7 +41,7 @@ class InputSpec:
         channels_last: a rank-4 image in layout NHWC.
         batch_axis: axis of the samples; None if the input has none.
         number: ordinal among the inputs that a node reads; -1 if none reads it.
-        columns: an axis, and the number of ids of each entry along it, where these differ.
+        columns: an axis, and the number of ids of each entry along it, if these differ.
     """
 
     name: str
@@ -63,10 +63,10 @@ class Signature:
     Attributes:
         inputs: in graph order.
         batch: samples in all; a multiple of ``fixed_batch``.
-        fixed_batch: samples that the graph was exported for; None where it leaves their number open.
-        separate: no axis holds samples: each is a call with inputs of its own.
-        free: sizes that neither the file nor the user tells, by name of the dimension or as ``input[axis]``.
-        given: what the user gives for inputs, by name (see `network.given_inputs`).
+        fixed_batch: batch size that the graph was exported for; None if it is free.
+        separate: no input has a batch axis: each sample is a separate call.
+        free: default sizes of dimensions that neither file nor user fixes, by symbol or as ``input[axis]``.
+        given: values that the user gives, by input name (see `network.given_inputs`).
     """
 
     inputs: tuple[InputSpec, ...]
@@ -96,13 +96,13 @@ def resolve(
 
     Args:
         model: a normalised model.
-        config: gives the batch, the size of free dimensions and the shapes that the user set.
+        config: sets the batch, default sizes of free dimensions and the user's shapes.
         batch: samples instead of ``config.batch``.
-        sizes: of free dimensions, in place of the usual ones (see ``Signature.free``).
+        sizes: of free dimensions, instead of the defaults (see ``Signature.free``).
 
     Raises:
-        SettingsError: a shape was set for an input that does not exist, of another rank, or against another.
-        UnsupportedError: an input that is no tensor, or of unknown rank.
+        SettingsError: a shape is set for an unknown input, has another rank, or conflicts with another shape.
+        UnsupportedError: an input is not a tensor, or of unknown rank.
     """
     names = [v.name for v in model.graph.inputs]
     for name in config.input_shapes:
@@ -134,9 +134,9 @@ def resolve(
 
 
 def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})) -> None:
-    """Keep what the inputs are fed with as a mark of a graph, before its outputs are cut.
+    """Cache the roles of the inputs in the graph's metadata, before its outputs are cut.
 
-    Requires: shapes inferred. Roles that were ``found`` by other means override those that the graph tells.
+    Requires: shapes inferred. Roles in ``found``, determined by other means, override those of the graph.
     """
     known = model.graph.meta.get(ROLES) or _roles(model, model.graph.meta[BATCH_AXES])
     model.graph.meta[ROLES] = {**known, **found}
@@ -163,7 +163,7 @@ def _with_role(spec: InputSpec, role: Role, inputs: list[InputSpec], config: Sco
 
 
 def _first_length(spec: InputSpec, inputs: list[InputSpec]) -> int:
-    """The length of the sequence that a length is about: the first axis of another input but its samples'."""
+    """Sequence length for a length input: first axis of another input that is not its batch axis."""
     for other in inputs:
         if other.name != spec.name and other.number >= 0 and len(other.shape) > 1:
             return next(n for axis, n in enumerate(other.shape) if axis != other.batch_axis)
@@ -171,7 +171,7 @@ def _first_length(spec: InputSpec, inputs: list[InputSpec]) -> int:
 
 
 def resized(given: Signature, batch: int) -> Signature:
-    """The same inputs for another number of samples."""
+    """The same inputs with another batch size."""
     specs = []
     for spec in given.inputs:
         shape = list(spec.shape)
@@ -201,7 +201,7 @@ def _declared(value: ir.Value, config: ScoreConfig) -> tuple[int | str | None, .
 
 
 def _dimension(dim: int | str | None) -> int | str | None:
-    """A size, a name, or None for what the file leaves open; a name of digits is a size."""
+    """A size, a symbol, or None for an unnamed free dimension; a name of digits is a size."""
     if isinstance(dim, str):
         number = numeral(dim)
         dim = dim if number is None else number
@@ -209,12 +209,12 @@ def _dimension(dim: int | str | None) -> int | str | None:
 
 
 def _with_numeral(name: str) -> bool:
-    """Whether a number stands in a name by itself, as in ``2*n`` and not in ``n2``."""
+    """Whether a name contains a separate numeral, as in ``2*n`` and not in ``n2``."""
     return re.search(r"\d", re.sub(r"[A-Za-z_][\w.]*", "", name)) is not None
 
 
 class _Symbols:
-    """One size for each symbol over all inputs, and the arithmetic of names over others."""
+    """Sizes of dimension symbols, shared by all inputs, and of arithmetic names over them."""
 
     def __init__(self, config: ScoreConfig, wanted: dict[str, int], shapes: Mapping[ir.Value, Dims]) -> None:
         self.config = config
@@ -225,7 +225,7 @@ class _Symbols:
         self.told: dict[str, str] = {}
         names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
         parsed = {name: expression for name in names if (expression := parse(name)) is not None}
-        # "image-width" is a name; arithmetic has a numeral in it, or symbols that stand alone elsewhere.
+        # "image-width" is a name; arithmetic has a numeral in it, or only symbols that are names themselves.
         self.expressions = {
             name: found
             for name, found in parsed.items()
@@ -233,14 +233,14 @@ class _Symbols:
         }
 
     def bind(self, symbol: str, size: int) -> None:
-        """Give a symbol its size."""
+        """Set the size of a symbol, unless it is set."""
         self.sizes.setdefault(symbol, size)
 
     def bind_told(self, axes: Mapping[str | None, int | None]) -> None:
-        """Bind what the user's shapes say of symbols, arithmetic last.
+        """Bind symbols to the sizes in the user's shapes; arithmetic names last.
 
         Raises:
-            SettingsError: two shapes disagree.
+            SettingsError: two shapes conflict.
         """
         told = [
             (value, axis, dim, chosen[axis])
@@ -270,7 +270,7 @@ class _Symbols:
         self.told.setdefault(symbol, where)
 
     def _solve(self, name: str, found: Expression, size: int, where: str) -> None:
-        """Bind the one symbol that is open in an expression whose size is told."""
+        """Solve an arithmetic name of known size for its one unbound symbol, as a linear equation."""
         unknown = [s for s in found.symbols if s not in self.sizes]
         if len(unknown) == 1:
             zero, one = (found.value(self.sizes | {unknown[0]: n}) for n in (0, 1))
@@ -284,7 +284,7 @@ class _Symbols:
             )
 
     def size(self, dim: str | None, key: str, usual: int) -> int | None:
-        """The size of a free dimension; None for arithmetic, which waits until all symbols have theirs."""
+        """The size of a free dimension; None for an arithmetic name, evaluated once all symbols are bound."""
         if dim is not None and dim in self.expressions:
             return None
         name = key if dim is None else dim
@@ -296,7 +296,7 @@ class _Symbols:
         return found
 
     def complete(self, spec: InputSpec, samples: int) -> tuple[int, ...]:
-        """A shape with the sizes that follow from symbols."""
+        """The shape with its arithmetic names evaluated."""
         shape = list(spec.shape)
         for axis, size in enumerate(shape):
             dim = spec.declared[axis] if size < 0 else None
@@ -325,7 +325,7 @@ def _spec(
     symbols: _Symbols,
     config: ScoreConfig,
 ) -> InputSpec:
-    """An input with its shape; -1 for sizes that follow from symbols that are not bound yet."""
+    """An input with its shape; -1 for arithmetic names, which are evaluated later."""
     assert value.dtype is not None
     name = value.name or ""
     chosen = config.input_shapes.get(name)

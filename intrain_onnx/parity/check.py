@@ -1,4 +1,4 @@
-"""Runs a converted model and onnxruntime on the same input, and compares their outputs."""
+"""Compares a converted model with onnxruntime on the same inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 
 NUDGE = 1e-6
-"""Relative change of each float of an input that means nothing, for a quantised model."""
+"""Relative noise on float inputs that should not change the result of a quantised model."""
 
 Ask = Callable[..., list[Array]]
 
@@ -38,8 +38,8 @@ Ask = Callable[..., list[Array]]
 def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
     """Compare a model with onnxruntime on one batch of synthetic inputs.
 
-    Whatever fails on the way is a reason why nothing was compared; where the network that is scored fails in
-    the same way, its own run says so.
+    A failure on the way is recorded as the reason for no comparison; if the scored network fails in the same
+    way, its run reports it.
 
     Args:
         network: onnxruntime runs its file, torch its ``exact`` graph.
@@ -59,14 +59,14 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
         return failed(str(error), samples)
     except MemoryError:
         raise
-    except Exception as error:  # any kind: a check of a score must not end it
+    except Exception as error:  # of any kind: a parity check must not abort the score
         said = next(iter(str(error).splitlines()), "")
         return failed(printable(f"the check failed: {type(error).__name__}: {said}"), samples)
 
 
 def _compared(network: Network, machine: Machine, seed: int) -> Parity:
     loaded, model, single, device = network.loaded, network.exact, network.single, machine.device
-    module = convert.convert(model).to(device)  # what is behind the loss may lack a handler
+    module = convert.convert(model).to(device)  # nodes after the loss may lack a handler
     drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
     arrays = inputs.as_arrays(drawn, single)
     for index, (array, spec) in enumerate(zip(arrays, single.inputs, strict=True)):
@@ -115,7 +115,7 @@ def _compared(network: Network, machine: Machine, seed: int) -> Parity:
 def _itself(
     ask: Ask, file: str | bytes, feeds: Mapping[str, Array], names: Sequence[str], expected: Sequence[Array]
 ) -> Spread:
-    """How far onnxruntime differs from itself, without its optimisations and on a nudged input."""
+    """Differences of onnxruntime from itself: unoptimised, and with noise on the inputs (``NUDGE``)."""
     random = np.random.default_rng(0)
     nudged = {
         name: (a * (1 + NUDGE * random.standard_normal(a.shape))).astype(a.dtype)
@@ -130,7 +130,7 @@ def _itself(
     ):
         try:
             others[how] = ask(file, given, optimised=optimised)
-        except onnxruntime_process.NoReferenceError:  # of two answers one is enough
+        except onnxruntime_process.NoReferenceError:  # one of the two runs is enough
             continue
     return spread_of(names, expected, others, "onnxruntime differs from itself")
 

@@ -1,6 +1,6 @@
-"""On which outputs two runs of a graph need not agree: random ones, and lengths that follow from values.
+"""Data-flow analysis of outputs that two correct runs need not agree on: random, or of data-dependent length.
 
-One walk over the graph, subgraphs included, notes for each value what reaches it.
+One pass over the graph and its subgraphs records for each value what it depends on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
 _COUNTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
-"""Operators whose output is as long as their input's values say."""
+"""Operators whose output length depends on the values of their input."""
 
 _SIZES = {
     "CenterCropPad": (1,),
@@ -38,18 +38,18 @@ _SIZES = {
     "TopK": (1,),
     "Upsample": (1,),
 }
-"""Inputs whose values decide on the shape of the output."""
+"""Inputs whose values determine the shape of the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """What reaches a value.
+    """What a value depends on.
 
     Attributes:
-        data: the values of an input, or random numbers.
-        shapes: sizes of a tensor, as numbers.
+        data: values of an input, or random numbers.
+        shapes: sizes of tensors.
         random: the first random node.
-        length: the first node that makes its length from values.
+        length: the first node whose output length depends on data.
     """
 
     data: bool = False
@@ -71,14 +71,14 @@ _NOTHING = _Reached()
 
 @dataclass
 class Comparable:
-    """What is known of a graph before it is compared.
+    """Dependencies of all values of a graph.
 
     Args:
         model: in normal form.
 
     Attributes:
-        shape_arithmetic: names of values made of sizes alone.
-        to_sizes: names of values on the way to a size, an index bound or the number of rounds.
+        shape_arithmetic: names of values computed from sizes only.
+        to_sizes: names of values that a size, an index bound or a trip count depends on.
     """
 
     model: ir.Model
@@ -99,7 +99,7 @@ class Comparable:
         self.to_sizes = {v.name for v in self._before(sizes) if v.name}
 
     def why_not(self, name: str, other_shape: bool) -> str | None:
-        """Why an output may differ between two right runs, in shape or in values; None where it may not."""
+        """Why an output may differ, in shape or values, between two correct runs; None if it may not."""
         value = next(v for v in self.model.graph.outputs if (v.name or "") == name)
         reached = self._reached.get(value, _NOTHING)
         if other_shape and reached.length is not None:
@@ -120,7 +120,7 @@ class Comparable:
     def _of(self, node: ir.Node, sizes: list[ir.Value]) -> _Reached:
         given = [self._reached.get(v, _NOTHING) if v is not None else _NOTHING for v in node.inputs]
         united = _union(given)
-        if has(node, Property.SHAPE_ONLY):  # of a length that follows from values, the size is a value
+        if has(node, Property.SHAPE_ONLY):  # a data-dependent length makes its size data, too
             united = replace(united if united.length is not None else _NOTHING, shapes=True)
         for _, body in bodies(node):
             united |= self._body(node, body, united, sizes)
@@ -135,7 +135,7 @@ class Comparable:
         return united
 
     def _body(self, node: ir.Node, body: ir.Graph, given: _Reached, sizes: list[ir.Value]) -> _Reached:
-        """What reaches the outputs of a subgraph; twice, since a round reads what the one before it made."""
+        """Dependencies of a subgraph's outputs; two passes, since an iteration reads the previous one's."""
         for _ in range(2):
             self._reached.update(dict.fromkeys(body.inputs, given))
             self._walk(body, sizes)

@@ -38,7 +38,7 @@ class Parity:
         ok: within the tolerance, integer outputs equal; None if the comparison could not be made.
         reason: why not, or what differs.
         round_off: relative change of an output when every operator errs by a round-off of float32, or by one
-            rounding to half precision where the model computes in it; only estimated where the outputs
+            rounding to half precision if the model computes in it; only estimated if the outputs
             differ by more than the tolerance.
     """
 
@@ -58,22 +58,22 @@ def label() -> str:
 
 
 ALLOWANCE = 4
-"""Times that a difference may exceed what a change of no meaning does to the network, or to onnxruntime."""
+"""Factor by which a difference may exceed that of equivalent runs (round-off, or onnxruntime itself)."""
 
 
 Excuse = Callable[[str, bool], "str | None"]
-"""Why an output, told by name and whether its shape differs, may do so between two right runs, or None."""
+"""From an output's name and whether its shape differs: why correct runs may differ there, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far the outputs of one network are apart in runs that mean the same.
+    """Differences of outputs between equivalent runs of one network.
 
     Attributes:
         relative: by output, the largest difference over the largest magnitude.
-        integers: names of outputs of integers that are not the same.
-        what: makes the difference, in words that end in a verb.
-        how: in which way it was run, where it differed most.
+        integers: names of integer outputs that differ.
+        what: the cause, as a clause that ends in a verb.
+        how: label of the run that differs most.
     """
 
     relative: Mapping[str, float]
@@ -83,11 +83,11 @@ class Spread:
 
     @property
     def most(self) -> float:
-        """The largest relative difference of any output."""
+        """Largest relative difference of any output."""
         return max(self.relative.values(), default=0.0)
 
     def said(self, name: str) -> str:
-        """How far an output is apart."""
+        """The difference of an output, in words."""
         size = f" by {self.relative[name]:.2g}" if self.relative.get(name) else " too"
         return f"{self.what}{size}{f' ({self.how})' if self.how else ''}"
 
@@ -112,15 +112,15 @@ def compare(
         reference: outputs of onnxruntime, in the same order.
         names: of the outputs.
         samples: number of samples that both were given.
-        round_off: called where an output differs by more than the tolerance; None where it cannot tell. A
-            model that cancels large numbers, such as a variance from two means, amplifies round-off; a
-            difference up to :data:`ALLOWANCE` times its response to it says nothing about the conversion.
-        steps: size of a quantisation step by output, for those that come straight from quantised values.
-            What lies half-way between two steps goes to either by round-off, so one step is no difference.
+        round_off: called if an output differs by more than the tolerance; returns None if unknown. A model
+            that cancels large numbers, such as a variance from two means, amplifies round-off: a difference
+            of up to :data:`ALLOWANCE` times its response is no evidence against the conversion.
+        steps: quantisation step by output, for outputs computed directly from quantised values. Round-off
+            moves values half-way between two steps to either, so a difference of one step is allowed.
         rounding: relative error of one rounding to the type that the model computes in; 0 for float32.
-        how: what was done to the model before onnxruntime took it, for the record.
-        excuse: says of an output that differs why it cannot be compared; where it can be, None.
-        itself: called where an output of a quantised model differs by more than the tolerance.
+        how: change made to the model for onnxruntime, for the record.
+        excuse: returns why a differing output cannot be compared; None if it can.
+        itself: for a quantised model; called if an output differs by more than the tolerance.
     """
     tolerance = max(RELATIVE_TOLERANCE, ROUNDINGS * rounding)
     differences = [
@@ -160,7 +160,7 @@ def compare(
 def _excused(
     differences: Sequence[_Difference], excuse: Excuse | None
 ) -> tuple[list[str], list[_Difference]]:
-    """Why some outputs cannot be compared, and the differences of the others."""
+    """Reasons why some outputs cannot be compared, and the differences of the others."""
     reasons, compared = [], []
     for d in differences:
         reason = excuse(d.name, d.other_shape) if d.problem and excuse is not None else None
@@ -174,7 +174,7 @@ def _excused(
 def _beside(
     wrong: Sequence[_Difference], spread: Spread | None
 ) -> tuple[float, list[str], list[_Difference]]:
-    """What differences are beside those that mean nothing: the largest allowed, the undecided, the wrong."""
+    """Classify differences against those of equivalent runs: largest allowed, undecidable, wrong."""
     allowed, unknown, left = 0.0, [], []
     for d in wrong:
         own = spread.relative.get(d.name, 0.0) if spread is not None else 0.0
@@ -230,7 +230,7 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
 def spread_of(
     names: Sequence[str], expected: Sequence[Array], others: Mapping[str, Sequence[Array]], what: str
 ) -> Spread:
-    """How far the outputs of one run are from those of others, which are told by how they were run."""
+    """Largest differences between the outputs of one run and those of others, keyed by label."""
     relative, integers, most = dict.fromkeys(names, 0.0), set(), (-1.0, "")
     for how, outputs in others.items():
         for name, a, b in zip(names, outputs, expected, strict=True):

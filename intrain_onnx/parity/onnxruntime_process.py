@@ -37,9 +37,9 @@ def run_reference(
     The process is reused for the next model, or replaced if it crashed or hung.
 
     Args:
-        model: a path only where the model has external data.
+        model: a path only for a model with external data.
         inputs: by name; names that the model does not have are left out.
-        cuda: ask for CUDA where onnxruntime has it.
+        cuda: use CUDA if onnxruntime supports it.
         threads: for one operator.
         timeout: seconds after which the process is ended.
         optimised: let onnxruntime rewrite the graph first, as it does by default.

@@ -59,7 +59,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    onnxruntime = import_onnxruntime()  # here, since the process must answer even if this fails
+    onnxruntime = import_onnxruntime()  # here: the process must reply even if this fails
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not header["optimised"]:

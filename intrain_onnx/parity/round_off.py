@@ -1,4 +1,4 @@
-"""How much the outputs of a network answer to round-off in it."""
+"""Estimates how strongly the outputs of a network respond to round-off, by random perturbation."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def response_to_round_off(
     trials: int = 3,
     graph: Comparable | None = None,
 ) -> Spread | None:
-    """Change of the outputs when each element of each value is off by :data:`ROUND_OFF`.
+    """Largest relative change of the outputs under Gaussian noise on each element of each float32 value.
 
-    Or by ``rounding``, where that is more. Arithmetic on sizes is exact and stays as it is. A trial that
-    fails, or gives other shapes, is left out; where all do, what leads to sizes stays as it is too. The
-    relative change is that of the output that changes most, for all.
+    Its relative standard deviation is :data:`ROUND_OFF`, or ``rounding`` if that is more. Arithmetic on sizes
+    stays exact. Trials that fail or change a shape are discarded; if all do, values that sizes depend on stay
+    exact too. The change of the output that changes most is reported for all.
 
     Returns:
-        None where no trial could be read.
+        None if every trial was discarded.
     """
     error = max(ROUND_OFF, rounding)
     graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
@@ -54,7 +54,7 @@ def response_to_round_off(
 
 
 def _kept(graph: Comparable | None) -> Iterable[Collection[str]]:
-    """Names of the values that are not disturbed: first few, then more."""
+    """Sets of values that are not perturbed: first shape arithmetic, then all that sizes depend on."""
     if graph is None:
         return ((),)
     return (graph.shape_arithmetic, graph.shape_arithmetic | graph.to_sizes)
@@ -78,7 +78,7 @@ def _trial(
     observers: Mapping[str, Observer],
     exact: Sequence[Array],
 ) -> list[Array] | None:
-    """The outputs of one disturbed run; None where it fails, gives other shapes or is not finite."""
+    """The outputs of one perturbed run; None if it fails, changes a shape or is not finite."""
     try:
         found = [to_numpy(parts[0]) for parts in run(module, inputs, observers)]
     except IntrainError:

@@ -1,1 +1,1 @@
-"""The JSON document of a scored model, and what is made of it."""
+"""The JSON document of a scored model, and the views made from it."""

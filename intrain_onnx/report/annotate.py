@@ -1,8 +1,8 @@
-"""Measurements written into the metadata of the model's own nodes, where Netron shows them.
+"""Writes measurements into the metadata of the model's nodes, where Netron shows them.
 
-The graph, its weights and every other field stay as they are, ``ir_version`` included: protobuf readers skip
-the node metadata of IR version 10 where they do not know it, and a higher version would change what
-initializers among the inputs mean (IR version 4).
+The graph, its weights and all other fields are unchanged, ``ir_version`` included: protobuf readers skip the
+node metadata of IR version 10 as an unknown field, and a higher version would change what initializers
+among the inputs mean (IR version 4).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from intrain_onnx.report.output_files import check_outputs
 from intrain_onnx.report.rows import Document, Layer, Parameter
 
 PREFIX = "intrain."
-"""Of every key that is written; what had such a key before is replaced."""
+"""Prefix of every key written; existing entries with it are replaced."""
 
 _PART = re.compile(r"\.part\d+$")
 _STEPS_TO_WEIGHT = 6
-"""Casts, transposes and the like that may lie between a node and its weight."""
+"""Nodes (casts, transposes and the like) that may lie between a node and its weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """What was written.
+    """What was written: counts of annotated nodes and the layers without a node.
 
     Attributes:
-        nodes: how many nodes got measurements.
-        elsewhere: layers that no node of the file stands for, such as those inside of functions.
+        nodes: number of nodes with measurements.
+        elsewhere: layers without a node in the file's graph, such as those inside functions.
     """
 
     nodes: int
@@ -48,10 +48,10 @@ class Annotated:
 
 
 def check_target(target: Path) -> None:
-    """Refuse a place where the annotated model cannot be.
+    """Refuse a path at which the annotated model cannot be written.
 
     Raises:
-        SettingsError: so it is.
+        SettingsError: its folder does not exist, or it is a folder.
     """
     if not target.absolute().parent.is_dir():
         raise SettingsError(f"--annotate {target}: its folder does not exist", hint="Create it first")
@@ -60,10 +60,10 @@ def check_target(target: Path) -> None:
 
 
 def annotate(source: Path, report: Report, target: Path) -> Annotated:
-    """Write a copy of a model with the measurements of its report in it.
+    """Write a copy of a model with the measurements of its report as metadata.
 
-    External data stays where it is: the copy refers to it by the same relative path, so it must lie in the
-    model's own folder.
+    External data is not copied: the copy refers to it by the same relative path, so it must be written to
+    the model's own folder.
 
     Raises:
         SettingsError: the target is the model or its data, in another folder than its data, or not writable.
@@ -100,7 +100,7 @@ def _check_external(source: Path, report: Report, target: Path) -> None:
 
 
 def add_metadata(model: onnx.ModelProto, report: Document) -> Annotated:
-    """Put the measurements of a report into the metadata of a model and of its nodes, in place."""
+    """Add the measurements of a report to the metadata of a model and of its nodes, in place."""
     nodes = list(_nodes(model.graph))
     _clear(model)
     for node in nodes:
@@ -115,7 +115,7 @@ def add_metadata(model: onnx.ModelProto, report: Document) -> Annotated:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of a graph and its subgraphs; those of functions stand for many calls and are left out."""
+    """Nodes of a graph and its subgraphs; a function's are left out, as each serves many calls."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -138,11 +138,11 @@ def _write(holder: onnx.ModelProto | onnx.NodeProto, entries: Mapping[str, str])
 def _owners(
     nodes: Sequence[onnx.NodeProto], layers: Sequence[Layer], *, strict: bool
 ) -> tuple[dict[int, list[Layer]], list[str]]:
-    """Layers by the index of the file's node that they come from, and the names of those without one.
+    """Layers by the index of the file's node that they come from, and the names of layers without one.
 
-    A layer has its node's name or, without one, that of its first output; a name that is not unique is
-    followed by an output, and a part of a fused layer by its number. ``strict``: a node must also read the
-    layer's weight, since expanded functions make nodes whose names may be those of others.
+    A layer has its node's name or, if that is empty, the name of its first output; a name that is not unique
+    is followed by an output, and a part of a fused layer by its number. ``strict``: a node must also read the
+    layer's weight, since nodes of expanded functions may have the same names as others.
     """
     by_name: defaultdict[str, list[int]] = defaultdict(list)
     for index, node in enumerate(nodes):
@@ -175,7 +175,7 @@ def _reads(node: onnx.NodeProto, weights: set[str], makers: Mapping[str, onnx.No
 
 
 def _ranks(layers: Iterable[Layer]) -> dict[str, str]:
-    """Place of each measured layer by its share of the largest participation ratio, the lowest first."""
+    """Rank of each measured layer by relative participation ratio, lowest first."""
     shares = [(share, x.name) for x in layers if (share := relative_ratio(x)) is not None]
     return {name: f"{i} of {len(shares)}" for i, (_, name) in enumerate(sorted(shares), start=1)}
 
@@ -183,9 +183,9 @@ def _ranks(layers: Iterable[Layer]) -> dict[str, str]:
 def _measurements(
     rows: Sequence[Layer], parameters: Mapping[str, Parameter], ranks: Mapping[str, str]
 ) -> dict[str, str]:
-    """Of one layer, or of the parts that a fused one was measured in.
+    """Metadata of one layer, or of the parts that a fused layer was measured in.
 
-    Over parts, the logarithms are summed as the score does; ratio and share are geometric means.
+    Over parts, logarithms are summed as in the score; ratio and share are geometric means.
     """
     logs = _known(x.log_participation_ratio for x in rows)
     entries = {

@@ -1,4 +1,4 @@
-"""Puts a report together from what the other packages found."""
+"""Builds the report from the static pass, the runs and the scores."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def describe(network: Network) -> rows.Model:
 
 
 def macs(network: Network) -> int | None:
-    """Multiply-accumulate operations for one sample; None where no shape is known."""
+    """Multiply-accumulate operations for one sample; None if shapes are unknown."""
     total = network.layers.macs
     return None if total is None else total // max(network.single.batch, 1)
 
@@ -76,7 +76,7 @@ def _value(value: ir.Value) -> rows.Value:
 
 
 def parameter_count(network: Network) -> int:
-    """Elements of the initializers behind all parameters, each counted once however often it is used."""
+    """Elements of the initializers of all parameters; a shared initializer counts once."""
     initializers = network.model.graph.initializers
     found = (row for name in network.layers.slots for row in of_file(initializers[name]))
     return sum(dict(found).values())
@@ -84,17 +84,17 @@ def parameter_count(network: Network) -> int:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that a report is made from.
+    """Everything that a report is built from.
 
     Attributes:
         config: the settings.
         machine: where the model ran.
         network: the file's graph in normal form.
-        probed: the same in the protocol's form.
-        runnable: the module, and what it was fed.
-        traces: of each run.
+        probed: the network after the protocol's rewrites.
+        runnable: the converted module and its inputs.
+        traces: measurements of each run.
         scored: the score and its parts.
-        parity: the comparison with onnxruntime; None where it was not asked for.
+        parity: the comparison with onnxruntime; None if not requested.
         proxies: other zero-cost proxies, by name.
         seconds: wall-clock time of each step.
     """
@@ -112,7 +112,7 @@ class Measurements:
 
 
 def report(m: Measurements) -> rows.Document:
-    """The whole document, ready for strict JSON.
+    """The whole report, with finite numbers only.
 
     Raises:
         NumericalError: a figure of the score is not finite.
@@ -166,7 +166,7 @@ def _fed(used: Signature) -> tuple[rows.FedInput, ...]:
 
 
 def _warnings(m: Measurements) -> list[rows.WarningRow]:
-    """In the order of the steps: of the file, of the conversion, of the graph, of the run."""
+    """Warnings in the order of the steps: loading, parity, static pass, run."""
     found = [rows.WarningRow(*row) for row in m.network.loaded.warnings]
     if m.parity is not None and m.parity.ok is False:
         found.append(rows.WarningRow("parity", f"differs from onnxruntime: {m.parity.reason}", None))
@@ -224,7 +224,7 @@ def _score(result: Score) -> rows.Score:
 
 
 def _scores(result: Score) -> dict[str, rows.NamedScore]:
-    """The paper's score and the variants, each by its name."""
+    """The paper's score and its variants, by name."""
     named = {"intrain": NamedScore(result.intrain, result.standard_error), **result.variants}
     return {name: rows.NamedScore(_finite(s.value), number(s.standard_error)) for name, s in named.items()}
 
@@ -254,7 +254,7 @@ def _point(s: PointScore) -> rows.Point:
 
 
 def initializers(layer: Layer) -> tuple[str, ...]:
-    """Of the file, that the weights of a layer are made from, each once."""
+    """Initializers of the file that a layer's weights are made from, without duplicates."""
     return tuple(dict.fromkeys(name for w in layer.weights for name in w.initializers))
 
 
@@ -318,7 +318,7 @@ def coverage_row(found: coverage.Coverage) -> rows.Coverage:
 
 
 def _rounded_down(share: float) -> float:
-    """Six digits: what is not whole never looks whole."""
+    """Rounded down to six digits, so that a share below 1 is never shown as 1."""
     return math.floor(share * 1e6) / 1e6
 
 
@@ -336,7 +336,7 @@ def _gradient_reach(m: Measurements) -> rows.GradientReach:
 
 
 def _depth_profile(result: Score) -> tuple[rows.Depth, ...]:
-    """Both sums along depth; the last row holds the totals of the score."""
+    """Cumulative sums of both factors along depth; the last row holds the totals of the score."""
     layers: Counter[int] = Counter()
     ratios: defaultdict[int, float] = defaultdict(float)
     healths: defaultdict[int, float] = defaultdict(float)
@@ -363,7 +363,7 @@ def _depth_profile(result: Score) -> tuple[rows.Depth, ...]:
 
 
 def _fates(m: Measurements) -> rows.Nodes:
-    """Every node of the file has one fate, and they add up to the total."""
+    """Counts of nodes by what became of them; each node is counted once, so they add up to the total."""
     original, quantisation = m.network.layers, m.network.quantisation
     removed = quantisation.removed if quantisation is not None else 0
     added = len(quantisation.activations) if quantisation is not None else 0

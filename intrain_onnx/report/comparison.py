@@ -1,4 +1,4 @@
-"""Are two models the same architecture? Layer by layer, with the first difference."""
+"""Compares two models' architectures layer by layer and finds the first difference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intrain_onnx.report.document import Report
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One canonical layer as it is compared: what it is, how deep it lies, and its structural key."""
+    """One canonical layer for comparison: name, kind, weight shape, depth and structural key."""
 
     name: str
     kind: str
@@ -24,7 +24,7 @@ class LayerRow:
     key: str
 
     def describes(self) -> tuple[str, tuple[int, ...], int]:
-        """The layer in itself and its depth; axes of size one at the end say nothing."""
+        """Kind, weight shape and depth; trailing axes of size 1 are dropped (a 1x1 convolution is linear)."""
         shape = self.shape
         while len(shape) > 2 and shape[-1] == 1:
             shape = shape[:-1]
@@ -34,14 +34,14 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sequences of layers, aligned.
+    """Two aligned sequences of layers.
 
     Attributes:
-        rows: pairs in depth order; None where one side has no counterpart.
-        same: both have the same layers at the same depths with the same neighbours.
-        first_difference: index into ``rows``; None where they are the same.
+        rows: pairs in depth order; None for a layer without a counterpart.
+        same: equal multisets of structural keys, and full coverage of both.
+        first_difference: index into ``rows``; None if the same.
         scores: for reports, each figure of both and their relative difference.
-        covered: of each, the share of the weights that was recognised; below 1, the layers are not all.
+        covered: coverage (share of weights recognised) of each; below 1, some layers are missing.
     """
 
     rows: tuple[tuple[LayerRow | None, LayerRow | None], ...]
@@ -52,13 +52,13 @@ class Comparison:
 
     @property
     def whole(self) -> bool:
-        """Whether all weights of both were recognised: else equal layers do not make equal networks."""
+        """Whether both have full coverage: otherwise equal layers do not imply equal networks."""
         return min(self.covered) == 1.0
 
 
 @dataclass(frozen=True)
 class LayerList:
-    """What is compared: canonical layers in canonical order, and the figures of a report if it is one.
+    """Canonical layers in canonical order, and the figures of a report if it is one.
 
     ``covered`` is the share of the weights that the layers and other parameters account for.
     """
@@ -69,13 +69,13 @@ class LayerList:
 
 
 def network_of(layers: LayerMap, covered: Coverage) -> LayerList:
-    """The layers that a static pass found."""
+    """The layers of a static pass."""
     rows = [LayerRow(x.name, x.kind, x.weights[0].shape, x.depth, x.key) for x in layers.layers]
     return LayerList(rows, {}, covered.share)
 
 
 def network_of_report(report: Report) -> LayerList:
-    """The layers that a saved report tells of, with its score."""
+    """The layers and figures of a saved report."""
     document = report.document
     rows = [LayerRow(x.name, x.kind, x.weight_shape, x.depth, x.key) for x in document.layers]
     return LayerList(rows, figures(document.score), document.coverage.share)
@@ -84,9 +84,9 @@ def network_of_report(report: Report) -> LayerList:
 def compare(one: LayerList, other: LayerList) -> Comparison:
     """Compare two networks by their layers.
 
-    They are the same when their structural keys are, whatever the order, and no weights were left out. Keys
-    cover each layer's shape, strides and groups and which layers come before and after. Where they differ,
-    layers are aligned by what they are.
+    They are the same if their multisets of structural keys are equal and both have full coverage. Keys cover
+    each layer's shape, strides and groups and its predecessors and successors. Otherwise the sequences of
+    (kind, shape, depth) are aligned by ``difflib.SequenceMatcher``.
     """
     first, second = one.layers, other.layers
     scores = {name: _differ(one.figures[name], other.figures[name]) for name in one.figures}

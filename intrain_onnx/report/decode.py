@@ -1,4 +1,4 @@
-"""From the JSON value of a report to its typed rows, and back."""
+"""Decodes the JSON value of a report into typed rows, and encodes rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _HINT = "Make it with `intrain-onnx score`"
 
 
 def decode(data: Mapping[str, Any]) -> Document:
-    """A report of any version that is read, as a document of the current one.
+    """A report of any supported version, upgraded to the current one.
 
-    It takes what the JSON Schema takes: a number without a fraction, such as ``1.0``, is an integer there.
+    As in JSON Schema, a number with a zero fraction, such as ``1.0``, is accepted as an integer.
 
     Raises:
-        ModelFileError: it does not follow its schema; says where.
+        ModelFileError: it violates its schema; says where.
     """
     version = data.get("schema_version") if isinstance(data, Mapping) else None
     if version not in schema_versions.READ:
@@ -37,7 +37,7 @@ def decode(data: Mapping[str, Any]) -> Document:
 
 
 def encode(row: Row) -> dict[str, Any]:
-    """A row as the JSON value that it is: objects and lists, keys in the order of the fields."""
+    """A row as JSON values: objects and lists, keys in the order of the fields."""
     return dict(json.loads(json.dumps(msgspec.to_builtins(row))))
 
 

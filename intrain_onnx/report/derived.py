@@ -1,4 +1,4 @@
-"""What every view of a report reads out of it in the same way, in a terminal or on a page."""
+"""Quantities derived from a report, shared by the terminal and HTML views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intrain_onnx.report.rows import Layer, Parameter, Run, Score
 from intrain_onnx.vocabulary import LayerStatus
 
 Figure = Literal["intrain", "geometric_capacity", "optimization_resilience"]
-"""The score and its two parts."""
+"""The score and its two factors."""
 
 NOT_MEASURED: Final[Mapping[LayerStatus, str]] = {
     "collapsed": "output does not vary",
@@ -20,11 +20,11 @@ NOT_MEASURED: Final[Mapping[LayerStatus, str]] = {
     "not_run": "not executed",
     "too_few_rows": "fewer than two rows",
 }
-"""What each status of a layer means, ``measured`` aside."""
+"""Meaning of each status of a layer except ``measured``."""
 
 
 def figures(row: Score | Run) -> dict[Figure, float]:
-    """The figures of a score or of one run, by name."""
+    """The score and its two factors, of all runs or of one, by name."""
     return {
         "intrain": row.intrain,
         "geometric_capacity": row.geometric_capacity,
@@ -33,30 +33,30 @@ def figures(row: Score | Run) -> dict[Figure, float]:
 
 
 def file_labels(paths: Sequence[str]) -> list[str]:
-    """File names, or whole paths where two files share a name."""
+    """File names; full paths for files that share a name."""
     names = [Path(p).name for p in paths]
     return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
 def largest_ratio(layer: Layer) -> int:
-    """The largest participation ratio that the rows and channels of a layer allow."""
+    """Upper bound of the participation ratio: min(rows - 1, channels), or channels if rows are unknown."""
     rank = layer.channels if layer.rows is None else min(layer.rows - 1, layer.channels)
     return max(rank, 1)
 
 
 def relative_ratio(layer: Layer) -> float | None:
-    """Participation ratio over the largest that the rows and channels allow, in (0, 1]."""
+    """Participation ratio over its upper bound (see `largest_ratio`), in (0, 1]."""
     ratio = layer.participation_ratio
     return None if ratio is None else ratio / largest_ratio(layer)
 
 
 def layer_health(layer: Layer, parameters: Mapping[str, Parameter]) -> float | None:
-    """Mean gradient health of a layer's weights; None where none has one."""
+    """Mean gradient health of a layer's weights; None if none was measured."""
     return _mean(p.health for p in _weights(layer, parameters))
 
 
 def layer_gradient(layer: Layer, parameters: Mapping[str, Parameter]) -> float | None:
-    """Mean standard deviation of the gradients of a layer's weights; None where none has one."""
+    """Mean standard deviation of the gradients of a layer's weights; None if none was measured."""
     return _mean(p.grad_std for p in _weights(layer, parameters))
 
 

@@ -1,4 +1,4 @@
-"""The report: its JSON form, in and out."""
+"""The report as a JSON document: load, save, schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Report:
 
     @classmethod
     def of(cls, document: rows.Document) -> Report:
-        """The report that a typed document is."""
+        """The report of a typed document."""
         from intrain_onnx.report.decode import encode  # noqa: PLC0415 - it loads msgspec
 
         made = cls(encode(document))
@@ -36,7 +36,7 @@ class Report:
 
     @cached_property
     def document(self) -> rows.Document:
-        """The same typed, of the current schema version whichever version ``data`` has.
+        """The typed document, upgraded to the current schema version.
 
         Raises:
             ModelFileError: ``data`` does not follow its schema.
@@ -61,11 +61,11 @@ class Report:
         return float(self.data["score"]["optimization_resilience"])
 
     def to_json(self) -> str:
-        """Strict JSON: no NaN, no infinity, keys in a fixed order."""
+        """Strict JSON: no NaN, no infinity, fixed key order."""
         return json.dumps(self.data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the JSON atomically: the file is either whole or as it was before."""
+        """Write the JSON atomically, through a temporary file and a rename."""
         return write_atomically(Path(path), self.to_json())
 
     @classmethod
@@ -73,7 +73,7 @@ class Report:
         """Read a saved report.
 
         Raises:
-            ModelFileError: not JSON, or not a report of a schema version that is read; says where.
+            ModelFileError: not JSON, or not a report of a supported schema version; says where.
         """
         try:
             data = json.loads(
@@ -104,9 +104,9 @@ def schema() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write a file, text in UTF-8, by way of a temporary file beside it.
+    """Write a file atomically (text in UTF-8): a temporary file in the same folder, then a rename.
 
-    A device or a pipe is written to as it is: a rename would put a file in its place.
+    Devices and pipes are written directly: a rename would replace them by a file.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file():
@@ -127,7 +127,7 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
 
 
 def number(value: float | None, digits: int = 12) -> float | None:
-    """A JSON number without the digits that are round-off; None for what is not finite."""
+    """A JSON number rounded to significant digits, which drops round-off; None if not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")

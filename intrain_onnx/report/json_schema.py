@@ -1,4 +1,4 @@
-"""JSON Schemas of documents from their rows."""
+"""JSON Schemas derived from rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 
 
 def of_rows(root: type[Row], name: str, version: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a document that is one ``root``; each other row is a definition."""
+    """JSON Schema (draft 2020-12) of a document with root row ``root``; other rows go to its definitions."""
     _, rows = schema_components([root], ref_template="#/$defs/{name}")
     whole = rows.pop(root.__name__)
     schema = {
@@ -26,7 +26,7 @@ def of_rows(root: type[Row], name: str, version: str) -> dict[str, Any]:
 
 
 def _with_constants(schema: Any) -> Any:
-    """The same with a choice of one as ``const``."""
+    """The schema with each enum of one value replaced by ``const``."""
     if isinstance(schema, list):
         return [_with_constants(part) for part in schema]
     if not isinstance(schema, dict):
@@ -37,5 +37,5 @@ def _with_constants(schema: Any) -> Any:
 
 
 def text() -> str:
-    """The schema as it is stored."""
+    """The text of report.schema.json."""
     return json.dumps(of_rows(Document, "report", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"

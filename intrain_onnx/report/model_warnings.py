@@ -1,4 +1,4 @@
-"""Warnings that the graph of a model gives, before anything is run."""
+"""Warnings from the static pass, before a model is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
 
 def static_warnings(network: Network) -> list[WarningRow]:
-    """What a user should know before reading a score."""
+    """Warnings about the graph that affect how a score is to be read."""
     model, layers = network.model, network.layers
     rows = [WarningRow(*row) for row in dequantise.warnings(network.quantisation)]
     folded = folded_batch_norms(model, layers)
@@ -66,11 +66,11 @@ def _trains(node: ir.Node) -> bool:
 
 
 def folded_batch_norms(model: ir.Model, layers: LayerMap) -> int:
-    """Layers whose names still tell of a BatchNorm that is no longer there.
+    """Number of layers whose names show that a BatchNorm was folded into them.
 
     tf2onnx names the bias after the BatchNorm; TorchScript gives folded weights and biases numbers for names;
-    PyTorch's dynamo exporter makes a bias named after the weight. A graph without such names cannot be
-    told from one that never had any.
+    PyTorch's dynamo exporter makes a bias named after the weight. Without such names a folded BatchNorm
+    cannot be detected.
     """
     producers = {v.name: n for n in model.graph.all_nodes() for v in n.outputs}
     count = 0

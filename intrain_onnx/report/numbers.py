@@ -1,4 +1,4 @@
-"""Numbers as people read them, in a terminal, on a page, in a table; nothing for what is not known."""
+"""Formats numbers for display in a terminal, page or table; None becomes an empty string."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A statistic and its interval, if it has one.
+    """A statistic, followed by its interval if given.
 
     >>> with_interval(0.712, 0.68, 0.741), with_interval(0.5, None, None)
     ('.712 (.680 to .741)', '.500')
@@ -15,7 +15,7 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
 
 def decimals(value: float | None) -> str:
-    """Three decimals without the leading zero; nothing for what is not defined."""
+    """Three decimals without the leading zero; an empty string for None."""
     if value is None:
         return ""
     text = f"{value:.3f}"
@@ -23,7 +23,7 @@ def decimals(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """A count with a unit.
+    """A count with an SI-like suffix (k, M, G); ``?`` for None.
 
     >>> count(3_400_000), count(None)
     ('3.4 M', '?')
@@ -37,7 +37,7 @@ def count(value: int | None) -> str:
 
 
 def decimal(value: float | None, places: int | None = None) -> str:
-    """With fixed places, or with four digits that count.
+    """Fixed decimal places, or four significant digits by default.
 
     >>> decimal(92.7036), decimal(0.12345, 2), decimal(12345.6), decimal(None)
     ('92.70', '0.12', '12346', '')
@@ -51,7 +51,7 @@ def decimal(value: float | None, places: int | None = None) -> str:
 
 
 def quantity(value: float | None) -> str:
-    """Three digits that count, without an exponent where none is needed.
+    """Three significant digits, with an exponent only below 1e-3 and from 1e6 on.
 
     >>> quantity(3.14159), quantity(1234.5), quantity(2.5e9)
     ('3.14', '1,234', '2.5e9')
@@ -64,7 +64,7 @@ def quantity(value: float | None) -> str:
 
 
 def power(value: float | None) -> str:
-    """Two digits and a power of ten.
+    """Scientific notation with two significant digits.
 
     >>> power(0.00031), power(0.0)
     ('3.1e-4', '0')
@@ -78,7 +78,7 @@ def power(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of one.
+    """A fraction in per cent.
 
     >>> percent(0.1234), percent(None)
     ('12.3 %', '')
@@ -87,7 +87,7 @@ def percent(share: float | None) -> str:
 
 
 def span(interval: tuple[float, float] | None) -> str:
-    """An interval.
+    """The two ends of an interval.
 
     >>> span((88.853, 96.553))
     '88.85 to 96.55'
@@ -96,7 +96,7 @@ def span(interval: tuple[float, float] | None) -> str:
 
 
 def shape(dims: Iterable[object] | None) -> str:
-    r"""A shape; a question mark where a size is not known.
+    r"""Sizes of a shape; a question mark for an unknown size.
 
     >>> shape([16, None]) == "16\N{MULTIPLICATION SIGN}?", shape([])
     (True, 'scalar')

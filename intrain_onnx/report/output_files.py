@@ -1,8 +1,8 @@
-"""Where a command may write: never onto what it reads, nor twice onto one file.
+"""Checks output paths: no output may overwrite an input or another output.
 
-Two paths are one file where the system says so (device and inode: symbolic and hard links, relative paths, a
-file system that folds case), or, for files that are yet to be made, where their real paths differ at most in
-case or in the way that accents are written.
+Two paths are the same file if device and inode agree (symbolic and hard links, relative paths, file systems
+that fold case) or, for files that do not exist yet, if their real paths agree after NFC normalisation and
+case folding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from intrain_onnx.errors import SettingsError
 
 Named = tuple[str, Path]
-"""What a path is to the user (``-o x.json``, ``the model``), and the path."""
+"""Label of a path in messages (``-o x.json``, ``the model``), and the path."""
 
 _HINT = "Name another file"
 
@@ -25,10 +25,10 @@ def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Seq
     """Refuse outputs that would replace an input, the weights of a model, or each other.
 
     Args:
-        outputs: files that will be written; those that are no regular files (pipes, devices) are left out.
-        inputs: files that are read, beside the models.
-        models: ONNX files. One is opened for the names of its external data only where an output is there
-            already, in the model's folder or below.
+        outputs: files to be written; existing non-regular files (pipes, devices) are skipped.
+        inputs: files that are read, other than models.
+        models: ONNX files. One is opened for the names of its external data only if an output already exists
+            in the model's folder or below.
 
     Raises:
         SettingsError: names the output and what it would replace.
@@ -49,9 +49,9 @@ def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Seq
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """Make names distinct on every file system, by numbers behind those that come again.
+    """Make names distinct, ignoring case and Unicode form, by appending numbers to repeated ones.
 
-    The first of equal names keeps it, and no other gets a number that makes it a name which is there already.
+    The first of equal names is kept, and no number is chosen that gives a name already in the list.
 
     >>> distinct_names(["x", "x-2", "x", "X"])
     ['x', 'x-2', 'x-3', 'X-4']
@@ -75,7 +75,7 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _identity(path: Path) -> object:
-    """A key that is equal for two paths to one file."""
+    """A key that is equal for two paths to the same file."""
     if not exists(path):
         return _folded(os.path.realpath(path))
     found = path.stat()
@@ -87,7 +87,7 @@ def _folded(name: str) -> str:
 
 
 def _is_below(path: Path, model: Path) -> bool:
-    """Whether a path leads to a file that may be external data of a model: such data has no other names."""
+    """Whether a path is an existing file in the model's folder or below, where external data must lie."""
     folder = os.path.dirname(os.path.realpath(model))
     return exists(path) and os.path.realpath(path).startswith(os.path.join(folder, ""))
 
@@ -99,7 +99,7 @@ def _check_weights(written: Sequence[Named], model: Path) -> None:
 
     try:
         files = [file.path for file in load(model).external]
-    except Exception:  # the command itself will say what is wrong with the model
+    except Exception:  # the command itself reports what is wrong with the model
         return
     for label, path in written:
         if any(_same(path, file) for file in files):

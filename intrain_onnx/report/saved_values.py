@@ -1,4 +1,4 @@
-"""What the formulas of a score read, from a saved report: a new formula needs no new run."""
+"""Inputs of the score formulas from a saved report, so that a new formula needs no new run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, Te
 
 
 def saved_values(report: Document) -> RunValues:
-    """Layers, parameters and points of a report, as means over its runs."""
+    """Values of layers, parameters and points of a report, as means over its runs."""
     layers = tuple(LayerValue(x.log_participation_ratio or 0.0, x.status) for x in report.layers)
     live = {n for x, value in zip(report.layers, layers, strict=True) if value.live for n in x.weights}
     tensors = tuple(

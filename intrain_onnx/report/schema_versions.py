@@ -1,6 +1,6 @@
-"""The version of a report's schema, and older versions on the way to it (see docs/schemas/README.md).
+"""The schema version of reports, and upgrades from older ones (see docs/schemas/README.md).
 
-Each version that was replaced has one function here, which makes of its JSON value one of the next version.
+Each older version has one function here, which upgrades a JSON value to the next version.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ Current = Literal["1.2"]
 SCHEMA_VERSION: Final[Current] = "1.2"
 
 Json = Mapping[str, Any]
-"""A report of any version, before it is validated."""
+"""A report of any version, not yet validated."""
 
 
 def _from_1_0(data: Json) -> Json:
-    """1.1 added ``coverage``; without it, no initializer is known to be left out."""
+    """1.1 added ``coverage``; older reports get full coverage."""
     nothing: Json = {"share": 1.0, "macs_share": None, "elements": 0, "by_role": {}, "not_recognised": []}
     return {"coverage": nothing, **data, "schema_version": "1.1"}
 
 
 def _from_1_1(data: Json) -> Json:
-    """1.2 added what is given for inputs; before, all of them were synthetic."""
+    """1.2 added inputs given as files; in older reports all are synthetic."""
     settings = data.get("settings")
     if isinstance(settings, Mapping):
         fed = settings.get("inputs_fed")
@@ -39,11 +39,11 @@ def _synthetic(row: Any) -> Any:
 _NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0, "1.1": _from_1_1}
 
 READ: Final = (*_NEXT, SCHEMA_VERSION)
-"""Versions of reports that are read."""
+"""Supported versions of reports."""
 
 
 def to_current(data: Json) -> Json:
-    """A report of any version in ``READ`` as one of the current version; it may still be malformed."""
+    """Upgrade a report of any version in ``READ`` to the current one, without validation."""
     while data["schema_version"] in _NEXT:
         data = _NEXT[data["schema_version"]](data)
     return data

@@ -1,8 +1,8 @@
-"""Removes two transposes that cancel around an operator on each element.
+"""Removes pairs of inverse transposes around an element-wise operator.
 
     Transpose(f(Transpose(x, p)), q)  =  f(x),   q the inverse of p
 
-Optimisers push transposes apart; a pattern of several operators is then no longer seen.
+Optimisers move transposes apart, which hides patterns of several operators from matching.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ELEMENTWISE = (Kind.ACTIVATION, Kind.ELEMENTWISE)
 
 
 def cancel_transposes(model: ir.Model) -> int:
-    """Remove pairs of transposes around operators of one operand, in place.
+    """Remove pairs of inverse transposes around unary element-wise operators, in place.
 
     Returns:
         The number of nodes removed.
@@ -41,7 +41,7 @@ def cancel_transposes(model: ir.Model) -> int:
 
 
 def _between(last: ir.Node) -> tuple[ir.Node, ir.Value] | None:
-    """The operator between two transposes that cancel, the second one given, and what the first one reads."""
+    """The operator between two inverse transposes, given the second, and the input of the first."""
     inner = _maker(last) if is_op(last, "Transpose") else None
     if inner is None or kind(inner) not in _ELEMENTWISE or len(inner.inputs) != 1 or len(inner.outputs) != 1:
         return None

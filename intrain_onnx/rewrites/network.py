@@ -1,4 +1,4 @@
-"""The normalised graph of a file: input of every analysis, protocol and check."""
+"""The normalised graph of a file: the input of all analyses, protocols and checks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from intrain_onnx.rewrites.solve_sizes import solve_sizes
 
 Resolve = Callable[[Mapping[str, int]], input_shapes.Signature]
 Fit = Callable[[ir.Model, Mapping[str, int], Resolve], dict[str, int]]
-"""Tries sizes in place of those given, where a sample does not run with these."""
+"""Searches sizes of free dimensions with which a sample runs, starting from the given ones."""
 
 Settle = Callable[[ir.Model, input_shapes.Signature], Mapping[str, Role]]
-"""Tries a model on one sample, and tells what inputs are fed with, by name."""
+"""Runs a model on one sample and returns roles of inputs, by name, that override the static ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Functions that run a graph, or a part of it.
+    """Functions that run a graph or part of it.
 
     Attributes:
-        see: the shapes of all values in a run of one sample.
-        evaluate: the outputs of a model without inputs, for weights that a graph computes.
+        see: shapes of all values in a run of one sample.
+        evaluate: outputs of a model without inputs, for weights computed by the graph.
         fit: sizes of free dimensions with which one sample runs.
-        settle: roles of inputs that the graph alone does not tell: the polarity of a mask.
+        settle: roles that static analysis cannot determine: the polarity of masks.
     """
 
     see: See
@@ -49,19 +49,19 @@ class Runs:
 
 @dataclass(frozen=True)
 class Network:
-    """The normalised graph of a file; not changed after it is made.
+    """The normalised graph of a file; immutable once created.
 
     Attributes:
         loaded: the file.
-        exact: what the file computes, quantised where it is, in normal form (see ``normalise``).
-        model: the same with floats for quantised values and initializers for all parameters: what is scored.
-        single: the inputs of one sample.
-        shapes_known: False where onnx's inference refuses the model.
-        constants: nodes of the file that only made constants or parameters.
-        quantisation: what was dequantised; None where nothing is quantised.
-        shaped_by: the settings that shapes follow from.
-        keyed: layers are to have their structural keys, which order them.
-        sizes: of free dimensions whose usual size does not fit the graph.
+        exact: the graph in normal form, quantised if the file is (see ``normalise``).
+        model: the dequantised graph, with an initializer for each parameter: the one that is scored.
+        single: shapes of the inputs for one sample.
+        shapes_known: False if onnx's shape inference rejects the model.
+        constants: nodes of the file that only compute constants or parameters.
+        quantisation: what was dequantised; None if nothing is quantised.
+        shaped_by: the settings that shapes depend on.
+        keyed: give layers structural keys, which determine their order.
+        sizes: of free dimensions whose default does not fit the graph.
     """
 
     loaded: LoadedModel
@@ -88,8 +88,8 @@ class Network:
             keyed: give layers structural keys; a score needs those of the protocol's graph only.
 
         Raises:
-            SettingsError: an input shape, or what is given for an input, that does not fit.
-            LimitError: a constant, or the dequantised model, does not fit into memory.
+            SettingsError: an input shape or a given input does not fit.
+            LimitError: a constant or the dequantised model does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
         if runs is not None:
@@ -112,27 +112,27 @@ class Network:
         )
 
     def serves(self, config: ScoreConfig) -> bool:
-        """Whether its shapes hold for these settings."""
+        """Whether its shapes are valid for these settings."""
         return self.shaped_by == _shaped_by(config)
 
     @cached_property
     def layers(self) -> LayerMap:
-        """The static analysis of ``model``."""
+        """Static analysis of ``model``."""
         return analyse(self.model, keys=self.keyed)
 
     @cached_property
     def coverage(self) -> coverage.Coverage:
-        """The share of the weights that layers account for."""
+        """Share of the weights that the layers account for."""
         return coverage.measure(self.model, self.layers)
 
     @cached_property
     def reach(self) -> gradient_reach.Reach:
-        """The parameters that the gradient of a loss on the outputs can reach."""
+        """Parameters that the gradient of a loss on the outputs can reach."""
         return gradient_reach.trace(self.model.graph, find_heads(self.model))
 
     @cached_property
     def missing_operators(self) -> Mapping[str, int]:
-        """Operators without a handler, with the number of nodes of each."""
+        """Number of nodes by operator without a handler."""
         return unsupported(self.exact)
 
 

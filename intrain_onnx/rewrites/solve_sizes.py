@@ -1,8 +1,8 @@
-"""Sizes of free dimensions that a graph can take, solved from what its operators ask for.
+"""Solves for sizes of free dimensions that satisfy the operators' shape constraints; runs nothing.
 
-The usual sizes are tried. Where an operator does not take them, the free dimension that moves the size in
-question is found by a finite difference of shape inference, and set so that the operator is content; then the
-next conflict follows. Nothing is run.
+Starts from the default sizes. For the first conflict, the derivative of its gap (given - wanted size) by each
+free dimension is a finite difference of shape inference; one Newton step on a dimension closes the gap. Then
+the next conflict is solved.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LARGEST = 2**20
 
 
 def solve_sizes(model: ir.Model, config: ScoreConfig) -> dict[str, int]:
-    """Sizes in place of the usual ones, by free dimension (see ``Signature.free``); empty where these fit.
+    """Sizes by free dimension (see ``Signature.free``) that replace the defaults; empty if these fit.
 
-    Requires: a normalised model; its shapes are those of the last trial afterwards.
+    Requires: a normalised model. Afterwards its shapes are those of the last trial.
     """
     return _Search(model, config).run()
 
@@ -55,7 +55,7 @@ class _Search:
     def _settle(
         self, sizes: dict[str, int], signature: Signature, conflict: Conflict
     ) -> tuple[dict[str, int], Signature, Conflict | None] | None:
-        """The first candidate with which the node of a conflict, and all before it, have none."""
+        """The first candidate that resolves the conflict and adds no earlier one, with the next conflict."""
         candidates = list(islice(self._candidates(sizes, signature, conflict), _MOST_TRIALS))
         for candidate in candidates:
             tried = self._infer(candidate)
@@ -68,7 +68,7 @@ class _Search:
     def _candidates(
         self, sizes: dict[str, int], signature: Signature, conflict: Conflict
     ) -> Iterator[dict[str, int]]:
-        """Each free dimension alone, then those that move the size together, so that it is what is wanted."""
+        """Newton steps on each free dimension alone, then on all together in proportion to their sizes."""
         slopes = self._slopes(sizes, signature, conflict)
         off = conflict.wanted.size - conflict.given.size
         for name, slope in reversed(slopes.items()):
@@ -79,7 +79,7 @@ class _Search:
             yield sizes | _split(signature.free, slopes, conflict)
 
     def _slopes(self, sizes: dict[str, int], signature: Signature, conflict: Conflict) -> dict[str, int]:
-        """By how much the given size outgrows the wanted one, when a free dimension grows by one."""
+        """Growth of (given - wanted) size when each free dimension grows by one; zeros are omitted."""
         found = {}
         for name, size in signature.free.items():
             self._infer(sizes | {name: size + 1})
@@ -98,13 +98,13 @@ class _Search:
 
 
 def _now(size: Size) -> int:
-    """The same size with the shapes that the graph has now."""
+    """The size in the current shapes of the graph."""
     shape = static_shape(size.value) if size.value is not None else None
     return shape[size.axis] if shape is not None and size.axis < len(shape) else size.size
 
 
 def _split(free: Mapping[str, int], slopes: Mapping[str, int], conflict: Conflict) -> dict[str, int]:
-    """Shares of a wanted size in the proportion of the usual ones, which add up to it."""
+    """Split the wanted size among the dimensions in proportion to their current sizes."""
     names = list(slopes)
     rest = conflict.wanted.size - (conflict.given.size - sum(free[n] * slopes[n] for n in names))
     total = sum(free[n] * slopes[n] for n in names)

@@ -1,6 +1,6 @@
-"""Why a node fails on the values that reach it, told by the operator's own rule and not by torch's message.
+"""Diagnoses why a node fails on its arguments, by the operator's rules instead of torch's message.
 
-Each rule reads shapes, attributes and, of indices, the values; it says nothing where they keep it.
+Each rule checks shapes, attributes and, for indices, values; it returns None if they satisfy it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import of_call
 
 Kinds = Literal["index", "window", "k", "fit", "count", "other"]
-"""An index out of range; a window larger than what it slides over; more entries wanted than there are; two
-sizes that must be equal; another number of elements; none of these."""
+"""Index out of range; window larger than its input; top-k with k larger than the axis; sizes that must be
+equal; number of elements; anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One rule that was broken.
+    """A violated rule.
 
     Attributes:
-        kind: which rule.
-        text: the same in words.
-        have: the size, or the largest index, that is there.
-        want: what the rule asks for: at least, at most or exactly, by the kind.
-        operands: positions of the inputs that it is about.
+        kind: of the rule.
+        text: description of the violation.
+        have: the size or index found.
+        want: the bound or required size, depending on the kind.
+        operands: positions of the inputs concerned.
     """
 
     kind: Kinds
@@ -42,7 +42,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The inputs of a graph that a value follows from: by their values, and by their sizes too."""
+    """Graph inputs that a value depends on: through values only, and through sizes too."""
 
     values: frozenset[str] = frozenset()
     all: frozenset[str] = frozenset()
@@ -53,12 +53,12 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A node that failed.
+    """A failed node.
 
     Attributes:
-        cause: which rule was broken.
-        sources: what the inputs that the rule is about follow from.
-        position: of the node among those of the main graph: how far a run came.
+        cause: the violated rule.
+        sources: graph inputs that the operands concerned depend on.
+        position: index of the node in the main graph: how far the run got.
     """
 
     cause: Cause
@@ -66,7 +66,7 @@ class Failure:
     position: int
 
     def seen_from(self, outer: fx.Node) -> Failure:
-        """The same from the graph around: ``outer`` is the node whose subgraph it happened in."""
+        """The failure as seen from the enclosing graph, in which ``outer`` is the node with the subgraph."""
         found = Sources()
         for name in self.sources.all:
             captured = sources_of(_producer(outer, name))
@@ -77,12 +77,12 @@ class Failure:
 def failure(
     node: fx.Node, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], error: Exception
 ) -> Failure:
-    """Find out why a node failed.
+    """Diagnose why a node failed.
 
     Args:
         node: of a converted module.
-        calls: the values that reached it, and its attributes; more than one where samples run one by one.
-        error: as torch tells it.
+        calls: arguments and attributes of the node; several if samples run one by one.
+        error: raised by torch.
     """
     names = [_name(a) for a in node.args]
     found = (_cause_of(_Call(node.meta, names, args, kwargs)) for args, kwargs in calls)
@@ -99,7 +99,7 @@ def failure(
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A node with what reached it."""
+    """A node with its arguments and attributes."""
 
     meta: Mapping[str, Any]
     names: Sequence[str]
@@ -281,7 +281,7 @@ def _name(argument: Any) -> str:
 
 
 def sources_of(argument: Any) -> Sources:
-    """The graph's inputs behind a node's argument."""
+    """The graph inputs that an argument of a node depends on."""
     if not isinstance(argument, fx.Node):
         return Sources()
     every = frozenset(_placeholders(argument, into_shapes=True))
@@ -302,7 +302,7 @@ def _placeholders(node: fx.Node, *, into_shapes: bool) -> Iterator[str]:
 
 
 def _producer(outer: fx.Node, name: str) -> fx.Node:
-    """The node that makes a value which a subgraph captures; for a formal one, the outer node itself."""
+    """The node that computes a value captured by a subgraph; the outer node for a formal input."""
     found = (n for n in outer.graph.nodes if name in n.meta.get("onnx_outputs", ()) and n is not outer)
     return next(found, outer)
 

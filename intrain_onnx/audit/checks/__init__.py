@@ -1,1 +1,1 @@
-"""The checks, a file for each kind. Each says what it looks for, from which threshold, and what to do."""
+"""The checks, one file per family, each with thresholds, explanation and remedy."""

@@ -1,4 +1,4 @@
-"""What a check is. Imports no other audit module, so that the policy reads the table without evidence."""
+"""Types of an audit check. Imports no other audit module: a policy needs the table, but no evidence."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning", "note"]
 Place = Literal["layer", "node", "weight", "operator", "file", "waiver", "model"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""From the gravest."""
+"""Most severe first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a policy may set of a check: a subclass has a field for each threshold or switch.
+    """Options of a check that a policy may set: subclasses have a field for each threshold or switch.
 
-    Its type, range and help stand in its annotation (see `fields`). ``false`` in the policy takes away the
+    Type, range and help are in the field's annotation (see `fields`). ``false`` in the policy removes the
     limit of a number that may be None.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one check found at one place, before the policy gives it a severity.
+    """A finding at one place, before the policy assigns a severity.
 
     Attributes:
         message: what is wrong, with figures.
         place: layer, node, initializer or operator; None for the whole model.
-        kind: what ``place`` is.
-        measured: the figure that crossed the threshold.
-        threshold: that threshold.
+        kind: of the place.
+        measured: value that crossed the threshold.
+        threshold: value that it is compared with.
     """
 
     message: str
@@ -47,7 +47,7 @@ O = TypeVar("O", bound=Options)  # noqa: E741 - the options of one check
 
 
 def nothing(evidence: Evidence, options: Options) -> Iterable[Found]:
-    """For checks whose findings come from elsewhere: the runner makes them."""
+    """The run function of checks whose findings the runner makes."""
     return ()
 
 
@@ -57,16 +57,15 @@ class Check(Generic[O]):
 
     Attributes:
         id: its name in policies and reports.
-        title: what it looks for, in a few words.
-        severity: by default.
+        title: short description of what it looks for.
+        severity: default severity.
         explanation: what is measured and why it matters.
         remedy: what to do about a finding.
-        needs: the parts of the evidence that it reads. Where one is missing it could not look: it is reported
-            as not checked, and not as passed.
-        run: finds; `nothing` where the runner makes the findings.
-        options: its thresholds and switches.
-        refined_by: parts that it reads where they are there, to withhold findings: without them it finds
-            more, never less.
+        needs: parts of the evidence that it requires. If one is missing, the check is reported as not checked
+            instead of passed.
+        run: yields the findings; `nothing` if the runner makes them.
+        options: class of its thresholds and switches.
+        refined_by: optional parts that suppress findings: without them it reports more, never less.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Against an earlier report of the same model."""
+"""Checks against an earlier report of the same model."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def _regression(evidence: Evidence, options: _ScoreRegression) -> Iterator[Found
 
 
 def drop_by_chance(old: Score, new: Score) -> float | None:
-    """Probability of a drop at least as large where both have the same mean: a paired t test over seeds.
+    """p-value of the drop in mean score: a one-sided paired t test over common seeds.
 
-    Both runs of a seed use the same inputs and labels, so their differences vary less than the scores. None
-    with a single seed; 0 where every seed drops by the same amount.
+    Runs of a seed use the same inputs and labels, so their differences vary less than the scores. None with
+    fewer than two common seeds; without variance, 0 for a drop and 1 otherwise.
     """
     by_seed = {run.seed: run.intrain for run in old.runs}
     drops = [by_seed[run.seed] - run.intrain for run in new.runs if run.seed in by_seed]

@@ -1,4 +1,4 @@
-"""Sizes that a deployment allows."""
+"""Checks of size limits: file size, parameters, multiply-accumulate operations."""
 
 from __future__ import annotations
 

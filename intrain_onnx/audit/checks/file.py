@@ -1,4 +1,4 @@
-"""The file itself: whether it can be loaded, is safe, and runs elsewhere."""
+"""Checks of the file: loads, safe, portable."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LOADER = frozenset(
         "unnamed-initializer", "unsorted", "onnx-checker",
     }
 )  # fmt: skip
-"""Warnings of the loader; those of the static pass have checks of their own."""
+"""Codes of the loader's warnings; those of the static pass have separate checks."""
 
 
 def _not_measured(evidence: Evidence, options: Options) -> Iterator[Found]:
-    """One finding for each different reason: two protocols usually fail alike."""
+    """One finding per distinct reason: two protocols usually fail for the same one."""
     seen: dict[tuple[str, str | None], list[str]] = {}
     for stage, failure in evidence.failures.items():
         if not _told_elsewhere(evidence, stage, failure):
@@ -32,7 +32,7 @@ def _not_measured(evidence: Evidence, options: Options) -> Iterator[Found]:
 
 
 def _told_elsewhere(evidence: Evidence, stage: str, failure: Failure) -> bool:
-    """Whether `unsupported-ops` or `not-finite` reports it; whatever neither takes must not get lost."""
+    """Whether `unsupported-ops` or `not-finite` reports the failure; all others are reported here."""
     if failure.kind == "MissingOpsError":
         return bool(evidence.file.missing)
     return failure.kind == "NumericalError" and stage != "architecture"

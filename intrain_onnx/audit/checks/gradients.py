@@ -1,4 +1,4 @@
-"""Gradients along depth."""
+"""Checks of gradients along depth: vanishing, exploding, low health."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def effects(evidence: Evidence) -> list[tuple[Parameter, float]]:
-    """Weights of live layers in depth order, each with the size of its effect: rms(g) rms(w) n.
+    """Weights of measured layers in depth order, each with its effect size std(g) rms(w) n.
 
-    Rescaling two layers against each other changes neither figure, so that folded BatchNorm and any scale of
-    the weights look alike; a gradient that vanishes or explodes on its way does not.
+    Rescaling two layers against each other leaves it unchanged, and so do folded BatchNorm and the scale of
+    the weights; vanishing or exploding gradients change it.
     """
     found = []
     for row in _parameters(evidence):
@@ -29,7 +29,7 @@ def effects(evidence: Evidence) -> list[tuple[Parameter, float]]:
         if row.role != "weight" or row.status != "measured" or weight is None or not row.grad_std:
             continue
         size = row.grad_std * weight.rms * weight.elements
-        if size > 0:  # a weight of zeros has a check of its own
+        if size > 0:  # weights of zeros have a separate check
             found.append((row, size))
     return found
 
@@ -68,7 +68,7 @@ def _exploding(evidence: Evidence, options: _GradientExploding) -> Iterator[Foun
 
 
 def corrected_health(health: float, shape: Sequence[int]) -> float:
-    """Health without the effect of the tensor's size: 1 for a Gaussian gradient of any size."""
+    """Health times sqrt(2 ln n), independent of the size n of the tensor: about 1 for Gaussian noise."""
     return health * math.sqrt(2 * math.log(max(math.prod(shape), 3)))
 
 

@@ -1,4 +1,4 @@
-"""What layers give: collapsed, dead, or out of reach, beside the same architecture at initialisation."""
+"""Checks of layers: collapsed, dead or unreached, compared with the architecture at initialisation."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def _zero_gradient(evidence: Evidence, options: Options) -> Iterator[Found]:
 
 
 def _without_gradient(evidence: Evidence) -> list[tuple[Layer, bool]]:
-    """Layers whose weights get no gradient, though they have an effect on what follows them directly.
+    """Layers whose weights get zero gradient although the channels after them are not all zero.
 
-    Each with whether it is so at initialisation too.
+    Each with whether its gradient is zero at initialisation too.
     """
     silent = {name for name, c in _channels(evidence).items() if c.zero == c.channels}
     first = {layer.name for layer in _layers(evidence.architecture) if layer.status == "dead"}

@@ -1,4 +1,4 @@
-"""Numbers while the network runs: finite, in range, and the same elsewhere."""
+"""Checks of activations: finite, in range, equal to onnxruntime's."""
 
 from __future__ import annotations
 

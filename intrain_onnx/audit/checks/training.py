@@ -1,4 +1,4 @@
-"""What training left in the file."""
+"""Checks for training artefacts: training-mode and random nodes, folded BatchNorm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers in the file."""
+"""Checks of the weights' values: finite, extreme, zero, low rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output formats, a file each: a function from results to text."""
+"""Output formats, one file each: functions from results to text."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ FORMATS: Mapping[str, Callable[[Sequence[Result]], str]] = {
     "github": github.write,
     "html": html.write,
 }
-"""By the name that the command line has for them; ``terminal`` is drawn elsewhere."""
+"""Writers by format name on the command line; ``terminal`` is drawn by its own module."""

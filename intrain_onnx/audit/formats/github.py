@@ -1,4 +1,4 @@
-"""The audit as workflow commands of GitHub Actions, which become annotations."""
+"""The audit as GitHub Actions workflow commands, which become annotations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def write(results: Sequence[Result]) -> str:
-    """A line for each finding that counts, and a line for each model that passed."""
+    """One line per unwaived finding, and one per model with its verdict."""
     lines = [_annotation(f, r) for r in results for f in r.findings if f.waiver is None]
     for result in results:
         verdict = "passed" if result.passed else "failed"
@@ -20,7 +20,7 @@ def write(results: Sequence[Result]) -> str:
 
 
 def _annotation(finding: Finding, result: Result) -> str:
-    """GitHub shows what does not fail the policy as at most a warning, so that colours mean the same."""
+    """A workflow command; an error that does not fail the policy is lowered to a warning."""
     command = _COMMANDS[finding.severity]
     if command == "error" and not result.policy.fails(finding.severity):
         command = "warning"

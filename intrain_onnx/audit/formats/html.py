@@ -20,7 +20,7 @@ _OWN_STYLE = """
 
 
 def write(results: Sequence[Result]) -> str:
-    """A page that fetches nothing and runs nothing, in the style of the pages that show reports."""
+    """An HTML page without scripts or external resources, styled like the report page."""
     style = resources.files("intrain_onnx.report.page").joinpath("templates", "page.css")
     css = f"{style.read_text(encoding='utf-8')}{_OWN_STYLE}"
     rule = f"default-src 'none'; style-src {digest(css)}; base-uri 'none'; form-action 'none'"

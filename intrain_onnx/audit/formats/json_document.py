@@ -1,4 +1,4 @@
-"""The audit as JSON, described by ``audit.schema.json``."""
+"""The audit as JSON, following ``audit.schema.json``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def document(results: Sequence[Result]) -> Document:
 
 
 def write(results: Sequence[Result]) -> str:
-    """Strict JSON, keys in a fixed order."""
+    """Strict JSON with a fixed key order."""
     data = encode(document(results))
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold bytes that are no text
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of an audit."""
+    """The stored JSON Schema of an audit."""
     text = resources.files("intrain_onnx.audit").joinpath("audit.schema.json").read_text(encoding="utf-8")
     return dict(json.loads(text))

@@ -1,4 +1,4 @@
-"""The audit as JUnit XML: a suite for each model, a test case for each check."""
+"""The audit as JUnit XML: a test suite per model, a test case per check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from intrain_onnx.errors import printable
 
 
 def write(results: Sequence[Result]) -> str:
-    """One document for all models; checks that are off are left out."""
+    """One XML document for all models; checks that are off are omitted."""
     root = ET.Element("testsuites", name="intrain-onnx audit")
     totals = [_suite(root, result) for result in results]
     root.set("tests", str(sum(t[0] for t in totals)))

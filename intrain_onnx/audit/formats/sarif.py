@@ -1,4 +1,4 @@
-"""The audit as SARIF 2.1.0, which code scanning services take."""
+"""The audit as SARIF 2.1.0, the format of code scanning services."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from intrain_onnx.versions import version
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
-"""What a path in a URI may hold as it is (RFC 3986)."""
+"""Characters of a path that need no percent-encoding (RFC 3986, and the slash)."""
 _KINDS = {"layer": "module", "node": "function", "weight": "member", "operator": "type"}
 
 
 def write(results: Sequence[Result]) -> str:
-    """One run that holds all models."""
+    """The log as JSON text: one run with all models."""
     return json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -54,7 +54,7 @@ def _rule(check: Check[Any]) -> dict[str, Any]:
 
 
 def _invocation(result: Result) -> dict[str, Any]:
-    """A run whose measurement broke down did not succeed; one that found something did."""
+    """The run of one model; unsuccessful only if an error ended it, not if it has findings."""
     return {
         "executionSuccessful": result.error is None,
         "exitCode": result.exit_code,
@@ -91,13 +91,13 @@ def _result(finding: Finding, result: Result, artifact: int) -> dict[str, Any]:
 
 
 def _fingerprint(finding: Finding, result: Result) -> str:
-    """The same for the same check at the same place, whatever the figures are."""
+    """Hash of check, path and place; independent of the measured values."""
     parts = (finding.check, PurePath(result.path).as_posix(), finding.found.place or "")
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _uri(path: str) -> str:
-    """A URI reference; relative paths stay relative to where the audit ran, which is the repository."""
+    """A URI reference; relative paths stay relative to the working directory of the audit."""
     pure = PurePath(path)
     encoded = "".join(_percent(byte) for byte in pure.as_posix().encode("utf-8", "surrogateescape"))
     return f"file://{encoded}" if pure.is_absolute() else encoded

@@ -1,4 +1,4 @@
-"""The audit as a person reads it in a terminal."""
+"""The audit as text for a terminal."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from intrain_onnx.errors import printable
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _PLAIN_WIDTH = 110
 _SHOWN = 12
-"""Findings of one check that are listed; machine-readable formats hold all of them."""
+"""Findings of one check that are listed; machine-readable formats list all."""
 
 
 def console_of(stream: TextIO) -> Console:
-    """A console that draws names as they are, and keeps one width where it is no terminal."""
+    """A console without markup or highlighting, of fixed width if the stream is not a terminal."""
     options = {"file": stream, "highlight": False, "markup": False, "emoji": False}
     console = Console(**options)  # type: ignore[arg-type]
     return console if console.is_terminal else Console(**options, width=_PLAIN_WIDTH)  # type: ignore[arg-type]
 
 
 def draw(results: Sequence[Result], stream: TextIO) -> None:
-    """All models, one after the other."""
+    """Print the findings of all models."""
     console = console_of(stream)
     for result in results:
         _draw_one(result, console)
@@ -67,7 +67,7 @@ def _draw_check(check: Check[Any], findings: Sequence[Finding], console: Console
 
 
 def explain(checks: Sequence[Check[Any]], stream: TextIO) -> None:
-    """What checks measure, from which threshold, and what to do about a finding."""
+    """Print explanation, remedy and options of checks."""
     console = console_of(stream)
     for check in checks:
         console.print(Text.assemble((check.id, "bold"), f"  ({check.severity})  {check.title}"))
@@ -79,7 +79,7 @@ def explain(checks: Sequence[Check[Any]], stream: TextIO) -> None:
 
 
 def listing(checks: Sequence[Check[Any]], stream: TextIO) -> None:
-    """All checks, a line each."""
+    """Print one line per check: id, severity, title."""
     console = console_of(stream)
     for check in checks:
         console.print(f"{check.id:22} {check.severity:8} {check.title}")

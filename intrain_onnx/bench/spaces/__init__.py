@@ -1,4 +1,4 @@
-"""Search spaces: from the description of an architecture straight to its network in ONNX."""
+"""Search spaces: build the ONNX network of an architecture directly from its description."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES: Final = (
 
 
 class _Spaces(Mapping[str, Space]):
-    """Each is the ``SPACE`` of its module, which is imported when asked for: onnx is slow to load."""
+    """Spaces by name. The module of each is imported on access, as onnx is slow to load."""
 
     def __getitem__(self, name: str) -> Space:
         if name not in _NAMES:
@@ -38,4 +38,4 @@ class _Spaces(Mapping[str, Space]):
 
 
 SPACES: Final[Mapping[str, Space]] = _Spaces()
-"""Every space by its name."""
+"""All search spaces by name."""

@@ -1,8 +1,8 @@
-"""AutoFormer: vision transformers that differ in width, depth, and each layer's heads and hidden width.
+"""AutoFormer: vision transformers that differ in width and depth, and per layer in heads and MLP ratio.
 
-A head has 64 channels, whatever the width of a token, as in the supernets of the paper. The subnets of
-Auto-Prox, which call the width ``hidden_dim``, share it among the heads instead. Both average the tokens of
-patches. The tables of relative positions that the paper adds to attention are left out.
+A head has 64 channels at any token width, as in the supernets of the paper. In the subnets of Auto-Prox,
+which call the width ``hidden_dim``, heads divide the width instead. Both average the patch tokens. The
+paper's relative position tables of attention are left out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ HEADS = (3, 4)
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What the space varies.
+    """An architecture of the space.
 
     Attributes:
         width: channels of a token.
-        shared: whether heads share the width, or have channels of their own.
-        ratios: hidden width over width, for each layer.
-        heads: heads of each layer.
+        shared: heads divide the width; else each has 64 channels.
+        ratios: MLP ratio (hidden width over width) of each layer.
+        heads: number of heads of each layer.
     """
 
     width: int
@@ -50,10 +50,10 @@ class Architecture:
 
 
 def parse(description: str) -> Architecture:
-    """An architecture from JSON with the keys ``embed_dim``, ``depth``, ``mlp_ratio`` and ``num_heads``.
+    """Parse JSON with the keys ``embed_dim``, ``depth``, ``mlp_ratio`` and ``num_heads``.
 
-    The last two have an entry for each layer. Published code says ``hidden_dim`` (see above) and
-    ``layer_num``, and may repeat the width for each layer.
+    The last two have an entry per layer. Published code names them ``hidden_dim`` (see above) and
+    ``layer_num``, and may repeat the width per layer.
     """
     values = fields(description, "AutoFormer")
     shared = "hidden_dim" in values
@@ -94,12 +94,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The JSON in the column ``arch``."""
+    """The canonical JSON from the column ``arch``."""
     return str(parse(column(row, "arch")))
 
 
 def sample(generator: random.Random) -> str:
-    """From the ranges of the tiny supernet."""
+    """Draw from the ranges of the tiny supernet."""
     depth = generator.choice(DEPTHS)
     ratios, heads = generator.choices(RATIOS, k=depth), generator.choices(HEADS, k=depth)
     return str(Architecture(generator.choice(WIDTHS), False, ratios, heads))

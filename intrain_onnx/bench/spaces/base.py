@@ -1,4 +1,4 @@
-"""What a search space is."""
+"""Type of a search space, and helpers to parse descriptions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A set of architectures, each with a description that its network is written from.
+    """A set of architectures, each identified by a description from which its network is built.
 
     Attributes:
-        name: short, for commands.
-        title: as its authors call it.
-        source: where it was published.
-        describe: the canonical description of the architecture in a row of a table; raises SettingsError.
-        build: ``build(description, *, fold, size=None, classes=None)`` writes the network, with BatchNorm
-            folded away or kept, for images and classes of this space or others; raises SettingsError.
-        accuracies: the column of the test accuracy for each data set.
+        name: short name for commands.
+        title: name in its publication.
+        source: the publication.
+        describe: canonical description of the architecture in a row of a table; raises SettingsError.
+        build: ``build(description, *, fold, size=None, classes=None)`` builds the network, BatchNorm folded
+            or kept, for the image size and classes of this space or others; raises SettingsError.
+        accuracies: column of the test accuracy, by data set.
         sample: draws the description of a random architecture.
-        size: side of the images that it is scored on.
-        batch: samples that it is scored with.
-        classes: outputs of the network.
+        size: default height and width of images.
+        batch: default number of samples.
+        classes: default number of classes.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Space:
 
 
 def column(row: Mapping[str, str], name: str) -> str:
-    """A cell of a table, without blanks around it.
+    """A cell of a table, stripped of whitespace.
 
     Raises:
-        SettingsError: the table has no such column, or the row no value in it.
+        SettingsError: the table lacks the column, or the row a value in it.
     """
     value = (row.get(name) or "").strip()
     if not value:
@@ -59,15 +59,15 @@ def column(row: Mapping[str, str], name: str) -> str:
 
 
 def bad(description: str, space: str, why: str) -> SettingsError:
-    """The error for a description that names no architecture of a space."""
+    """The error for a description that is not an architecture of a space."""
     return SettingsError(f"{description!r} is no architecture of {space}: {why}")
 
 
 def fields(description: str, space: str) -> dict[str, Any]:
-    """The keys and values of a description that is a JSON object.
+    """Keys and values of a description that is a JSON object.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not a JSON object.
     """
     try:
         values = json.loads(description)
@@ -79,22 +79,22 @@ def fields(description: str, space: str) -> dict[str, Any]:
 
 
 def compact(values: Mapping[str, object]) -> str:
-    """A description in JSON without blanks."""
+    """A description as JSON without whitespace."""
     return json.dumps(values, separators=(",", ":"))
 
 
 def common(value: Any) -> Any:
-    """The entry that a list repeats, since published code writes some settings once for each block."""
+    """The value that all entries of a list repeat: published code writes some settings once per block."""
     if isinstance(value, list) and value and all(entry == value[0] for entry in value):
         return value[0]
     return value
 
 
 def is_count(value: object, most: int) -> bool:
-    """Whether a value of a description is a whole number from 1 to a limit that keeps networks sane."""
+    """Whether a value is an integer from 1 to a limit that bounds the network's size."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def is_ratio(value: object) -> bool:
-    """Whether a value of a description can be the ratio of two widths."""
+    """Whether a value is a valid ratio of widths, in (0, 16]."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 16

@@ -14,19 +14,19 @@ STEM = 32
 STAGES = (2, 3, 3)
 HEAD = 1280
 BLOCKS = {"1": (3, 3), "2": (5, 6)}
-"""Kernel and expansion."""
+"""Kernel size and expansion of the inverted residuals, by digit."""
 CHOICES = ("0", "1", "2")
 
 
 def parse(description: str) -> str:
-    """The digits, one for each block."""
+    """Validate the eight digits, one per block."""
     if len(description) != sum(STAGES) or not set(description) <= set(CHOICES):
         raise bad(description, "NAS-Bench-Macro", "it takes eight digits of 0, 1, 2")
     return description
 
 
 def write_block(writer: Writer, choice: str, x: str, inputs: int, outputs: int, stride: int) -> str:
-    """One block; where the shape changes, the identity is a convolution and the others have no shortcut."""
+    """One block; if the shape changes, the identity becomes a 1x1 convolution and others have no shortcut."""
     changes = stride > 1 or inputs != outputs
     if choice == "0":
         return writer.convolution_norm(x, inputs, outputs, 1, stride) if changes else x
@@ -41,7 +41,7 @@ def write_block(writer: Writer, choice: str, x: str, inputs: int, outputs: int, 
 def build(
     description: str, *, fold: bool, size: int | None = None, classes: int | None = None
 ) -> onnx.ModelProto:
-    """The network of eight digits: each stage begins by halving the size and doubling the channels."""
+    """The network of eight digits; the first block of a stage has stride 2 and doubles the channels."""
     choices, writer = iter(parse(description)), Writer(fold)
     classes, width = classes or SPACE.classes, STEM
     x = writer.node("Relu", writer.convolution_norm("image", 3, width, 3))
@@ -56,12 +56,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The digits in the column ``arch``."""
+    """The digits from the column ``arch``."""
     return parse(column(row, "arch"))
 
 
 def sample(generator: random.Random) -> str:
-    """Each block is one of three."""
+    """Draw one of three blocks at each position."""
     return "".join(generator.choices(CHOICES, k=sum(STAGES)))
 
 

@@ -1,4 +1,4 @@
-"""The MobileNetV2 space: stages of inverted residuals with a kernel, expansion, width and depth of choice.
+"""The MobileNetV2 space: stages of inverted residuals that differ in kernel, expansion, width and depth.
 
 Descriptions read ``32 k3e1c16n1s1 k5e6c24n2s2 1280``: the width of the stem, the stages (kernel, expansion,
 channels, number of blocks, stride of the first one), the width of the head.
@@ -26,7 +26,7 @@ STAGE = re.compile(r"k([357])e([1246])c([1-9]\d{0,3})n([1-9]\d?)s([12])")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Blocks of one kind; the first one has the stride."""
+    """A stage of equal blocks; the first one has the stride."""
 
     kernel: int
     expansion: int
@@ -51,7 +51,7 @@ class Architecture:
 
 
 def parse(description: str) -> Architecture:
-    """An architecture from its description."""
+    """Parse a description."""
     stem, *parts, head = description.split() if len(description.split()) > 2 else ["", "", ""]
     matches = [STAGE.fullmatch(part) for part in parts]
     stages = [Stage(*map(int, match.groups())) for match in matches if match]
@@ -73,7 +73,7 @@ def activated(
 
 
 def write_block(writer: Writer, x: str, stage: Stage, inputs: int, stride: int) -> str:
-    """One inverted residual, beside its input where the shape stays."""
+    """One inverted residual block; with a residual connection if the shape is unchanged."""
     hidden = inputs * stage.expansion
     wide = activated(writer, x, inputs, hidden, 1) if stage.expansion > 1 else x
     deep = activated(writer, wide, hidden, hidden, stage.kernel, stride, groups=hidden)
@@ -84,7 +84,7 @@ def write_block(writer: Writer, x: str, stage: Stage, inputs: int, stride: int) 
 def build(
     description: str, *, fold: bool, size: int | None = None, classes: int | None = None
 ) -> onnx.ModelProto:
-    """The network, with a stem that halves the size."""
+    """The network; its stem has stride 2."""
     network, writer = parse(description), Writer(fold)
     classes, width = classes or SPACE.classes, network.stem
     x = activated(writer, "image", 3, width, 3, 2)
@@ -98,12 +98,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The description in the column ``arch``."""
+    """The canonical description from the column ``arch``."""
     return str(parse(column(row, "arch")))
 
 
 def sample(generator: random.Random) -> str:
-    """Seven stages with the strides of MobileNetV2 and widths about its own."""
+    """Draw seven stages with the strides of MobileNetV2 and widths scaled from its own."""
     stages = [
         Stage(
             generator.choice(KERNELS),
@@ -118,7 +118,7 @@ def sample(generator: random.Random) -> str:
 
 
 def scaled(width: int, generator: random.Random) -> int:
-    """A width times one of a few factors, in multiples of eight."""
+    """A width times a random factor of ``SCALES``, rounded to a multiple of 8."""
     return max(8, round(width * generator.choice(SCALES) / 8) * 8)
 
 

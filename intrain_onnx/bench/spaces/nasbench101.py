@@ -22,7 +22,7 @@ CELLS = 3
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A directed graph; its first vertex is the input, its last one the output."""
+    """A directed acyclic graph; its first vertex is the input, its last the output."""
 
     edges: Sequence[Sequence[bool]]
     operations: Sequence[str]
@@ -31,7 +31,7 @@ class Cell:
         return f"{''.join(str(int(edge)) for row in self.edges for edge in row)} {','.join(self.operations)}"
 
     def pruned(self) -> Cell | None:
-        """The cell without the vertices that are on no way from the input to the output."""
+        """The cell without vertices that are on no path from input to output; None if there is no path."""
         last = len(self.operations) - 1
         forward, backward = {0}, {last}
         for vertex in range(1, last + 1):
@@ -48,9 +48,9 @@ class Cell:
 
 
 def parse(description: str) -> Cell:
-    """The cell of an adjacency matrix, row by row, and its operations: ``011001000 input,maxpool3x3,output``.
+    """Parse an adjacency matrix, row by row, and the operations: ``011001000 input,maxpool3x3,output``.
 
-    Vertices that are on no way from the input to the output are dropped, as the benchmark drops them.
+    Vertices on no path from input to output are removed, as in the benchmark.
     """
     matrix, _, names = description.partition(" ")
     operations = names.split(",")
@@ -69,7 +69,7 @@ def parse(description: str) -> Cell:
 
 
 def vertex_channels(cell: Cell, inputs: int, outputs: int) -> list[int]:
-    """Channels of each vertex: those that the output joins share its, others have their targets' most."""
+    """Channels of each vertex: those concatenated divide the output's, others take their targets' maximum."""
     last = len(cell.operations) - 1
     channels = [inputs, *[0] * (last - 1), outputs]
     joined = [vertex for vertex in range(1, last) if cell.edges[vertex][last]]
@@ -88,19 +88,19 @@ def activated(writer: Writer, x: str, inputs: int, outputs: int, kernel: int) ->
 
 
 def operate(writer: Writer, name: str, x: str, channels: int) -> str:
-    """The operation of a vertex."""
+    """The operation of a vertex: max-pooling, or convolution, BatchNorm and ReLU."""
     if name == "maxpool3x3":
         return writer.node("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1])
     return activated(writer, x, channels, channels, KERNELS[name])
 
 
 def cut(writer: Writer, x: str, before: int, after: int) -> str:
-    """The first channels only, where shares of the output are uneven."""
+    """The first ``after`` channels: shares of the output's channels may differ by one."""
     return x if before == after else writer.part(x, 0, after, 1)
 
 
 def write_cell(writer: Writer, cell: Cell, x: str, inputs: int, outputs: int) -> str:
-    """One cell: vertices add what comes in, the output joins it; what the input gives is projected first."""
+    """One cell: vertices sum their inputs, the output concatenates; the cell's input is projected (1x1)."""
     channels = vertex_channels(cell, inputs, outputs)
     values = [x]
     last = len(channels) - 1
@@ -122,7 +122,7 @@ def write_cell(writer: Writer, cell: Cell, x: str, inputs: int, outputs: int) ->
 
 
 def add(writer: Writer, terms: Sequence[str]) -> str:
-    """The sum of one value or more."""
+    """The sum of one or more values."""
     total = terms[0]
     for term in terms[1:]:
         total = writer.node("Add", total, term)
@@ -132,7 +132,7 @@ def add(writer: Writer, terms: Sequence[str]) -> str:
 def build(
     description: str, *, fold: bool, size: int | None = None, classes: int | None = None
 ) -> onnx.ModelProto:
-    """The network of a cell: three stacks of three; between them, half the size and twice the channels."""
+    """The network of a cell: three stacks of three cells; between stacks, stride 2 and twice the channels."""
     cell, writer = parse(description), Writer(fold)
     classes, width = classes or SPACE.classes, STEM
     x = activated(writer, "image", 3, width, 3)
@@ -149,12 +149,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The pruned cell in the columns ``adjacency`` and ``ops``."""
+    """The canonical pruned cell from the columns ``adjacency`` and ``ops``."""
     return str(parse(f"{column(row, 'adjacency')} {column(row, 'ops')}"))
 
 
 def sample(generator: random.Random) -> str:
-    """Each edge and each operation by a throw of the dice, until a cell is connected and has few edges."""
+    """Draw each edge and operation uniformly, until the cell is connected and has at most ``EDGES`` edges."""
     while True:
         edges = [[s < t and generator.random() < 0.5 for t in range(VERTICES)] for s in range(VERTICES)]
         inner = generator.choices(OPERATIONS, k=VERTICES - 2)

@@ -1,4 +1,4 @@
-"""NAS-Bench-201: cells of four nodes, each joined to all before it by one of five operations."""
+"""NAS-Bench-201: cells of four nodes, each connected to all previous ones by one of five operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intrain_onnx.bench.spaces.base import Space, bad, column
 from intrain_onnx.bench.writer import Writer
 
 Cell = Sequence[Sequence[str]]
-"""For each node after the first, the operation on each node before it."""
+"""For each node after the first, the operation on each edge from a previous node."""
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
@@ -37,7 +37,7 @@ def render(cell: Cell) -> str:
 
 
 def operation(writer: Writer, name: str, x: str, inputs: int, outputs: int) -> str:
-    """One edge of a cell. What ``none`` cuts off is still there, as it is in the trained networks."""
+    """One edge of a cell. ``none`` multiplies by zero: layers behind it stay, as in the trained networks."""
     if name == "none":
         return writer.node("Mul", x, writer.number(0.0))
     if name == "avg_pool_3x3":
@@ -48,7 +48,7 @@ def operation(writer: Writer, name: str, x: str, inputs: int, outputs: int) -> s
 
 
 def write_cell(writer: Writer, cell: Cell, x: str, inputs: int, outputs: int) -> str:
-    """One cell; its edges from the input change the number of channels."""
+    """One cell; the edges from its input change the number of channels."""
     values = [x]
     for node in cell:
         total = ""
@@ -60,7 +60,7 @@ def write_cell(writer: Writer, cell: Cell, x: str, inputs: int, outputs: int) ->
 
 
 def write_reduction(writer: Writer, x: str, inputs: int, outputs: int) -> str:
-    """The residual block that halves the size between stages."""
+    """The stride-2 residual block between stages."""
     a = writer.convolution_norm(writer.node("Relu", x), inputs, outputs, 3, 2)
     b = writer.convolution_norm(writer.node("Relu", a), outputs, outputs, 3)
     pooled = writer.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
@@ -70,7 +70,7 @@ def write_reduction(writer: Writer, x: str, inputs: int, outputs: int) -> str:
 def build(
     description: str, *, fold: bool, size: int | None = None, classes: int | None = None
 ) -> onnx.ModelProto:
-    """The network of a cell: three stages of five."""
+    """The network of a cell: three stages of five cells."""
     cell, writer = parse(description), Writer(fold)
     classes = classes or SPACE.classes
     x = writer.convolution_norm("image", 3, WIDTHS[0], 3)
@@ -85,12 +85,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The cell string in the column ``arch_str``."""
+    """The canonical cell string from the column ``arch_str``."""
     return render(parse(column(row, "arch_str")))
 
 
 def sample(generator: random.Random) -> str:
-    """Each edge gets one of the five operations."""
+    """Draw one of the five operations for each edge."""
     return render([[generator.choice(OPERATIONS) for _ in range(node)] for node in (1, 2, 3)])
 
 

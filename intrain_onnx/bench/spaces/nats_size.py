@@ -1,6 +1,6 @@
-"""NATS-Bench size space: the best cell of NAS-Bench-201 at widths of choice.
+"""NATS-Bench size space: the best cell of NAS-Bench-201 with variable widths.
 
-Five cells, of which the second and the fourth are the residual blocks that halve the size.
+Five cells; the second and the fourth are stride-2 residual blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CELL = parse_cell(
 
 
 def parse(description: str) -> list[int]:
-    """The widths of a string such as ``8:16:24:32:40``."""
+    """Parse widths such as ``8:16:24:32:40``."""
     parts = description.split(":")
     if len(parts) != CELLS or not all(part in map(str, WIDTHS) for part in parts):
         raise bad(description, "the NATS-Bench size space", "five of 8, 16, ... 64 are joined by colons")
@@ -33,7 +33,7 @@ def parse(description: str) -> list[int]:
 def build(
     description: str, *, fold: bool, size: int | None = None, classes: int | None = None
 ) -> onnx.ModelProto:
-    """The network of five widths."""
+    """The network with these five widths."""
     widths, writer = parse(description), Writer(fold)
     classes = classes or SPACE.classes
     before = widths[0]
@@ -49,12 +49,12 @@ def build(
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The widths in the column ``channels``."""
+    """The canonical widths from the column ``channels``."""
     return ":".join(map(str, parse(column(row, "channels"))))
 
 
 def sample(generator: random.Random) -> str:
-    """Each cell gets one of eight widths."""
+    """Draw one of eight widths for each cell."""
     return ":".join(str(generator.choice(WIDTHS)) for _ in range(CELLS))
 
 

@@ -1,4 +1,4 @@
-"""PiT: vision transformers of three stages with depthwise convolutions between them that pool the tokens."""
+"""PiT: vision transformers of three stages with pooling by depthwise convolutions between them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DEPTHS = ((1, 2, 3), (4, 6, 8), (2, 4, 6))
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What the space varies.
+    """An architecture of the space.
 
     Attributes:
-        dimension: channels of a head.
-        ratio: hidden width over width.
-        heads: heads of each stage.
-        depth: layers of each stage.
+        dimension: channels per head.
+        ratio: MLP ratio, hidden width over width.
+        heads: number of heads of each stage.
+        depth: number of layers of each stage.
     """
 
     dimension: int
@@ -44,14 +44,14 @@ class Architecture:
         return compact(dict(zip(names, values, strict=True)))
 
     def pools(self) -> bool:
-        """Whether each stage has a multiple of the channels before it, as a depthwise convolution needs."""
+        """Whether each stage's heads are a multiple of the previous stage's: depthwise pooling needs it."""
         return all(after % before == 0 for before, after in zip(self.heads, self.heads[1:], strict=False))
 
 
 def parse(description: str) -> Architecture:
-    """An architecture from JSON with the keys ``base_dim``, ``mlp_ratio``, ``num_heads`` and ``depth``.
+    """Parse JSON with the keys ``base_dim``, ``mlp_ratio``, ``num_heads`` and ``depth``.
 
-    The keys of published code are understood too: ``layer_num``, and a ``base_dim`` for each stage.
+    The keys of published code are accepted too: ``layer_num``, and a ``base_dim`` per stage.
     """
     values = fields(description, "PiT")
     dimension, ratio = common(values.get("base_dim")), common(values.get("mlp_ratio"))
@@ -98,24 +98,24 @@ def build(
 
 
 def write_pooling(writer: Writer, x: str, token: str, inputs: int, outputs: int) -> tuple[str, str]:
-    """Between stages: a depthwise convolution of the map, a linear layer for the class token."""
+    """Pooling between stages: a depthwise convolution of the map, a linear layer for the class token."""
     pooled = writer.convolution(x, inputs, outputs, 3, 2, groups=inputs, bias=True)
     return pooled, writer.linear(token, inputs, outputs)
 
 
 def write_map(writer: Writer, x: str, width: int, side: int) -> str:
-    """The tokens after the class token as a feature map again."""
+    """The tokens after the class token, reshaped to a feature map."""
     patches = writer.node("Transpose", writer.part(x, 1, 2**63 - 1, 1), perm=[0, 2, 1])
     return writer.node("Reshape", patches, writer.integers(0, width, side, side))
 
 
 def describe(row: Mapping[str, str]) -> str:
-    """The JSON in the column ``arch``."""
+    """The canonical JSON from the column ``arch``."""
     return str(parse(column(row, "arch")))
 
 
 def sample(generator: random.Random) -> str:
-    """From the ranges of Auto-Prox, where a stage has a multiple of the heads before it."""
+    """Draw from the ranges of Auto-Prox until `Architecture.pools` holds."""
     while True:
         heads = generator.choices(HEADS, k=STAGES)
         depth = [generator.choice(choices) for choices in DEPTHS]

@@ -1,4 +1,4 @@
-"""Documents as a person reads them in a terminal, one module a view. No torch."""
+"""Terminal views of documents, one module each. No torch."""
 
 from intrain_onnx.commands.terminal.bench import benchmark
 from intrain_onnx.commands.terminal.compare import comparison

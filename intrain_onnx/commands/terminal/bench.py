@@ -1,4 +1,4 @@
-"""The statistics of a benchmark."""
+"""Terminal view of a benchmark's statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FAILURES_SHOWN = 3
 
 
 def benchmark(found: Summary, stream: TextIO) -> None:
-    """Kendall's tau of every measure with each data set's accuracies, the best measure first."""
+    """Print Kendall's tau of every measure with each data set's accuracies, best measure first."""
     console = console_of(stream)
     titles = list(found.measures[0].results)
     title = f"Kendall tau (95 % interval), {found.architectures} architectures"

@@ -1,4 +1,4 @@
-"""Two networks side by side."""
+"""Terminal view of a comparison of two networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AROUND = 3
 def comparison(
     found: Comparison, paths: tuple[Path, Path], stream: TextIO, *, show_all: bool = False
 ) -> None:
-    """Two networks side by side, around the first difference."""
+    """Print two aligned networks side by side, around the first difference."""
     console = console_of(stream)
     counts = [sum(pair[side] is not None for pair in found.rows) for side in (0, 1)]
     verdict, style = _verdict(found)

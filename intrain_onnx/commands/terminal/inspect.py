@@ -1,4 +1,4 @@
-"""What the graph alone tells."""
+"""Terminal view of the static pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACES_SHOWN = 3
 
 
 def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> None:
-    """What the graph alone tells."""
+    """Print the results of the static pass."""
     console, data = console_of(stream), found.document
     model = data.model
     console.print(Text(printable(model.path or "model in memory", 300), style="bold"))
@@ -71,7 +71,7 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
 
 
 def _rewrites(console: Console, rewrites: Mapping[str, Changes], most: int | None) -> None:
-    """What each rewrite did, and the conditions that did not hold elsewhere."""
+    """Print what each rewrite changed, and why it declined elsewhere."""
     console.print(Text("  Rewrites of the architecture protocol", style="bold"))
     idle = [name for name, changes in rewrites.items() if not (changes.places or changes.declined)]
     for name, changes in rewrites.items():

@@ -1,4 +1,4 @@
-"""The support table."""
+"""Terminal view of the operator support table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from intrain_onnx.opset import support_table
 
 
 def operators(rows: Sequence[support_table.Row], stream: TextIO, *, missing: bool = False) -> None:
-    """The support table, or what lacks a handler in it."""
+    """Print the support table, or only the operators without a handler."""
     console = console_of(stream)
     shown = [row for row in rows if row.missing] if missing else rows
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

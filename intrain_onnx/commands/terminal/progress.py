@@ -1,4 +1,4 @@
-"""Progress bars, which vanish when the work is done."""
+"""Progress bars, removed on exit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Step = Callable[[str, float], None]
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
-    """A progress bar where the stream is a terminal; it vanishes when the work is done."""
+    """Progress bar if the stream is a terminal; removed on exit."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     console = console_of(stream)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -41,7 +41,7 @@ def progress(stream: TextIO) -> Iterator[Callable[[str], Step]]:
 
 @contextmanager
 def counter(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that is told how many of how many are done; it vanishes when the work is."""
+    """The network of eight digits; the first block of a stage has stride 2 and doubles the channels."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = console_of(stream)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -1,4 +1,4 @@
-"""Several scored models."""
+"""Terminal view of several reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from intrain_onnx.report.numbers import count
 
 
 def ranking(reports: Sequence[Report], stream: TextIO) -> None:
-    """Several scored models, best first, beside the two baselines that a score has to beat."""
+    """Print scored models, best first, with the two baselines (layers, #Params) that a score has to beat."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in (
         "rank",

@@ -1,4 +1,4 @@
-"""What views share: the console, warnings, and words of the same kind."""
+"""Helpers shared by the views: console, warnings, formatting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN_WIDTH = 110
 
 
 def console_of(stream: TextIO) -> Console:
-    """A console that draws names as they are, and keeps one width where it is no terminal."""
+    """A console without markup or highlighting, of fixed width if the stream is not a terminal."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     return (
         console
@@ -26,7 +26,7 @@ def console_of(stream: TextIO) -> Console:
 
 
 def show_warnings(console: Console, warnings: Sequence[WarningRow]) -> None:
-    """The warnings of a document; nothing where there are none."""
+    """Print the warnings of a document, if any."""
     if not warnings:
         return
     console.print(Text("  Warnings", style="bold yellow"))
@@ -37,10 +37,10 @@ def show_warnings(console: Console, warnings: Sequence[WarningRow]) -> None:
 
 
 def opsets(imports: Mapping[str, int]) -> str:
-    """The versions of the operator sets; that of ONNX stands without a domain."""
+    """Operator set versions; the default ONNX domain is not named."""
     return ", ".join(f"{v}" if k == "ai.onnx" else f"{printable(k, 40)} {v}" for k, v in imports.items())
 
 
 def left_out(share: float) -> str:
-    """The share of the weights that is in no layer, rounded up, where ``share`` is."""
+    """1 - ``share``, the share of weights in no layer, in per cent, rounded up."""
     return f"{math.ceil((1 - share) * 1000) / 10:g} %"

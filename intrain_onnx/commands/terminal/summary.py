@@ -1,4 +1,4 @@
-"""One scored model."""
+"""Terminal view of one report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STOPS_SHOWN = 3
 
 
 def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
-    """One scored model."""
+    """Print the summary of one scored model."""
     console = console_of(stream)
     data = report.document
     console.print(Text(printable(data.model.path or "model in memory", 300), style="bold"))

@@ -1,1 +1,1 @@
-"""What a model takes: names of dimensions, the axis of the samples, roles of inputs, sizes that fit."""
+"""Signature of a model: dimension names, batch axes, input roles, shape conflicts."""

@@ -1,4 +1,4 @@
-"""Which axis of each input holds the samples, if one does."""
+"""Finds the batch axis of each input, if it has one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
 Dims = tuple[int | str | None, ...]
-"""The declared shape of an input: sizes, names, and None for what is neither."""
+"""Declared shape of an input: sizes, symbols, and None for unnamed free dimensions."""
 
 _INDEXED = frozenset({"Gather", "GatherElements", "ScatterElements"})
 _FARTHEST = 64
@@ -21,14 +21,13 @@ _FARTHEST = 64
 
 @dataclass(frozen=True, slots=True)
 class BatchAxes:
-    """Where the samples are.
+    """The batch axis of each input.
 
     Attributes:
-        axes: the axis of each input, by its name; None where it has none.
-        fixed: number of samples that the graph was exported for; 1 where no axis holds samples, None where
-            the number is open.
-        symbol: name of the dimension; None where it has none.
-        separate: no axis holds samples: each is a call of its own.
+        axes: by input name; None for an input without one.
+        fixed: batch size that the graph was exported for; 1 without a batch axis, None if the size is free.
+        symbol: name of the batch dimension; None if unnamed.
+        separate: no input has a batch axis, so each sample is a separate call.
     """
 
     axes: Mapping[str | None, int | None]
@@ -38,11 +37,11 @@ class BatchAxes:
 
 
 def batch_axes(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
-    """Find the axis of the samples: the one named so, or that of the first input that the outputs carry on.
+    """Find the batch axis: the one named so, or that of the first input, if the outputs have it too.
 
-    An axis holds no samples where an integer input selects among its entries (nodes of a graph), or where
-    every output is declared without it (the channels of an image that has no batch, the frames of a sequence
-    that is pooled). It is found once for a graph, before its outputs are cut, and kept as a mark of it.
+    An unnamed axis is none if an integer input indexes its entries (nodes of a graph), or if every output is
+    declared without it (channels of an image without batch, frames of a pooled sequence). Computed once per
+    graph, before its outputs are cut, and cached in the graph's metadata.
     """
     if BATCH_AXES not in model.graph.meta:
         model.graph.meta[BATCH_AXES] = _find(model, shapes)
@@ -51,7 +50,7 @@ def batch_axes(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
 
 
 def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
-    # tf2onnx leaves inputs that nothing reads; they say nothing about the batch.
+    # tf2onnx leaves unused inputs, which are no evidence of a batch axis.
     read = {v: d for v, d in shapes.items() if d and (v.uses() or v.is_graph_output())}
     named = next(
         (d for dims in read.values() for d in dims if isinstance(d, str) and "batch" in d.lower()), None
@@ -70,9 +69,9 @@ def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
 
 
 def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str | None) -> bool:
-    """Whether every output is declared, and none has a dimension of that size or name.
+    """Whether every output is declared, and none has a dimension of that size or symbol.
 
-    A name that no input has may be anything: exporters make names up for outputs.
+    Symbols that no input has match anything: exporters invent names for outputs.
     """
     if size is None or size == 1:
         return False
@@ -88,7 +87,7 @@ def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str |
 
 
 def _is_indexed(model: ir.Model, first: ir.Value, lead: int) -> bool:
-    """Whether integer inputs select among the entries along an axis of an input, or of what is made of it."""
+    """Whether integer inputs index the entries of an input, or of values computed from it, along an axis."""
     data = data_dependent(model.graph)
     indices = _reached({v for v in model.graph.inputs if v.dtype in _INTEGERS}, axis=None)
     entries = _reached({first}, axis=lead)
@@ -107,7 +106,7 @@ _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 
 
 def _reached(start: set[ir.Value], axis: int | None) -> set[ir.Value]:
-    """Values that hold elements of inputs; with an axis, those in which it is still the same one."""
+    """Values that consist of elements of inputs; with an axis, those in which that axis is preserved."""
     found = set(start)
     waiting = [(v, 0) for v in start]
     while waiting:
@@ -130,13 +129,13 @@ def _reached(start: set[ir.Value], axis: int | None) -> set[ir.Value]:
 
 
 def _samples_axis(value: ir.Value, dims: Dims) -> int:
-    """The axis of the first input that holds the samples: by name, second before a recurrence, or first."""
+    """Batch axis of the first input: the one named so, axis 1 before a time-first recurrence, else axis 0."""
     named = [axis for axis, dim in enumerate(dims) if isinstance(dim, str) and "batch" in dim.lower()]
     return named[0] if named else int(len(dims) == 3 and _feeds_recurrence(value))
 
 
 def _feeds_recurrence(value: ir.Value) -> bool:
-    """Whether a recurrence reads a value as its sequence, time first as ONNX has it by default."""
+    """Whether a recurrence reads the value as its sequence in ONNX's default, time-first layout."""
     return any(
         _feeds_recurrence(node.outputs[0])
         if is_op(node, "Cast", "Identity")
@@ -150,7 +149,7 @@ def _batch_first(node: ir.Node) -> bool:
 
 
 def _batch_axis(dims: Dims, lead: int, symbol: str | None, fixed: int | None) -> int | None:
-    """The axis of an input that holds the samples, if one does: by the symbol, or as in the first input."""
+    """Batch axis of an input: the axis with the batch symbol, or the same axis as in the first input."""
     if symbol is not None and symbol in dims:
         return dims.index(symbol)
     if len(dims) > lead and (not isinstance(dims[lead], int) or dims[lead] == fixed):

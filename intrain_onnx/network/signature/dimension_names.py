@@ -4,8 +4,8 @@
     term       = factor {("*" | "/" | "//") factor}
     factor     = numeral | symbol | "(" expression ")" | ("floor" | "ceil") "(" expression ")"
 
-Names come from untrusted files, so they are parsed by this grammar and never evaluated as code. What does not
-parse is one symbol, whatever it holds.
+Names come from untrusted files, so they are parsed by this grammar and never evaluated as code. A name that
+does not parse is an opaque symbol.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _FUNCTIONS: Final = ("floor", "ceil")
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A size that follows from symbols.
+    """A size computed from symbols.
 
     Attributes:
-        symbols: those that it reads, each once, in order.
-        value: the size for sizes of the symbols; None where it is no whole number from 0 to 2^31.
+        symbols: those in the expression, without duplicates, in order.
+        value: the size for given sizes of the symbols; None if it is not an integer in [0, 2^31].
     """
 
     symbols: tuple[str, ...]
@@ -37,12 +37,12 @@ class Expression:
 
 
 def numeral(name: str) -> int | None:
-    """The size that a name of digits alone is; None for any other name."""
+    """The size for a name of digits; None for any other name."""
     return int(name) if re.fullmatch(r"[0-9]{1,10}", name) and int(name) <= _LARGEST else None
 
 
 def parse(name: str) -> Expression | None:
-    """The arithmetic that a name is; None for a single symbol and for what is none."""
+    """Parse a name as arithmetic; None for a single symbol, and if it does not parse."""
     if len(name) > _LONGEST_NAME:
         return None
     try:

@@ -1,8 +1,8 @@
-"""What an input is to a network, from how the graph reads it: forward traces to the operators that tell.
+"""Role of each graph input, by forward data-flow analysis to the operators that use its elements.
 
-An integer that indexes a table is an id, one that indexes entries of another value an edge index, one that
-bounds slices an offset, one that is compared with a range a length, one that becomes an angle a timestep. A
-name decides only where the graph tells nothing.
+Integers that index a table are ids, those that index entries of another value an edge index, those that bound
+slices offsets, those compared with a range a length, those converted to an angle a timestep. Names decide
+only if the graph does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FARTHEST = 24
 _MOST_VALUES = 2000
 _TIMESTEPS = 1000
 _FEW = 8
-"""Elements of a float vector that is a control, and no data."""
+"""Most elements of a float vector that is a control input instead of data."""
 
 _SHAPES = {
     "Reshape": (1,),
@@ -42,12 +42,12 @@ _ROUND = ("Floor", "Ceil", "Round", "Neg", "Abs", "Clip", "ReduceMax", "ReduceMi
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What an input is fed with.
+    """How values of an input are generated.
 
     Attributes:
         kind: see ``InputSpec``.
-        high: number of ids or timesteps; 0 where the kind has none, or shapes tell it.
-        columns: an axis, and the number of ids of each entry along it, where each indexes another table.
+        high: number of ids or timesteps; 0 for kinds without one, or if it depends on the shapes.
+        columns: an axis, and the number of ids of each entry along it, if the entries index different tables.
     """
 
     kind: InputKind
@@ -57,12 +57,12 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A value that holds elements of an input.
+    """A value that consists of elements of an input.
 
     Attributes:
-        shift: a constant that was added.
-        part: the axis and the entries of the input that were selected first.
-        scaled: it was multiplied, so it is no index.
+        shift: constant added to them.
+        part: axis and indices of the entries of the input that were selected.
+        scaled: they were multiplied, so they cannot be indices.
     """
 
     value: ir.Value
@@ -73,7 +73,7 @@ class _Place:
 
 @dataclass
 class _Uses:
-    """How an input is used, over all places that its elements come to."""
+    """Uses of an input, collected over all values that consist of its elements."""
 
     tables: list[tuple[_Place, int]] = field(default_factory=list)
     labels: int = 0
@@ -91,8 +91,8 @@ def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: b
     Args:
         model: a normalised model.
         value: the input.
-        has_batch: one of its axes holds the samples.
-        has_entries: entries of another input are what an index selects among.
+        has_batch: one of its axes is the batch axis.
+        has_entries: an index can select entries of another input (the graph has no batch axis).
     """
     assert value.dtype is not None
     name = (value.name or "").lower()
@@ -146,7 +146,7 @@ def _has_sequence(value: ir.Value, has_batch: bool) -> bool:
 
 
 def _ids(value: ir.Value, uses: _Uses, name: str) -> Role:
-    """Ids below the tables that they index: of each column where columns have tables of their own."""
+    """Ids below the size of the tables that they index, per column if columns index different tables."""
     kind: InputKind = "positions" if "position" in name else "ids"
     parts: dict[tuple[int, int], int] = {}
     whole: list[int] = []
@@ -179,7 +179,7 @@ def _ids(value: ir.Value, uses: _Uses, name: str) -> Role:
 
 
 def _shifted(kind: InputKind, shift: np.ndarray, size: int) -> Role:
-    """Columns that share one table, each from an offset of its own up to the next one's."""
+    """Ids of columns that share one table: each from its offset up to the next column's offset."""
     starts = [int(s) for s in shift]
     ends = [min([s for s in starts if s > start], default=size) for start in starts]
     highs = tuple(max(end - start, 1) for start, end in zip(starts, ends, strict=True))
@@ -230,7 +230,7 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
         count = constant_array(node.inputs[1])
         if count is not None:
             found.tables.append((place, int(count.reshape(-1)[0])))
-    elif is_op(node, "Equal") and not place.scaled:  # a one-hot code that is written out
+    elif is_op(node, "Equal") and not place.scaled:  # a decomposed OneHot
         classes = [constant_array(v) for v in node.inputs if v is not place.value]
         if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
             found.tables.append((place, int(classes[0].max()) + 1))
@@ -252,7 +252,7 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
 
 
 def _is_range(value: ir.Value | None) -> bool:
-    """Whether a value counts 0, 1, 2, … below views: the positions of a sequence."""
+    """Whether a value is a range 0, 1, 2, …, up to views: the positions of a sequence."""
     for _ in range(_FARTHEST):
         node = value.producer() if value is not None else None
         if node is None:
@@ -268,7 +268,7 @@ def _is_range(value: ir.Value | None) -> bool:
 
 
 def _follow(node: ir.Node, index: int, place: _Place) -> Iterator[_Place]:
-    """The values behind a node that still hold elements of the input."""
+    """Outputs of a node that still consist of elements of the input."""
     for _, body in bodies(node):
         for formal, outer in entering(node, body):
             if outer is place.value:
@@ -285,7 +285,7 @@ def _follow(node: ir.Node, index: int, place: _Place) -> Iterator[_Place]:
     elif is_op(node, "Add", "Sub"):
         passes = _added(node, index, place)
     elif is_op(node, "Mul") and _of_integers(node) and all(constant_array(v) is None for v in node.inputs):
-        passes = place  # where(id < 0, id + size, id), written as products with 0 and 1
+        passes = place  # where(id < 0, id + size, id), as products with 0 and 1
     elif is_op(node, "Mul", "Div", "Reciprocal", "Sqrt", "Exp") or kind(node) is Kind.PRODUCT:
         passes = replace(place, scaled=True)
     else:
@@ -307,7 +307,7 @@ def _added(node: ir.Node, index: int, place: _Place) -> _Place:
 
 
 def _selected(node: ir.Node, place: _Place) -> Iterator[_Place]:
-    """Outputs of a selection by constants, with the entries of the input that they hold."""
+    """Outputs of a selection by constants (Gather, Slice, Split), with the selected entries of the input."""
     if is_op(node, "Split"):
         axis, start = node.attributes.get_int("axis", 0), 0
         for out in node.outputs:

@@ -1,4 +1,4 @@
-"""Where concrete shapes do not fit an operator: two sizes that must be equal, or one that is too small."""
+"""Shape conflicts: operators whose input shapes violate an equality or a lower bound of sizes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size in a graph: the dimension of a value, or a number.
+    """A size in a shape constraint: a dimension of a value, or a constant.
 
     Attributes:
-        value: whose dimension it is; None for a number.
+        value: whose dimension it is; None for a constant.
         axis: of that value.
-        size: as it is.
+        size: current size.
     """
 
     value: ir.Value | None
@@ -32,14 +32,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A node that the shapes of its inputs do not fit.
+    """A node whose input shapes violate one of its constraints.
 
     Attributes:
-        place: of the node in the order of the graph, and of the demand among the node's.
-        node: it.
-        given: the size that is wrong.
-        wanted: the size that it must have, or at least have.
-        at_least: a larger one would fit, too.
+        place: index of the node in graph order, and of the constraint within the node.
+        node: the node.
+        given: the size that violates it.
+        wanted: the required size.
+        at_least: ``wanted`` is a lower bound.
     """
 
     place: tuple[int, int]
@@ -50,7 +50,7 @@ class Conflict:
 
 
 def first_conflict(graph: ir.Graph) -> Conflict | None:
-    """The first node of the main graph, in order, whose inputs have known shapes that do not fit it."""
+    """The first conflict in the main graph, in node order; unknown shapes are skipped."""
     for index, node in enumerate(graph):
         for order, (given, wanted, at_least) in enumerate(_demands(node)):
             if given.size < wanted.size or (not at_least and given.size != wanted.size):
@@ -109,7 +109,7 @@ def _convolution(node: ir.Node) -> Iterator[_Demand]:
 
 
 def _windows(node: ir.Node, kernel: Shape = ()) -> Iterator[_Demand]:
-    """A window is no larger than what it runs over, with its padding."""
+    """Constraint: the dilated kernel is no larger than the padded input."""
     told = node.attributes.get_ints("kernel_shape", ())
     kernel = tuple(told) or kernel
     padding = node.attributes.get_ints("pads", ()) or (0,) * (2 * len(kernel))
@@ -148,9 +148,9 @@ def _concat(node: ir.Node) -> Iterator[_Demand]:
 
 
 def _reshape(node: ir.Node) -> Iterator[_Demand]:
-    """A target without -1 has as many elements as the input: a dimension that it does not keep gives way.
+    """Constraint: a target without -1 has as many elements as the input; axes that it drops are adjusted.
 
-    Two dimensions of one size, as of a square image, give way together. One demand for each axis.
+    Axes of equal size, as of a square image, are adjusted together. One constraint per axis.
     """
     shape = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
     target = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -1,13 +1,13 @@
-"""Saved reports as one HTML page that needs no network.
+"""Saved reports as one self-contained HTML page (no network access).
 
-analysis   what stands out along depth: pure functions over a report's layers and parameters
-charts     numbers as the geometry of a plot
-network    layers and the edges between them as the geometry of a graph
+analysis   bottlenecks, gradient trend and intervals: pure functions over a report's layers and parameters
+charts     plots as coordinates and SVG path data
+network    layout of the layer graph: node positions and edge paths
 tables, findings, plots
-           parts of the page, in words and numbers
-shown      what the template shows, as types
-view       a report as the template shows it: text made safe, numbers made words
-document   the template, the style and the script in one file
+           |            parts of the page as text and formatted numbers
+shown      view models: the types that the template reads
+view       converts a report into view models: text sanitised, numbers formatted
+document   renders template, style and script into one file
 """
 
 from intrain_onnx.report.page.document import page

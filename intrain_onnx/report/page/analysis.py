@@ -1,4 +1,4 @@
-"""What stands out along the depth of a scored network: pure functions over the rows of a report."""
+"""Bottlenecks, gradient trend and intervals of a report: pure functions over its rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from intrain_onnx.report.derived import Figure, figures, largest_ratio
 from intrain_onnx.report.rows import Document, Layer, Parameter, Score, Settings
 
 _LEAST_FALL = 1.1
-"""A participation ratio that falls by less is no bottleneck: seeds differ by as much."""
+"""Least ratio before/after of a bottleneck: smaller drops are within the spread over seeds."""
 _MILD, _STRONG = 1.0, 3.0
-"""Powers of ten over the whole depth from which gradients are said to drift, and to vanish or explode."""
+"""Change over the whole depth, in decades, from which gradients drift, and vanish or explode."""
 _FEWEST_DEPTHS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A layer whose participation ratio is below that of the layers that feed it.
+    """A drop: a layer whose participation ratio is below that of its input layers.
 
     Attributes:
         layer: its row in the report.
-        before, after: participation ratios; ``before`` is the geometric mean of those that feed it.
-        largest_before: the mean of the largest ratios that rows and channels allow those.
+        before, after: participation ratios; ``before`` is the geometric mean over the input layers.
+        largest_before: mean over the input layers of the upper bound that rows and channels set.
     """
 
     layer: Layer
@@ -38,19 +38,19 @@ class Fall:
 
     @property
     def factor(self) -> float:
-        """How many times smaller it became."""
+        """Ratio before / after."""
         return self.before / self.after
 
     @property
     def narrows(self) -> bool:
-        """Whether the layer's width explains the fall: its share of the largest ratio did not fall."""
+        """Whether the layer's width explains the drop: its ratio relative to the upper bound did not drop."""
         return self.after / largest_ratio(self.layer) >= 0.95 * self.before / self.largest_before
 
 
 def bottlenecks(layers: Iterable[Layer], most: int = 5) -> list[Fall]:
-    """Layers where the participation ratio drops most from the layers that feed them, worst first.
+    """Layers with the largest drop in participation ratio from their input layers, worst first.
 
-    In a report that does not say which feed a layer, those of the depth before stand in for them.
+    Where a report does not list input layers, those of the preceding depth are used.
     """
     measured = [(x, x.participation_ratio) for x in layers if x.participation_ratio is not None]
     by_name = {x.name: (x, ratio) for x, ratio in measured}
@@ -73,7 +73,7 @@ def bottlenecks(layers: Iterable[Layer], most: int = 5) -> list[Fall]:
 
 
 def weights_of(parameters: Iterable[Parameter]) -> list[tuple[Parameter, float]]:
-    """Weights of layers that received a gradient, with its standard deviation."""
+    """Weights of layers with a non-zero gradient, each with the gradient's standard deviation."""
     return [
         (p, p.grad_std) for p in parameters if p.role == "weight" and p.status == "measured" and p.grad_std
     ]
@@ -81,11 +81,11 @@ def weights_of(parameters: Iterable[Parameter]) -> list[tuple[Parameter, float]]
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A line through the logarithm of the gradients' size against depth.
+    """A line through log10 of the gradients' standard deviation against depth.
 
     Attributes:
-        first, last: depths that it was drawn through.
-        start, end: decimal logarithms on the line at these depths.
+        first, last: least and greatest depth fitted.
+        start, end: log10 of the fitted size at these depths.
     """
 
     first: int
@@ -95,7 +95,7 @@ class Trend:
 
     @property
     def change(self) -> float:
-        """How many times larger gradients are at the input's end than at the output's."""
+        """Ratio of the fitted gradient size at the first depth to that at the last."""
         return float(10 ** (self.start - self.end))
 
     @property
@@ -111,9 +111,9 @@ class Trend:
 
 
 def gradient_trend(parameters: Iterable[Parameter]) -> Trend | None:
-    """The trend of the weights' gradients along depth; None with fewer than three depths.
+    """Theil-Sen line through the mean log10 gradient size of each depth; None with fewer than three depths.
 
-    The slope is that of Theil and Sen, the median over all pairs of depths: a single layer cannot turn it.
+    The slope is the median over all pairs of depths, so that a single layer has little influence.
     """
     by_depth: defaultdict[int, list[float]] = defaultdict(list)
     for weight, std in weights_of(parameters):
@@ -128,9 +128,9 @@ def gradient_trend(parameters: Iterable[Parameter]) -> Trend | None:
 
 
 def interval(score: Score, part: Figure) -> tuple[float, float] | None:
-    """The 95 % interval of the mean of a part of the score; None for a single run.
+    """95 % interval of the mean of a part of the score; None for a single run.
 
-    Student's quantile for the number of runs is taken from the score's own interval.
+    Student's quantile for the number of runs is recovered from the score's own interval.
     """
     if score.ci95 is None or part == "intrain":
         return score.ci95
@@ -164,6 +164,6 @@ def _that_move_a_score(settings: Settings) -> dict[str, object]:
 
 
 def different_settings(reports: Sequence[Document]) -> list[str]:
-    """Settings that can move a score and that are not the same in all reports."""
+    """Names of the settings that can change a score and differ between the reports."""
     first, *others = (_that_move_a_score(r.settings) for r in reports)
     return [name for name, value in first.items() if any(other[name] != value for other in others)]

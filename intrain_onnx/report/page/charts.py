@@ -1,4 +1,4 @@
-"""Numbers as the geometry of plots; the template turns it into SVG. Nothing here writes markup."""
+"""Plots as coordinates and SVG path data; the template adds the markup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One path: its class says how it looks. Points are strokes of no length with round ends."""
+    """One SVG path with its CSS class. Points are zero-length strokes with round caps."""
 
     kind: str
     path: str
@@ -24,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A column that shows text when it is pointed at."""
+    """A column of the plot with the text shown on hover."""
 
     x: float
     width: float
@@ -36,10 +36,10 @@ class Chart:
     """A plot against depth.
 
     Attributes:
-        title: what is drawn.
-        description: what it shows, in words, for those who do not see it.
+        title: of the plot.
+        description: text alternative.
         x_ticks, y_ticks: positions and labels.
-        legend: classes of marks and what they are.
+        legend: CSS classes of marks and their labels.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Chart:
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers between two others, their steps 1, 2 or 5 times a power of ten.
+    """Multiples of 1, 2 or 5 times a power of ten within [low, high], in at most ``most`` steps.
 
     >>> nice_ticks(0, 17)
     [0.0, 5.0, 10.0, 15.0]
@@ -102,7 +102,7 @@ def _hits(texts: Mapping[int, Sequence[str]], scale: Scale, width: float, most: 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A measurement: where, how much, and what to call it. ``limit`` is the largest that it could be."""
+    """A measurement: depth, value and label. ``limit`` is the upper bound of the value."""
 
     depth: int
     value: float
@@ -120,15 +120,15 @@ def scatter(
     line: Sequence[tuple[float, float]] = (),
     legend: Sequence[tuple[str, str]] = (),
 ) -> Chart | None:
-    """Measurements against depth, each a point; None where there are none.
+    """Scatter plot of measurements against depth; None without samples.
 
     Args:
         title: see ``Chart``.
         description: see ``Chart``.
-        samples: what is drawn; their limits as dashes.
-        log: decades instead of equal steps.
+        samples: the points; their limits are drawn as dashes.
+        log: logarithmic axis.
         top: upper end of a linear axis.
-        line: depths and values of a line through the points.
+        line: depths and values of a fitted line.
         legend: see ``Chart``.
     """
     if not samples:
@@ -183,13 +183,13 @@ def curves(
     depths: Sequence[int],
     series: Sequence[tuple[str, str, Sequence[float]]],
 ) -> Chart | None:
-    """Cumulative sums against depth, each in per cent of its end, so that they share an axis.
+    """Cumulative sums against depth, each in per cent of its final value, on a shared axis.
 
     Args:
         title: see ``Chart``.
         description: see ``Chart``.
-        depths: where the sums were taken.
-        series: class of the mark, name, and sums.
+        depths: of the sums.
+        series: CSS class, name, and sums of each curve.
     """
     if not depths:
         return None
@@ -210,7 +210,7 @@ def curves(
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean, its interval and the runs it came from, on a shared axis: positions from 0 to ``width``."""
+    """A mean, its interval and its runs, as positions from 0 to ``width`` on a shared axis."""
 
     width: int
     low: float
@@ -222,7 +222,7 @@ class Interval:
 def intervals(
     rows: Sequence[tuple[float, tuple[float, float] | None, Sequence[float]]], width: int = 160
 ) -> list[Interval]:
-    """Means with their intervals and runs, drawn on one axis."""
+    """Means with their intervals and runs, scaled to one axis."""
     ends = [v for mean, ci, runs in rows for v in (mean, *(ci or ()), *runs)]
     scale = _linear(min(ends, default=0.0), max(ends, default=1.0), 6, width - 6)
     made = []

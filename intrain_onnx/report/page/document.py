@@ -1,4 +1,4 @@
-"""The template, the style and the script in one file that asks for nothing else."""
+"""Renders reports as one self-contained HTML document: template, style and script inlined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intrain_onnx.report.page import view
 
 
 def page(reports: Sequence[Report]) -> str:
-    """One HTML document for one report or several, the same for the same reports.
+    """One HTML document for one or more reports; deterministic.
 
     Raises:
         ModelFileError: a report does not follow its schema.
@@ -39,7 +39,7 @@ def _file(name: str) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    """Everything is escaped unless the template says otherwise, and a missing name is an error."""
+    """Jinja2 environment with autoescape; an undefined name is an error."""
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(_file),
         autoescape=True,
@@ -50,7 +50,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content Security Policy that allows this style and this script, and nothing else."""
+    """Content Security Policy that allows only this inline style and script, by hash."""
     return "; ".join(
         (
             "default-src 'none'",

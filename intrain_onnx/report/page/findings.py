@@ -1,4 +1,4 @@
-"""What a reader should know first."""
+"""Headline findings of a report: coverage, layer statuses, gradient trend and reach, parity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intrain_onnx.report.page import analysis
 from intrain_onnx.report.rows import Document, GradientReach, Layer, Parameter, Parity
 
 Finding = tuple[str, str]
-"""``good`` or ``bad`` or a plain ``note``, and what was found."""
+"""Class (``good``, ``bad`` or ``note``) and text."""
 
 _VERDICTS = {
     "steady": "keep their size",
@@ -23,7 +23,7 @@ _VERDICTS = {
 
 
 def findings(report: Document) -> list[Finding]:
-    """Of one report, in the order of their weight."""
+    """Findings of one report, most important first."""
     share = report.coverage.share
     left_out = f"{percent(1 - share)} of the weights are in no layer, and so not in the score."
     return [

@@ -1,4 +1,4 @@
-"""Where layers and the edges between them are drawn: from left to right by depth, in lines."""
+"""Layered layout of the layer graph: columns are depths, wrapped into lines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ COLUMN, ROW = 46, 36
 HALF_WIDTH, HALF_HEIGHT = 15, 13
 ARCS, LABELS = 46, 22
 PER_LINE = 23
-"""Depths in one line: as many as fit on the page."""
+"""Depths in one line: as many columns as fit on the page."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A layer as it is placed; ``id`` is its identity on the page, ``inputs`` are names of other nodes."""
+    """A layer to be placed; ``id`` is its identifier on the page, ``inputs`` are names of other nodes."""
 
     id: str
     name: str
@@ -25,7 +25,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A path, and the identities of the layers that it leads from and to."""
+    """SVG path data of an edge, and the ids of its source and target layers."""
 
     path: str
     begin: str
@@ -34,11 +34,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Line:
-    """Some depths of a network, one beside the other.
+    """One line of the diagram: consecutive depths from left to right.
 
     Attributes:
-        nodes: with the centres of their tiles.
-        depths: positions and numbers.
+        nodes: with the centres of their boxes.
+        depths: x position and number of each.
     """
 
     width: int
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a layer is: its line, its column there, and the centre of its tile."""
+    """Position of a layer: its line, its column there, and the centre of its box."""
 
     identity: str
     line: int
@@ -60,7 +60,7 @@ class _Place:
 
 
 def lines(layers: Iterable[Node]) -> list[Line]:
-    """Draw layers."""
+    """Lay the graph of layers out in lines of ``PER_LINE`` depths."""
     by_depth: defaultdict[int, list[Node]] = defaultdict(list)
     for layer in layers:
         by_depth[layer.depth].append(layer)
@@ -85,7 +85,7 @@ def lines(layers: Iterable[Node]) -> list[Line]:
 
 
 def _place(layers: Sequence[Node], line: int, column: int, middle: float, places: dict[str, _Place]) -> None:
-    """Layers of one depth from top to bottom around the middle, each near those that feed it."""
+    """Stack layers of one depth around the middle, sorted by the mean y of their inputs (barycentre rule)."""
 
     def wish(layer: Node) -> float:
         known = [places[name].y for name in layer.inputs if name in places]
@@ -97,7 +97,7 @@ def _place(layers: Sequence[Node], line: int, column: int, middle: float, places
 
 
 def _edges(layers: Iterable[Node], places: Mapping[str, _Place]) -> defaultdict[int, list[Edge]]:
-    """Edges by line; of one between two lines, its beginning and its end."""
+    """Edges by line; an edge between two lines is split into its start and its end."""
     tops: dict[tuple[int, int], float] = {}
     for place in places.values():
         key = place.line, place.column
@@ -116,7 +116,7 @@ def _edges(layers: Iterable[Node], places: Mapping[str, _Place]) -> defaultdict[
 
 
 def _path(begin: _Place, end: _Place, tops: Mapping[tuple[int, int], float]) -> str:
-    """A curve; over the tiles between the two where they are more than a column apart."""
+    """A cubic Bezier curve; it arcs above the boxes between where the ends are over one column apart."""
     x1, x2 = begin.x + HALF_WIDTH, end.x - HALF_WIDTH
     between = [tops[end.line, column] for column in range(begin.column + 1, end.column)]
     if not between:

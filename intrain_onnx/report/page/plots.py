@@ -1,4 +1,4 @@
-"""The charts of a report: what is drawn against depth, and in which words."""
+"""The charts of a report: measurements against depth, with their titles and text alternatives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from intrain_onnx.report.page.charts import Chart, Sample, curves, scatter
 from intrain_onnx.report.rows import Depth, Document, Layer, Parameter
 
 LONGEST_NAME = 60
-"""Characters of a name in a chart."""
+"""Characters of a layer name shown in a chart."""
 
 
 def charts(report: Document, parameters: Mapping[str, Parameter]) -> list[Chart]:
-    """Those that have something to show; ``parameters`` are the report's by name."""
+    """The charts that have data; ``parameters`` maps the report's parameter names to rows."""
     made = [
         _ratios(report.layers),
         _healths(report.layers, parameters),

@@ -1,4 +1,4 @@
-"""What the template shows, as types: text made safe, numbers made words, geometry ready to be drawn."""
+"""View models: the types that the template reads, with text sanitised and numbers formatted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from intrain_onnx.report.page.network import Line, Node
 from intrain_onnx.report.rows import WarningRow
 
 Cell = tuple[str, float | None]
-"""What a cell shows, and the number that its column is sorted by."""
+"""Text of a table cell, and the number that its column is sorted by."""
 
 Pairs = list[tuple[str, str]]
 """Names and values."""
@@ -21,14 +21,14 @@ Table = tuple[list[str], list[list[str]]]
 
 @dataclass(frozen=True)
 class Layer(Node):
-    """A tile of the network and a row of the table of layers.
+    """A node of the network diagram and a row of the table of layers.
 
     Attributes:
-        meaning: of a status that is not ``measured``.
-        lost: nothing of it enters the score.
-        ratio_bin, health_bin: number of its colour; None without a value.
-        label: the tile in words.
-        cells: of its row, after depth and name.
+        meaning: explanation of a status other than ``measured``.
+        lost: the layer contributes nothing to the score.
+        ratio_bin, health_bin: index of the colour bin; None without a value.
+        label: text alternative of the node.
+        cells: of its table row, after depth and name.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Layer(Node):
 
 @dataclass(frozen=True)
 class Part:
-    """The score or one of its two factors; ``drawn`` is None for a single run."""
+    """The score or one of its two factors; ``drawn``, its interval plot, is None for a single run."""
 
     name: str
     meaning: str
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Score:
-    """The cards at the top; ``seeds`` are the seed and three figures of each run."""
+    """The score cards; ``seeds`` has the seed and the three figures of each run."""
 
     parts: Sequence[Part]
     runs: int
@@ -83,9 +83,9 @@ class Report:
 
     Attributes:
         findings: each ``good``, ``bad`` or ``note``, with its text.
-        missing: statuses other than ``measured``, their meaning, and the names of their layers.
-        extras: tables that not every report has, with their titles.
-        facts: how it was made, by heading.
+        missing: each status other than ``measured``, with its meaning and the names of its layers.
+        extras: titled tables that not every report has.
+        facts: settings, data and environment, by heading.
     """
 
     id: str
@@ -106,7 +106,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row of the ranking; ``whole``: the score leaves no weights out."""
+    """A row of the ranking; ``whole``: the layers cover all weights (coverage 1)."""
 
     rank: int
     id: str
@@ -125,7 +125,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page; ``different`` are settings that the reports do not share."""
+    """The whole page; ``different`` names settings that differ between the reports."""
 
     title: str
     reports: Sequence[Report]

@@ -1,4 +1,4 @@
-"""Tables of names and values: settings, environment, and parts that later versions of a report may have."""
+"""Tables of names and values: settings, environment, and optional parts of a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_ITEMS = 8
 
 
 def model(report: Document) -> Pairs:
-    """What the model is, in a few facts."""
+    """Producer, opsets, sizes, inputs and outputs of the model, as names and values."""
     found = report.model
     opsets = ", ".join(
         str(v) if k == "ai.onnx" else f"{k} {v}" for k, v in sorted(found.opset_imports.items())
@@ -34,7 +34,7 @@ def _value(value: Value) -> str:
 
 
 def facts(report: Document) -> list[tuple[str, Pairs]]:
-    """How the score was made: settings, data, nodes, environment, times."""
+    """Provenance of the score: settings, inputs, nodes, environment, times."""
     settings, environment, file = report.settings, report.environment, report.model
     fed = [(f"input {x.name}", _fed(x)) for x in settings.inputs_fed]
     losses = [
@@ -73,13 +73,13 @@ def _fed(row: FedInput) -> str:
 
 
 def _pairs(row: Row, but: Sequence[str] = ()) -> Pairs:
-    """The fields of a row, whichever it has."""
+    """Names and formatted values of all fields of a row except ``but``."""
     names = [name for name in row.__struct_fields__ if name not in but]
     return [(name.replace("_", " "), short(getattr(row, name))) for name in names]
 
 
 def short(value: object) -> str:
-    """A JSON value in a few words."""
+    """A JSON value as a short text."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -99,14 +99,14 @@ def _some(items: Sequence[str]) -> str:
 
 
 def scores(named: Mapping[str, NamedScore]) -> Table:
-    """The paper's score and the variants."""
+    """Table of the paper's score and its variants."""
     return _table(
         [{"name": name, "value": x.value, "standard error": x.standard_error} for name, x in named.items()]
     )
 
 
 def proxies(named: Mapping[str, Proxy]) -> Table:
-    """Other proxies; one with a single part of its own name stands without that name."""
+    """Table of other proxies; a proxy with a single part of the same name has that name only once."""
     return _table(
         [
             {
@@ -121,7 +121,7 @@ def proxies(named: Mapping[str, Proxy]) -> Table:
 
 
 def _table(records: Sequence[Mapping[str, object]]) -> Table:
-    """The columns in which any record has something."""
+    """A table with the columns in which at least one record has a value."""
     header = list(dict.fromkeys(k for record in records for k, v in record.items() if v is not None))
     rows = [["" if record[k] is None else short(record[k]) for k in header] for record in records]
     return header, rows

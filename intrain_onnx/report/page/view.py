@@ -1,4 +1,4 @@
-"""A report as the template shows it: every text made safe to show, every number made words."""
+"""Converts reports into the view models of the template: text sanitised, numbers formatted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from intrain_onnx.report.rows import Document, Layer, Parameter, Score
 
 BINS = 10
 HEALTH_TOP = 0.5
-"""Health of the last colour and above: the gradients of real tensors stay below it."""
+"""Gradient health at which the colour scale ends: real tensors stay below it."""
 _LOST = frozenset({"dead", "collapsed", "unreached", "not_run"})
 _TEXT = 400
 _PARTS: tuple[tuple[Figure, str, str], ...] = (
@@ -39,7 +39,7 @@ _PARTS: tuple[tuple[Figure, str, str], ...] = (
 
 
 def clean(value: Any) -> Any:
-    """A JSON value with every text in it, keys included, safe to show (see ``errors.printable``)."""
+    """A JSON value with all texts, keys included, sanitised (see ``errors.printable``)."""
     if isinstance(value, str):
         return printable(value, _TEXT)
     if isinstance(value, Mapping):
@@ -50,7 +50,7 @@ def clean(value: Any) -> Any:
 
 
 def page(reports: Sequence[Report]) -> shown.Page:
-    """All that the template needs for these reports, best first."""
+    """View model of the page for these reports, highest score first."""
     cleaned = [decode(clean(r.data)) for r in reports]
     ordered = sorted(cleaned, key=lambda r: (-r.score.intrain, str(r.model.path)))
     labels = file_labels([r.model.path or "model in memory" for r in ordered])

@@ -1,13 +1,13 @@
-"""The report as types: what its readers read, what validates it, and what its JSON Schema is made from.
+"""The report as typed rows; validation and the JSON Schema are derived from them.
 
 The order of the fields is that of the keys in JSON, and logarithms are natural.
 
-types       the base of all rows, and numbers within bounds
+types       base class of all rows, and bounded numbers
 setup       what was scored and how
 results     what was measured
-account     what the score accounts for
-document    the whole
-inspection  what is known without running a model
+account     coverage: weights, gradient reach, nodes
+document    the whole report
+inspection  results of the static pass, for `inspect`
 """
 
 from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes, NotRecognised, Stop

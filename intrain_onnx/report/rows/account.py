@@ -1,4 +1,4 @@
-"""What the score accounts for: weights with a role, parameters that the loss reaches, fates of nodes."""
+"""Coverage of the score: weights in layers, parameters that the loss reaches, fates of nodes."""
 
 from __future__ import annotations
 

@@ -53,6 +53,6 @@ class Document(Row, frozen=True):
     ]
 
     def __post_init__(self) -> None:
-        """Hold what the type of ``scores`` cannot say."""
+        """Validate what the type of ``scores`` cannot express: it has the key ``intrain``."""
         if "intrain" not in self.scores:
             raise ValueError("Object missing required field `intrain` - at `$.scores`")

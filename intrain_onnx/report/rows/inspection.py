@@ -1,4 +1,4 @@
-"""What the graph alone tells, as `inspect` gives it."""
+"""Results of the static pass, as `inspect` outputs them."""
 
 from __future__ import annotations
 

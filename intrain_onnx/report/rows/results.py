@@ -1,4 +1,4 @@
-"""What was measured: the score, and the layers, points and parameters that it is made of."""
+"""Measurements: the score, and the layers, points and parameters from which it is computed."""
 
 from __future__ import annotations
 

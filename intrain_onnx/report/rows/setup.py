@@ -1,4 +1,4 @@
-"""What was scored and how: the file, the settings, the machine."""
+"""Provenance of a score: file, settings, environment, parity, warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rows of documents are made of: the base of all rows, and numbers within bounds."""
+"""Base class of all rows, and bounded number types."""
 
 from __future__ import annotations
 

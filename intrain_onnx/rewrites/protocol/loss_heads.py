@@ -1,4 +1,4 @@
-"""Heads of the loss: removes what follows the logits.
+"""Heads of the loss: removes the operators after the logits.
 
 A final Softmax, LogSoftmax or Sigmoid is removed, since cross-entropy takes logits, and so are operators
 without a gradient (ArgMax, casts to integers, comparisons, NonMaxSuppression).
@@ -19,7 +19,7 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft, Head
 
 
 def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
-    """The values that a loss can read, with the operators between them and the outputs."""
+    """Values that a loss can read, each with its output and the operators between them."""
     data = data_dependent(model.graph)
     selected = _selected(model.graph)
     heads: dict[ir.Value, Head] = {}
@@ -33,7 +33,7 @@ def find_heads(model: ir.Model) -> dict[ir.Value, Head]:
 
 
 def _selected(graph: ir.Graph) -> set[ir.Value]:
-    """Values whose number of rows follows from non-maximum suppression: none may be left."""
+    """Values whose number of rows depends on non-maximum suppression, which may select none."""
     found: set[ir.Value] = set()
     for node in graph:
         if is_op(node, "NonMaxSuppression") or any(v in found for v in node.inputs if v is not None):
@@ -42,9 +42,9 @@ def _selected(graph: ir.Graph) -> set[ir.Value]:
 
 
 def _before_selection(output: ir.Value, selected: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:
-    """What a detection tail selects its rows from: back through it, to the last layers or unselected values.
+    """Trace a detection tail back to the nearest layers or unselected values from which it selects rows.
 
-    Operands that are indices are not followed.
+    Index operands are not followed.
     """
     found: list[tuple[ir.Value, tuple[str, ...]]] = []
     seen = {output}
@@ -77,7 +77,7 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
     recurrence gets the output of all time steps, which is measured even if the network reads only the last.
 
     Raises:
-        UnsupportedError: no such value is left.
+        UnsupportedError: there is no such value.
     """
     model = draft.model
     outputs = [v.name or "" for v in model.graph.outputs]

@@ -69,13 +69,13 @@ def forget_computed_values(draft: Draft) -> Changes:
 
 
 def infer_shapes_again(draft: Draft) -> None:
-    """Give the values that are new their shapes."""
+    """Infer the shapes of new values."""
     infer_shapes(draft.model, draft.single)
     draft.changed()
 
 
 def complete_shapes_again(draft: Draft) -> None:
-    """Take the shapes that inference misses from a run, where one may be made."""
+    """Take shapes that inference misses from a run, if one may be made."""
     if draft.single is not None and draft.see is not None:
         complete_shapes(draft.model, draft.single, draft.see)
         draft.changed()
@@ -100,7 +100,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class ProtocolNetwork:
-    """A network after the rewrites of a protocol.
+    """A network after a protocol's rewrites.
 
     Attributes:
         model: the graph, whose outputs the loss reads.

@@ -43,7 +43,7 @@ class Declined:
 
     Attributes:
         place: the node, layer or value.
-        reason: the condition that does not hold there.
+        reason: the condition that is not met there.
     """
 
     place: str
@@ -107,4 +107,4 @@ class Draft:
 
 
 Rewrite = Callable[[Draft], Changes | None]
-"""Changes a draft in place; None where it only finds shapes."""
+"""Changes a draft in place; returns None if it only infers shapes."""
