@@ -16,7 +16,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.loading.given_inputs import Array, Given, read
 from intrain_onnx.network import input_shapes
-from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_shape
+from intrain_onnx.network.input_shapes import InputSpec, Signature, declared_shape, show_dims
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -144,11 +144,11 @@ def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, s
     own = array.shape[array.ndim - rank :]
     if (array.ndim > rank and not separate) or any(own[axis] != spec.shape[axis] for axis in axes):
         wanted = tuple("any" if axis not in axes else size for axis, size in enumerate(spec.shape))
-        raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {_show(wanted)}")
+        raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {show_dims(wanted)}")
     if asked is not None and any(own[axis] != asked[axis] for axis in axes):
         raise SettingsError(
-            f"input {spec.name!r} has shape {_show(array.shape)} in what is given, and {_show(asked)} in "
-            "--input-shape",
+            f"input {spec.name!r} has shape {show_dims(array.shape)} in what is given, and {show_dims(asked)} "
+            "in --input-shape",
             hint="Leave --input-shape out: the array says it",
         )
 
@@ -162,12 +162,9 @@ def _length(array: Array, spec: InputSpec) -> Shapes:
 
 def _mismatch(name: str, array: Array, declared: tuple[int | str | None, ...], hint: str) -> SettingsError:
     return SettingsError(
-        f"input {name!r} takes {_show(declared)}, and what is given has shape {_show(array.shape)}", hint=hint
+        f"input {name!r} takes {show_dims(declared)}, and what is given has shape {show_dims(array.shape)}",
+        hint=hint,
     )
-
-
-def _show(dims: tuple[int | str | None, ...]) -> str:
-    return "x".join("?" if d is None else str(d) for d in dims) or "no axes (one number)"
 
 
 def _samples(whole: Mapping[str, Given], signature: Signature) -> int | None:

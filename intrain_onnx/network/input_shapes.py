@@ -332,7 +332,7 @@ def _spec(
     if chosen is not None and len(chosen) != len(dims):
         raise SettingsError(
             f"input {name!r} has rank {len(dims)}, --input-shape gives {len(chosen)} dimensions",
-            hint=f"Declared: {_show(dims)}",
+            hint=f"Declared: {show_dims(dims)}",
         )
     channels_last = _channels_last(dims)
     shape: list[int] = []
@@ -342,7 +342,7 @@ def _spec(
         elif isinstance(dim, int):
             if chosen is not None and chosen[axis] != dim:
                 raise SettingsError(
-                    f"input {name!r} fixes axis {axis} at {dim}", hint=f"Declared: {_show(dims)}"
+                    f"input {name!r} fixes axis {axis} at {dim}", hint=f"Declared: {show_dims(dims)}"
                 )
             shape.append(dim)
         elif chosen is not None:
@@ -354,8 +354,9 @@ def _spec(
     return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
 
 
-def _show(dims: tuple[int | str | None, ...]) -> str:
-    return "x".join("?" if d is None else str(d) for d in dims)
+def show_dims(dims: tuple[int | str | None, ...]) -> str:
+    """A shape as messages have it: ``Nx3x?``."""
+    return "x".join("?" if d is None else str(d) for d in dims) or "no axes (one number)"
 
 
 def _channels_last(dims: tuple[int | str | None, ...]) -> bool:

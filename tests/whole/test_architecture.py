@@ -43,7 +43,7 @@ IMPORTED_BY = {
     "report.page": {"commands"},
     "pipeline": {"audit", "bench", "commands", "__init__"},
     "click": {"cli", "commands"},
-    "rich": {"audit.formats.terminal", "commands.terminal"},
+    "rich": {"audit.formats.terminal", "commands.terminal", "report.console"},
     "jinja2": {"report.page"},
     "onnxruntime": {"parity.telemetry"},
     "onnx2torch": {"runtime.onnx2torch_converter"},

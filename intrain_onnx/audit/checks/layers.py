@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
 from intrain_onnx.audit.fields import limit
+from intrain_onnx.report.derived import largest_ratio
 from intrain_onnx.report.rows import Document, Layer
 
 if TYPE_CHECKING:
@@ -45,17 +46,13 @@ class _LowParticipation(Options):
 def _low_participation(evidence: Evidence, options: _LowParticipation) -> Iterator[Found]:
     initial = {layer.name: layer.participation_ratio for layer in _layers(evidence.architecture)}
     for layer in _layers(evidence.checkpoint):
-        ratio, first, most = layer.participation_ratio, initial.get(layer.name), _most(layer)
+        ratio, first, most = layer.participation_ratio, initial.get(layer.name), largest_ratio(layer)
         if ratio is None or first is None or most < options.min_channels:
             continue
         share, share_at_first = (ratio - 1) / (most - 1), (first - 1) / (most - 1)
         if share < options.min_share and share < options.min_of_initial * share_at_first:
             message = f"participation ratio {ratio:.4g} of {most}, {first:.3g} at initialisation"
             yield Found(message, layer.name, "layer", share, options.min_share)
-
-
-def _most(layer: Layer) -> int:
-    return max(min(layer.rows - 1, layer.channels), 1) if layer.rows else 1
 
 
 def _dead(evidence: Evidence, options: Options) -> Iterator[Found]:

@@ -13,18 +13,11 @@ from intrain_onnx.audit.fields import fields_of, literal
 from intrain_onnx.audit.run import Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
+from intrain_onnx.report.console import console_of
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-_PLAIN_WIDTH = 110
 _SHOWN = 12
 """Findings of one check that are listed; machine-readable formats list all."""
-
-
-def console_of(stream: TextIO) -> Console:
-    """A console without markup or highlighting, of fixed width if the stream is not a terminal."""
-    options = {"file": stream, "highlight": False, "markup": False, "emoji": False}
-    console = Console(**options)  # type: ignore[arg-type]
-    return console if console.is_terminal else Console(**options, width=_PLAIN_WIDTH)  # type: ignore[arg-type]
 
 
 def draw(results: Sequence[Result], stream: TextIO) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich import box
 from rich.table import Table
 
-from intrain_onnx.commands.terminal.shared import console_of
 from intrain_onnx.errors import printable
+from intrain_onnx.report.console import console_of
 from intrain_onnx.report.numbers import with_interval
 
 if TYPE_CHECKING:

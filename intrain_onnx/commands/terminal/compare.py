@@ -9,9 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from intrain_onnx.commands.terminal.shared import console_of, left_out
+from intrain_onnx.commands.terminal.shared import left_out
 from intrain_onnx.errors import printable
 from intrain_onnx.report.comparison import Comparison, LayerRow
+from intrain_onnx.report.console import console_of
 
 _AROUND = 3
 

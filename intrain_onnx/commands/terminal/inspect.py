@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from intrain_onnx.commands.terminal.shared import console_of, opsets, show_warnings
+from intrain_onnx.commands.terminal.shared import opsets, show_warnings
 from intrain_onnx.errors import printable
 from intrain_onnx.inspection import Inspection
+from intrain_onnx.report.console import console_of
 from intrain_onnx.report.numbers import count
 from intrain_onnx.rewrites.protocol.step import Changes
 

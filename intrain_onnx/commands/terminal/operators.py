@@ -8,9 +8,9 @@ from typing import TextIO
 from rich import box
 from rich.table import Table
 
-from intrain_onnx.commands.terminal.shared import console_of
 from intrain_onnx.errors import printable
 from intrain_onnx.opset import support_table
+from intrain_onnx.report.console import console_of
 
 
 def operators(rows: Sequence[support_table.Row], stream: TextIO, *, missing: bool = False) -> None:

@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from intrain_onnx.commands.terminal.shared import console_of
 from intrain_onnx.errors import printable
+from intrain_onnx.report.console import console_of
 
 Step = Callable[[str, float], None]
 

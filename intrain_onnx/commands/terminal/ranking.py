@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from intrain_onnx.commands.terminal.shared import console_of
 from intrain_onnx.errors import printable
+from intrain_onnx.report.console import console_of
 from intrain_onnx.report.derived import file_labels
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from intrain_onnx.errors import printable
 from intrain_onnx.report.rows import WarningRow
-
-_PLAIN_WIDTH = 110
-
-
-def console_of(stream: TextIO) -> Console:
-    """A console without markup or highlighting, of fixed width if the stream is not a terminal."""
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    return (
-        console
-        if console.is_terminal
-        else Console(file=stream, highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
-    )
 
 
 def show_warnings(console: Console, warnings: Sequence[WarningRow]) -> None:

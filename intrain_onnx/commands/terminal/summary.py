@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from intrain_onnx.commands.terminal.shared import console_of, left_out, opsets, show_warnings
+from intrain_onnx.commands.terminal.shared import left_out, opsets, show_warnings
 from intrain_onnx.errors import printable
+from intrain_onnx.report.console import console_of
 from intrain_onnx.report.derived import NOT_MEASURED, largest_ratio, relative_ratio
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count
