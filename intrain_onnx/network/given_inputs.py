@@ -146,9 +146,9 @@ def _check_shape(array: Array, spec: InputSpec, asked: tuple[int, ...] | None, s
         wanted = tuple("any" if axis not in axes else size for axis, size in enumerate(spec.shape))
         raise _mismatch(spec.name, array, spec.declared, f"Give an array of shape {show_dims(wanted)}")
     if asked is not None and any(own[axis] != asked[axis] for axis in axes):
+        given, told = show_dims(array.shape), show_dims(asked)
         raise SettingsError(
-            f"input {spec.name!r} has shape {show_dims(array.shape)} in what is given, and {show_dims(asked)} "
-            "in --input-shape",
+            f"input {spec.name!r} has shape {given} in what is given, and {told} in --input-shape",
             hint="Leave --input-shape out: the array says it",
         )
 
