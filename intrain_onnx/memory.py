@@ -34,13 +34,9 @@ def require_for_weights(tensor_bytes: int) -> None:
     Raises:
         LimitError: they need more memory than there is.
     """
-    free = available()
-    if _COPIES * tensor_bytes > free:
-        raise LimitError(
-            f"the tensors of this model take {tensor_bytes / 2**30:.1f} GiB; scoring needs {_COPIES} times "
-            f"that, and {free / 2**30:.1f} GiB are free",
-            hint="Use a machine with more memory",
-        )
+    _require(
+        tensor_bytes, "the tensors of this model take", "scoring needs", "Use a machine with more memory"
+    )
 
 
 def require_for_inputs(array_bytes: int) -> None:
@@ -49,12 +45,16 @@ def require_for_inputs(array_bytes: int) -> None:
     Raises:
         LimitError: it needs more memory than there is.
     """
+    _require(array_bytes, "the array takes", "feeding it needs", "Give fewer samples")
+
+
+def _require(size: int, takes: str, needs: str, hint: str) -> None:
     free = available()
-    if _COPIES * array_bytes > free:
+    if _COPIES * size > free:
         raise LimitError(
-            f"the array takes {array_bytes / 2**30:.1f} GiB; feeding it needs {_COPIES} times that, and "
-            f"{free / 2**30:.1f} GiB are free",
-            hint="Give fewer samples",
+            f"{takes} {size / 2**30:.1f} GiB; {needs} {_COPIES} times that, and {free / 2**30:.1f} GiB are "
+            "free",
+            hint=hint,
         )
 
 

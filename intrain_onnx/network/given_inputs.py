@@ -53,7 +53,7 @@ def sized(model: ir.Model, config: ScoreConfig) -> ScoreConfig:
     declared = {v.name or "": declared_shape(v) for v in model.graph.inputs}
     whole = {name: g for name, g in config.inputs.items() if _is_whole(g, declared[name])}
     known = dict(config.input_shapes) | {n: _fixed(n, g.array, declared[n]) for n, g in whole.items()}
-    first = input_shapes.resolve(model, replace(config, input_shapes=known))
+    first = input_shapes.resolve_shapes(model, replace(config, input_shapes=known))
     for spec in first.inputs:
         if spec.name in whole:
             _check_shape(whole[spec.name].array, spec, config.input_shapes.get(spec.name), first.separate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -92,7 +92,24 @@ def resolve(
     batch: int | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> Signature:
-    """Choose a concrete shape for every input.
+    """Choose a concrete shape for every input, and what it is fed with.
+
+    Args, Raises: as :func:`resolve_shapes`.
+    """
+    shaped = resolve_shapes(model, config, batch=batch, sizes=sizes)
+    roles = model.graph.meta.get(ROLES) or _roles(model)
+    inputs = tuple(_with_role(spec, roles[spec.name], shaped.inputs, config) for spec in shaped.inputs)
+    return replace(shaped, inputs=inputs)
+
+
+def resolve_shapes(
+    model: ir.Model,
+    config: ScoreConfig,
+    *,
+    batch: int | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Signature:
+    """Choose a concrete shape for every input; each is left ``noise``.
 
     Args:
         model: a normalised model.
@@ -127,9 +144,7 @@ def resolve(
         inputs.append(
             replace(_spec(value, dims, found.axes[value.name], samples, symbols, long), number=number)
         )
-    inputs = [replace(spec, shape=symbols.complete(spec, samples)) for spec in inputs]
-    roles = model.graph.meta.get(ROLES) or _roles(model, found)
-    inputs = [_with_role(spec, roles[spec.name], inputs, config) for spec in inputs]
+    inputs = [replace(spec, shape=symbols.complete(spec)) for spec in inputs]
     return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free)
 
 
@@ -138,11 +153,12 @@ def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})
 
     Requires: shapes inferred. Roles in ``found``, determined by other means, override those of the graph.
     """
-    known = model.graph.meta.get(ROLES) or _roles(model, model.graph.meta[BATCH_AXES])
+    known = model.graph.meta.get(ROLES) or _roles(model)
     model.graph.meta[ROLES] = {**known, **found}
 
 
-def _roles(model: ir.Model, found: BatchAxes) -> dict[str, Role]:
+def _roles(model: ir.Model) -> dict[str, Role]:
+    found: BatchAxes = model.graph.meta[BATCH_AXES]
     return {
         value.name or "": role_of(
             model, value, has_batch=found.axes[value.name] is not None, has_entries=found.separate
@@ -151,7 +167,7 @@ def _roles(model: ir.Model, found: BatchAxes) -> dict[str, Role]:
     }
 
 
-def _with_role(spec: InputSpec, role: Role, inputs: list[InputSpec], config: ScoreConfig) -> InputSpec:
+def _with_role(spec: InputSpec, role: Role, inputs: Sequence[InputSpec], config: ScoreConfig) -> InputSpec:
     high = role.high
     if role.kind == "length":
         high = _first_length(spec, inputs)
@@ -162,7 +178,7 @@ def _with_role(spec: InputSpec, role: Role, inputs: list[InputSpec], config: Sco
     return replace(spec, kind=role.kind, high=high, columns=role.columns)
 
 
-def _first_length(spec: InputSpec, inputs: list[InputSpec]) -> int:
+def _first_length(spec: InputSpec, inputs: Sequence[InputSpec]) -> int:
     """Sequence length for a length input: first axis of another input that is not its batch axis."""
     for other in inputs:
         if other.name != spec.name and other.number >= 0 and len(other.shape) > 1:
@@ -295,7 +311,7 @@ class _Symbols:
             self.sizes[dim] = found
         return found
 
-    def complete(self, spec: InputSpec, samples: int) -> tuple[int, ...]:
+    def complete(self, spec: InputSpec) -> tuple[int, ...]:
         """The shape with its arithmetic names evaluated."""
         shape = list(spec.shape)
         for axis, size in enumerate(shape):

@@ -362,3 +362,17 @@ def remove_unused(node: ir.Node) -> None:
         before = [v.producer() for v in current.inputs if v is not None]
         current.graph.remove(current, safe=True)
         stack.extend(before)
+
+
+def put_in_place(node: ir.Node, new: ir.Node) -> None:
+    """Let the first output of a new node replace that of another one, which goes with all that only it read.
+
+    A graph output keeps its name.
+    """
+    old, out = node.outputs[0], new.outputs[0]
+    assert node.graph is not None
+    node.graph.insert_after(node, new)
+    if old.is_graph_output():
+        out.name, old.name = old.name, out.name
+    old.replace_all_uses_with(out, replace_graph_outputs=True)
+    remove_unused(node)

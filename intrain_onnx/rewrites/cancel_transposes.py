@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.values import name_of, remove_unused
+from intrain_onnx.network.values import name_of, put_in_place
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
 
@@ -32,11 +32,7 @@ def cancel_transposes(model: ir.Model) -> int:
         out = ir.Value(name=f"{old.name}.straight", type=old.type, shape=old.shape)
         new = ir.Node(inner.domain, inner.op_type, [value], list(inner.attributes.values()), outputs=[out])
         new.name = f"{name_of(inner)}.straight"
-        last.graph.insert_after(last, new)
-        if old.is_graph_output():
-            out.name, old.name = old.name, out.name
-        old.replace_all_uses_with(out, replace_graph_outputs=True)
-        remove_unused(last)
+        put_in_place(last, new)
     return before - sum(1 for _ in model.graph.all_nodes())
 
 

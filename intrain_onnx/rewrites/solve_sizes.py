@@ -13,7 +13,7 @@ from itertools import islice
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.network.input_shapes import Signature, resolve
+from intrain_onnx.network.input_shapes import Signature, resolve_shapes
 from intrain_onnx.network.signature.shape_conflicts import Conflict, Size, first_conflict
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
@@ -26,7 +26,7 @@ _LARGEST = 2**20
 def solve_sizes(model: ir.Model, config: ScoreConfig) -> dict[str, int]:
     """Sizes by free dimension (see ``Signature.free``) that replace the defaults; empty if these fit.
 
-    Requires: a normalised model. Afterwards its shapes are those of the last trial.
+    Requires: a normalised model. Its shapes are changed by the trials, if it has free sizes.
     """
     return _Search(model, config).run()
 
@@ -35,13 +35,12 @@ class _Search:
     def __init__(self, model: ir.Model, config: ScoreConfig) -> None:
         self.model = model
         self.config = config
-        self.trials = 0
 
     def run(self) -> dict[str, int]:
         sizes: dict[str, int] = {}
-        signature = self._infer(sizes)
-        if not signature.free:
+        if not self._resolve(sizes).free:
             return {}
+        signature = self._infer(sizes)
         conflict = first_conflict(self.model.graph)
         for _ in range(_MOST_CONFLICTS):
             if conflict is None:
@@ -91,8 +90,11 @@ class _Search:
         self._infer(sizes)
         return found
 
+    def _resolve(self, sizes: Mapping[str, int]) -> Signature:
+        return resolve_shapes(self.model, self.config, batch=1, sizes=sizes)
+
     def _infer(self, sizes: Mapping[str, int]) -> Signature:
-        signature = resolve(self.model, self.config, batch=1, sizes=sizes)
+        signature = self._resolve(sizes)
         infer_shapes(self.model, signature)
         return signature
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.values import constant_array, name_of, remove_unused
+from intrain_onnx.network.values import constant_array, name_of, put_in_place
 from intrain_onnx.opset.traits import is_op
 
 
@@ -35,11 +35,7 @@ def restore(model: ir.Model) -> int:
         old = node.outputs[0]
         new = ir.Node("", op_type, [value], attributes, outputs=[ir.Value(type=old.type, shape=old.shape)])
         new.name, new.outputs[0].name = name_of(node), f"{old.name}.restored"
-        node.graph.insert_after(node, new)
-        if old.is_graph_output():
-            new.outputs[0].name, old.name = old.name, new.outputs[0].name
-        old.replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
-        remove_unused(node)
+        put_in_place(node, new)
     return before - sum(1 for _ in model.graph.all_nodes())
 
 
