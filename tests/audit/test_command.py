@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,8 @@ from audit.conftest import ROOT
 from audit.defects import DEFECTS
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.cli import main
+from intrain_onnx.loading import load
+from intrain_onnx.rewrites import network
 
 SAMPLE = str(ROOT / "samples" / "jax_cnn.onnx")
 OTHER = str(ROOT / "samples" / "pytorch_resnet_dynamo.onnx")
@@ -43,6 +46,22 @@ def test_a_model_that_passes(folder: Path):
     done = audit(SAMPLE)
     assert done.exit_code == 0, done.output
     assert "passed" in done.output
+
+
+@pytest.mark.parametrize("given", [(), ("--input", "{name}=0.5"), ("--input", "{name}=@given.npy")])
+def test_a_file_is_loaded_and_normalised_once(folder: Path, given: tuple[str, ...]):
+    """For two protocols, the ranges and the static checks, with what is given too."""
+    (image,) = onnx.load(SAMPLE).graph.input
+    shape = [d.dim_value or 2 for d in image.type.tensor_type.shape.dim]
+    np.save(folder / "given.npy", np.random.default_rng(0).random(shape, np.float32))
+    options = [option.format(name=image.name) for option in given]
+    with (
+        mock.patch.object(load, "_load", wraps=load._load) as loads,
+        mock.patch.object(network, "normalise", wraps=network.normalise) as normalised,
+    ):
+        done = audit(SAMPLE, *options)
+    assert "Traceback" not in done.output
+    assert (loads.call_count, normalised.call_count) == (1, 1), done.output
 
 
 def test_a_policy_that_is_violated(folder: Path):
