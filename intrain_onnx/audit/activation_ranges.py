@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from intrain_onnx import memory
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure.prepare import prepare, runs_on
+from intrain_onnx.measure.prepare import prepare
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of

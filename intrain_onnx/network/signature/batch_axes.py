@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_ir as ir
 
+from intrain_onnx.errors import SettingsError
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED
 from intrain_onnx.opset.kinds import Kind
@@ -36,17 +38,71 @@ class BatchAxes:
     separate: bool
 
 
-def batch_axes(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
+def batch_axes(
+    model: ir.Model,
+    shapes: Mapping[ir.Value, Dims],
+    told: Mapping[str, int | None] = MappingProxyType({}),
+) -> BatchAxes:
     """Find the batch axis: the one named so, or that of the first input, if the outputs have it too.
 
     An unnamed axis is none if an integer input indexes its entries (nodes of a graph), or if every output is
     declared without it (channels of an image without batch, frames of a pooled sequence). Computed once per
     graph, before its outputs are cut, and cached in the graph's metadata.
+
+    Args:
+        model: a normalised model.
+        shapes: declared shapes of its inputs.
+        told: batch axes by input name, None for an input without one; they override what is found.
+
+    Raises:
+        SettingsError: ``told`` names an unknown input or axis, or axes of different fixed sizes.
     """
     if BATCH_AXES not in model.graph.meta:
-        model.graph.meta[BATCH_AXES] = _find(model, shapes)
-    found: BatchAxes = model.graph.meta[BATCH_AXES]
-    return found
+        found = _find(model, shapes)
+        model.graph.meta[BATCH_AXES] = _overruled(found, shapes, told) if told else found
+    cached: BatchAxes = model.graph.meta[BATCH_AXES]
+    return cached
+
+
+def _overruled(
+    found: BatchAxes, shapes: Mapping[ir.Value, Dims], told: Mapping[str, int | None]
+) -> BatchAxes:
+    """The batch axes with the told ones; other inputs keep theirs if its size can be the batch."""
+    declared = {value.name or "": dims for value, dims in shapes.items()}
+    sizes = {name: _told_size(name, axis, declared) for name, axis in told.items()}
+    chosen = [(name, sizes[name]) for name, axis in told.items() if axis is not None]
+    fixed = {size: name for name, size in chosen if isinstance(size, int)}
+    if len(fixed) > 1:
+        one, other = sorted(fixed.items())[:2]
+        raise SettingsError(
+            f"the batch axis of {one[1]!r} is fixed at {one[0]}, and that of {other[1]!r} at {other[0]}",
+            hint="Set --batch-axis NAME:none for one of them",
+        )
+    size = next(iter(fixed), None if chosen else found.fixed)
+    symbol = next((s for _, s in chosen if isinstance(s, str)), None if chosen else found.symbol)
+    axes: dict[str | None, int | None] = dict(told.items())
+    for name, dims in declared.items():
+        if name not in told:
+            usual = dims.index(symbol) if symbol is not None and symbol in dims else found.axes.get(name)
+            fits = usual is not None and (not isinstance(dims[usual], int) or dims[usual] == size)
+            axes[name] = usual if fits else None
+    if all(axis is None for axis in axes.values()):
+        return BatchAxes(axes, 1, None, True)
+    return BatchAxes(axes, size, symbol, False)
+
+
+def _told_size(name: str, axis: int | None, declared: Mapping[str, Dims]) -> int | str | None:
+    """The declared size of a told batch axis."""
+    if name not in declared:
+        known = ", ".join(map(repr, declared))
+        raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
+    rank = len(declared[name])
+    if axis is not None and axis >= rank:
+        last = f"0 to {rank - 1}, or none" if rank else "none: the input is one number"
+        raise SettingsError(
+            f"input {name!r} has no axis {axis}", hint=f"Set --batch-axis {name}:AXIS to {last}"
+        )
+    return declared[name][axis] if axis is not None else None
 
 
 def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
