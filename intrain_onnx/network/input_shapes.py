@@ -101,8 +101,11 @@ def resolve(
     Args, Raises: as :func:`resolve_shapes`.
     """
     shaped = resolve_shapes(model, config, batch=batch, sizes=sizes)
+    entries = model.graph.meta[BATCH_AXES].entries
     roles = model.graph.meta.get(ROLES) or _roles(model)
-    inputs = tuple(_with_role(spec, roles[spec.name], shaped.inputs, config) for spec in shaped.inputs)
+    inputs = tuple(
+        _with_role(spec, roles[spec.name], shaped.inputs, entries, config) for spec in shaped.inputs
+    )
     return replace(shaped, inputs=inputs)
 
 
@@ -169,12 +172,14 @@ def _roles(model: ir.Model) -> dict[str, Role]:
     }
 
 
-def _with_role(spec: InputSpec, role: Role, inputs: Sequence[InputSpec], config: ScoreConfig) -> InputSpec:
+def _with_role(
+    spec: InputSpec, role: Role, inputs: Sequence[InputSpec], entries: str | None, config: ScoreConfig
+) -> InputSpec:
     high = role.high
     if role.kind == "length":
         high = _first_length(spec, inputs)
     elif role.kind == "edge_index":
-        high = inputs[0].shape[0]
+        high = next((i.shape[0] for i in inputs if i.name == entries), inputs[0].shape[0])
     elif role.kind == "size":
         high = config.size
     return replace(spec, kind=role.kind, high=high, role=role)

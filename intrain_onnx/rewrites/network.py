@@ -19,6 +19,8 @@ from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
 from intrain_onnx.rewrites.cancel_transposes import cancel_transposes
 from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
+from intrain_onnx.rewrites.lookups import restore_lookups
+from intrain_onnx.rewrites.merge_concats import merge_concats
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 from intrain_onnx.rewrites.solve_sizes import Solved, solve_sizes
@@ -119,6 +121,7 @@ class Network:
             complete_shapes(exact, single, lambda _, of: runner.shapes(of))
         model = exact.clone()
         constants += cancel_transposes(model) + written_out.restore(model)
+        constants += merge_concats(model) + restore_lookups(model)
         quantisation = dequantise.to_float(model)
         if quantisation is not None or not all_known(model):
             infer_shapes(model, single)

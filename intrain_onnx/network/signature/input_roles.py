@@ -15,9 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.signature.mask_polarity import Polarity, polarity
 from intrain_onnx.network.subgraphs import bodies, entering
-from intrain_onnx.network.values import constant_array, constant_shape
+from intrain_onnx.network.values import constant_array, constant_shape, static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 from intrain_onnx.vocabulary import InputKind
@@ -159,8 +160,9 @@ def _mask(found: Polarity | None) -> Role:
 
 
 def _float_role(value: ir.Value, name: str, uses: _Uses, mask: Polarity | None, *, has_batch: bool) -> Role:
-    dims = [d for d in value.shape.dims if isinstance(d, int)] if value.shape is not None else []
-    small = value.shape is not None and len(dims) == len(value.shape.dims) <= 1 and np.prod(dims) <= _FEW
+    shape = value.meta.get(DECLARED, value.shape)
+    dims = [d for d in shape.dims if isinstance(d, int)] if shape is not None else []
+    small = shape is not None and len(dims) == len(shape.dims) <= 1 and np.prod(dims) <= _FEW
     if uses.shapes and small:
         return Role("size")
     if small and (not has_batch or dims in ([], [1])):
@@ -230,7 +232,7 @@ def _uses(model: ir.Model, value: ir.Value) -> _Uses:
     while waiting and len(seen) < _MOST_VALUES:
         place, steps = waiting.popleft()
         for node, index in place.value.uses():
-            if node.op_type in ("Gather", "GatherElements", "ScatterElements") and index == 1:
+            if _looks_up(node) and index == 1:
                 if data is None:
                     data = data_dependent(model.graph)
                 _note_lookup(found, node, place, data)
@@ -245,18 +247,27 @@ def _uses(model: ir.Model, value: ir.Value) -> _Uses:
     return found
 
 
+def _looks_up(node: ir.Node) -> bool:
+    """Whether input 1 of a node are indices along one axis of input 0."""
+    if is_op(node, "GatherND"):
+        index = node.inputs[1].shape if node.inputs[1] is not None else None
+        return index is not None and index[-1] == 1 and not node.attributes.get_int("batch_dims", 0)
+    return is_op(node, "Gather", "GatherElements", "ScatterElements")
+
+
 def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]) -> None:
-    if place.scaled:
+    """Record an index: into a table of known size, or into data."""
+    table = node.inputs[0]
+    if place.scaled or table is None:
         return
-    if not is_op(node, "Gather"):
+    if table in data:
         found.indexes = True
         return
-    table = node.inputs[0]
-    shape = constant_shape(table) if table is not None and table not in data else None
-    axis = node.attributes.get_int("axis", 0)
+    shape = constant_shape(table) or static_shape(table)
+    axis = 0 if is_op(node, "GatherND") else node.attributes.get_int("axis", 0)
     if shape is not None and -len(shape) <= axis < len(shape):
         found.tables.append((place, shape[axis]))
-    elif table in data:
+    elif not is_op(node, "Gather"):
         found.indexes = True
 
 

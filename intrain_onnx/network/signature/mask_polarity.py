@@ -43,7 +43,10 @@ _ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
     "Min": min,
     **_COMPARE,
 }
-_KEEP = ("Expand", "Tile", "Gather", "Slice", "Resize", "MaxPool", "AveragePool", "ReduceMax", "ReduceMin")
+_KEEP = (
+    *("AveragePool", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "ReduceMax", "ReduceMin"),
+    *("Resize", "Slice", "Tile"),
+)
 """Of equal elements they make the same elements."""
 
 

@@ -169,3 +169,36 @@ def test_an_option_that_is_none_is_refused() -> None:
     done = CliRunner().invoke(cli.main, ["score", "m.onnx", "--batch-axis", "x:first"])
     assert done.exit_code == 2
     assert "'x:first' is not NAME:0 or NAME:none" in done.stderr
+
+
+GAT = """(float[num_nodes,6] x, int64[2,num_edges] edges) => (float[num_nodes,4] y) {
+    h = MatMul(x, w) v = Reshape(h, heads) a = Mul(v, each) s = ReduceSum<keepdims = 0>(a, last)
+    to = Gather(edges, one) u = Unsqueeze(to, end) q = GatherND(s, u) m = ReduceMean(q) k = Mul(h, m)
+    y = MatMul(k, out)
+}"""
+
+
+def test_rows_are_followed_through_heads_and_sums() -> None:
+    """Attention of a graph network: scores of nodes in heads, selected by a GatherND."""
+    weights = {"w": weight(6, 8), "heads": np.array([-1, 2, 4]), "each": weight(1, 2, 4), "out": weight(8, 4)}
+    constants = {"last": np.array([-1]), "end": np.array([-1]), "one": np.array(1)}
+    found = single(GAT, weights | constants)
+    assert found.separate
+    assert [(spec.kind, spec.high) for spec in found.inputs] == [("noise", 0), ("edge_index", 64)]
+
+
+def test_positions_in_a_flattened_batch_are_no_rows() -> None:
+    """The masked positions of a language model: rows of hidden states whose samples were merged with time."""
+    text = """(float[N,T,6] x, int64[M] masked) => (float y) {
+        h = MatMul(x, w) f = Reshape(h, flat) g = Gather(f, masked) y = MatMul(g, v)
+    }"""
+    found = single(text, {"w": weight(6, 8), "v": weight(8, 4), "flat": np.array([-1, 8])})
+    assert not found.separate
+    assert found.inputs[0].batch_axis == 0
+
+
+def test_the_number_of_entries_is_that_of_the_indexed_input() -> None:
+    """Edges first, as some exporters order them."""
+    text = GRAPH.replace("float[num_nodes,6] x, int64[2,num_edges] edges", "int64[2,E] edges, float[7,6] x")
+    found = single(text.replace("float[num_nodes,4] y", "float[7,4] y"), NODES)
+    assert [(spec.kind, spec.high) for spec in found.inputs] == [("edge_index", 7), ("noise", 0)]
