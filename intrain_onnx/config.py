@@ -75,6 +75,7 @@ class ScoreConfig:
         inputs: what inputs are fed instead of what would be drawn, by name: a number, a list of numbers, an
             array, ``"@FILE.npy"`` or ``"@FILE.npz"`` (see ``loading.given_inputs``). The samples of an array
             override ``batch``.
+        max_macs: most multiply-accumulate operations of all runs; 0 for 1e15 on the CPU and 1e17 on CUDA.
         device: ``auto`` selects CUDA if available.
         threads: CPU threads; 0 for all cores that this process may use.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
@@ -99,6 +100,7 @@ class ScoreConfig:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    max_macs: float = 0.0
     device: Device = "auto"
     threads: int = 0
     converter: Converter = "native"
@@ -127,6 +129,7 @@ class ScoreConfig:
             ("size", 1),
             ("sequence", 1),
             ("threads", 0),
+            ("max_macs", 0),
             ("seed", 0),
         ):
             if getattr(self, name) < least:

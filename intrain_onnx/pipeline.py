@@ -14,7 +14,7 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, Source, load
-from intrain_onnx.measure import node_hints
+from intrain_onnx.measure import budget, node_hints
 from intrain_onnx.measure.initialise import calibrate, reinitialise
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import probe
@@ -75,6 +75,7 @@ def _measured(network: Network, config: ScoreConfig, machine: Machine, log: Log)
         network.runner.forget()
     with log.step("rewrite", 0.1):
         probed = for_protocol(network, config, runs_on(machine.device).see)
+        budget.require(network, probed, config, machine.device)
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device)
     traces = [_one_run(runnable, config, index, log) for index in range(config.seeds)]
@@ -194,9 +195,15 @@ def _errors_of(source: Source | Network) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise LimitError(
-            "out of memory", path=name, hint="Take a smaller --batch or --input-shape"
-        ) from error
+        raise _out_of_memory(name) from error
+    except RuntimeError as error:  # torch has no type of its own for it on the CPU
+        if "allocate memory" not in str(error):
+            raise
+        raise _out_of_memory(name) from error
     except IntrainError as error:
         error.at(path=name)
         raise
+
+
+def _out_of_memory(path: str | None) -> LimitError:
+    return LimitError("out of memory", path=path, hint="Take a smaller --batch or --input-shape")

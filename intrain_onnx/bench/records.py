@@ -170,7 +170,7 @@ def as_stored(settings: Settings) -> dict[str, Any]:
     """The settings, without empty later fields: files of versions without them can be resumed."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
-        for later in ("inputs", "batch_axes"):
+        for later in ("inputs", "batch_axes", "max_macs"):
             if not config[later]:
                 del config[later]
     return told

@@ -68,6 +68,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Also write a copy of the model with the measurements in its nodes' metadata, as Netron shows it.",
 )
+@click.option(
+    "--max-macs",
+    type=click.FloatRange(0, min_open=True),
+    help="Refuse to start what takes more multiply-accumulates.  [default: 1e15; CUDA: 1e17]",
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
 @shared
@@ -79,6 +84,7 @@ def score(
     proxies: str,
     annotated: Path | None,
     no_parity: bool,
+    max_macs: float | None,
     debug: bool,
     values: dict[str, str],
     samples: dict[str, str],
@@ -92,6 +98,8 @@ def score(
 
     if batch is not None:
         settings["batch"] = batch
+    if max_macs is not None:
+        settings["max_macs"] = max_macs
     settings["inputs"] = samples | values
     try:
         settings["proxies"] = names(proxies) if proxies else ()

@@ -186,11 +186,15 @@ def _with_role(
 
 
 def _first_length(spec: InputSpec, inputs: Sequence[InputSpec]) -> int:
-    """Sequence length for a length input: first axis of another input that is not its batch axis."""
-    for other in inputs:
-        if other.name != spec.name and other.number >= 0 and len(other.shape) > 1:
-            return next(n for axis, n in enumerate(other.shape) if axis != other.batch_axis)
-    return 1
+    """Sequence length for a length input: first free axis of another input, without the batch; else any."""
+    others = [i for i in inputs if i.name != spec.name and i.number >= 0 and len(i.shape) > 1]
+    axes = [
+        (isinstance(dim, int), n)
+        for other in others
+        for axis, (dim, n) in enumerate(zip(other.declared, other.shape, strict=True))
+        if axis != other.batch_axis
+    ]
+    return next((n for fixed, n in axes if not fixed), axes[0][1] if axes else 1)
 
 
 def resized(given: Signature, batch: int) -> Signature:

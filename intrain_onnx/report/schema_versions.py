@@ -27,7 +27,7 @@ def _from_1_1(data: Json) -> Json:
     if isinstance(settings, Mapping):
         fed = settings.get("inputs_fed")
         rows = [_synthetic(row) for row in fed] if isinstance(fed, list) else fed
-        settings = {"batch_axes": {}, "inputs": {}, "free_sizes": [], **settings} | (
+        settings = {"batch_axes": {}, "inputs": {}, "max_macs": 0.0, "free_sizes": [], **settings} | (
             {"inputs_fed": rows} if "inputs_fed" in settings else {}
         )
         data = {**data, "settings": settings}

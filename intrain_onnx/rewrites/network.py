@@ -16,11 +16,12 @@ from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_s
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.opset.support import unsupported
-from intrain_onnx.rewrites import computed_weights, dequantise, written_out
-from intrain_onnx.rewrites.cancel_transposes import cancel_transposes
+from intrain_onnx.rewrites import computed_weights, dequantise
+from intrain_onnx.rewrites.forms import written_out
+from intrain_onnx.rewrites.forms.cancel_transposes import cancel_transposes
+from intrain_onnx.rewrites.forms.lookups import restore_lookups
+from intrain_onnx.rewrites.forms.merge_concats import merge_concats
 from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
-from intrain_onnx.rewrites.lookups import restore_lookups
-from intrain_onnx.rewrites.merge_concats import merge_concats
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 from intrain_onnx.rewrites.solve_sizes import Solved, solve_sizes

@@ -29,7 +29,7 @@ def as_of(version: str, document: Any) -> Any:
     """A report with synthetic inputs as an earlier version wrote it."""
     old = copy.deepcopy(document) | {"schema_version": version}
     if version == "1.1":
-        for name in ("inputs", "batch_axes", "free_sizes"):
+        for name in ("inputs", "batch_axes", "max_macs", "free_sizes"):
             del old["settings"][name]
         for row in old["settings"]["inputs_fed"]:
             del row["source"], row["sha256"]

@@ -115,7 +115,7 @@ TESTED_BY = {
     "rewrites.inline_functions": "loading/test_load.py",
     "rewrites.loop_rounds": "rewrites/test_unroll.py",
     "rewrites.network": "rewrites/test_normalise.py",
-    "rewrites.written_out": "rewrites/test_unroll.py",
+    "rewrites.forms.written_out": "rewrites/test_unroll.py",
     "runtime.arrays": "ops/test_cast.py",
     "runtime.convert": "ops/test_types.py",
     "scores.run_values": "scores/test_variants.py",

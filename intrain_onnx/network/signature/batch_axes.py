@@ -20,6 +20,7 @@ Dims = tuple[int | str | None, ...]
 
 _INDEXED = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements"})
 _ROW_BY_ROW = (Kind.ACTIVATION, Kind.ELEMENTWISE, Kind.NORMALISATION)
+_PREPROCESSING = ("Cast", "Identity", "Resize", "Upsample", "Pad", "Slice", "Clip")
 _FARTHEST = 64
 _MOST_VALUES = 2000
 
@@ -122,7 +123,8 @@ def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
     lead = _samples_axis(first, read[first])
     size = read[first][lead]
     indexed = _indexed(model, read) if named is None else None
-    if named is None and (indexed is not None or _is_lost(model, read, size)):
+    no_samples = indexed is not None or _is_lost(model, read, size) or _is_channels(first, lead)
+    if named is None and no_samples:
         entries = indexed.name if indexed is not None else None
         return BatchAxes(dict.fromkeys(v.name for v in shapes), 1, None, True, entries)
     fixed = size if isinstance(size, int) else None
@@ -147,6 +149,42 @@ def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str |
         if any(d == size or (d not in names if isinstance(d, str) else (d or 0) < 1) for d in dims):
             return False
     return bool(model.graph.outputs)
+
+
+def _is_channels(start: ir.Value, axis: int) -> bool:
+    """Whether a convolution sums over an axis of an input: the channels of an image without a batch."""
+    found = {start: axis}
+    waiting = [start]
+    while waiting and len(found) < _MOST_VALUES:
+        value = waiting.pop()
+        for node, index in value.uses():
+            if kind(node) is Kind.CONVOLUTION and index == 0 and found[value] == 1:
+                return True
+            after = _axis_after(node, index, found[value])
+            if after is not None and node.outputs and node.outputs[0] not in found:
+                found[node.outputs[0]] = after
+                waiting.append(node.outputs[0])
+    return False
+
+
+def _axis_after(node: ir.Node, index: int, axis: int) -> int | None:
+    """Where an axis of an image is after a node of its preprocessing; None if it is not followed."""
+    if is_op(node, "Unsqueeze", "Squeeze"):
+        told = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+        axes = (
+            [int(a) for a in told.reshape(-1)] if told is not None else node.attributes.get_ints("axes", ())
+        )
+        before = sum(0 <= a <= axis for a in axes)
+        return axis + before if is_op(node, "Unsqueeze") else axis - before
+    if is_op(node, "Gather") and index == 0:
+        chosen, along = constant_array(node.inputs[1]), node.attributes.get_int("axis", 0)
+        one = chosen is not None and not chosen.ndim and along != axis
+        return axis - (0 <= along < axis) if one else None
+    if is_op(node, "Transpose") and "perm" in node.attributes:
+        return list(node.attributes["perm"].as_ints()).index(axis)
+    if kind(node) is Kind.ELEMENTWISE or (index == 0 and is_op(node, *_PREPROCESSING)):
+        return axis
+    return axis if is_op(node, "Concat") and node.attributes.get_int("axis", 0) != axis else None
 
 
 def _indexed(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> ir.Value | None:

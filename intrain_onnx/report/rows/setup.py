@@ -152,6 +152,10 @@ class Settings(Row, frozen=True):
             "for one in memory."
         ),
     ]
+    max_macs: Annotated[
+        Magnitude,
+        Meta(description="Limit on the multiply-accumulates of all runs; 0 for that of the device."),
+    ]
     device: Device
     threads: Annotated[Count, Meta(description="CPU threads that were asked for; 0 is all cores.")]
     converter: Converter

@@ -202,3 +202,33 @@ def test_the_number_of_entries_is_that_of_the_indexed_input() -> None:
     text = GRAPH.replace("float[num_nodes,6] x, int64[2,num_edges] edges", "int64[2,E] edges, float[7,6] x")
     found = single(text.replace("float[num_nodes,4] y", "float[7,4] y"), NODES)
     assert [(spec.kind, spec.high) for spec in found.inputs] == [("edge_index", 7), ("noise", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "separate"),
+    [
+        ("u = Unsqueeze(n, lead) y = Conv(u, k)", True),
+        ("u = Unsqueeze(n, lead) g = Gather(u, zero) p = Unsqueeze(g, lead) y = Conv(p, k)", True),
+        (
+            "t = Transpose<perm = [1, 2, 0]>(n) b = Transpose<perm = [2, 0, 1]>(t) u = Unsqueeze(b, lead) "
+            "y = Conv(u, k)",
+            True,
+        ),
+        ("u = Unsqueeze(n, one) y = Conv(u, grey)", False),
+    ],
+)
+def test_what_a_convolution_sums_over_are_channels(text: str, separate: bool) -> None:
+    """An image without a batch, as detection networks take one: how many boxes there are has a new name."""
+    graph = f"(float[3,H,W] x) => (float[boxes,C,V,U] y) {{ n = Sub(x, mean) {text} }}"
+    constants = {
+        "mean": weight(3, 1, 1),
+        "lead": np.array([0]),
+        "one": np.array([1]),
+        "zero": np.array(0),
+        "k": weight(4, 3, 3, 3),
+        "grey": weight(4, 1, 3, 3),
+    }
+    words = graph.replace("(", " ").replace(")", " ").replace(",", " ").split()
+    found = single(graph, {name: array for name, array in constants.items() if name in words})
+    assert found.separate == separate
+    assert found.inputs[0].batch_axis == (None if separate else 0)

@@ -11,7 +11,7 @@ from intrain_onnx.opset.traits import is_op
 def merge_concats(model: ir.Model) -> int:
     """Replace each Concat that reads Concats along the same axis by one of all their operands, in place.
 
-    An inner one that others read too stays beside it.
+    An inner one that others read too is a value of its own, as in a dense block, and stays.
 
     Requires: inferred shapes, for an axis that one of them counts from the end.
 
@@ -34,9 +34,10 @@ def merge_concats(model: ir.Model) -> int:
 def _operands(node: ir.Node, value: ir.Value | None) -> list[ir.Value | None]:
     """What an operand of a Concat is made of along the same axis."""
     inner = value.producer() if value is not None else None
-    if inner is None or not is_op(inner, "Concat") or _axis(inner) is None or _axis(inner) != _axis(node):
+    if value is None or inner is None or not is_op(inner, "Concat"):
         return [value]
-    return list(inner.inputs)
+    shared = value.is_graph_output() or {user for user, _ in value.uses()} != {node}
+    return [value] if shared or _axis(inner) is None or _axis(inner) != _axis(node) else list(inner.inputs)
 
 
 def _axis(node: ir.Node) -> int | None:

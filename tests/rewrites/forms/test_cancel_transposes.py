@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import model, normalised, run_onnxruntime, weight
 
-from intrain_onnx.rewrites.cancel_transposes import cancel_transposes
+from intrain_onnx.rewrites.forms.cancel_transposes import cancel_transposes
 
 
 def graph(second: str, body: str = "e = Exp(t)") -> str:

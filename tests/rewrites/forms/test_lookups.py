@@ -8,8 +8,8 @@ from builders import model, normalised, run_onnxruntime, weight
 
 from intrain_onnx import ScoreConfig, score
 from intrain_onnx.network.input_shapes import resolve
+from intrain_onnx.rewrites.forms.lookups import restore_lookups
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
-from intrain_onnx.rewrites.lookups import restore_lookups
 
 CASES = {
     "unsqueezed": ("(int64[2,3] i) => (float y) { u = Unsqueeze(i, last) y = GatherND(t, u) }", {"Gather"}),

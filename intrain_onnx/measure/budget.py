@@ -1,0 +1,125 @@
+"""Budgets of memory and work, held against estimates from shapes before a network is run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+
+from intrain_onnx import memory
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.errors import IntrainError, LimitError
+from intrain_onnx.network import given_inputs
+from intrain_onnx.network.footprint import Footprint, footprint
+from intrain_onnx.network.input_shapes import Signature
+from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+
+MOST_MACS: Mapping[str, float] = {"cpu": 1e15, "cuda": 1e17}
+"""Multiply-accumulate operations of a score, unless ``ScoreConfig.max_macs`` is set: hours on that device."""
+
+_PASSES = 3
+"""Work of a forward and backward pass, in forward passes."""
+
+_FEWEST = 2
+"""Samples below which another shape is the better advice."""
+
+
+def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> None:
+    """Refuse a score that takes more memory than is free on the device, or more work than the limit.
+
+    Raises:
+        LimitError: with the option that lowers it.
+    """
+    used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
+    estimate = footprint(probed.model, network.single.batch)
+    free = _free(device)
+    _require_memory(network, config, used, estimate, free)
+    limit = config.max_macs or MOST_MACS[device.type]
+    work = _work(estimate, used.batch, config)
+    if work > limit:
+        raise LimitError(
+            f"{_samples(used)} and {config.seeds} seeds take about {work:.1e} multiply-accumulates, and the "
+            f"limit is {limit:.1e}",
+            hint=_less_work(estimate, used, config, limit),
+        )
+
+
+def _require_memory(
+    network: Network, config: ScoreConfig, used: Signature, estimate: Footprint, free: int
+) -> None:
+    size = estimate.peak(used.batch)
+    if size > free:
+        hint = _fewer_samples(estimate, used, free) or _smaller_shapes(network, config, used, free)
+        memory.require_for_run(size, free, f"a run of {_samples(used)}", hint)
+
+
+def _samples(used: Signature) -> str:
+    return f"{used.batch} sample{'s' if used.batch > 1 else ''}"
+
+
+def _free(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+
+
+def _work(estimate: Footprint, samples: int, config: ScoreConfig) -> float:
+    passes = _PASSES + config.calibrate
+    return float(estimate.macs) * samples * passes * config.seeds
+
+
+def _fewer_samples(estimate: Footprint, used: Signature, free: int) -> str:
+    """The option for as many samples as fit; empty if these are too few, or given."""
+    step = used.fixed_batch or 1
+    each = (estimate.peak(used.batch) - estimate.peak(0)) / used.batch
+    fit = int((free - estimate.peak(0)) / max(each, 1)) // step * step
+    if any(given.source != "value" for given in used.given.values()):
+        return f"Give {fit} samples or fewer" if fit >= 1 else ""
+    return f"Take fewer samples: --batch {fit}" if _FEWEST <= fit < used.batch else ""
+
+
+def _smaller_shapes(network: Network, config: ScoreConfig, used: Signature, free: int) -> str:
+    """The option for smaller free sizes that fit; other advice if there are none."""
+    for shapes in _smaller(used):
+        smaller = replace(config, input_shapes={**config.input_shapes, **shapes})
+        model = network.model.clone()
+        try:
+            single = given_inputs.resolve(model, smaller, batch=1)
+        except IntrainError:  # sizes that depend on each other
+            continue
+        if infer_shapes(model, single) and footprint(model, single.batch).peak(used.batch) <= free:
+            return f"Take smaller shapes: {' '.join(_option(n, s) for n, s in shapes.items())}"
+    return "Use a machine with more memory"
+
+
+def _smaller(used: Signature) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Shapes whose free dimensions, other than the batch, are divided by powers of two."""
+    for factor in (2, 4, 8, 16):
+        shapes = {
+            spec.name: tuple(
+                max(size // factor, 1) if not isinstance(dim, int) and axis != spec.batch_axis else size
+                for axis, (dim, size) in enumerate(zip(spec.declared, spec.shape, strict=True))
+            )
+            for spec in used.inputs
+        }
+        changed = {s.name: shapes[s.name] for s in used.inputs if shapes[s.name] != s.shape}
+        if changed:
+            yield changed
+
+
+def _option(name: str, shape: tuple[int, ...]) -> str:
+    return f"--input-shape {shlex.quote(f'{name}:' + 'x'.join(map(str, shape)))}"
+
+
+def _less_work(estimate: Footprint, used: Signature, config: ScoreConfig, limit: float) -> str:
+    """Options for fewer seeds, then fewer samples; the limit itself where these do not do."""
+    allow = f"or allow it with --max-macs {_work(estimate, used.batch, config):.0e}"
+    if config.seeds > 1 and _work(estimate, used.batch, replace(config, seeds=1)) <= limit:
+        return f"Take --seeds 1, {allow}"
+    one = replace(config, seeds=1)
+    fit = int(limit / max(_work(estimate, 1, one), 1.0)) // (used.fixed_batch or 1) * (used.fixed_batch or 1)
+    if fit >= _FEWEST and not used.given:
+        return f"Take --seeds 1 --batch {fit}, {allow}"
+    return f"{allow[3].upper()}{allow[4:]}"

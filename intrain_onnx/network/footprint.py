@@ -1,0 +1,143 @@
+"""Estimates memory and work of a run from inferred shapes, without running: a sum over the graph.
+
+Memory is that of a forward pass whose activations autograd keeps: those that the backward pass of a later
+operator reads, or that of the operator itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.subgraphs import bodies
+from intrain_onnx.network.values import constant_array, has_macs, macs, static_shape
+from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.traits import has, is_op, kind
+
+_FLOAT = 4
+"""Bytes of a float in a run: halves are computed as floats."""
+
+_LINEAR = ("Add", "Sub", "Sum", "Neg", "Mean", "Cast", "Identity", "CumSum", "Where")
+"""Element-wise operators whose gradient reads no activation."""
+
+_BY_OUTPUT = ("Exp", "LogSoftmax", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh")
+"""Operators whose gradient reads their output and not their input."""
+
+_GATES = 6
+"""Values that a recurrence keeps for each element of its output: gates, cell and state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory and work of a graph for one sample.
+
+    Attributes:
+        constant: bytes of initializers and of values that depend on no input.
+        kept: bytes of activations that autograd keeps, per sample.
+        largest: bytes of the largest activation, per sample.
+        macs: multiply-accumulate operations, per sample; those of unknown shapes are left out.
+    """
+
+    constant: int
+    kept: int
+    largest: int
+    macs: int
+
+    def peak(self, samples: int) -> int:
+        """Bytes of a forward and backward pass: parameters, activations, and temporaries."""
+        return int(_COPIES * self.constant) + samples * (self.kept + _TEMPORARIES * self.largest)
+
+
+_COPIES = 1.25
+"""Of weights: a parameter, and for a while its gradient, which is freed once it is read."""
+
+_TEMPORARIES = 3
+"""Of the largest activation: its gradient, and what measuring copies."""
+
+
+def footprint(model: ir.Model, samples: int = 1) -> Footprint:
+    """Estimate a graph.
+
+    Args:
+        model: a normalised model, with shapes inferred.
+        samples: that its shapes are for.
+    """
+    data = data_dependent(model.graph)
+    constant = sum(_bytes(v) for v in model.graph.initializers.values())
+    kept = largest = work = 0
+    for node, times in _executions(model.graph, 1):
+        work += times * ((macs(node) or 0) if has_macs(node) else 0)
+        for value in node.outputs:
+            size = _bytes(value)
+            if value not in data:
+                constant += size
+                continue
+            largest = max(largest, size)
+            kept += times * size * _keeps(node, value)
+    return Footprint(constant, kept // samples, largest // samples, work // samples)
+
+
+def _executions(graph: ir.Graph, times: int) -> Iterator[tuple[ir.Node, int]]:
+    """Every node, subgraphs included, with the number of its executions as far as it is known."""
+    for node in graph:
+        yield node, times
+        for _, body in bodies(node):
+            yield from _executions(body, times * _rounds(node, body))
+
+
+def _rounds(node: ir.Node, body: ir.Graph) -> int:
+    if is_op(node, "Loop"):
+        count = constant_array(node.inputs[0])
+        return max(int(count.reshape(-1)[0]), 1) if count is not None else 1
+    if is_op(node, "Scan"):
+        scanned = node.attributes.get_int("num_scan_inputs", 1)
+        shape = static_shape(node.inputs[-1]) if node.inputs[-1] is not None else None
+        axes = node.attributes.get_ints("scan_input_axes", (0,) * scanned)
+        return shape[axes[-1]] if shape and len(body.inputs) >= scanned else 1
+    return 1
+
+
+def _keeps(node: ir.Node, value: ir.Value) -> int:
+    """How often a value's size is kept for the backward pass."""
+    if kind(node) is Kind.RECURRENT:
+        return _GATES if value is node.outputs[0] else 0
+    if kind(node) is Kind.VIEW or not _is_float(value):
+        return 0
+    if is_op(node, *_BY_OUTPUT):
+        return 1
+    return int(any(_reads(user) for user, _ in value.uses()))
+
+
+def _reads(node: ir.Node) -> bool:
+    """Whether the gradient of a node reads its input."""
+    if is_op(node, *_BY_OUTPUT):
+        return False
+    if kind(node) is Kind.VIEW:
+        return any(_reads(user) for user, _ in node.outputs[0].uses())
+    if is_op(node, "Mul", "Div") and any(v is not None and _is_number(v) for v in node.inputs):
+        return False
+    if kind(node) is Kind.ELEMENTWISE:
+        return not is_op(node, *_LINEAR) and not has(node, Property.NO_GRADIENT)
+    return kind(node) not in (Kind.SHAPE, Kind.REDUCTION, Kind.SELECTION) and not is_op(node, "Concat")
+
+
+def _is_number(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.size == 1
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is None or value.dtype.is_floating_point()
+
+
+def _bytes(value: ir.Value) -> int:
+    """Bytes of a value in a run; 0 for an unknown shape."""
+    shape = value.const_value.shape.numpy() if value.const_value is not None else static_shape(value)
+    if shape is None:
+        return 0
+    wide = value.dtype is not None and value.dtype.itemsize > _FLOAT
+    size = _FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else _FLOAT)
+    return int(math.prod(int(d) for d in shape) * size)
