@@ -1,0 +1,97 @@
+"""Export one network with an unusual signature: ``NAME EXPORTER --output FILE`` (see drive.py).
+
+Those of nets_signatures.py are written in PyTorch; those of nets_libraries.py are what transformers,
+diffusers, PyTorch Geometric and torchvision define, with small random configurations. Axes are named as
+people's exporters name them.
+"""
+
+import argparse
+import importlib
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+OPSETS = {"torchscript": 17, "dynamo": 20}
+MODULES = ("nets_signatures", "nets_libraries")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module with example inputs by name, names of its outputs, and its free axes by input or output."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    axes: dict[str, dict[int, str]] = field(default_factory=dict)
+    opset: int = 0  # 0: that of the exporter
+
+
+def network(name: str) -> Network:
+    """Build a network, with the same random weights each time."""
+    torch.manual_seed(0)
+    for module in MODULES:
+        if factory := getattr(importlib.import_module(module), name, None):
+            found: Network = factory()
+            return found
+    raise SystemExit(f"no network is named {name}")
+
+
+def nested(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return what torch.export wants for a ``forward`` that may end in ``*rest``."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return tuple(values)
+    named = len(parameters) - 1
+    return (*values[:named], tuple(values[named:]))
+
+
+def export(net: Network, exporter: str, file: str) -> None:
+    """Write a network as one of PyTorch's exporters does."""
+    names, opset = list(net.inputs), net.opset or OPSETS[exporter]
+    options: dict[str, Any] = {"dynamic_axes": net.axes}
+    if exporter == "dynamo":
+        shapes = [net.axes.get(name, {}) for name in names]
+        options = {"dynamic_shapes": nested(net.module, shapes), "external_data": False}
+    torch.onnx.export(
+        net.module.eval(),
+        tuple(net.inputs.values()),
+        file,
+        input_names=names,
+        output_names=list(net.outputs),
+        opset_version=opset,
+        dynamo=exporter == "dynamo",
+        verbose=False,
+        **options,
+    )
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("exporter", choices=list(OPSETS))
+    parser.add_argument("--output", required=True)
+    return parser.parse_args(argv)
+
+
+def convert(args: argparse.Namespace) -> str:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    export(network(args.name), args.exporter, args.output)
+    return f"{args.output}: {os.path.getsize(args.output):,} bytes"
+
+
+if __name__ == "__main__":
+    print(convert(parse_arguments(sys.argv[1:])))
