@@ -62,19 +62,12 @@ def call(command: str, file: Path, options: list[str]) -> Run:
 
 
 def hinted(said: str) -> list[str]:
-    """Return the options that an error shows, to be typed as they stand; alternatives after "or" are not."""
-    found: list[str] = []
-    for option, value in OPTION.findall(said):
-        word = shlex.split(value)[0].rstrip(".:")
-        name = word.partition(":" if option == "--input-shape" else "=")[0]
-        if not any(option == o and name == v.partition(v[len(name)])[0] for o, v in pairs(found)):
-            found += [option, word]
-    return found
-
-
-def pairs(options: list[str]) -> list[tuple[str, str]]:
-    """Return options with their values."""
-    return list(zip(options[::2], options[1::2], strict=True))
+    """Return the options that an error shows, the first for each option and input."""
+    found: dict[tuple[str, str], str] = {}
+    for option, text in OPTION.findall(said):
+        value = text.strip("'\"") if text[0] in "'\"" else text.rstrip(".:")
+        found.setdefault((option, re.split("[:=]", value)[0]), value)
+    return [word for (option, _), value in found.items() for word in (option, value)]
 
 
 @dataclass

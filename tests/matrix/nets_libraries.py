@@ -1,5 +1,6 @@
 """Networks that libraries define, small and with random weights, with the signatures that exports have."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,16 +8,23 @@ from diffusers import UNet2DConditionModel
 from signatures import Network
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, global_mean_pool
-from torchvision.models import detection, mobilenet_v3_small, resnet18
+from torchvision.models import detection, mobilenet_v3_small
+from torchvision.models.detection import _utils as det_utils
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet, SSDLiteHead
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     CLIPConfig,
     CLIPModel,
+    DetrConfig,
+    DetrForObjectDetection,
+    LayoutLMConfig,
+    LayoutLMForTokenClassification,
     LlamaConfig,
     LlamaForCausalLM,
+    ResNetConfig,
     T5Config,
     T5ForConditionalGeneration,
     VitsConfig,
@@ -281,18 +289,18 @@ def unet_diffusion() -> Network:
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(16, 32),
+        block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=24,
+        cross_attention_dim=16,
         attention_head_dim=4,
         norm_num_groups=4,
     )
     inputs = {
         "sample": torch.randn(2, 4, 16, 16),
         "timestep": torch.tensor([981]),
-        "encoder_hidden_states": torch.randn(2, 7, 24),
+        "encoder_hidden_states": torch.randn(2, 7, 16),
     }
     axes = {
         "sample": {0: "batch_size", 2: "height", 3: "width"},
@@ -501,7 +509,100 @@ def faster_rcnn() -> Network:
 
 
 def ssdlite() -> Network:
-    model = detection.ssdlite320_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=4, width_mult=0.25, detections_per_img=10, topk_candidates=30
+    """torchvision's SSDlite on MobileNetV3, but with narrow extra layers."""
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    body = mobilenet_v3_small(weights=None, width_mult=0.25, norm_layer=norm).features
+    backbone = SSDLiteFeatureExtractorMobileNet(body, 9, norm, width_mult=0.1, min_depth=16)
+    anchors = DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95)
+    channels = det_utils.retrieve_out_channels(backbone, (128, 128))
+    model = detection.ssd.SSD(
+        backbone,
+        anchors,
+        (128, 128),
+        num_classes=4,
+        head=SSDLiteHead(channels, anchors.num_anchors_per_location(), 4, norm),
+        detections_per_img=10,
+        topk_candidates=30,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
     )
     return detector(model)
+
+
+class Detr(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Any:
+        out = self.model(pixel_values, pixel_mask)
+        return out.logits, out.pred_boxes
+
+
+def detr() -> Network:
+    body = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        out_features=["stage2"],
+    )
+    config = DetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=body,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_queries=6,
+        num_labels=5,
+        attn_implementation="eager",
+    )
+    inputs = {
+        "pixel_values": torch.randn(2, 3, 48, 64),
+        "pixel_mask": torch.ones(2, 48, 64, dtype=torch.int64),
+    }
+    axes = {
+        "pixel_values": {0: "batch_size", 2: "height", 3: "width"},
+        "pixel_mask": {0: "batch_size", 1: "height", 2: "width"},
+        "logits": {0: "batch_size"},
+        "pred_boxes": {0: "batch_size"},
+    }
+    return Network(Detr(DetrForObjectDetection(config)), inputs, ("logits", "pred_boxes"), axes)
+
+
+class Page(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, bbox: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        return self.model(input_ids, bbox, attention_mask, token_type_ids).logits
+
+
+def layoutlm() -> Network:
+    """Words with their boxes on a page: tables of coordinates, and of widths and heights, their differences."""
+    config = LayoutLMConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=64,
+        max_2d_position_embeddings=128,
+        num_labels=5,
+        attn_implementation="eager",
+    )
+    inputs = {
+        "input_ids": ids(2, 9),
+        "bbox": torch.tensor([3, 5, 40, 9]).expand(2, 9, 4).contiguous(),
+        "attention_mask": torch.ones(2, 9, dtype=torch.int64),
+        "token_type_ids": torch.zeros(2, 9, dtype=torch.int64),
+    }
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in (*inputs, "logits")}
+    return Network(Page(LayoutLMForTokenClassification(config)), inputs, ("logits",), axes)

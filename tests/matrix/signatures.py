@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 OPSETS = {"torchscript": 17, "dynamo": 20}
-MODULES = ("nets_signatures", "nets_libraries")
+MODULES = ("nets_signatures", "nets_masks", "nets_libraries")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class Network:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     axes: dict[str, dict[int, str]] = field(default_factory=dict)
-    opset: int = 0  # 0: that of the exporter
 
 
 def network(name: str) -> Network:
@@ -59,23 +59,24 @@ def nested(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def export(net: Network, exporter: str, file: str) -> None:
-    """Write a network as one of PyTorch's exporters does."""
-    names, opset = list(net.inputs), net.opset or OPSETS[exporter]
-    options: dict[str, Any] = {"dynamic_axes": net.axes}
-    if exporter == "dynamo":
-        shapes = [net.axes.get(name, {}) for name in names]
-        options = {"dynamic_shapes": nested(net.module, shapes), "external_data": False}
-    torch.onnx.export(
-        net.module.eval(),
-        tuple(net.inputs.values()),
-        file,
-        input_names=names,
-        output_names=list(net.outputs),
-        opset_version=opset,
-        dynamo=exporter == "dynamo",
-        verbose=False,
-        **options,
-    )
+    """Write a network as one of PyTorch's exporters does; drop stack traces, which name files of this machine."""
+    names = list(net.inputs)
+    options: dict[str, Any] = {
+        "input_names": names,
+        "output_names": list(net.outputs),
+        "opset_version": OPSETS[exporter],
+        "verbose": False,
+    }
+    module, values = net.module.eval(), tuple(net.inputs.values())
+    if exporter == "torchscript":
+        torch.onnx.export(module, values, file, dynamo=False, dynamic_axes=net.axes, **options)
+        return
+    shapes = nested(module, [net.axes.get(name, {}) for name in names])
+    program = torch.onnx.export(module, values, dynamo=True, dynamic_shapes=shapes, **options)
+    assert program is not None
+    for node in onnx_ir.traversal.RecursiveGraphIterator(program.model.graph):
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
+    onnx_ir.save(program.model, file)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
