@@ -5,8 +5,8 @@
     python benchmarks/signatures.py FILE|FOLDER...  # any others
     python benchmarks/signatures.py --no-audit ...  # scores only
 
-One line for a file: no flag, one hint, more hints, or fails. A hint is what the error of the run before shows:
-the options that it names are added and the run is repeated. What each input was fed stands behind the line.
+One line for a file: no flag, one hint, more hints, or fails. A hint is what the error of the run before
+shows: the options that it names are added, and the run is repeated. --full adds what each input was fed.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import fixtures  # noqa: E402
 
 OPTION = re.compile(r"(--(?:input|input-shape|batch-axis|batch|inputs))[ =]('[^']+'|\"[^\"]+\"|[^\s,;)`]+)")
 LONGEST = 600
@@ -105,7 +107,11 @@ def parity(report: dict[str, Any]) -> str:
     found = report.get("parity") or {}
     if found.get("ok") is True:
         return "parity ok"
-    return f"parity {'DIFFERS' if found.get('ok') is False else 'not made'}: {found.get('reason', '')}".rstrip(": ")
+    return (
+        f"parity {'DIFFERS' if found.get('ok') is False else 'not made'}: {found.get('reason', '')}".rstrip(
+            ": "
+        )
+    )
 
 
 def fed(row: dict[str, Any]) -> str:
@@ -148,8 +154,6 @@ def line(outcome: Outcome, *, full: bool) -> str:
 def files(given: list[str]) -> list[Path]:
     """Return the files to be run: those named, those in folders, or the committed ones."""
     if not given:
-        import fixtures
-
         return [fixtures.path(name) for name in fixtures.manifest()["signatures"]["files"]]
     found = [sorted(path.rglob("*.onnx")) if path.is_dir() else [path] for path in map(Path, given)]
     return [file for group in found for file in group]

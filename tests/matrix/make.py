@@ -1,8 +1,8 @@
 """The cells of the matrix: each network written in each framework, by each exporter, and how one is made.
 
 Also the samples as optimisers leave them, estimators of scikit-learn, narrow networks of keras.applications,
-and networks with unusual signatures by both of PyTorch's exporters. ``tests/fixtures/make.py`` makes the files that are committed; frameworks other than
-PyTorch run in virtual environments of pinned versions.
+and networks with unusual signatures by both of PyTorch's exporters. ``tests/fixtures/make.py`` makes the
+files that are committed; frameworks other than PyTorch run in virtual environments of pinned versions.
 """
 
 import json
@@ -133,17 +133,20 @@ SIGNATURES = (
     *("wav2vec2_ctc", "ctc_lstm", "siamese", "faster_rcnn", "ssdlite", "dlrm_offsets", "bert_masked"),
     *("key_padding", "time_series", "two_tower", "rnnt", "edm_sigma", "detr", "layoutlm"),
 )
-SIGNATURE_NETS = tuple(f"tests/matrix/nets_{name}.py" for name in ("signatures", "masks", "libraries"))
+SIGNATURE_NETS = tuple(
+    f"tests/matrix/nets_{name}.py" for name in ("signatures", "masks", "text", "libraries")
+)
 SIGNATURE_MAKERS = {
-    f"signatures_{exporter}": Maker(
-        "tests/matrix/signatures.py", (exporter,), pins=LIBRARY_PINS, beside=True
-    )
-    for exporter in ("torchscript", "dynamo")
+    f"signatures_{name}": Maker("tests/matrix/signatures.py", (name,), pins=LIBRARY_PINS, beside=True)
+    for name in ("torchscript", "dynamo")
 }
 MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN, "keras_slim": KERAS_SLIM} | SIGNATURE_MAKERS
 
 UNREACHED = {
-    ("lstm", "jax"): "jax2onnx 0.17 can't trace Flax's RNN (shapes become tracers), and writes a lax.scan as a "
+    (
+        "lstm",
+        "jax",
+    ): "jax2onnx 0.17 can't trace Flax's RNN (shapes become tracers), and writes a lax.scan as a "
     "Loop over products: no LSTM is left to compare",
     ("vits_piper", "signatures_dynamo"): "No ONNX function found for aten._is_all_true, in VITS's splines; "
     "vits_plain has none",

@@ -1,4 +1,4 @@
-"""More networks with unusual signatures in plain PyTorch: masks, categories, states, levels of noise, lengths."""
+"""More networks in plain PyTorch with unusual signatures: masks, categories, states, levels of noise."""
 
 import math
 
@@ -164,7 +164,7 @@ def rnnt() -> Network:
 
 
 class Denoiser(nn.Module):
-    """EDM's preconditioning: a float level of noise, whose logarithm is embedded, scales what goes in and out."""
+    """EDM's preconditioning: a level of noise, whose logarithm is embedded, scales what goes in and out."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -203,14 +203,14 @@ class Speech(nn.Module):
         self.up = nn.ConvTranspose1d(width, width // 2, 8, 4, 2)
         self.after = nn.Conv1d(width // 2, 1, 7, padding=3)
 
-    def forward(self, input: Tensor, input_lengths: Tensor, scales: Tensor) -> Tensor:  # noqa: A002 - Piper's name
+    def forward(self, input: Tensor, input_lengths: Tensor, scales: Tensor) -> Tensor:
         valid = torch.arange(input.shape[1]) < input_lengths.unsqueeze(1)
         seen = valid.unsqueeze(1).to(torch.float32)
         x = self.embedding(input) * math.sqrt(16)
         x = self.block(x, (1 - seen).unsqueeze(1) * -10000.0).transpose(1, 2) * seen
         spans = torch.ceil(torch.exp(self.duration(x)) * seen * scales[1]).squeeze(1)
         ends = spans.cumsum(1)
-        frames = torch.arange(int(ends[:, -1].max().clamp(min=1)), dtype=torch.float32)
+        frames = torch.arange(ends[:, -1].detach().max().clamp(min=1.0).long()).to(torch.float32)
         path = ((frames >= (ends - spans).unsqueeze(2)) & (frames < ends.unsqueeze(2))).to(torch.float32)
         mean, deviation = (self.prior(x) @ path).chunk(2, 1)
         z = mean + torch.randn_like(mean) * deviation.exp() * scales[0]

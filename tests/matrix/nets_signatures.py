@@ -58,7 +58,9 @@ class Sam(nn.Module):
         dense = dense + (1 - has_mask_input) * self.no_mask.reshape(1, -1, 1, 1)
         side = self.size // 16
         steps = (torch.arange(side) + 0.5) / side
-        where = self.encode(torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)).reshape(1, -1, self.width)
+        where = self.encode(torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)).reshape(
+            1, -1, self.width
+        )
         tokens = torch.cat([self.tokens.expand(sparse.shape[0], -1, -1), sparse], 1)
         image = (image_embeddings + dense).flatten(2).transpose(1, 2)
         queries = tokens
@@ -128,7 +130,14 @@ class Twin(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            *(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(
+                nn.Conv2d(1, 8, 5),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Conv2d(8, 16, 5),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ),
             *(nn.Flatten(), nn.Linear(16 * 16, 32), nn.ReLU(), nn.Linear(32, 16)),
         )
 

@@ -1,8 +1,8 @@
 """Export one network with an unusual signature: ``NAME EXPORTER --output FILE`` (see drive.py).
 
-Those of nets_signatures.py are written in PyTorch; those of nets_libraries.py are what transformers,
-diffusers, PyTorch Geometric and torchvision define, with small random configurations. Axes are named as
-people's exporters name them.
+Those of nets_signatures.py and nets_masks.py are written in PyTorch; those of nets_text.py and
+nets_libraries.py are what transformers, diffusers, PyTorch Geometric and torchvision define, small and with
+random weights. Axes are named as people's exporters name them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 OPSETS = {"torchscript": 17, "dynamo": 20}
-MODULES = ("nets_signatures", "nets_masks", "nets_libraries")
+MODULES = ("nets_signatures", "nets_masks", "nets_text", "nets_libraries")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def nested(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def export(net: Network, exporter: str, file: str) -> None:
-    """Write a network as one of PyTorch's exporters does; drop stack traces, which name files of this machine."""
+    """Write a network as an exporter does; drop stack traces, which name files of this machine."""
     names = list(net.inputs)
     options: dict[str, Any] = {
         "input_names": names,
