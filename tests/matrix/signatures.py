@@ -40,11 +40,17 @@ class Network:
 
 
 def network(name: str) -> Network:
-    """Build a network, with the same random weights each time."""
+    """Build a network, with the same random weights each time, no two of them alike.
+
+    Fresh layers of a TransformerEncoder are copies, and scales are all 1: TorchScript would share them.
+    """
     torch.manual_seed(0)
     for module in MODULES:
         if factory := getattr(importlib.import_module(module), name, None):
             found: Network = factory()
+            with torch.no_grad():
+                for parameter in found.module.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
             return found
     raise SystemExit(f"no network is named {name}")
 
