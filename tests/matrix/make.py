@@ -1,14 +1,15 @@
 """The cells of the matrix: each network written in each framework, by each exporter, and how one is made.
 
-Also the samples as optimisers leave them, estimators of scikit-learn, and narrow networks of
-keras.applications. ``tests/fixtures/make.py`` makes the files that are committed; frameworks other than
-PyTorch run in virtual environments of pinned versions.
+Also the samples as optimisers leave them, estimators of scikit-learn, narrow networks of keras.applications,
+and networks with unusual signatures by both of PyTorch's exporters. ``tests/fixtures/make.py`` makes the
+files that are committed; frameworks other than PyTorch run in virtual environments of pinned versions.
 """
 
 import json
 import os
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,9 @@ SKLEARN_PINS = (
     "protobuf==7.36.2",
 )
 
+LIBRARY_PINS = ("transformers==5.24.0", "diffusers==0.42.1", "torch_geometric==2.8.1", "numpy==2.4.6")
+"""Libraries that define networks of PyTorch, used by the PyTorch that runs this."""
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -78,12 +82,15 @@ class Maker:
     options: tuple[str, ...] = ()
     nets: str = ""  # a file of networks
     pins: tuple[str, ...] = ()  # empty: run by this Python
+    beside: bool = False  # run by this Python with the pinned packages beside its own
     channels_last: bool = False
 
     def arguments(self, name: str) -> list[str]:
         """Return the command line for one file, without ``--output``."""
         if self.script == "tests/matrix/optimise.py":
             return [*self.options, f"samples/{name}.onnx"]
+        if self.script == "tests/matrix/signatures.py":
+            return [name, *self.options]
         if self.script == "tests/matrix/saved_model.py":
             return [name]
         factory = ["--factory", f"{self.nets}:{name}", "--seed", "0"]
@@ -120,7 +127,20 @@ SAMPLES = tuple(sorted(path.stem for path in (ROOT / "samples").glob("*.onnx")))
 ESTIMATORS = ("classifier", "binary", "regressor", "pipeline")
 SKLEARN = Maker("converters/from_sklearn.py", (), "tests/matrix/nets_sklearn.py", SKLEARN_PINS)
 KERAS_SLIM = Maker("converters/from_keras.py", (), "tests/models/nets_keras.py", KERAS_PINS)
-MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN, "keras_slim": KERAS_SLIM}
+SIGNATURES = (
+    *("llama_cache", "t5_step", "bart_step", "whisper_encoder", "whisper_decoder", "whisper_step", "clip"),
+    *("sam_decoder", "vits_piper", "vits_plain", "gat", "gat_loops", "gcn_pool", "unet_diffusion"),
+    *("wav2vec2_ctc", "ctc_lstm", "siamese", "faster_rcnn", "ssdlite", "dlrm_offsets", "bert_masked"),
+    *("key_padding", "time_series", "two_tower", "rnnt", "edm_sigma", "detr", "layoutlm"),
+)
+SIGNATURE_NETS = tuple(
+    f"tests/matrix/nets_{name}.py" for name in ("signatures", "masks", "text", "libraries")
+)
+SIGNATURE_MAKERS = {
+    f"signatures_{name}": Maker("tests/matrix/signatures.py", (name,), pins=LIBRARY_PINS, beside=True)
+    for name in ("torchscript", "dynamo")
+}
+MAKERS = EXPORTERS | OPTIMISERS | {"sklearn": SKLEARN, "keras_slim": KERAS_SLIM} | SIGNATURE_MAKERS
 
 UNREACHED = {
     (
@@ -128,6 +148,16 @@ UNREACHED = {
         "jax",
     ): "jax2onnx 0.17 can't trace Flax's RNN (shapes become tracers), and writes a lax.scan as a "
     "Loop over products: no LSTM is left to compare",
+    ("vits_piper", "signatures_dynamo"): "No ONNX function found for aten._is_all_true, in VITS's splines; "
+    "vits_plain has none",
+    ("gat_loops", "signatures_dynamo"): "Could not guard on data-dependent expression Eq(u0 + 10, 0): the "
+    "edges left when loops are removed; gat adds none",
+    ("ctc_lstm", "signatures_dynamo"): "Failed to decompose the FX graph: an LSTM of two directions over a "
+    "free length",
+    ("faster_rcnn", "signatures_dynamo"): "Could not guard on data-dependent expression Eq(4*u1, 0), in "
+    "_batched_nms_coordinate_trick",
+    ("ssdlite", "signatures_dynamo"): "Could not guard on data-dependent expression Eq(4*Min(30, u0) + ..., "
+    "0), in _batched_nms_coordinate_trick",
 }
 """Cells that no file can be made for, with the reason."""
 
@@ -140,17 +170,31 @@ def cells(maker: str) -> tuple[str, ...]:
         return ESTIMATORS
     if maker == "keras_slim":
         return tuple(SLIM)
+    if maker in SIGNATURE_MAKERS:
+        return tuple(name for name in SIGNATURES if (name, maker) not in UNREACHED)
     return tuple(name for name in NETWORKS if (name, maker) not in UNREACHED)
 
 
 def file_name(name: str, maker: str) -> str:
     """Return the name of a cell's file, without ``.onnx``."""
+    if maker in SIGNATURE_MAKERS:
+        return f"signature-{name}-{MAKERS[maker].options[0]}"
     return name if maker == "keras_slim" else f"matrix-{maker}-{name}"
 
 
 def path(name: str, maker: str) -> Path:
     """Return the file of a cell."""
     return fixtures.path(file_name(name, maker))
+
+
+def interpreter(recipe: Maker) -> tuple[Path, dict[str, str]]:
+    """Return the Python that runs a maker's script, and its environment variables."""
+    python = environment_python(recipe.pins) if recipe.pins else Path(sys.executable)
+    if not recipe.beside:
+        return python, dict(os.environ)
+    base = str(python.parents[1])
+    packages = sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})
+    return Path(sys.executable), os.environ | {"PYTHONPATH": packages}
 
 
 def write(maker: str, folder: Path) -> None:
@@ -160,7 +204,7 @@ def write(maker: str, folder: Path) -> None:
         MissingModel: one could not be made.
     """
     recipe, outputs = MAKERS[maker], {n: folder / f"{file_name(n, maker)}.onnx" for n in cells(maker)}
-    python = environment_python(recipe.pins) if recipe.pins else Path(sys.executable)
+    python, environment = interpreter(recipe)
     lines = [json.dumps([*recipe.arguments(name), "--output", str(file)]) for name, file in outputs.items()]
     done = subprocess.run(
         [python, HERE / "drive.py", ROOT / recipe.script],
@@ -169,7 +213,7 @@ def write(maker: str, folder: Path) -> None:
         text=True,
         check=False,
         cwd=ROOT,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},
+        env=environment | {"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     answers += [[False, done.stderr[-2000:]]] * (len(lines) - len(answers))
