@@ -1,27 +1,24 @@
-"""Ranges and channel statistics of all activations of a checkpoint, from one forward pass on noise."""
+"""Ranges and channel statistics of all activations of a checkpoint, from one forward pass."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import memory
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure.prepare import prepare, runs_on
-from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of
-from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import is_op, traits
-from intrain_onnx.rewrites.network import Network
-from intrain_onnx.rewrites.protocol.sequence import for_protocol
-from intrain_onnx.runtime.interpreter import run
+from intrain_onnx.runtime.interpreter import Observer, run
+from intrain_onnx.runtime.machine import machine_for
 
 _OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
 """Kinds that combine different positions of a channel."""
@@ -30,24 +27,44 @@ _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
 
 
-def measure(network: Network, config: ScoreConfig) -> RangeFacts:
-    """Minimum, maximum and channel statistics of every activation in one forward pass of the checkpoint.
+class Watch:
+    """Observes the probe of a checkpoint: a score calls it with the network that it converted.
 
-    Args:
-        network: in normal form.
-        config: of the ``checkpoint`` protocol; its seed and inputs are used.
-
-    Raises:
-        IntrainError: the model cannot be run.
+    Attributes:
+        runnable: that network; None before.
     """
-    cpu = torch.device("cpu")
-    with element_limit(memory.elements_of_one_tensor()), torch.no_grad():
-        probed = for_protocol(network, config, runs_on(cpu).see)
-        runnable = prepare(probed, config, cpu)
-        values = {v.name: v for node in probed.model.graph.all_nodes() for v in node.outputs if v.name}
-        watched = _watched(runnable.module, runnable.layers, values)
-        run(runnable.module, runnable.feed(torch.Generator().manual_seed(config.seed)), watched)
-        return _facts(watched, values)
+
+    def __init__(self) -> None:
+        self.runnable: Runnable | None = None
+        self._watched: dict[str, _Range] = {}
+
+    def __call__(self, runnable: Runnable) -> Mapping[str, Observer]:
+        """Observers of all its values."""
+        self.runnable = runnable
+        self._watched = _watched(runnable)
+        return self._watched
+
+    def facts(self) -> RangeFacts:
+        """Minimum, maximum and channel statistics of every activation that was observed."""
+        assert self.runnable is not None
+        return _facts(self._watched, values_of(self.runnable))
+
+    def run_again(self, config: ScoreConfig) -> RangeFacts:
+        """The same after a score that failed, from a forward pass of the network that it converted.
+
+        Raises:
+            IntrainError: the model cannot be run.
+        """
+        assert self.runnable is not None
+        with machine_for(config), torch.no_grad():
+            fed = self.runnable.feed(torch.Generator().manual_seed(config.seed))
+            run(self.runnable.module, fed, self(self.runnable))
+            return self.facts()
+
+
+def values_of(runnable: Runnable) -> dict[str, ir.Value]:
+    """The values of the graph, subgraphs included, by name."""
+    return {v.name: v for node in runnable.probed.model.graph.all_nodes() for v in node.outputs if v.name}
 
 
 @dataclass
@@ -90,11 +107,12 @@ class _Range:
         self.rows += math.prod(part.shape[a] for a in others)
 
 
-def _watched(module: fx.GraphModule, layers: LayerMap, values: dict[str, ir.Value]) -> dict[str, _Range]:
-    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
+def _watched(runnable: Runnable) -> dict[str, _Range]:
+    values = values_of(runnable)
+    graphs = [m.graph for m in runnable.module.modules() if isinstance(m, fx.GraphModule)]
     names = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ()) if name]
     watched = {name: _Range() for name in dict.fromkeys(names)}
-    for layer in layers.layers:
+    for layer in runnable.layers.layers:
         end = _activation(values.get(layer.output))
         if end is not None and end.name in watched:
             watched[end.name].layer = layer

@@ -5,11 +5,11 @@ No torch at import: modules that run the model are imported when needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from intrain_onnx.audit import static
 from intrain_onnx.audit.evidence import Evidence, Failure
@@ -24,6 +24,9 @@ from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.network import Network
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.activation_ranges import Watch
 
 _T = TypeVar("_T")
 
@@ -52,13 +55,7 @@ def gather(
     step("weights", 0.05)
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
-    reports: dict[str, Report] = {}
-    for index, name in enumerate(PROTOCOLS):
-        report = _attempt(name, failures, partial(_score, network, configs[name], step, index))
-        if report is not None:
-            reports[name] = report
-    step("ranges", 0.9)
-    ranges = _attempt("ranges", failures, partial(_ranges, network, configs["checkpoint"]))
+    reports, ranges = _runs(network, configs, failures, step)
     return Evidence(
         path=str(path),
         deploy=policy.deploy,
@@ -108,16 +105,32 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
         return None
 
 
-def _score(network: Network, config: ScoreConfig, step: Progress, index: int) -> Report:
+def _runs(
+    network: Network, configs: Mapping[str, ScoreConfig], failures: dict[str, Failure], step: Progress
+) -> tuple[dict[str, Report], RangeFacts | None]:
+    """The report of each protocol, and the ranges, which are read in the first run of the checkpoint."""
+    if failures:
+        return {}, None
+    from intrain_onnx.audit.activation_ranges import Watch  # noqa: PLC0415 - torch waits until a model is run
+
+    watch, reports = Watch(), dict[str, Report]()
+    for index, name in enumerate(PROTOCOLS):
+        watching = watch if name == "checkpoint" else None
+        report = _attempt(name, failures, partial(_score, network, configs[name], step, index, watching))
+        if report is not None:
+            reports[name] = report
+    if "checkpoint" in reports:
+        return reports, watch.facts()
+    if watch.runnable is None:
+        failures["ranges"] = failures["checkpoint"]
+        return reports, None
+    return reports, _attempt("ranges", failures, partial(watch.run_again, configs["checkpoint"]))
+
+
+def _score(network: Network, config: ScoreConfig, step: Progress, index: int, watch: Watch | None) -> Report:
     from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch waits until a model is run
 
     def scaled(name: str, share: float) -> None:
         step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
 
-    return score(network, config, progress=scaled)
-
-
-def _ranges(network: Network, config: ScoreConfig) -> RangeFacts:
-    from intrain_onnx.audit.activation_ranges import measure  # noqa: PLC0415 - torch waits until a model is run
-
-    return measure(network, config)
+    return score(network, config, progress=scaled, watch=watch)
