@@ -38,7 +38,6 @@ from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
-
 Watch = Callable[[Runnable], Mapping[str, Observer]]
 """Makes observers of the values of a converted network, by name; they change none."""
 

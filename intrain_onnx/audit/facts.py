@@ -117,6 +117,9 @@ class FileFacts:
         covered: coverage of the weights by the static pass.
         missing: number of nodes by operator without a handler.
         half: the file computes in float16.
+        deciding: layers that only decide sizes, indices, branches or masks, each with the node that stops
+            its gradient.
+        branches: weights that only the subgraphs of control-flow nodes read.
     """
 
     bytes: int
@@ -129,3 +132,5 @@ class FileFacts:
     covered: Coverage = field(default_factory=Coverage)
     missing: Mapping[str, int] = field(default_factory=dict)
     half: bool = False
+    deciding: Mapping[str, NodeFacts] = field(default_factory=dict)
+    branches: frozenset[str] = frozenset()

@@ -97,16 +97,39 @@ def _dead_channels(evidence: Evidence, options: _DeadChannels) -> Iterator[Found
             yield Found(message, name, "layer", share, options.max_share)
 
 
-def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
+def _without_path(evidence: Evidence) -> Iterator[Layer]:
+    """Layers of the file that no gradient path leads to, and that no branch holds which did not run."""
     report = evidence.checkpoint
-    if report is None:
-        return
-    switched = {s.op for s in report.gradient_reach.stopped_by} & {"If", "Loop", "Scan"}
-    measured = {p.name for p in report.parameters if p.status == "measured"}
-    for layer in report.layers:
+    measured = {p.name for p in report.parameters if p.status == "measured"} if report is not None else set()
+    for layer in _layers(report):
         elsewhere = measured.issuperset(layer.weights)  # in the branch of an If that was taken
-        if layer.status == "unreached" or (layer.status == "not_run" and not switched and not elsewhere):
+        if layer.status == "unreached" or (layer.status == "not_run" and not elsewhere):
+            yield layer
+
+
+def _in_a_branch(evidence: Evidence, layer: Layer) -> bool:
+    return layer.status == "not_run" and bool(evidence.file.branches.issuperset(layer.weights))
+
+
+def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        if layer.name not in evidence.file.deciding and not _in_a_branch(evidence, layer):
             yield Found("no gradient path leads from the outputs to it", layer.name, "layer")
+
+
+def _branches(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        if _in_a_branch(evidence, layer):
+            yield Found("it is in a branch that no input took: not measured", layer.name, "layer")
+
+
+def _deciding(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        stop = evidence.file.deciding.get(layer.name)
+        if stop is not None:
+            where = f"{stop.op} {stop.name}" if stop.name else "an operator without one"
+            message = f"it only decides sizes, indices, branches or masks: {where} ends its gradient"
+            yield Found(message, layer.name, "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +212,33 @@ CHECKS = (
         "unreached-layers",
         "A layer that no output depends on smoothly",
         "error",
-        "No gradient path leads from the outputs to the layer: it is cut off, or behind an operator that "
-        "passes none (ArgMax, Round, Cast to integers). Branches of an If that did not run are not "
-        "counted.",
+        "No gradient path leads from the outputs to the layer: it is cut off, or its numbers go on to an "
+        "output through an operator that passes none (Round, Cast to integers). What only decides is "
+        "`deciding-layers`, what did not run `branches-not-run`.",
         "Reconnect the branch, or drop it from the export; see `gradient_reach` in the report.",
         needs=("checkpoint",),
         run=_unreached,
+    ),
+    Check(
+        "deciding-layers",
+        "A layer that decides, and so gets no gradient",
+        "note",
+        "What the layer computes ends in sizes, indices, branches or masks of other values, and no output "
+        "reads its numbers: the router of a mixture of experts, the durations of a synthesiser, the encoder "
+        "before a codebook. It has a loss of its own when it is trained, which the file does not hold.",
+        "Nothing, if it is meant; its gradient is not measured.",
+        needs=("checkpoint",),
+        run=_deciding,
+    ),
+    Check(
+        "branches-not-run",
+        "A layer in a branch that did not run",
+        "note",
+        "A branch of an If, or the body of a loop without rounds: no input of the run led into it, so that "
+        "nothing is known of its layers but their weights.",
+        "Feed inputs that take the other branch (`[run.inputs]` of the policy).",
+        needs=("checkpoint",),
+        run=_branches,
     ),
     Check(
         "unreached-share",
