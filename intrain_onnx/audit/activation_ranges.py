@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -36,7 +36,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.runnable: Runnable | None = None
-        self._watched: dict[str, _Range] = {}
+        self._watched: dict[str, ValueRange] = {}
 
     def __call__(self, runnable: Runnable) -> Mapping[str, Observer]:
         """Observers of all its values."""
@@ -61,6 +61,19 @@ class Watch:
             run(self.runnable.module, fed, self(self.runnable))
             return self.facts()
 
+    def of_layers(self, names: Collection[str]) -> dict[str, ValueRange]:
+        """Observers for another run, of the ends of some layers alone."""
+        return {
+            name: ValueRange(found.channel_axes, found.layer)
+            for name, found in self._watched.items()
+            if found.layer is not None and found.layer.name in names
+        }
+
+    def varies(self, other: ValueRange) -> bool:
+        """Whether a channel of a layer varies within another run, or between it and the first."""
+        first = next(found for found in self._watched.values() if found.layer is other.layer)
+        return other.is_finite and not bool(_flat(*_joined(first, other)).all())
+
 
 def values_of(runnable: Runnable) -> dict[str, ir.Value]:
     """The values of the graph, subgraphs included, by name."""
@@ -68,7 +81,7 @@ def values_of(runnable: Runnable) -> dict[str, ir.Value]:
 
 
 @dataclass
-class _Range:
+class ValueRange:
     """Running statistics of a value over calls: one in a loop body occurs once per iteration."""
 
     channel_axes: tuple[int, ...] | None = None
@@ -82,7 +95,18 @@ class _Range:
     channel_high: Tensor | None = None
     rows: int = 0
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether channels were seen, all of them finite."""
+        return self.channel_low is not None and not self.not_finite
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all channels are zero."""
+        return self.low == self.high == 0
+
     def __call__(self, parts: list[Tensor]) -> None:
+        """Take in a value: one tensor, or one for each sample."""
         for part in parts:
             if part.is_floating_point() and part.numel():
                 self._add(part.detach())
@@ -107,11 +131,11 @@ class _Range:
         self.rows += math.prod(part.shape[a] for a in others)
 
 
-def _watched(runnable: Runnable) -> dict[str, _Range]:
+def _watched(runnable: Runnable) -> dict[str, ValueRange]:
     values = values_of(runnable)
     graphs = [m.graph for m in runnable.module.modules() if isinstance(m, fx.GraphModule)]
     names = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ()) if name]
-    watched = {name: _Range() for name in dict.fromkeys(names)}
+    watched = {name: ValueRange() for name in dict.fromkeys(names)}
     for layer in runnable.layers.layers:
         end = _activation(values.get(layer.output))
         if end is not None and end.name in watched:
@@ -153,7 +177,7 @@ def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
     return array is not None and (rank is None or array.ndim <= rank)
 
 
-def _facts(watched: dict[str, _Range], values: dict[str, ir.Value]) -> RangeFacts:
+def _facts(watched: dict[str, ValueRange], values: dict[str, ir.Value]) -> RangeFacts:
     ranges: dict[str, ValueFacts] = {}
     channels: dict[str, ChannelFacts] = {}
     for name, found in watched.items():
@@ -170,11 +194,24 @@ def _facts(watched: dict[str, _Range], values: dict[str, ir.Value]) -> RangeFact
     return RangeFacts(ranges, channels)
 
 
-def _channel_facts(found: _Range, layer: Layer, after: str) -> ChannelFacts:
+def _channel_facts(found: ValueRange, layer: Layer, after: str) -> ChannelFacts:
     low, high = found.channel_low, found.channel_high
     assert low is not None
     assert high is not None
-    magnitude = torch.maximum(low.abs(), high.abs())
-    constant = (high - low) <= _FLAT * magnitude
-    zero = constant & (magnitude == 0)
+    constant = _flat(low, high)
+    zero = constant & (low == 0) & (high == 0)
     return ChannelFacts(layer.name, after, low.numel(), int(constant.sum()), int(zero.sum()), found.rows)
+
+
+def _joined(a: ValueRange, b: ValueRange) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each channel in two runs; in the second if their channels differ."""
+    assert b.channel_low is not None
+    assert b.channel_high is not None
+    if a.channel_low is None or a.channel_high is None or a.channel_low.shape != b.channel_low.shape:
+        return b.channel_low, b.channel_high
+    return torch.minimum(a.channel_low, b.channel_low), torch.maximum(a.channel_high, b.channel_high)
+
+
+def _flat(low: Tensor, high: Tensor) -> Tensor:
+    """Which channels are constant, up to round-off."""
+    return (high - low) <= _FLAT * torch.maximum(low.abs(), high.abs())

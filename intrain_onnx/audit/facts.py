@@ -80,17 +80,30 @@ class ChannelFacts:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """One further run of the checkpoint: how its inputs were varied, which ones, and the layers that woke."""
+
+    how: str
+    inputs: tuple[str, ...]
+    woke: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class RangeFacts:
-    """Activation statistics of one forward pass of the checkpoint.
+    """Activation statistics of one forward pass of the checkpoint, and of others where a layer seemed dead.
 
     Attributes:
         values: by value name, in graph order.
         channels: by layer name.
+        varied: the other runs.
+        unread: layers without a gradient whose output no output of the network reads.
     """
 
     values: Mapping[str, ValueFacts] = field(default_factory=dict)
     channels: Mapping[str, ChannelFacts] = field(default_factory=dict)
+    varied: tuple[Variation, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from intrain_onnx.audit import static
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
+from intrain_onnx.audit.suspects import suspects
 from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
@@ -55,18 +56,16 @@ def gather(
     step("weights", 0.05)
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
-    reports, ranges = _runs(network, configs, failures, step)
-    return Evidence(
+    evidence = Evidence(
         path=str(path),
         deploy=policy.deploy,
         model=assemble.describe(network),
         file=file,
         weights=weights,
-        ranges=ranges,
-        reports=reports,
         failures=failures,
         baseline=baseline,
     )
+    return evidence if failures else _measured(network, configs, evidence, step)
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
@@ -105,26 +104,39 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
         return None
 
 
-def _runs(
-    network: Network, configs: Mapping[str, ScoreConfig], failures: dict[str, Failure], step: Progress
-) -> tuple[dict[str, Report], RangeFacts | None]:
-    """The report of each protocol, and the ranges, which are read in the first run of the checkpoint."""
-    if failures:
-        return {}, None
-    from intrain_onnx.audit.activation_ranges import Watch  # noqa: PLC0415 - torch waits until a model is run
+def _measured(
+    network: Network, configs: Mapping[str, ScoreConfig], evidence: Evidence, step: Progress
+) -> Evidence:
+    """The evidence with both reports, and with the ranges, which are read in the checkpoint's first run.
 
-    watch, reports = Watch(), dict[str, Report]()
-    for index, name in enumerate(PROTOCOLS):
+    The checkpoint comes last, so that no other network is held while its inputs are varied.
+    """
+    from intrain_onnx.audit.activation_ranges import Watch  # noqa: PLC0415 - torch waits until a model is run
+    from intrain_onnx.audit.vary import vary  # noqa: PLC0415 - torch waits until a model is run
+
+    watch, reports, failures = Watch(), dict[str, Report](), dict[str, Failure]()
+    config = configs["checkpoint"]
+    for index, name in enumerate(reversed(PROTOCOLS)):
         watching = watch if name == "checkpoint" else None
         report = _attempt(name, failures, partial(_score, network, configs[name], step, index, watching))
         if report is not None:
             reports[name] = report
+    step("ranges", 0.9)
+    ranges: RangeFacts | None = None
     if "checkpoint" in reports:
-        return reports, watch.facts()
-    if watch.runnable is None:
+        ranges = watch.facts()
+    elif watch.runnable is None:
         failures["ranges"] = failures["checkpoint"]
-        return reports, None
-    return reports, _attempt("ranges", failures, partial(watch.run_again, configs["checkpoint"]))
+    else:
+        ranges = _attempt("ranges", failures, partial(watch.run_again, config))
+    stages = [name for name in (*PROTOCOLS, "ranges") if name in failures]
+    evidence = replace(
+        evidence, reports=reports, ranges=ranges, failures={name: failures[name] for name in stages}
+    )
+    found = suspects(evidence)
+    if ranges is None or not found:
+        return evidence
+    return replace(evidence, ranges=vary(ranges, watch, config, found))
 
 
 def _score(network: Network, config: ScoreConfig, step: Progress, index: int, watch: Watch | None) -> Report:

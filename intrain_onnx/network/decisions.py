@@ -1,8 +1,8 @@
 """Layers whose values only decide: sizes, indices, branches or masks of other values, never numbers.
 
-Found by forward data-flow analysis from the layer. Such a layer has no gradient by its nature (the router of a
-mixture, the durations of a synthesiser, the encoder before a codebook), unlike one that a Round or a cast to
-integers cuts off while its numbers go on to an output.
+Found by forward data-flow analysis from the layer. Such a layer has no gradient by its nature (the router of
+a mixture, the durations of a synthesiser, the encoder before a codebook), unlike one that a Round or a cast
+to integers cuts off while its numbers go on to an output.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ class _Flow:
         if choice and self._masks(node, value):
             return None
         choice = choice and kind(node) not in _WEIGHED
-        return [
-            (v, choice or (blocks_gradient(node, v) and not is_op(node, *_ROUNDS))) for v in node.outputs
-        ]
+        return [(v, choice or (blocks_gradient(node, v) and not is_op(node, *_ROUNDS))) for v in node.outputs]
 
     def _masks(self, node: ir.Node, value: ir.Value) -> bool:
         """Whether a choice switches numbers on and off in a node."""

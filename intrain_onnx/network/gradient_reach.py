@@ -117,7 +117,8 @@ def _walk(graph: ir.Graph, marks: dict[ir.Value, _Mark], found: Reach, holder: i
 def _behind(node: ir.Node, marks: Mapping[ir.Value, _Mark]) -> _Mark | None:
     """The least mark over the outputs of a node; None if none of them is used."""
     carried = [marks[v] for v in node.outputs if v in marks and carries_gradient(node, v)]
-    used = any(v in marks or v.uses() or v.is_graph_output() for v in node.outputs if not carries_gradient(node, v))
+    ended = [v for v in node.outputs if not carries_gradient(node, v)]
+    used = any(v in marks or v.uses() or v.is_graph_output() for v in ended)
     stopped = [(True, 0, Stop(name_of(node), node.op_type))] if used else []
     return min((*carried, *stopped), key=lambda mark: mark[:2], default=None)
 

@@ -120,10 +120,12 @@ def test_an_index_for_an_output_is_a_decision():
     assert decided(model(text, W, opset=13)) == {"r"}
 
 
+BRANCH = """u = ReduceMax<keepdims = 0>(h) b = Greater(u, half)
+    z = If(b) <then_branch = th () => (float[N,5] p) {{ {0} }},
+    else_branch = el () => (float[N,5] n) {{ n = Identity(h) }}>"""
+
+
 def test_in_a_branch_too():
-    body = """u = ReduceMax<keepdims = 0>(h) b = Greater(u, half)
-        z = If(b) <then_branch = th () => (float[N,5] p) { i = ArgMax<axis = 1, keepdims = 1>(d)
-        p = GatherElements<axis = 1>(wider, i) }, else_branch = el () => (float[N,5] n) { n = Identity(h) }>"""
-    proto = network(body.replace("wider", "h"))
-    assert decided(proto) == {"r"}
-    assert decided(network(body.replace("p = GatherElements<axis = 1>(wider, i)", "p = Cast<to = 1>(i)"))) == set()
+    picks = "i = ArgMax<axis = 1, keepdims = 1>(d) p = GatherElements<axis = 1>(h, i)"
+    assert decided(network(BRANCH.format(picks))) == {"r"}
+    assert decided(network(BRANCH.format("c = Cast<to = 7>(d) p = Cast<to = 1>(c)"))) == set()
