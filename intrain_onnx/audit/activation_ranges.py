@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure.prepare import Runnable
+from intrain_onnx.network.magnitudes import degrees, masks
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.opset.kinds import Kind, Property
@@ -47,7 +48,7 @@ class Watch:
     def facts(self) -> RangeFacts:
         """Minimum, maximum and channel statistics of every activation that was observed."""
         assert self.runnable is not None
-        return _facts(self._watched, values_of(self.runnable))
+        return _facts(self._watched, self.runnable)
 
     def run_again(self, config: ScoreConfig) -> RangeFacts:
         """The same after a score that failed, from a forward pass of the network that it converted.
@@ -177,18 +178,22 @@ def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
     return array is not None and (rank is None or array.ndim <= rank)
 
 
-def _facts(watched: dict[str, ValueRange], values: dict[str, ir.Value]) -> RangeFacts:
+def _facts(watched: dict[str, ValueRange], runnable: Runnable) -> RangeFacts:
     ranges: dict[str, ValueFacts] = {}
     channels: dict[str, ChannelFacts] = {}
+    graph, values = runnable.probed.model.graph, values_of(runnable)
+    largest = {name: max(abs(r.low), abs(r.high)) for name, r in watched.items() if r.elements}
+    added, powers = masks(graph, runnable.layers.slots, largest), degrees(graph)
     for name, found in watched.items():
         value = values.get(name)
         node = value.producer() if value is not None else None
-        if not found.elements or node is None:
+        if not found.elements or value is None or node is None:
             continue
-        largest = max(abs(found.low), abs(found.high))
+        zeros = found.zeros / found.elements
         ranges[name] = ValueFacts(
-            name, name_of(node), node.op_type, largest, found.not_finite, found.zeros / found.elements
-        )
+            name, name_of(node), node.op_type, largest[name], found.not_finite, zeros,
+            added.get(value, 0.0), powers.get(value, 1),
+        )  # fmt: skip
         if found.layer is not None and found.channel_low is not None and found.channel_high is not None:
             channels[found.layer.name] = _channel_facts(found, found.layer, node.op_type)
     return RangeFacts(ranges, channels)

@@ -49,7 +49,18 @@ class WeightFacts:
 
 @dataclass(frozen=True, slots=True)
 class ValueFacts:
-    """One activation over all samples and calls: its node, range and share of zeros."""
+    """One activation over all samples and calls: its node, range and share of zeros.
+
+    Attributes:
+        value: its name.
+        node: that computes it.
+        op: operator of the node.
+        max_abs: largest magnitude.
+        not_finite: some element is NaN or infinite.
+        zero_share: share of the elements that are zero.
+        mask: magnitude of the masks that were added to it or put in.
+        degree: 2 for a square that only a root or a bounded function reads, 3 for a cube.
+    """
 
     value: str
     node: str
@@ -57,6 +68,13 @@ class ValueFacts:
     max_abs: float
     not_finite: bool
     zero_share: float
+    mask: float = 0.0
+    degree: int = 1
+
+    @property
+    def unmasked(self) -> float:
+        """Largest magnitude without the masks, up to float32 round-off."""
+        return self.max_abs if self.mask == 0.0 else max(self.max_abs - 1.00001 * self.mask, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Runs a checkpoint with other inputs, to see which layers that seemed dead they wake.
 
 And, of layers without a gradient, whether an output reads them at all: NaN in place of their output reaches
-an output through a product with zero, but not through a selection (Slice, Gather) of something else.
+an output through a product with zero, and large numbers through a comparison, but nothing does through a
+selection (Slice, Gather) of something else.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from intrain_onnx.errors import IntrainError
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.network.input_shapes import InputSpec
-from intrain_onnx.runtime.interpreter import Samples, run
+from intrain_onnx.runtime.interpreter import Observer, Samples, run
 from intrain_onnx.runtime.machine import machine_for
 from intrain_onnx.runtime.random_streams import generator_for, random_nodes_from
 
 _MOST_REPLACED = 16
 """Most layers whose output is replaced by NaN: each takes a run."""
+
+_LARGE = 1e4
+"""The other replacement, with either sign."""
 
 _SEED = 1000
 """Added to the seed for other noise and other ids: no seed of a score reaches it."""
@@ -159,19 +163,36 @@ def _woken(
 
 
 def _unread(runnable: Runnable, config: ScoreConfig, names: Sequence[str]) -> Iterator[str]:
-    """Of some layers those without a NaN in any output if their own output is NaN."""
+    """Of some layers those that change no output, whatever is in place of their own output."""
     for layer in runnable.layers.layers:
-        if layer.name not in names:
-            continue
-        fed = runnable.feed(torch.Generator().manual_seed(config.seed))
-        try:
-            with torch.no_grad(), random_nodes_from(config.seed):
-                outputs = run(runnable.module, fed, {layer.output: _not_numbers})
-        except IntrainError:  # it reaches a size or an index
-            continue
-        if not any(bool(torch.isnan(part).any()) for parts in outputs for part in parts):
-            yield layer.name
+        if layer.name in names:
+            try:
+                whole = _outputs(runnable, config, {})
+                others = [_outputs(runnable, config, {layer.output: put}) for put in (_not_numbers, _large)]
+            except IntrainError:  # it reaches a size or an index
+                continue
+            if all(_same(whole, other) for other in others):
+                yield layer.name
+
+
+def _outputs(runnable: Runnable, config: ScoreConfig, put: Mapping[str, Observer]) -> list[list[Tensor]]:
+    fed = runnable.feed(torch.Generator().manual_seed(config.seed))
+    with torch.no_grad(), random_nodes_from(config.seed):
+        return run(runnable.module, fed, put)
+
+
+def _same(a: list[list[Tensor]], b: list[list[Tensor]]) -> bool:
+    return all(
+        torch.equal(x, y)
+        for some, others in zip(a, b, strict=True)
+        for x, y in zip(some, others, strict=True)
+    )
 
 
 def _not_numbers(parts: list[Tensor]) -> list[Tensor]:
     return [torch.full_like(part, torch.nan) for part in parts]
+
+
+def _large(parts: list[Tensor]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [_LARGE * torch.randn(part.shape, generator=generator).to(part) for part in parts]
