@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,8 @@ from intrain_onnx.opset.traits import has, is_op, is_view, kind, traits
 _LARGE = 1e4
 """Least magnitude of a mask."""
 
-_BOUNDED = ("Erf", "Sigmoid", "Softmax", "Softsign", "Sqrt", "Tanh")
-"""Operators that undo a power: bounded ones, and the root."""
+_BOUNDED = ("Erf", "Exp", "Sigmoid", "Softmax", "Softsign", "Sqrt", "Tanh")
+"""Operators that undo a power: bounded ones, the root, and Exp, finite for negative powers alone."""
 
 _ROOTS = (0.5, -0.5)
 
@@ -38,7 +39,7 @@ def masks(graph: ir.Graph, slots: Container[str], measured: Mapping[str, float])
             trained.update(node.outputs)
         for value in node.outputs:
             known = found.passed(node) if value in trained else measured.get(value.name or "", 0.0)
-            if known >= _LARGE:
+            if _LARGE <= known < math.inf:
                 found.of[value] = known
     return found.of
 

@@ -268,6 +268,19 @@ def test_what_another_input_wakes_is_not_dead(
     assert [f.found.place for f in findings(asleep, check)] == [LAYER]
 
 
+def test_outputs_in_large_units_are_no_explosion(healthy: Evidence):
+    """A loss of 8,000 (NMR shifts in ppm) and effects of 7e8 were seen in a sound network."""
+
+    def in_units(data: dict[str, Any]) -> None:
+        _gradient(1e6)(data)
+        data["settings"]["losses"][0]["value"] = 8e3
+
+    [told] = findings(with_report(healthy, _gradient(1e6)), "gradient-exploding")
+    assert told.found.measured is not None
+    assert 1e8 < told.found.measured < 8e11
+    assert findings(with_report(healthy, in_units), "gradient-exploding") == []
+
+
 def test_what_no_output_reads_is_a_warning(healthy: Evidence):
     unread = with_ranges(_dead_in_both(healthy), unread=frozenset({LAYER}))
     assert findings(unread, "dead-layers") == []
