@@ -5,6 +5,7 @@ Each has a twin with a real defect of the same look, which must stay an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ W = {
 def net(text: str, **more: np.ndarray | np.generic) -> onnx.ModelProto:
     """A network with those of the weights above that it names, and more."""
     arrays = {n: np.asarray(a) for n, a in (W | more).items()}
-    words = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
+    words = set(re.findall(r"\w+", text))
     return model(text, {n: a for n, a in arrays.items() if n in words})
 
 
