@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx
 
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
+from intrain_onnx.audit.flow.magnitudes import degrees, masks
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure.prepare import Runnable
-from intrain_onnx.network.magnitudes import degrees, masks
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.opset.kinds import Kind, Property

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from intrain_onnx import inspection
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
-from intrain_onnx.network.decisions import deciding
+from intrain_onnx.audit.flow.decisions import deciding
 from intrain_onnx.network.values import drops_values, name_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind

@@ -13,8 +13,8 @@ import pytest
 from builders import model, normalised, run_onnxruntime, weight
 from onnx import numpy_helper
 
+from intrain_onnx.audit.flow.decisions import deciding
 from intrain_onnx.network import gradient_reach
-from intrain_onnx.network.decisions import deciding
 from intrain_onnx.network.layers import analyse
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 from builders import model, normalised, run_onnxruntime, weight
 
+from intrain_onnx.audit.flow.magnitudes import degrees, masks
 from intrain_onnx.network.layers import analyse
-from intrain_onnx.network.magnitudes import degrees, masks
 
 W = {
     "w": weight(6, 6), "one": np.float32(1), "half": np.float32(0.5), "two": np.float32(2),
