@@ -161,12 +161,48 @@ def rms_norm(size: float = 8e3, square: str = "q = Pow(h, two)", norm: bool = Tr
     )  # fmt: skip
 
 
+def pooled_under_a_mask() -> onnx.ModelProto:
+    """An encoder that hands on its states, and their mean over what is not padding (True in the mask)."""
+    return net(
+        """(float[N,8,6] x, bool[N,8] src_mask) => (float[N,8,16] states, float[N,4] y) {
+        h = MatMul(x, w) states = Tanh(h) k = Not(src_mask) c = Unsqueeze(k, last) f = Cast<to = 1>(c)
+        m = Mul(states, f) t = ReduceSum<keepdims = 0>(m, first) n = ReduceSum<keepdims = 0>(f, first)
+        d = Clip(n, one) p = Div(t, d) e = MatMul(p, r) a = Tanh(e) y = MatMul(a, v) }""",
+        first=np.array([1], I64),
+    )
+
+
+def attention_over_memory() -> onnx.ModelProto:
+    """A decoder's step: attention over states of which the padding (True in the mask) is hidden."""
+    return net(
+        """(float[N,6] x, float[N,8,16] memory, bool[N,8] memory_mask) => (float[N,4] y) {
+        h = MatMul(x, w) q = MatMul(h, r) c = Unsqueeze(q, last) l = MatMul(memory, c) n = Squeeze(l, last)
+        g = Where(memory_mask, low, n) s = Softmax<axis = -1>(g) b = Unsqueeze(s, first) o = MatMul(b, memory)
+        z = Squeeze(o, first) k = Add(z, h) a = Tanh(k) y = MatMul(a, v) }""",
+        first=np.array([1], I64), low=np.float32(-1e9),
+    )  # fmt: skip
+
+
+def shifts_in_ppm(growth: float = 1.0) -> onnx.ModelProto:
+    """A regression that ends in its own unit: a table of means, and a scale."""
+    return net(
+        """(float[N,6] x, int64[N] kinds) => (float[N,4] y) {
+        h = MatMul(x, w) g = Mul(h, growth) a = Relu(g) e = MatMul(a, r) b = Relu(e) z = MatMul(b, v)
+        p = Mul(z, spread) m = Gather(means, kinds) y = Add(p, m) }""",
+        growth=np.float32(growth), spread=np.array([3e3, 1e3, 2e3, 5e3], np.float32),
+        means=2e3 * weight(20, 4, seed=10),
+    )  # fmt: skip
+
+
 SOUND: Mapping[str, Sound] = {
     "what stands for a missing mask": Sound(
         mask_embedding, {"input-dependent": "e"},
         (lambda: mask_embedding("g = Mul(has_mask_input, zero)"), "dead-layers"),
     ),
     "what stands for hidden positions": Sound(hidden_positions, {"input-dependent": "e"}),
+    "a mean over what is not padding": Sound(pooled_under_a_mask, {}),
+    "attention over a memory": Sound(attention_over_memory, {}),
+    "outputs in ppm": Sound(shifts_in_ppm, {}, (lambda: shifts_in_ppm(1e8), "activation-range")),
     "conditioned on one number": Sound(
         conditioned, {"input-dependent": None}, (lambda: conditioned(True), "collapsed")
     ),
