@@ -30,8 +30,9 @@ from torch.nn import functional
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure.initialise import calibrate
-from intrain_onnx.measure.prepare import prepare, runs_on
+from intrain_onnx.measure.prepare import prepare
 from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 

@@ -71,6 +71,7 @@ class ScoreConfig:
         size: pixels of each free spatial dimension.
         sequence: length of each free sequence dimension.
         input_shapes: shapes by input name; ``batch`` overrides the size of the batch axis.
+        batch_axes: axis of the samples by input name, None for an input without one, instead of those found.
         inputs: what inputs are fed instead of what would be drawn, by name: a number, a list of numbers, an
             array, ``"@FILE.npy"`` or ``"@FILE.npz"`` (see ``loading.given_inputs``). The samples of an array
             override ``batch``.
@@ -96,6 +97,7 @@ class ScoreConfig:
     size: int = 64
     sequence: int = 64
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     device: Device = "auto"
     threads: int = 0
@@ -139,6 +141,9 @@ class ScoreConfig:
         for name, shape in self.input_shapes.items():
             if any(d < 0 for d in shape):
                 raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="No dimension may be negative")
+        for name, axis in self.batch_axes.items():
+            if axis is not None and axis < 0:
+                raise SettingsError(f"batch_axes[{name!r}] is {axis}", hint="Axes count from 0; or None")
 
     @classmethod
     def for_protocol(cls, protocol: str = "architecture", **overrides: Any) -> ScoreConfig:
@@ -159,6 +164,7 @@ class ScoreConfig:
         values = {row.name: getattr(self, row.name) for row in fields(self)}
         values["proxies"] = list(self.proxies)
         values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
+        values["batch_axes"] = dict(sorted(self.batch_axes.items()))
         values["inputs"] = {name: as_text(value) for name, value in sorted(self.inputs.items())}
         return values
 

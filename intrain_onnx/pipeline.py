@@ -16,8 +16,9 @@ from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, Source, load
 from intrain_onnx.measure import node_hints
 from intrain_onnx.measure.initialise import calibrate, reinitialise
-from intrain_onnx.measure.prepare import Runnable, prepare, runs_on
+from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, given_inputs, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
@@ -81,6 +82,8 @@ def _measured(
     """All runs of a network, and the report of them."""
     with log.step("parity", 0.05):
         parity = check_parity(network, machine, config.seed) if config.parity else None
+    if network.runner is not None:
+        network.runner.forget()
     with log.step("rewrite", 0.1):
         probed = for_protocol(network, config, runs_on(machine.device).see)
     with log.step("convert", 0.12):

@@ -21,6 +21,7 @@ ParameterStatus = Literal["measured", "zero_gradient", "round_off", "unreached"]
 
 InputKind = Literal[
     "noise",
+    "positive",
     "ids",
     "ones",
     "zeros",
@@ -38,6 +39,10 @@ InputKind = Literal[
 
 InputSource = Literal["synthetic", "value", "file", "array"]
 """Origin of an input's elements: generated, a number or a list, a file of arrays, an array in memory."""
+
+SizeSource = Literal["samples", "option", "given", "arithmetic", "operator", "trial", "usual"]
+"""Origin of a free size: the batch; the user, as a shape or by an array; arithmetic in its name; a constraint
+of an operator; runs that failed with other sizes; a default."""
 
 LossKind = Literal["cross_entropy", "mean_squared_error"]
 """Loss of an output: cross-entropy with random labels, or mean squared error to noise."""

@@ -15,7 +15,7 @@ from onnx import numpy_helper, parser
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import Source, load
-from intrain_onnx.measure.prepare import runs_on
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network import input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.network.recognise import Layer

@@ -29,6 +29,10 @@ Setting = Literal[Severity, "off"]
 
 _VERSION = 1
 _Shape = Annotated[tuple[Annotated[int, whole(1)], ...], says(hint="Write [1, 3, 64, 64]")]
+_Axis = Annotated[
+    Annotated[int, whole(0)] | Literal["none"] | None,
+    says(hint='Write the axis that holds samples, or "none"'),
+]
 _Given = Annotated[
     int | float | tuple[int | float, ...] | str, says(hint='Write 1.0, [1, 2, 3] or "@FILE.npy"')
 ]
@@ -46,6 +50,7 @@ class RunSettings:
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True
     input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
+    batch_axes: Mapping[str, _Axis] = field(default_factory=dict)
     inputs: Mapping[str, _Given] = field(default_factory=dict)
 
 

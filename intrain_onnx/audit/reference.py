@@ -26,6 +26,9 @@ _AFTER = """\
 # [run.input_shapes]
 # images = [1, 3, 224, 224]
 
+# [run.batch_axes]   # the axis that holds samples, or "none"
+# images = 0
+
 # [run.inputs]       # a number, a list, or a file of arrays in place of noise
 # images = "@samples.npz"
 

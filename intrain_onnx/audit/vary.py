@@ -103,7 +103,7 @@ _CHANGES = (
     _Change("other constants", ("control", "length", "size"), _other),
     _Change("positive noise", ("noise",), _positive),
 )
-_DRAWN = ("noise", "ids", "edge_index", "timestep")
+_DRAWN = ("noise", "positive", "ids", "edge_index", "timestep")
 
 
 def _variations(runnable: Runnable, seed: int) -> Iterator[tuple[str, tuple[str, ...], Fed]]:

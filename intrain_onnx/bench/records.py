@@ -167,11 +167,12 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
 
 
 def as_stored(settings: Settings) -> dict[str, Any]:
-    """The settings, without empty given inputs: files of versions without that field can be resumed."""
+    """The settings, without empty later fields: files of versions without them can be resumed."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
-        if not config["inputs"]:
-            del config["inputs"]
+        for later in ("inputs", "batch_axes"):
+            if not config[later]:
+                del config[later]
     return told
 
 

@@ -129,7 +129,7 @@ def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     from intrain_onnx.audit import policy
 
     told = policy.default() if file is None else policy.load(file)
-    by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "inputs")}
+    by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "batch_axes", "inputs")}
     changes = {n: v for n, v in settings.items() if v is not None}
     return replace(told, run=replace(told.run, **(changes | by_input)))
 

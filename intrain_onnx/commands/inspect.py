@@ -30,6 +30,7 @@ def inspect(
     verbose: bool,
     debug: bool,
     input_shapes: dict[str, tuple[int, ...]],
+    batch_axes: dict[str, int | None],
 ) -> None:
     """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
     from intrain_onnx.commands import terminal
@@ -37,7 +38,7 @@ def inspect(
     from intrain_onnx.inspection import rewrites_as_data
 
     with failures(debug, model) as failed:
-        config = ScoreConfig.for_protocol(input_shapes=input_shapes)
+        config = ScoreConfig.for_protocol(input_shapes=input_shapes, batch_axes=batch_axes)
         found = inspect_file(model, config, rewrites=verbose)
         if as_json:
             told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}

@@ -39,6 +39,19 @@ def _parse_shapes(
     return shapes
 
 
+def _parse_axes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int | None]:
+    """Parse NAME:0 and NAME:none; NAME may contain colons."""
+    axes: dict[str, int | None] = {}
+    for value in values:
+        name, _, axis = value.rpartition(":")
+        if not name or not (axis.isdecimal() or axis == "none"):
+            raise click.BadParameter(f"{value!r} is not NAME:0 or NAME:none")
+        axes[name] = None if axis == "none" else int(axis)
+    return axes
+
+
 def _parse_values(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
@@ -91,8 +104,16 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
         callback=_parse_shapes,
         help="Sizes of an input that the graph leaves open; the first gives way to --batch.",
     )
+    axis = click.option(
+        "--batch-axis",
+        "batch_axes",
+        multiple=True,
+        metavar="NAME:0|none",
+        callback=_parse_axes,
+        help="The axis of an input that holds samples, or none.",
+    )
     debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    return shape(debug(command))
+    return shape(axis(debug(command)))
 
 
 def quiet_threads() -> None:

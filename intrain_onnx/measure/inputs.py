@@ -51,12 +51,14 @@ def draw(
 
 
 def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    if spec.kind in ("noise", *_UNIFORM):
+    if spec.kind in ("noise", "positive", *_UNIFORM):
         order = _canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]
         if spec.kind == "noise":
             drawn = torch.randn(shape, generator=generator)
-        elif spec.columns is not None:
+        elif spec.kind == "positive":
+            drawn = 0.1 + 0.8 * torch.rand(shape, generator=generator)
+        elif spec.role.columns is not None:
             drawn = _columns(spec, order, torch.rand(shape, generator=generator))
         else:
             drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
@@ -69,8 +71,8 @@ def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Te
 
 def _columns(spec: InputSpec, order: list[int], uniform: Tensor) -> Tensor:
     """Ids of columns that have different numbers of ids, from numbers in [0, 1) in the canonical layout."""
-    assert spec.columns is not None
-    axis, highs = spec.columns
+    assert spec.role.columns is not None
+    axis, highs = spec.role.columns
     place = order.index(axis % len(spec.shape))
     size = uniform.shape[place]
     each = torch.tensor((*highs, *[min(highs)] * size)[:size])

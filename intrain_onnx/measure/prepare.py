@@ -4,34 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import numpy as np
-import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import initialise, inputs
-from intrain_onnx.measure.fit_sizes import fit_sizes
 from intrain_onnx.measure.loss import synthetic_loss
-from intrain_onnx.measure.settle_masks import settle_masks
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.ops.limits import element_limit
-from intrain_onnx.rewrites.network import Runs
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.runtime import convert
-from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
-from intrain_onnx.runtime.random_streams import random_nodes_from
-
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -135,50 +121,3 @@ def _choose_execution(
         return True, []
     text = f"the graph mixes samples when it is given more than {size}; {how}"
     return False, [ModelWarning("sample_by_sample", text, None)]
-
-
-def runs_on(device: torch.device) -> Runs:
-    """The functions that run a graph: for shapes on ``device``, for computed weights on the CPU."""
-    return Runs(
-        see=partial(seen_shapes, device=device),
-        evaluate=evaluate,
-        fit=partial(fit_sizes, device=device),
-        settle=partial(settle_masks, device=device),
-    )
-
-
-def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
-    """The outputs of a model without inputs.
-
-    Raises:
-        UnsupportedError, LimitError: a node cannot be run, or its output is too large; names it.
-    """
-    with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
-        return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
-
-
-def seen_shapes(
-    model: ir.Model, single: input_shapes.Signature, device: torch.device = _CPU
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values in two runs of one sample each; none if the whole graph cannot be run.
-
-    A shape that differs between the runs follows from the data and is left out.
-    """
-    runs: list[dict[str, tuple[int, ...]]] = []
-    try:
-        module = convert.convert(model).to(device)
-        names = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ()) if n]
-        for seed in (0, 1):
-            shapes: dict[str, tuple[int, ...]] = {}
-            drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
-            with torch.no_grad(), random_nodes_from(seed):
-                run(module, drawn, {name: partial(_note_shape, shapes, name) for name in names})
-            runs.append(shapes)
-    except UnsupportedError:
-        return {}
-    first, second = runs
-    return {name: shape for name, shape in first.items() if second.get(name) == shape}
-
-
-def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, parts: list[Tensor]) -> None:
-    shapes[name] = tuple(parts[0].shape)

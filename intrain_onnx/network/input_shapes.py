@@ -16,6 +16,7 @@ from intrain_onnx.network.marks import BATCH_AXES, DECLARED, ROLES
 from intrain_onnx.network.signature.batch_axes import BatchAxes, Dims, batch_axes
 from intrain_onnx.network.signature.dimension_names import Expression, numeral, parse
 from intrain_onnx.network.signature.input_roles import Role, role_of
+from intrain_onnx.network.values import name_of
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
@@ -23,6 +24,7 @@ from intrain_onnx.vocabulary import InputKind
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
+_NO_ROLE = Role("noise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,14 @@ class InputSpec:
         dtype: ONNX element type.
         shape: concrete, for the whole batch.
         declared: the shape in the file: sizes, symbols as strings, None for an unnamed free dimension.
-        kind: ``noise`` N(0, 1); ``ids``, ``edge_index`` and ``timestep`` uniform integers below ``high``;
-            ``ones``, ``zeros``; ``positions`` and ``offsets`` 0, 1, 2 …; ``length`` of the full sequence;
-            ``size`` in pixels; ``control`` 1; ``sampling_rate`` 16,000 Hz.
+        kind: ``noise`` N(0, 1); ``positive`` uniform in [0.1, 0.9); ``ids``, ``edge_index`` and ``timestep``
+            uniform integers below ``high``; ``ones``, ``zeros``; ``positions`` and ``offsets`` 0, 1, 2 …;
+            ``length`` of the full sequence; ``size`` in pixels; ``control`` 1; ``sampling_rate`` 16,000 Hz.
         high: number of ids, entries or timesteps; the length; the size; 0 for other kinds.
         channels_last: a rank-4 image in layout NHWC.
         batch_axis: axis of the samples; None if the input has none.
         number: ordinal among the inputs that a node reads; -1 if none reads it.
-        columns: an axis, and the number of ids of each entry along it, if these differ.
+        role: what ``kind``, ``high`` and the columns follow from.
     """
 
     name: str
@@ -53,7 +55,7 @@ class InputSpec:
     channels_last: bool
     batch_axis: int | None
     number: int = 0
-    columns: tuple[int, tuple[int, ...]] | None = None
+    role: Role = _NO_ROLE
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Signature:
         fixed_batch: batch size that the graph was exported for; None if it is free.
         separate: no input has a batch axis: each sample is a separate call.
         free: default sizes of dimensions that neither file nor user fixes, by symbol or as ``input[axis]``.
+        why: the constraint of an operator that a default follows from, by dimension as in ``free``.
         given: values that the user gives, by input name (see `network.given_inputs`).
     """
 
@@ -74,6 +77,7 @@ class Signature:
     fixed_batch: int | None
     separate: bool = False
     free: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Given] = field(default_factory=dict)
 
 
@@ -97,8 +101,11 @@ def resolve(
     Args, Raises: as :func:`resolve_shapes`.
     """
     shaped = resolve_shapes(model, config, batch=batch, sizes=sizes)
+    entries = model.graph.meta[BATCH_AXES].entries
     roles = model.graph.meta.get(ROLES) or _roles(model)
-    inputs = tuple(_with_role(spec, roles[spec.name], shaped.inputs, config) for spec in shaped.inputs)
+    inputs = tuple(
+        _with_role(spec, roles[spec.name], shaped.inputs, entries, config) for spec in shaped.inputs
+    )
     return replace(shaped, inputs=inputs)
 
 
@@ -127,7 +134,7 @@ def resolve_shapes(
             known = ", ".join(repr(n) for n in names)
             raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
     shapes = {v: _declared(v, config) for v in model.graph.inputs}
-    found = batch_axes(model, shapes)
+    found = batch_axes(model, shapes, config.batch_axes)
     samples = batch or config.batch
     if found.fixed is not None:
         samples = -(-samples // found.fixed) * found.fixed
@@ -139,13 +146,11 @@ def resolve_shapes(
     inputs: list[InputSpec] = []
     for value, dims in shapes.items():
         length = least.get(value, 1) if len(dims) <= 3 else 1
-        long = replace(config, sequence=max(config.sequence, 2 * length))  # a waveform: two windows fit
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
-        inputs.append(
-            replace(_spec(value, dims, found.axes[value.name], samples, symbols, long), number=number)
-        )
+        spec = _spec(value, dims, found.axes[value.name], samples, symbols, config, length)
+        inputs.append(replace(spec, number=number))
     inputs = [replace(spec, shape=symbols.complete(spec)) for spec in inputs]
-    return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free)
+    return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free, symbols.why)
 
 
 def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})) -> None:
@@ -167,15 +172,17 @@ def _roles(model: ir.Model) -> dict[str, Role]:
     }
 
 
-def _with_role(spec: InputSpec, role: Role, inputs: Sequence[InputSpec], config: ScoreConfig) -> InputSpec:
+def _with_role(
+    spec: InputSpec, role: Role, inputs: Sequence[InputSpec], entries: str | None, config: ScoreConfig
+) -> InputSpec:
     high = role.high
     if role.kind == "length":
         high = _first_length(spec, inputs)
     elif role.kind == "edge_index":
-        high = inputs[0].shape[0]
+        high = next((i.shape[0] for i in inputs if i.name == entries), inputs[0].shape[0])
     elif role.kind == "size":
         high = config.size
-    return replace(spec, kind=role.kind, high=high, columns=role.columns)
+    return replace(spec, kind=role.kind, high=high, role=role)
 
 
 def _first_length(spec: InputSpec, inputs: Sequence[InputSpec]) -> int:
@@ -238,6 +245,7 @@ class _Symbols:
         self.shapes = shapes
         self.sizes: dict[str, int] = {}
         self.free: dict[str, int] = {}
+        self.why: dict[str, str] = {}
         self.told: dict[str, str] = {}
         names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
         parsed = {name: expression for name in names if (expression := parse(name)) is not None}
@@ -291,22 +299,38 @@ class _Symbols:
         if len(unknown) == 1:
             zero, one = (found.value(self.sizes | {unknown[0]: n}) for n in (0, 1))
             if zero is not None and one is not None and one != zero and (size - zero) % (one - zero) == 0:
-                self._agree(unknown[0], (size - zero) // (one - zero), where)
+                found_size = (size - zero) // (one - zero)
+                if found_size < 0:
+                    least = f"at least {zero} with {self._known(found)}"
+                    raise SettingsError(
+                        f"{where} is {name!r}, which is {least}, and not {size}",
+                        hint="Leave the shape of that input out: it follows from the others",
+                    )
+                self._agree(unknown[0], found_size, where)
         if not unknown and found.value(self.sizes) != size:
-            known = ", ".join(f"{s} = {self.sizes[s]}" for s in found.symbols)
             raise SettingsError(
-                f"{where} is {name!r}, which is {found.value(self.sizes)} with {known}, and not {size}",
+                f"{where} is {name!r}, which is {found.value(self.sizes)} with {self._known(found)}, and not "
+                f"{size}",
                 hint="Leave the shape of that input out: it follows from the others",
             )
 
-    def size(self, dim: str | None, key: str, usual: int) -> int | None:
-        """The size of a free dimension; None for an arithmetic name, evaluated once all symbols are bound."""
+    def size(self, dim: str | None, key: str, usual: int, why: str = "") -> int | None:
+        """The size of a free dimension; None for an arithmetic name, evaluated once all symbols are bound.
+
+        Args:
+            dim: its symbol.
+            key: its name if it has no symbol.
+            usual: its default.
+            why: the constraint that the default follows from.
+        """
         if dim is not None and dim in self.expressions:
             return None
         name = key if dim is None else dim
         if dim is not None and dim in self.sizes:
             return self.sizes[dim]
         found = self.free[name] = self.wanted.get(name, usual)
+        if why:
+            self.why[name] = why
         if dim is not None:
             self.sizes[dim] = found
         return found
@@ -328,9 +352,13 @@ class _Symbols:
     def _value(self, name: str, found: Expression) -> int:
         value = found.value(self.sizes)
         if value is None:
-            known = ", ".join(f"{s} = {self.sizes[s]}" for s in found.symbols)
-            raise SettingsError(f"{name!r} is no size with {known}", hint="Set the shapes with --input-shape")
+            raise SettingsError(
+                f"{name!r} is no size with {self._known(found)}", hint="Set the shapes with --input-shape"
+            )
         return value
+
+    def _known(self, found: Expression) -> str:
+        return ", ".join(f"{s} = {self.sizes[s]}" for s in found.symbols if s in self.sizes)
 
 
 def _spec(
@@ -340,8 +368,12 @@ def _spec(
     samples: int,
     symbols: _Symbols,
     config: ScoreConfig,
+    least: int,
 ) -> InputSpec:
-    """An input with its shape; -1 for arithmetic names, which are evaluated later."""
+    """An input with its shape; -1 for arithmetic names, which are evaluated later.
+
+    ``least`` is the least length for which all windows over a sequence fit.
+    """
     assert value.dtype is not None
     name = value.name or ""
     chosen = config.input_shapes.get(name)
@@ -364,8 +396,8 @@ def _spec(
         elif chosen is not None:
             shape.append(chosen[axis])
         else:
-            usual = _free(value, dims, axis, channels_last, config)
-            size = symbols.size(dim, f"{name}[{axis}]", usual)
+            usual = _free(value, dims, axis, channels_last, config, least)
+            size = symbols.size(dim, f"{name}[{axis}]", *usual)
             shape.append(-1 if size is None else size)
     return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
 
@@ -380,22 +412,29 @@ def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
 
 
 def _free(
-    value: ir.Value, dims: tuple[int | str | None, ...], axis: int, channels_last: bool, config: ScoreConfig
-) -> int:
-    """Default size of a dimension that neither the file nor the user fixes."""
+    value: ir.Value,
+    dims: tuple[int | str | None, ...],
+    axis: int,
+    channels_last: bool,
+    config: ScoreConfig,
+    least: int,
+) -> tuple[int, str]:
+    """Default size of a dimension that neither the file nor the user fixes, and the constraint behind it."""
     if (axis == len(dims) - 1 and len(dims) <= 3) or (axis == 1 and len(dims) >= 3 and not channels_last):
         wanted = _consumer_width(value, axis, last=axis == len(dims) - 1)
         if wanted is not None:
             return wanted
     if len(dims) == 4:
-        return 3 if axis == (3 if channels_last else 1) else config.size
+        return 3 if axis == (3 if channels_last else 1) else config.size, ""
     if len(dims) == 5:
-        return 3 if axis == 1 else max(config.size // 2, 1)
-    return config.sequence
+        return 3 if axis == 1 else max(config.size // 2, 1), ""
+    if 2 * least > config.sequence:  # a waveform: two windows fit
+        return 2 * least, f"the windows over it take at least {least:,}"
+    return config.sequence, ""
 
 
-def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
-    """Input channels of the first layer that reads an input directly; None if no weight fixes them."""
+def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> tuple[int, str] | None:
+    """Input channels of the first layer that reads an input directly, and why; None if nothing fixes them."""
     for node in value.consumers():
         if is_op(node, "Cast", "Identity"):
             found = _consumer_width(node.outputs[0], axis, last=last)
@@ -405,12 +444,13 @@ def _consumer_width(value: ir.Value, axis: int, *, last: bool) -> int | None:
         if weight is None or weight.const_value is None:
             continue
         shape = [int(d) for d in weight.const_value.shape.numpy()]
+        width = None
         if is_op(node, "Conv") and axis == 1:
-            group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-            return shape[1] * group
-        if kind(node) is Kind.PRODUCT and len(shape) == 2 and last:
-            transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
-            return shape[1 if transposed else 0]
+            width = shape[1] * node.attributes.get_int("group", 1)
+        elif kind(node) is Kind.PRODUCT and len(shape) == 2 and last:
+            width = shape[1 if node.attributes.get_int("transB", 0) == 1 else 0]
+        if width is not None:
+            return width, f"{node.op_type} node {name_of(node)!r} takes {width}"
     return None
 
 

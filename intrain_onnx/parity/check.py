@@ -66,7 +66,8 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
 
 def _compared(network: Network, machine: Machine, seed: int) -> Parity:
     loaded, model, single, device = network.loaded, network.exact, network.single, machine.device
-    module = convert.convert(model).to(device)  # nodes after the loss may lack a handler
+    # Nodes after the loss may lack a handler.
+    module = network.runner.module if network.runner is not None else convert.convert(model).to(device)
     drawn = inputs.draw(single, torch.Generator().manual_seed(seed), device)
     arrays = inputs.as_arrays(drawn, single)
     for index, (array, spec) in enumerate(zip(arrays, single.inputs, strict=True)):

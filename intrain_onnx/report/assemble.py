@@ -21,7 +21,8 @@ from intrain_onnx.network.values import of_file
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
-from intrain_onnx.report.model_warnings import static_warnings
+from intrain_onnx.report.free_sizes import free_sizes
+from intrain_onnx.report.model_warnings import static_warnings, unsure_inputs
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
@@ -126,6 +127,7 @@ def report(m: Measurements) -> rows.Document:
             execution="batched" if m.runnable.batched else "sample_by_sample",
             samples=m.runnable.used.batch,
             inputs_fed=_fed(m.runnable.used),
+            free_sizes=tuple(free_sizes(m.runnable.used, m.network.solved, m.config)),
             losses=_losses(m.probed.heads, m.traces),
         ),
         environment=rows.Environment(
@@ -172,7 +174,8 @@ def _warnings(m: Measurements) -> list[rows.WarningRow]:
         found.append(rows.WarningRow("parity", f"differs from onnxruntime: {m.parity.reason}", None))
     elif m.parity is not None and m.parity.ok is None:
         found.append(rows.WarningRow("parity_not_checked", m.parity.reason or "", None))
-    return [*found, *static_warnings(m.network), *(rows.WarningRow(*row) for row in m.runnable.warnings)]
+    found += [*static_warnings(m.network), *unsure_inputs(m.runnable.used)]
+    return [*found, *(rows.WarningRow(*row) for row in m.runnable.warnings)]
 
 
 def _finite(value: float) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import onnx_ir as ir
 
 from intrain_onnx.network import coverage
+from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.values import name_of
 from intrain_onnx.report.rows import WarningRow
@@ -58,6 +60,20 @@ def static_warnings(network: Network) -> list[WarningRow]:
             WarningRow("no_layers", "no convolution, linear map, recurrence or embedding was found", None)
         )
     return rows
+
+
+def unsure_inputs(used: Signature) -> list[WarningRow]:
+    """Warnings about inputs whose contents no operator tells: what they were fed may make no sense."""
+    return [
+        WarningRow(
+            "input_unsure",
+            f"how the graph reads input {spec.name!r} does not tell what it holds; it was fed {spec.kind}. "
+            f"Set it, such as --input {shlex.quote(f'{spec.name}=1')}",
+            None,
+        )
+        for spec in used.inputs
+        if spec.number >= 0 and not spec.role.sure and spec.name not in used.given
+    ]
 
 
 def _trains(node: ir.Node) -> bool:

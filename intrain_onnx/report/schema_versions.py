@@ -22,12 +22,14 @@ def _from_1_0(data: Json) -> Json:
 
 
 def _from_1_1(data: Json) -> Json:
-    """1.2 added inputs given as files; in older reports all are synthetic."""
+    """1.2 added given inputs, told batch axes and reasons for sizes; older reports have none."""
     settings = data.get("settings")
     if isinstance(settings, Mapping):
         fed = settings.get("inputs_fed")
         rows = [_synthetic(row) for row in fed] if isinstance(fed, list) else fed
-        settings = {"inputs": {}, **settings} | ({"inputs_fed": rows} if "inputs_fed" in settings else {})
+        settings = {"batch_axes": {}, "inputs": {}, "free_sizes": [], **settings} | (
+            {"inputs_fed": rows} if "inputs_fed" in settings else {}
+        )
         data = {**data, "settings": settings}
     return {**data, "schema_version": "1.2"}
 

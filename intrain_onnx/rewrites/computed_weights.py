@@ -23,6 +23,7 @@ from intrain_onnx.network.values import (
     ComputedTensor,
     ancestors,
     constant_sources,
+    initializers_behind,
     may_have_role,
     of_file,
     remove_unused,
@@ -35,6 +36,8 @@ from intrain_onnx.rewrites.infer_shapes import infer
 
 _EXACT = ("weight", "bias")
 """Roles for which a broadcast copy of a smaller constant does not count as a view of it."""
+
+_OF_LAYERS = ("weight", "table")
 
 _COUNTS = (ir.DataType.INT64, ir.DataType.INT32)
 _MOST_ANCESTORS = 4096
@@ -111,7 +114,7 @@ def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
             if shape is not None and not may_have_role(shape, role):
                 continue
             root = _below_views(value, spread=role not in _EXACT)
-            if not root.is_graph_output():
+            if not root.is_graph_output() and (role in _OF_LAYERS or initializers_behind(root)):
                 yield root, role
 
 

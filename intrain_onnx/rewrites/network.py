@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any, Protocol
 
 import onnx_ir as ir
 
@@ -18,16 +19,33 @@ from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise, written_out
 from intrain_onnx.rewrites.cancel_transposes import cancel_transposes
 from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
+from intrain_onnx.rewrites.lookups import restore_lookups
+from intrain_onnx.rewrites.merge_concats import merge_concats
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
-from intrain_onnx.rewrites.solve_sizes import solve_sizes
+from intrain_onnx.rewrites.solve_sizes import Solved, solve_sizes
 
 Resolve = Callable[[Mapping[str, int]], input_shapes.Signature]
-Fit = Callable[[ir.Model, Mapping[str, int], Resolve], dict[str, int]]
-"""Searches sizes of free dimensions with which a sample runs, starting from the given ones."""
 
-Settle = Callable[[ir.Model, input_shapes.Signature], Mapping[str, Role]]
-"""Runs a model on one sample and returns roles of inputs, by name, that override the static ones."""
+
+class Runner(Protocol):
+    """Runs one model, converted once, on single samples."""
+
+    @property
+    def module(self) -> Any:
+        """The converted model, a ``torch.fx.GraphModule``."""
+
+    def fit(self, solved: Solved, resolve: Resolve) -> Solved:
+        """Sizes of free dimensions with which one sample runs, searched from the given ones."""
+
+    def settle(self, single: input_shapes.Signature) -> Mapping[str, Role]:
+        """Roles of inputs, by name, that override the static ones."""
+
+    def shapes(self, single: input_shapes.Signature) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of all values in a run of one sample; empty if it fails."""
+
+    def forget(self) -> None:
+        """Free the memory of the converted model until it is used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +55,12 @@ class Runs:
     Attributes:
         see: shapes of all values in a run of one sample.
         evaluate: outputs of a model without inputs, for weights computed by the graph.
-        fit: sizes of free dimensions with which one sample runs.
-        settle: roles that static analysis cannot determine: the polarity of masks.
+        runner: of a model that is run several times.
     """
 
     see: See
     evaluate: computed_weights.Evaluate
-    fit: Fit
-    settle: Settle
+    runner: Callable[[ir.Model], Runner]
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,8 @@ class Network:
         quantisation: what was dequantised; None if nothing is quantised.
         shaped_by: the settings that shapes depend on.
         keyed: give layers structural keys, which determine their order.
-        sizes: of free dimensions whose default does not fit the graph.
+        solved: sizes of free dimensions whose default does not fit the graph, with reasons.
+        runner: runs ``exact``; None if nothing may be run.
     """
 
     loaded: LoadedModel
@@ -73,7 +90,8 @@ class Network:
     quantisation: dequantise.Quantisation | None
     shaped_by: tuple[object, ...]
     keyed: bool
-    sizes: Mapping[str, int]
+    solved: Solved
+    runner: Runner | None = None
 
     @classmethod
     def of(
@@ -97,18 +115,32 @@ class Network:
         exact = loaded.fresh()
         constants = normalise(exact)
         config = given_inputs.read_for(exact, config)
-        sizes, single, known = _inputs(exact, config, runs)
+        runner = runs.runner(exact) if runs is not None else None
+        solved, single, known = _inputs(exact, config, runner)
+        if runner is not None:
+            complete_shapes(exact, single, lambda _, of: runner.shapes(of))
         model = exact.clone()
         constants += cancel_transposes(model) + written_out.restore(model)
+        constants += merge_concats(model) + restore_lookups(model)
         quantisation = dequantise.to_float(model)
-        if quantisation is not None:
+        if quantisation is not None or not all_known(model):
             infer_shapes(model, single)
         if runs is not None:
             complete_shapes(model, single, runs.see)
         evaluate = runs.evaluate if runs is not None else None
         constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
         return cls(
-            loaded, exact, model, single, known, constants, quantisation, _shaped_by(config), keyed, sizes
+            loaded,
+            exact,
+            model,
+            single,
+            known,
+            constants,
+            quantisation,
+            _shaped_by(config),
+            keyed,
+            solved,
+            runner,
         )
 
     def serves(self, config: ScoreConfig) -> bool:
@@ -137,24 +169,32 @@ class Network:
 
 
 def _inputs(
-    exact: ir.Model, config: ScoreConfig, runs: Runs | None
-) -> tuple[dict[str, int], input_shapes.Signature, bool]:
+    exact: ir.Model, config: ScoreConfig, runner: Runner | None
+) -> tuple[Solved, input_shapes.Signature, bool]:
     """Sizes of free dimensions, the inputs of one sample, and whether shape inference accepts them."""
 
     def resolve(tried: Mapping[str, int]) -> input_shapes.Signature:
         return given_inputs.resolve(exact, config, batch=1, sizes=tried)
 
-    sizes = solve_sizes(exact, given_inputs.sized(exact, config))
-    single = resolve(sizes)
+    solved = solve_sizes(exact, given_inputs.sized(exact, config))
+    single = resolve(solved.sizes)
     known = infer_shapes(exact, single)
     input_shapes.mark_roles(exact)
-    if runs is not None and single.free and not all_known(exact):
-        sizes = runs.fit(exact, sizes, resolve)
-        known = infer_shapes(exact, resolve(sizes))
-    if runs is not None:
-        input_shapes.mark_roles(exact, runs.settle(exact, resolve(sizes)))
-    return sizes, resolve(sizes), known
+    if runner is not None and single.free:
+        fitted = runner.fit(solved, resolve)
+        if fitted != solved:
+            solved = fitted
+            known = infer_shapes(exact, resolve(solved.sizes))
+    if runner is not None:
+        input_shapes.mark_roles(exact, runner.settle(resolve(solved.sizes)))
+    return solved, resolve(solved.sizes), known
 
 
 def _shaped_by(config: ScoreConfig) -> tuple[object, ...]:
-    return config.size, config.sequence, dict(config.input_shapes), dict(config.inputs)
+    return (
+        config.size,
+        config.sequence,
+        dict(config.input_shapes),
+        dict(config.batch_axes),
+        dict(config.inputs),
+    )

@@ -8,6 +8,7 @@ the next conflict is solved.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 
 import onnx_ir as ir
@@ -15,16 +16,35 @@ import onnx_ir as ir
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network.input_shapes import Signature, resolve_shapes
 from intrain_onnx.network.signature.shape_conflicts import Conflict, Size, first_conflict
-from intrain_onnx.network.values import static_shape
+from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
+from intrain_onnx.vocabulary import SizeSource
 
 _MOST_CONFLICTS = 12
 _MOST_TRIALS = 48
 _LARGEST = 2**20
 
 
-def solve_sizes(model: ir.Model, config: ScoreConfig) -> dict[str, int]:
-    """Sizes by free dimension (see ``Signature.free``) that replace the defaults; empty if these fit.
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """Sizes by free dimension (see ``Signature.free``) that replace the defaults.
+
+    Attributes:
+        sizes: by dimension; empty if the defaults fit.
+        why: for each of them, its source, and the constraint that the default violates.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, tuple[SizeSource, str]] = field(default_factory=dict)
+
+    def then(self, sizes: Mapping[str, int], source: SizeSource, reason: str) -> Solved:
+        """With other sizes; those that differ have a new reason."""
+        new = {name: (source, reason) for name, size in sizes.items() if self.sizes.get(name) != size}
+        return Solved(dict(sizes), {**self.why, **new})
+
+
+def solve_sizes(model: ir.Model, config: ScoreConfig) -> Solved:
+    """Sizes that satisfy the operators' shape constraints.
 
     Requires: a normalised model. Its shapes are changed by the trials, if it has free sizes.
     """
@@ -36,20 +56,22 @@ class _Search:
         self.model = model
         self.config = config
 
-    def run(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        if not self._resolve(sizes).free:
-            return {}
-        signature = self._infer(sizes)
+    def run(self) -> Solved:
+        solved = Solved()
+        if not self._resolve({}).free:
+            return solved
+        signature = self._infer({})
         conflict = first_conflict(self.model.graph)
         for _ in range(_MOST_CONFLICTS):
             if conflict is None:
                 break
-            found = self._settle(sizes, signature, conflict)
+            reason = _reason(conflict)
+            found = self._settle(dict(solved.sizes), signature, conflict)
             if found is None:
                 break
             sizes, signature, conflict = found
-        return sizes
+            solved = solved.then(sizes, "operator", reason)
+        return solved
 
     def _settle(
         self, sizes: dict[str, int], signature: Signature, conflict: Conflict
@@ -97,6 +119,13 @@ class _Search:
         signature = self._resolve(sizes)
         infer_shapes(self.model, signature)
         return signature
+
+
+def _reason(conflict: Conflict) -> str:
+    """The constraint, with the size that violates it."""
+    least = "at least " if conflict.at_least else ""
+    wanted, given = conflict.wanted.size, conflict.given.size
+    return f"{conflict.node.op_type} node {name_of(conflict.node)!r} takes {least}{wanted}, not {given}"
 
 
 def _now(size: Size) -> int:

@@ -12,13 +12,16 @@ import pytest
 from builders import model, weight
 from click.testing import CliRunner, Result
 
-from intrain_onnx import ScoreConfig, cli, score
+from intrain_onnx import Report, ScoreConfig, cli, score
 from intrain_onnx.errors import UnsupportedError
-from intrain_onnx.measure import node_hints
+from intrain_onnx.measure import search_sizes
 
 Model = tuple[str, dict[str, np.ndarray]]
 
 FED = {
+    "a kernel that is larger than its input": "x:1x3x64x64",
+    "k over the size": "x:1x64x4",
+    "an image of one size": "x:1x3x64x64",
     "a pool that is larger than its input": "x:1x3x64x64",
     "positions beyond a table": "x:1x64x4",
     "two lengths that must be equal": "x:1x64x4 z:1x64x4",
@@ -29,7 +32,7 @@ FED = {
     "a number of elements": "x:1x64x4",
     "a name for the shell": "ODD:1x64",
 }
-"""What a user sets, where the sizes that are solved would run."""
+"""What a user sets: without it, sizes are found that run."""
 
 RUNS: dict[str, tuple[Model, str]] = {
     "a kernel that is larger than its input": (
@@ -229,7 +232,7 @@ def test_an_index_is_the_largest_that_the_table_has(tmp_path: Path):
     assert typed(tmp_path / "m.onnx", "--input", "i=49").exit_code == 0
 
 
-def test_a_shape_that_must_follow_from_others_is_to_be_left_out(tmp_path: Path):
+def test_lengths_that_add_up_to_a_told_one_are_found(tmp_path: Path):
     """What the mask is cut to follows from its values: only a run tells that it does not fit."""
     text = """(float[N,L,4] x, float[N,M,4] z, float[N,T] mask) => (float[N,8] y) { c = Concat<axis = 1>(x, z)
         h = MatMul(c, w) k = ReduceMax<keepdims = 0>(mask, zero) g = Greater(k, low)
@@ -240,16 +243,31 @@ def test_a_shape_that_must_follow_from_others_is_to_be_left_out(tmp_path: Path):
     proto.graph.input[2].type.tensor_type.shape.dim[1].dim_param = "L + M"
     onnx.save(proto, tmp_path / "m.onnx")
     found = typed(tmp_path / "m.onnx", "--input-shape", "mask:1x48")
-    assert found.exit_code == 4, found.stderr
-    assert "do not fit: 128 against 48" in found.stderr
-    assert "Axis 1 of 'mask' is 'L + M', which is 128 with L = 64, M = 64, and not 48" in found.stderr
-    assert "Leave the shape of that input out" in found.stderr
-    assert typed(tmp_path / "m.onnx").exit_code == 0
+    assert found.exit_code == 0, found.stderr
+    fed = {row.name: row.shape for row in Report.load(tmp_path / "m.json").document.settings.inputs_fed}
+    assert fed["mask"] == (4, 48)
+    assert fed["x"][1] + fed["z"][1] == 48
+    wrong = typed(tmp_path / "m.onnx", "--input-shape", "mask:1x48", "--input-shape", "x:1x64x4")
+    assert wrong.exit_code == 2, wrong.stderr
+    assert "axis 1 of 'mask' is 'L + M', which is at least 64 with L = 64, and not 48" in wrong.stderr
+    assert typed(tmp_path / "m.onnx", "--input-shape", "x:1x64x4").exit_code == 0
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_sizes_are_found_where_none_are_told(name: str, tmp_path: Path):
+    (text, constants), _ = RUNS[name]
+    onnx.save(model(text, constants), tmp_path / "m.onnx")
+    found = typed(tmp_path / "m.onnx")
+    assert found.exit_code == 0, found.stderr
+    free = Report.load(tmp_path / "m.json").document.settings.free_sizes
+    reasons = {row.source: row.reason for row in free}
+    assert {"operator", "trial"} & {*reasons}
+    assert all(reasons[source] for source in ("operator", "trial") if source in reasons)
 
 
 def test_a_search_is_bounded(monkeypatch: pytest.MonkeyPatch):
     (text, constants), _ = RUNS["an image of one size"]
-    monkeypatch.setattr(node_hints, "MAX_TRIES", 1)
+    monkeypatch.setattr(search_sizes, "MAX_TRIES", 1)
     config = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
     with pytest.raises(UnsupportedError, match=r"No sizes were found that run; .*--input-shape x:1x3x"):
         score(model(text, constants), config)

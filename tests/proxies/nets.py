@@ -15,7 +15,8 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure import initialise
 from intrain_onnx.measure.loss import balanced_labels
-from intrain_onnx.measure.prepare import prepare, runs_on
+from intrain_onnx.measure.prepare import prepare
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.report import assemble
 from intrain_onnx.rewrites.network import Network

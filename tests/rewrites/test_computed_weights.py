@@ -12,7 +12,7 @@ from builders import analysed, by_weight, model, normalised, run_onnxruntime, we
 
 from intrain_onnx import inspect, score, to_torch
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure import prepare
+from intrain_onnx.measure import runner
 from intrain_onnx.network.input_shapes import resolve
 from intrain_onnx.network.layers import analyse
 from intrain_onnx.network.values import of_file
@@ -23,7 +23,7 @@ from intrain_onnx.rewrites import computed_weights
 def separated(text: str, weights: dict[str, np.ndarray]) -> ir.Model:
     """A normalised model with shapes and initializers for its parameters, whose values can be computed."""
     built = normalised(model(text, weights))
-    computed_weights.separate(built, prepare.evaluate)
+    computed_weights.separate(built, runner.evaluate)
     return built
 
 
@@ -118,7 +118,7 @@ def test_values_are_not_computed_for_weights_that_are_drawn_anew(monkeypatch: py
     def refuse(recipe: ir.Model) -> list[np.ndarray]:
         raise AssertionError("computed")
 
-    monkeypatch.setattr(prepare, "evaluate", refuse)
+    monkeypatch.setattr(runner, "evaluate", refuse)
     source = model(
         "(float[N,6] x) => (float[N,8] y) { w = Mul(v, g) t = Transpose(w) y = MatMul(x, t) }",
         {"v": V, "g": G},

@@ -14,7 +14,7 @@ from builders import model, normalised, run_onnxruntime, weight
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.inspection import inspect
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure.prepare import runs_on
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network import input_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import STEPS, for_protocol

@@ -14,7 +14,7 @@ from intrain_onnx import score
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure.prepare import runs_on
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.solve_sizes import solve_sizes
@@ -101,7 +101,7 @@ def test_what_is_solved_runs_in_onnxruntime_and_is_scored(case: str) -> None:
 def test_usual_sizes_that_fit_stay() -> None:
     text = "(float[N,3,H,W] x) => (float y) { c = Conv(x, k) y = GlobalAveragePool(c) }"
     graph = normalised(model(text, {"k": weight(4, 3, 3, 3)}))
-    assert solve_sizes(graph, ScoreConfig.for_protocol()) == {}
+    assert solve_sizes(graph, ScoreConfig.for_protocol()).sizes == {}
 
 
 def test_sums_of_symbols_follow_from_the_others() -> None:

@@ -64,7 +64,10 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 TESTED_BY = {
     "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
     "network.recognise": "network/test_layers.py",
-    "measure.fit_sizes": "rewrites/test_solve_sizes.py",
+    "measure.runner": "rewrites/test_solve_sizes.py",
+    "measure.search_sizes": "measure/test_node_hints.py",
+    "measure.trial": "rewrites/test_solve_sizes.py",
+    "network.signature.mask_polarity": "measure/test_settle_values.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",

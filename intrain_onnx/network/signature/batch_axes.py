@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_ir as ir
 
+from intrain_onnx.errors import SettingsError
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED
+from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
 Dims = tuple[int | str | None, ...]
 """Declared shape of an input: sizes, symbols, and None for unnamed free dimensions."""
 
-_INDEXED = frozenset({"Gather", "GatherElements", "ScatterElements"})
+_INDEXED = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements"})
+_ROW_BY_ROW = (Kind.ACTIVATION, Kind.ELEMENTWISE, Kind.NORMALISATION)
 _FARTHEST = 64
+_MOST_VALUES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +33,81 @@ class BatchAxes:
         fixed: batch size that the graph was exported for; 1 without a batch axis, None if the size is free.
         symbol: name of the batch dimension; None if unnamed.
         separate: no input has a batch axis, so each sample is a separate call.
+        entries: the input whose entries along axis 0 integers index, as nodes of a graph; None if none is.
     """
 
     axes: Mapping[str | None, int | None]
     fixed: int | None
     symbol: str | None
     separate: bool
+    entries: str | None = None
 
 
-def batch_axes(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
+def batch_axes(
+    model: ir.Model,
+    shapes: Mapping[ir.Value, Dims],
+    told: Mapping[str, int | None] = MappingProxyType({}),
+) -> BatchAxes:
     """Find the batch axis: the one named so, or that of the first input, if the outputs have it too.
 
     An unnamed axis is none if an integer input indexes its entries (nodes of a graph), or if every output is
     declared without it (channels of an image without batch, frames of a pooled sequence). Computed once per
     graph, before its outputs are cut, and cached in the graph's metadata.
+
+    Args:
+        model: a normalised model.
+        shapes: declared shapes of its inputs.
+        told: batch axes by input name, None for an input without one; they override what is found.
+
+    Raises:
+        SettingsError: ``told`` names an unknown input or axis, or axes of different fixed sizes.
     """
     if BATCH_AXES not in model.graph.meta:
-        model.graph.meta[BATCH_AXES] = _find(model, shapes)
-    found: BatchAxes = model.graph.meta[BATCH_AXES]
-    return found
+        found = _find(model, shapes)
+        model.graph.meta[BATCH_AXES] = _overruled(found, shapes, told) if told else found
+    cached: BatchAxes = model.graph.meta[BATCH_AXES]
+    return cached
+
+
+def _overruled(
+    found: BatchAxes, shapes: Mapping[ir.Value, Dims], told: Mapping[str, int | None]
+) -> BatchAxes:
+    """The batch axes with the told ones; other inputs keep theirs if its size can be the batch."""
+    declared = {value.name or "": dims for value, dims in shapes.items()}
+    sizes = {name: _told_size(name, axis, declared) for name, axis in told.items()}
+    chosen = [(name, sizes[name]) for name, axis in told.items() if axis is not None]
+    fixed = {size: name for name, size in chosen if isinstance(size, int)}
+    if len(fixed) > 1:
+        one, other = sorted(fixed.items())[:2]
+        raise SettingsError(
+            f"the batch axis of {one[1]!r} is fixed at {one[0]}, and that of {other[1]!r} at {other[0]}",
+            hint="Set --batch-axis NAME:none for one of them",
+        )
+    size = next(iter(fixed), None if chosen else found.fixed)
+    symbol = next((s for _, s in chosen if isinstance(s, str)), None if chosen else found.symbol)
+    axes: dict[str | None, int | None] = dict(told.items())
+    for name, dims in declared.items():
+        if name not in told:
+            usual = dims.index(symbol) if symbol is not None and symbol in dims else found.axes.get(name)
+            fits = usual is not None and (not isinstance(dims[usual], int) or dims[usual] == size)
+            axes[name] = usual if fits else None
+    if all(axis is None for axis in axes.values()):
+        return BatchAxes(axes, 1, None, True)
+    return BatchAxes(axes, size, symbol, False)
+
+
+def _told_size(name: str, axis: int | None, declared: Mapping[str, Dims]) -> int | str | None:
+    """The declared size of a told batch axis."""
+    if name not in declared:
+        known = ", ".join(map(repr, declared))
+        raise SettingsError(f"the model has no input {name!r}", hint=f"Its inputs are {known}")
+    rank = len(declared[name])
+    if axis is not None and axis >= rank:
+        last = f"0 to {rank - 1}, or none" if rank else "none: the input is one number"
+        raise SettingsError(
+            f"input {name!r} has no axis {axis}", hint=f"Set --batch-axis {name}:AXIS to {last}"
+        )
+    return declared[name][axis] if axis is not None else None
 
 
 def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
@@ -60,8 +121,10 @@ def _find(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> BatchAxes:
         return BatchAxes(dict.fromkeys(v.name for v in shapes), None, None, False)
     lead = _samples_axis(first, read[first])
     size = read[first][lead]
-    if named is None and (_is_lost(model, read, size) or _is_indexed(model, first, lead)):
-        return BatchAxes(dict.fromkeys(v.name for v in shapes), 1, None, True)
+    indexed = _indexed(model, read) if named is None else None
+    if named is None and (indexed is not None or _is_lost(model, read, size)):
+        entries = indexed.name if indexed is not None else None
+        return BatchAxes(dict.fromkeys(v.name for v in shapes), 1, None, True, entries)
     fixed = size if isinstance(size, int) else None
     symbol = size if isinstance(size, str) else None
     axes = {v.name: _batch_axis(dims, lead, symbol, fixed) for v, dims in shapes.items()}
@@ -86,46 +149,106 @@ def _is_lost(model: ir.Model, shapes: Mapping[ir.Value, Dims], size: int | str |
     return bool(model.graph.outputs)
 
 
-def _is_indexed(model: ir.Model, first: ir.Value, lead: int) -> bool:
-    """Whether integer inputs index the entries of an input, or of values computed from it, along an axis."""
+def _indexed(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> ir.Value | None:
+    """The float input whose entries along axis 0 integer inputs index, at once or after layers; else None."""
+    integers = {v for v in shapes if v.dtype in _INTEGERS}
+    floats = [v for v, dims in shapes.items() if v not in integers and dims]
+    if not integers or not floats:
+        return None
     data = data_dependent(model.graph)
-    indices = _reached({v for v in model.graph.inputs if v.dtype in _INTEGERS}, axis=None)
-    entries = _reached({first}, axis=lead)
-    return any(
-        node.op_type in _INDEXED
-        and node.domain in ("", "ai.onnx")
-        and node.inputs[0] in entries
-        and node.inputs[0] in data
-        and node.inputs[1] in indices
-        and node.attributes.get_int("axis", 0) == lead
-        for node in model.graph
-    )
+    indices = _elements(integers)
+    for first in floats:
+        entries = _rows(first, len(shapes[first]))
+        if any(_looks_up(node, entries, indices) and node.inputs[0] in data for node in model.graph):
+            return first
+    return None
+
+
+def _looks_up(node: ir.Node, entries: Mapping[ir.Value, int], indices: set[ir.Value]) -> bool:
+    """Whether a node selects rows of one of the entries, given with their ranks, by one of the indices."""
+    if node.op_type not in _INDEXED or node.domain not in ("", "ai.onnx"):
+        return False
+    table, index = node.inputs[:2]
+    if table is None or index is None or table not in entries or index not in indices:
+        return False
+    if is_op(node, "GatherND"):
+        return node.attributes.get_int("batch_dims", 0) == 0 and _selects_rows(index)
+    return node.attributes.get_int("axis", 0) in (0, -entries[table])
+
+
+def _selects_rows(index: ir.Value) -> bool:
+    """Whether the index of a GatherND has one component: it is unsqueezed at its last axis."""
+    if index.shape is not None and len(index.shape) and index.shape[-1] == 1:
+        return True
+    node = index.producer()
+    return node is not None and is_op(node, "Unsqueeze")
 
 
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 
 
-def _reached(start: set[ir.Value], axis: int | None) -> set[ir.Value]:
-    """Values that consist of elements of inputs; with an axis, those in which that axis is preserved."""
+def _elements(start: set[ir.Value]) -> set[ir.Value]:
+    """Values that consist of elements of the given ones."""
     found = set(start)
     waiting = [(v, 0) for v in start]
     while waiting:
         value, steps = waiting.pop()
         for node, index in value.uses():
             row = traits(node)
-            if axis is None:
-                passes = (
-                    is_view(node) or index in row.elements_of or is_op(node, "Where", "Add", "Mul", "Expand")
-                )
-            else:
-                linear = kind(node) is Kind.PRODUCT and index == 0
-                passes = linear or is_op(node, "Cast", "Identity") or kind(node) is Kind.ACTIVATION
+            passes = (
+                is_view(node)
+                or index in row.elements_of
+                or is_op(node, "Where", "Add", "Mul", "Expand", "Concat", "Gather", "GatherND")
+            )
             if passes and steps < _FARTHEST:
                 for out in node.outputs[:1]:
                     if out not in found:
                         found.add(out)
                         waiting.append((out, steps + 1))
     return found
+
+
+def _rows(start: ir.Value, rank: int) -> dict[ir.Value, int]:
+    """Values whose axis 0 is that of the given one, with their ranks."""
+    found = {start: rank}
+    waiting = [start]
+    while waiting and len(found) < _MOST_VALUES:
+        value = waiting.pop()
+        for node, index in value.uses():
+            after = _rank_after(node, index, found[value])
+            if after is not None and node.outputs and node.outputs[0] not in found:
+                found[node.outputs[0]] = after
+                waiting.append(node.outputs[0])
+    return found
+
+
+def _rank_after(node: ir.Node, index: int, rank: int) -> int | None:
+    """Rank of the output if axis 0 of an input of that rank stays axis 0; else None."""
+    if kind(node) is Kind.PRODUCT:
+        return rank if index == 0 and rank > 1 and not node.attributes.get_int("transA", 0) else None
+    if kind(node) in _ROW_BY_ROW or is_op(node, "Cast", "Identity"):
+        others = [len(v.shape) for v in node.inputs if v is not None and v.shape is not None]
+        return max([rank, *others]) if max([0, *others]) <= rank else None
+    if is_op(node, "Reshape"):
+        target = constant_array(node.inputs[1])
+        keeps = target is not None and target.size >= rank and target.reshape(-1)[0] in (0, -1)
+        return target.size if target is not None and keeps else None
+    if kind(node) is Kind.REDUCTION or is_op(node, "Unsqueeze", "Squeeze"):
+        return _rank_without(node, rank)
+    return None
+
+
+def _rank_without(node: ir.Node, rank: int) -> int | None:
+    """Rank after a reduction, Squeeze or Unsqueeze over constant axes other than the first."""
+    told = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    listed = [int(a) for a in told.reshape(-1)] if told is not None else node.attributes.get_ints("axes", ())
+    if is_op(node, "Unsqueeze"):
+        after = rank + len(listed)
+        return after if listed and 0 not in [a % after for a in listed] else None
+    if not listed or 0 in [a % rank for a in listed]:
+        return None
+    keeps = not is_op(node, "Squeeze") and node.attributes.get_int("keepdims", 1) == 1
+    return rank if keeps else rank - len(listed)
 
 
 def _samples_axis(value: ir.Value, dims: Dims) -> int:

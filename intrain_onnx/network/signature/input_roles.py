@@ -15,8 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.marks import DECLARED
+from intrain_onnx.network.signature.mask_polarity import Polarity, polarity
 from intrain_onnx.network.subgraphs import bodies, entering
-from intrain_onnx.network.values import constant_array, constant_shape
+from intrain_onnx.network.values import constant_array, constant_shape, static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 from intrain_onnx.vocabulary import InputKind
@@ -24,6 +26,9 @@ from intrain_onnx.vocabulary import InputKind
 _FARTHEST = 24
 _MOST_VALUES = 2000
 _TIMESTEPS = 1000
+_OF_MASK = 2
+"""Classes that a mask is compared with, 0 and 1."""
+
 _FEW = 8
 """Most elements of a float vector that is a control input instead of data."""
 
@@ -48,11 +53,15 @@ class Role:
         kind: see ``InputSpec``.
         high: number of ids or timesteps; 0 for kinds without one, or if it depends on the shapes.
         columns: an axis, and the number of ids of each entry along it, if the entries index different tables.
+        sure: the operators that read the input tell it; else its name does, or nothing.
+        limited: noise may leave the domain of an operator that reads it, as a logarithm.
     """
 
     kind: InputKind
     high: int = 0
     columns: tuple[int, tuple[int, ...]] | None = None
+    sure: bool = True
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +72,14 @@ class _Place:
         shift: constant added to them.
         part: axis and indices of the entries of the input that were selected.
         scaled: they were multiplied, so they cannot be indices.
+        mixed: multiplied by data or summed with weights, so their sign is not the input's.
     """
 
     value: ir.Value
     shift: np.ndarray | None = None
     part: tuple[int, tuple[int, ...]] | None = None
     scaled: bool = False
+    mixed: bool = False
 
 
 @dataclass
@@ -83,6 +94,10 @@ class _Uses:
     compared: bool = False
     angle: bool = False
     weighed: bool = False
+    switched: bool = False
+    branches: bool = False
+    counted: bool = False
+    limited: bool = False
 
 
 def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: bool) -> Role:
@@ -97,16 +112,24 @@ def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: b
     assert value.dtype is not None
     name = (value.name or "").lower()
     uses = _uses(model, value)
+    mask = polarity(value)
     if value.dtype.is_floating_point():
-        return _float_role(value, name, uses, has_batch=has_batch)
+        return _float_role(value, name, uses, mask, has_batch=has_batch)
     if value.dtype == ir.DataType.BOOL:
-        return Role("ones")
-    if "mask" in name:
-        return Role("ones")
+        return Role("control") if uses.branches and mask is None else _mask(mask)
     if uses.indexes and has_entries:
         return Role("edge_index")
     if uses.tables:
         return _ids(value, uses, name)
+    return _integer_role(value, name, uses, mask, has_batch=has_batch)
+
+
+def _integer_role(value: ir.Value, name: str, uses: _Uses, mask: Polarity | None, *, has_batch: bool) -> Role:
+    """The role of integers that index nothing."""
+    if mask is not None and (mask.scores or uses.labels <= _OF_MASK):
+        return _mask(mask)
+    if "mask" in name or uses.counted:
+        return Role("ones", sure=uses.counted)
     if uses.angle:
         return (
             Role("positions", 2**31 - 1) if _has_sequence(value, has_batch) else Role("timestep", _TIMESTEPS)
@@ -114,19 +137,32 @@ def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: b
     if uses.bounds:
         return Role("offsets")
     if "position" in name:
-        return Role("positions", 2**31 - 1)
+        return Role("positions", 2**31 - 1, sure=False)
     if uses.compared or "len" in name:
-        return Role("length")
+        return Role("length", sure=uses.compared)
     if uses.shapes:
         return Role("size")
+    if uses.labels > 1:
+        return Role("ids", uses.labels)
+    return _by_name(value, name)
+
+
+def _by_name(value: ir.Value, name: str) -> Role:
     if name in ("sr", "sample_rate", "sampling_rate"):
-        return Role("sampling_rate")
-    return Role("ids", 256 if value.dtype == ir.DataType.UINT8 else 2)
+        return Role("sampling_rate", sure=False)
+    pixels = value.dtype == ir.DataType.UINT8
+    return Role("ids", 256 if pixels else 2, sure=pixels)
 
 
-def _float_role(value: ir.Value, name: str, uses: _Uses, *, has_batch: bool) -> Role:
-    dims = [d for d in value.shape.dims if isinstance(d, int)] if value.shape is not None else []
-    small = value.shape is not None and len(dims) == len(value.shape.dims) <= 1 and np.prod(dims) <= _FEW
+def _mask(found: Polarity | None) -> Role:
+    """Filled with what hides nothing, so that every weight has something to see."""
+    return Role("ones", sure=False) if found is None else Role("zeros" if found.hides else "ones")
+
+
+def _float_role(value: ir.Value, name: str, uses: _Uses, mask: Polarity | None, *, has_batch: bool) -> Role:
+    shape = value.meta.get(DECLARED, value.shape)
+    dims = [d for d in shape.dims if isinstance(d, int)] if shape is not None else []
+    small = shape is not None and len(dims) == len(shape.dims) <= 1 and np.prod(dims) <= _FEW
     if uses.shapes and small:
         return Role("size")
     if small and (not has_batch or dims in ([], [1])):
@@ -136,8 +172,10 @@ def _float_role(value: ir.Value, name: str, uses: _Uses, *, has_batch: bool) -> 
     if uses.angle and not uses.weighed and value.shape is not None and len(value.shape.dims) <= 1:
         return Role("timestep", _TIMESTEPS)
     if "mask" in name and not uses.weighed:
-        return Role("ones")
-    return Role("noise")
+        return _mask(mask)
+    if mask is not None and mask.scores and uses.switched:
+        return _mask(mask)
+    return Role("noise", limited=uses.limited)
 
 
 def _has_sequence(value: ir.Value, has_batch: bool) -> bool:
@@ -194,7 +232,7 @@ def _uses(model: ir.Model, value: ir.Value) -> _Uses:
     while waiting and len(seen) < _MOST_VALUES:
         place, steps = waiting.popleft()
         for node, index in place.value.uses():
-            if node.op_type in ("Gather", "GatherElements", "ScatterElements") and index == 1:
+            if _looks_up(node) and index == 1:
                 if data is None:
                     data = data_dependent(model.graph)
                 _note_lookup(found, node, place, data)
@@ -209,23 +247,31 @@ def _uses(model: ir.Model, value: ir.Value) -> _Uses:
     return found
 
 
+def _looks_up(node: ir.Node) -> bool:
+    """Whether input 1 of a node are indices along one axis of input 0."""
+    if is_op(node, "GatherND"):
+        index = node.inputs[1].shape if node.inputs[1] is not None else None
+        return index is not None and index[-1] == 1 and not node.attributes.get_int("batch_dims", 0)
+    return is_op(node, "Gather", "GatherElements", "ScatterElements")
+
+
 def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]) -> None:
-    if place.scaled:
+    """Record an index: into a table of known size, or into data."""
+    table = node.inputs[0]
+    if place.scaled or table is None:
         return
-    if not is_op(node, "Gather"):
+    if table in data:
         found.indexes = True
         return
-    table = node.inputs[0]
-    shape = constant_shape(table) if table is not None and table not in data else None
-    axis = node.attributes.get_int("axis", 0)
+    shape = constant_shape(table) or static_shape(table)
+    axis = 0 if is_op(node, "GatherND") else node.attributes.get_int("axis", 0)
     if shape is not None and -len(shape) <= axis < len(shape):
         found.tables.append((place, shape[axis]))
-    elif table in data:
+    elif not is_op(node, "Gather"):
         found.indexes = True
 
 
 def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
-    op = node.op_type
     if is_op(node, "OneHot") and index == 0:
         count = constant_array(node.inputs[1])
         if count is not None:
@@ -236,19 +282,39 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
             found.tables.append((place, int(classes[0].max()) + 1))
         elif len(classes) == 1 and classes[0] is not None and classes[0].size == 1:
             found.labels = max(found.labels, int(classes[0].reshape(-1)[0]) + 1)
-    elif index in _SHAPES.get(op, ()):
+    else:
+        _note_values(found, node, index, place)
+
+
+def _note_values(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
+    if index in _SHAPES.get(node.op_type, ()) or (is_op(node, "Range") and index < 2):
         found.shapes = True
-    elif index in _BOUNDS.get(op, ()):
+    elif index in _BOUNDS.get(node.op_type, ()):
         found.bounds = True
-    elif is_op(node, "Range") and index < 2:
-        found.shapes = True
     elif is_op(node, *_COMPARE):
-        other = node.inputs[1 - index]
-        found.compared |= _is_range(other)
+        found.compared |= _is_range(node.inputs[1 - index])
     elif is_op(node, "Sin", "Cos"):
         found.angle = True
+    elif is_op(node, "Cast") and node.attributes.get_int("to") == ir.DataType.BOOL:
+        found.switched = True
+    elif is_op(node, "CumSum"):
+        found.counted = index == 0
+    elif is_op(node, "If"):
+        found.branches = True
+    elif not place.mixed and _is_limited(node, index):
+        found.limited = True
     elif kind(node) in (Kind.CONVOLUTION, Kind.PRODUCT, Kind.RECURRENT, Kind.NORMALISATION):
         found.weighed |= not place.scaled
+
+
+def _is_limited(node: ir.Node, index: int) -> bool:
+    """Whether an operator is not defined for all values of an input."""
+    if is_op(node, "Log", "Sqrt", "Reciprocal", "Acos", "Asin", "Atanh", "Acosh"):
+        return True
+    if is_op(node, "Pow"):
+        exponent = constant_array(node.inputs[1])
+        return exponent is None or bool((exponent != np.round(exponent)).any() or (exponent < 0).any())
+    return is_op(node, "Div") and index == 1
 
 
 def _is_range(value: ir.Value | None) -> bool:
@@ -285,9 +351,11 @@ def _follow(node: ir.Node, index: int, place: _Place) -> Iterator[_Place]:
     elif is_op(node, "Add", "Sub"):
         passes = _added(node, index, place)
     elif is_op(node, "Mul") and _of_integers(node) and all(constant_array(v) is None for v in node.inputs):
-        passes = place  # where(id < 0, id + size, id), as products with 0 and 1
+        # where(id < 0, id + size, id), as products with 0 and 1; a mask times its sum is a position.
+        passes = replace(place, scaled=place.scaled or any(map(_is_range, node.inputs)))
     elif is_op(node, "Mul", "Div", "Reciprocal", "Sqrt", "Exp") or kind(node) is Kind.PRODUCT:
-        passes = replace(place, scaled=True)
+        by_data = len(node.inputs) > 1 and constant_array(node.inputs[1 - index]) is None
+        passes = replace(place, scaled=True, mixed=by_data or kind(node) is Kind.PRODUCT)
     else:
         return
     yield from (replace(passes, value=out) for out in node.outputs[:1])

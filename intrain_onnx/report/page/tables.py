@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from intrain_onnx.report.numbers import count, decimal, power, quantity, shape
 from intrain_onnx.report.page.shown import Pairs, Table
-from intrain_onnx.report.rows import Document, FedInput, NamedScore, Proxy, Row, Value
+from intrain_onnx.report.rows import Document, FedInput, FreeSize, NamedScore, Proxy, Row, Value
 
 _MOST_ITEMS = 8
 
@@ -41,9 +41,11 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
         (f"loss of {x.output}", f"{x.loss or 'none'} at {x.attached_to}, {short(x.value)}")
         for x in settings.losses
     ]
+    sizes = [(f"axis {x.axis} of {x.input}", _size(x)) for x in settings.free_sizes]
     return [
-        ("Settings", _pairs(settings, but=("inputs_fed", "losses"))),
+        ("Settings", _pairs(settings, but=("inputs_fed", "free_sizes", "losses"))),
         ("Inputs and losses", fed + losses),
+        *([("Sizes that the file leaves open", sizes)] if sizes else []),
         ("Fate of the nodes", _pairs(report.nodes)),
         (
             "Environment",
@@ -70,6 +72,11 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
 def _fed(row: FedInput) -> str:
     told = f"{row.kind} {shape(row.shape)}"
     return told if row.sha256 is None else f"{told}, {row.source}, sha256 {row.sha256}"
+
+
+def _size(row: FreeSize) -> str:
+    told = f"{row.size}, {row.source}"
+    return told if row.reason is None else f"{told}: {row.reason}"
 
 
 def _pairs(row: Row, but: Sequence[str] = ()) -> Pairs:

@@ -17,6 +17,7 @@ from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter
 from intrain_onnx.report.rows.setup import (
     Environment,
     FedInput,
+    FreeSize,
     Loss,
     Model,
     Parity,
@@ -33,6 +34,7 @@ __all__ = [
     "Document",
     "Environment",
     "FedInput",
+    "FreeSize",
     "GradientReach",
     "Inspected",
     "InspectedLayer",

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from intrain_onnx.config import BatchNorm, Converter, Device, HealthOver, Points, Protocol, Weights
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Names, Positive, Row, Shape
-from intrain_onnx.vocabulary import Execution, InputKind, InputSource, LossKind
+from intrain_onnx.vocabulary import Execution, InputKind, InputSource, LossKind, SizeSource
 
 
 class Tool(Row, frozen=True):
@@ -90,6 +90,26 @@ class FedInput(Row, frozen=True):
     ]
 
 
+class FreeSize(Row, frozen=True):
+    """The size of a dimension that the file leaves open."""
+
+    input: str
+    axis: Annotated[Count, Meta(description="Of the input, from 0.")]
+    name: Annotated[str | None, Meta(description="In the file; null where it has none.")]
+    size: Annotated[Count, Meta(description="For all samples of a run.")]
+    source: Annotated[
+        SizeSource,
+        Meta(
+            description="samples: the batch. option: an input shape that was asked for. given: an array. "
+            "arithmetic: computed from other names. operator: what an operator takes. trial: runs with other "
+            "sizes failed. usual: a default."
+        ),
+    ]
+    reason: Annotated[
+        str | None, Meta(description="The constraint or failure behind it; null where the source says all.")
+    ]
+
+
 class Loss(Row, frozen=True):
     """What an output was compared with."""
 
@@ -121,6 +141,10 @@ class Settings(Row, frozen=True):
         Positive, Meta(description="Length of each sequence dimension that the graph leaves open.")
     ]
     input_shapes: Annotated[Mapping[str, Shape], Meta(description="That were asked for, by input.")]
+    batch_axes: Annotated[
+        Mapping[str, Count | None],
+        Meta(description="That were asked for, by input; null for an input without samples."),
+    ]
     inputs: Annotated[
         Mapping[str, str],
         Meta(
@@ -140,6 +164,7 @@ class Settings(Row, frozen=True):
     ]
     samples: Annotated[Positive, Meta(description="Samples that a run had.")]
     inputs_fed: tuple[FedInput, ...]
+    free_sizes: tuple[FreeSize, ...]
     losses: tuple[Loss, ...]
 
 

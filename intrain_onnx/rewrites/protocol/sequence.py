@@ -137,7 +137,7 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         UnsupportedError: no output that a loss can read is left.
     """
     model = network.model.clone()
-    draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.sizes), see)
+    draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.solved.sizes), see)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
     for step in STEPS:
@@ -158,5 +158,5 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         absorbed=tuple(name for c in changes.values() for name in c.absorbed),
         split={name: tuple(parts) for c in changes.values() for name, parts in c.split.items()},
         changes=changes,
-        sizes=network.sizes,
+        sizes=network.solved.sizes,
     )

@@ -1,0 +1,57 @@
+"""Writes a GatherND that looks up rows of a constant table as the Gather that it is.
+
+GatherND(table, indices[..., 1])  =  Gather(table, Squeeze(indices, -1)),   axis 0
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.network.values import name_of, put_in_place, source, static_shape
+from intrain_onnx.opset.traits import is_op
+
+
+def restore_lookups(model: ir.Model) -> int:
+    """Replace each GatherND of rows of an initializer, or of a view of one, in place.
+
+    Requires: inferred shapes; opset 13 or later for a Squeeze that is added.
+
+    Returns:
+        The number of nodes that are there less.
+    """
+    before = sum(1 for _ in model.graph.all_nodes())
+    for node in list(model.graph.all_nodes()):
+        table, indices = node.inputs[:2] if is_op(node, "GatherND") else (None, None)
+        if table is None or indices is None or node.graph is None or not _looks_up_rows(node, table, indices):
+            continue
+        old = node.outputs[0]
+        out = ir.Value(name=f"{old.name}.lookup", type=old.type, shape=old.shape)
+        rows = _without_last_axis(model, node, indices)
+        axis = ir.AttrInt64("axis", 0)
+        put_in_place(node, ir.Node("", "Gather", [table, rows], [axis], outputs=[out], name=name_of(node)))
+    return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _looks_up_rows(node: ir.Node, table: ir.Value, indices: ir.Value) -> bool:
+    shape = static_shape(indices)
+    one = shape is not None and len(shape) > 0 and shape[-1] == 1
+    return one and not node.attributes.get_int("batch_dims", 0) and source(table) is not None
+
+
+def _without_last_axis(model: ir.Model, node: ir.Node, indices: ir.Value) -> ir.Value:
+    """The indices before their last axis was added, or a Squeeze of them."""
+    shape = static_shape(indices) or ()
+    maker = indices.producer()
+    if maker is not None and is_op(maker, "Unsqueeze"):
+        before = static_shape(maker.inputs[0]) if maker.inputs[0] is not None else None
+        if before == shape[:-1] and maker.inputs[0] is not None:
+            return maker.inputs[0]
+    axes = ir.Value(name=f"{indices.name}.last", const_value=ir.Tensor(np.array([-1])))
+    axes.type, axes.shape = ir.TensorType(ir.DataType.INT64), ir.Shape((1,))
+    model.graph.initializers[axes.name or ""] = axes
+    out = ir.Value(name=f"{indices.name}.rows", type=indices.type, shape=ir.Shape(shape[:-1]))
+    squeeze = ir.Node("", "Squeeze", [indices, axes], outputs=[out], name=f"{name_of(node)}.rows")
+    assert node.graph is not None
+    node.graph.insert_before(node, squeeze)
+    return out
