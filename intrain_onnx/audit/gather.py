@@ -130,9 +130,11 @@ def _measured(
         failures["ranges"] = failures["checkpoint"]
     else:
         ranges = _attempt("ranges", failures, partial(watch.run_again, config))
-    stages = [name for name in (*PROTOCOLS, "ranges") if name in failures]
     evidence = replace(
-        evidence, reports=reports, ranges=ranges, failures={name: failures[name] for name in stages}
+        evidence,
+        reports={name: reports[name] for name in PROTOCOLS if name in reports},
+        ranges=ranges,
+        failures={name: failures[name] for name in (*PROTOCOLS, "ranges") if name in failures},
     )
     found = suspects(evidence)
     if ranges is None or not found:
