@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -33,14 +33,22 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
+from intrain_onnx.runtime.interpreter import Observer
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
+Watch = Callable[[Runnable], Mapping[str, Observer]]
+"""Makes observers of the values of a converted network, by name; they change none."""
+
 
 def score(
-    source: Source | Network, config: ScoreConfig | None = None, *, progress: Progress = silent
+    source: Source | Network,
+    config: ScoreConfig | None = None,
+    *,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Report:
     """Score a model.
 
@@ -49,6 +57,7 @@ def score(
             loaded or normalised again.
         config: the settings; by default the ``architecture`` protocol.
         progress: called at the start of each step.
+        watch: called with the converted network; what it returns observes the first run.
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.
@@ -64,10 +73,12 @@ def score(
             fitting = made if made is not None and made.serves(config) else None
             network = fitting or Network.of(loaded, config, runs)
         with node_hints.told(network, config, machine.device):
-            return _measured(network, config, machine, log)
+            return _measured(network, config, machine, log, watch)
 
 
-def _measured(network: Network, config: ScoreConfig, machine: Machine, log: Log) -> Report:
+def _measured(
+    network: Network, config: ScoreConfig, machine: Machine, log: Log, watch: Watch | None
+) -> Report:
     """All runs of a network, and the report of them."""
     with log.step("parity", 0.05):
         parity = check_parity(network, machine, config.seed) if config.parity else None
@@ -78,7 +89,10 @@ def _measured(network: Network, config: ScoreConfig, machine: Machine, log: Log)
         budget.require(network, probed, config, machine.device)
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device)
-    traces = [_one_run(runnable, config, index, log) for index in range(config.seeds)]
+    watching = watch(runnable) if watch is not None else {}
+    traces = [
+        _one_run(runnable, config, index, log, {} if index else watching) for index in range(config.seeds)
+    ]
     proxies = _proxies(network, runnable, config, log)
     with log.step("score", 0.98):
         scored = scoring.score(probed.layers, traces, config, runnable.points)
@@ -88,7 +102,13 @@ def _measured(network: Network, config: ScoreConfig, machine: Machine, log: Log)
     return Report.of(assemble.report(measured))
 
 
-def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> Trace:
+def _one_run(
+    runnable: Runnable,
+    config: ScoreConfig,
+    index: int,
+    log: Log,
+    watching: Mapping[str, Observer],
+) -> Trace:
     """Draw weights and inputs for a seed, calibrate, and probe once."""
     start, share = 0.15 + 0.8 * index / config.seeds, 0.8 / config.seeds
     seed = config.seed + index
@@ -105,7 +125,7 @@ def _one_run(runnable: Runnable, config: ScoreConfig, index: int, log: Log) -> T
             with log.step("convert", start):
                 runnable = _through_onnx2torch(runnable, config)
         with log.step("probe", start + 0.3 * share):
-            return probe(runnable, fed, generator)
+            return probe(runnable, fed, generator, watching)
 
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:

@@ -1,28 +1,25 @@
-"""Ranges and channel statistics of all activations of a checkpoint, from one forward pass on noise."""
+"""Ranges and channel statistics of all activations of a checkpoint, from one forward pass."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx import memory
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
+from intrain_onnx.audit.flow.magnitudes import degrees, masks
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure.prepare import prepare
-from intrain_onnx.measure.runner import runs_on
-from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import constant_array, name_of
-from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import is_op, traits
-from intrain_onnx.rewrites.network import Network
-from intrain_onnx.rewrites.protocol.sequence import for_protocol
-from intrain_onnx.runtime.interpreter import run
+from intrain_onnx.runtime.interpreter import Observer, run
+from intrain_onnx.runtime.machine import machine_for
 
 _OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
 """Kinds that combine different positions of a channel."""
@@ -31,28 +28,61 @@ _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
 
 
-def measure(network: Network, config: ScoreConfig) -> RangeFacts:
-    """Minimum, maximum and channel statistics of every activation in one forward pass of the checkpoint.
+class Watch:
+    """Observes the probe of a checkpoint: a score calls it with the network that it converted.
 
-    Args:
-        network: in normal form.
-        config: of the ``checkpoint`` protocol; its seed and inputs are used.
-
-    Raises:
-        IntrainError: the model cannot be run.
+    Attributes:
+        runnable: that network; None before.
     """
-    cpu = torch.device("cpu")
-    with element_limit(memory.elements_of_one_tensor()), torch.no_grad():
-        probed = for_protocol(network, config, runs_on(cpu).see)
-        runnable = prepare(probed, config, cpu)
-        values = {v.name: v for node in probed.model.graph.all_nodes() for v in node.outputs if v.name}
-        watched = _watched(runnable.module, runnable.layers, values)
-        run(runnable.module, runnable.feed(torch.Generator().manual_seed(config.seed)), watched)
-        return _facts(watched, values)
+
+    def __init__(self) -> None:
+        self.runnable: Runnable | None = None
+        self._watched: dict[str, ValueRange] = {}
+
+    def __call__(self, runnable: Runnable) -> Mapping[str, Observer]:
+        """Observers of all its values."""
+        self.runnable = runnable
+        self._watched = _watched(runnable)
+        return self._watched
+
+    def facts(self) -> RangeFacts:
+        """Minimum, maximum and channel statistics of every activation that was observed."""
+        assert self.runnable is not None
+        return _facts(self._watched, self.runnable)
+
+    def run_again(self, config: ScoreConfig) -> RangeFacts:
+        """The same after a score that failed, from a forward pass of the network that it converted.
+
+        Raises:
+            IntrainError: the model cannot be run.
+        """
+        assert self.runnable is not None
+        with machine_for(config), torch.no_grad():
+            fed = self.runnable.feed(torch.Generator().manual_seed(config.seed))
+            run(self.runnable.module, fed, self(self.runnable))
+            return self.facts()
+
+    def of_layers(self, names: Collection[str]) -> dict[str, ValueRange]:
+        """Observers for another run, of the ends of some layers alone."""
+        return {
+            name: ValueRange(found.channel_axes, found.layer)
+            for name, found in self._watched.items()
+            if found.layer is not None and found.layer.name in names
+        }
+
+    def varies(self, other: ValueRange) -> bool:
+        """Whether a channel of a layer varies within another run, or between it and the first."""
+        first = next(found for found in self._watched.values() if found.layer is other.layer)
+        return other.is_finite and not bool(_flat(*_joined(first, other)).all())
+
+
+def values_of(runnable: Runnable) -> dict[str, ir.Value]:
+    """The values of the graph, subgraphs included, by name."""
+    return {v.name: v for node in runnable.probed.model.graph.all_nodes() for v in node.outputs if v.name}
 
 
 @dataclass
-class _Range:
+class ValueRange:
     """Running statistics of a value over calls: one in a loop body occurs once per iteration."""
 
     channel_axes: tuple[int, ...] | None = None
@@ -66,7 +96,18 @@ class _Range:
     channel_high: Tensor | None = None
     rows: int = 0
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether channels were seen, all of them finite."""
+        return self.channel_low is not None and not self.not_finite
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all channels are zero."""
+        return self.low == self.high == 0
+
     def __call__(self, parts: list[Tensor]) -> None:
+        """Take in a value: one tensor, or one for each sample."""
         for part in parts:
             if part.is_floating_point() and part.numel():
                 self._add(part.detach())
@@ -91,11 +132,12 @@ class _Range:
         self.rows += math.prod(part.shape[a] for a in others)
 
 
-def _watched(module: fx.GraphModule, layers: LayerMap, values: dict[str, ir.Value]) -> dict[str, _Range]:
-    graphs = [m.graph for m in module.modules() if isinstance(m, fx.GraphModule)]
+def _watched(runnable: Runnable) -> dict[str, ValueRange]:
+    values = values_of(runnable)
+    graphs = [m.graph for m in runnable.module.modules() if isinstance(m, fx.GraphModule)]
     names = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ()) if name]
-    watched = {name: _Range() for name in dict.fromkeys(names)}
-    for layer in layers.layers:
+    watched = {name: ValueRange() for name in dict.fromkeys(names)}
+    for layer in runnable.layers.layers:
         end = _activation(values.get(layer.output))
         if end is not None and end.name in watched:
             watched[end.name].layer = layer
@@ -136,28 +178,45 @@ def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
     return array is not None and (rank is None or array.ndim <= rank)
 
 
-def _facts(watched: dict[str, _Range], values: dict[str, ir.Value]) -> RangeFacts:
+def _facts(watched: dict[str, ValueRange], runnable: Runnable) -> RangeFacts:
     ranges: dict[str, ValueFacts] = {}
     channels: dict[str, ChannelFacts] = {}
+    graph, values = runnable.probed.model.graph, values_of(runnable)
+    largest = {name: max(abs(r.low), abs(r.high)) for name, r in watched.items() if r.elements}
+    added, powers = masks(graph, runnable.layers.slots, largest), degrees(graph)
     for name, found in watched.items():
         value = values.get(name)
         node = value.producer() if value is not None else None
-        if not found.elements or node is None:
+        if not found.elements or value is None or node is None:
             continue
-        largest = max(abs(found.low), abs(found.high))
+        zeros = found.zeros / found.elements
         ranges[name] = ValueFacts(
-            name, name_of(node), node.op_type, largest, found.not_finite, found.zeros / found.elements
-        )
+            name, name_of(node), node.op_type, largest[name], found.not_finite, zeros,
+            added.get(value, 0.0), powers.get(value, 1),
+        )  # fmt: skip
         if found.layer is not None and found.channel_low is not None and found.channel_high is not None:
             channels[found.layer.name] = _channel_facts(found, found.layer, node.op_type)
     return RangeFacts(ranges, channels)
 
 
-def _channel_facts(found: _Range, layer: Layer, after: str) -> ChannelFacts:
+def _channel_facts(found: ValueRange, layer: Layer, after: str) -> ChannelFacts:
     low, high = found.channel_low, found.channel_high
     assert low is not None
     assert high is not None
-    magnitude = torch.maximum(low.abs(), high.abs())
-    constant = (high - low) <= _FLAT * magnitude
-    zero = constant & (magnitude == 0)
+    constant = _flat(low, high)
+    zero = constant & (low == 0) & (high == 0)
     return ChannelFacts(layer.name, after, low.numel(), int(constant.sum()), int(zero.sum()), found.rows)
+
+
+def _joined(a: ValueRange, b: ValueRange) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each channel in two runs; in the second if their channels differ."""
+    assert b.channel_low is not None
+    assert b.channel_high is not None
+    if a.channel_low is None or a.channel_high is None or a.channel_low.shape != b.channel_low.shape:
+        return b.channel_low, b.channel_high
+    return torch.minimum(a.channel_low, b.channel_low), torch.maximum(a.channel_high, b.channel_high)
+
+
+def _flat(low: Tensor, high: Tensor) -> Tensor:
+    """Which channels are constant, up to round-off."""
+    return (high - low) <= _FLAT * torch.maximum(low.abs(), high.abs())

@@ -49,7 +49,18 @@ class WeightFacts:
 
 @dataclass(frozen=True, slots=True)
 class ValueFacts:
-    """One activation over all samples and calls: its node, range and share of zeros."""
+    """One activation over all samples and calls: its node, range and share of zeros.
+
+    Attributes:
+        value: its name.
+        node: that computes it.
+        op: operator of the node.
+        max_abs: largest magnitude.
+        not_finite: some element is NaN or infinite.
+        zero_share: share of the elements that are zero.
+        mask: magnitude of the masks that were added to it or put in.
+        degree: 2 for a square that only a root or a bounded function reads, 3 for a cube.
+    """
 
     value: str
     node: str
@@ -57,6 +68,13 @@ class ValueFacts:
     max_abs: float
     not_finite: bool
     zero_share: float
+    mask: float = 0.0
+    degree: int = 1
+
+    @property
+    def unmasked(self) -> float:
+        """Largest magnitude without the masks, up to float32 round-off."""
+        return self.max_abs if self.mask == 0.0 else max(self.max_abs - 1.00001 * self.mask, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +98,30 @@ class ChannelFacts:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """One further run of the checkpoint: how its inputs were varied, which ones, and the layers that woke."""
+
+    how: str
+    inputs: tuple[str, ...]
+    woke: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class RangeFacts:
-    """Activation statistics of one forward pass of the checkpoint.
+    """Activation statistics of one forward pass of the checkpoint, and of others where a layer seemed dead.
 
     Attributes:
         values: by value name, in graph order.
         channels: by layer name.
+        varied: the other runs.
+        unread: layers without a gradient whose output no output of the network reads.
     """
 
     values: Mapping[str, ValueFacts] = field(default_factory=dict)
     channels: Mapping[str, ChannelFacts] = field(default_factory=dict)
+    varied: tuple[Variation, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +148,9 @@ class FileFacts:
         covered: coverage of the weights by the static pass.
         missing: number of nodes by operator without a handler.
         half: the file computes in float16.
+        deciding: layers that only decide sizes, indices, branches or masks, each with the node that stops
+            its gradient.
+        branches: weights that only the subgraphs of control-flow nodes read.
     """
 
     bytes: int
@@ -129,3 +163,5 @@ class FileFacts:
     covered: Coverage = field(default_factory=Coverage)
     missing: Mapping[str, int] = field(default_factory=dict)
     half: bool = False
+    deciding: Mapping[str, NodeFacts] = field(default_factory=dict)
+    branches: frozenset[str] = frozenset()

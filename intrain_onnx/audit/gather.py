@@ -5,16 +5,17 @@ No torch at import: modules that run the model are imported when needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from intrain_onnx.audit import static
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
+from intrain_onnx.audit.suspects import suspects
 from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
@@ -24,6 +25,9 @@ from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
 from intrain_onnx.report.document import Report
 from intrain_onnx.rewrites.network import Network
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.activation_ranges import Watch
 
 _T = TypeVar("_T")
 
@@ -52,24 +56,16 @@ def gather(
     step("weights", 0.05)
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
-    reports: dict[str, Report] = {}
-    for index, name in enumerate(PROTOCOLS):
-        report = _attempt(name, failures, partial(_score, network, configs[name], step, index))
-        if report is not None:
-            reports[name] = report
-    step("ranges", 0.9)
-    ranges = _attempt("ranges", failures, partial(_ranges, network, configs["checkpoint"]))
-    return Evidence(
+    evidence = Evidence(
         path=str(path),
         deploy=policy.deploy,
         model=assemble.describe(network),
         file=file,
         weights=weights,
-        ranges=ranges,
-        reports=reports,
         failures=failures,
         baseline=baseline,
     )
+    return evidence if failures else _measured(network, configs, evidence, step)
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
@@ -109,16 +105,47 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
         return None
 
 
-def _score(network: Network, config: ScoreConfig, step: Progress, index: int) -> Report:
+def _measured(
+    network: Network, configs: Mapping[str, ScoreConfig], evidence: Evidence, step: Progress
+) -> Evidence:
+    """The evidence with both reports, and with the ranges, which are read in the checkpoint's first run.
+
+    The checkpoint comes last, so that no other network is held while its inputs are varied.
+    """
+    from intrain_onnx.audit.activation_ranges import Watch  # noqa: PLC0415 - torch waits until a model is run
+    from intrain_onnx.audit.vary import vary  # noqa: PLC0415 - torch waits until a model is run
+
+    watch, reports, failures = Watch(), dict[str, Report](), dict[str, Failure]()
+    config = configs["checkpoint"]
+    for index, name in enumerate(reversed(PROTOCOLS)):
+        watching = watch if name == "checkpoint" else None
+        report = _attempt(name, failures, partial(_score, network, configs[name], step, index, watching))
+        if report is not None:
+            reports[name] = report
+    step("ranges", 0.9)
+    ranges: RangeFacts | None = None
+    if "checkpoint" in reports:
+        ranges = watch.facts()
+    elif watch.runnable is None:
+        failures["ranges"] = failures["checkpoint"]
+    else:
+        ranges = _attempt("ranges", failures, partial(watch.run_again, config))
+    evidence = replace(
+        evidence,
+        reports={name: reports[name] for name in PROTOCOLS if name in reports},
+        ranges=ranges,
+        failures={name: failures[name] for name in (*PROTOCOLS, "ranges") if name in failures},
+    )
+    found = suspects(evidence)
+    if ranges is None or not found:
+        return evidence
+    return replace(evidence, ranges=vary(ranges, watch, config, found))
+
+
+def _score(network: Network, config: ScoreConfig, step: Progress, index: int, watch: Watch | None) -> Report:
     from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch waits until a model is run
 
     def scaled(name: str, share: float) -> None:
         step(f"{config.protocol}: {name}", 0.1 + 0.4 * index + 0.4 * share)
 
-    return score(network, config, progress=scaled)
-
-
-def _ranges(network: Network, config: ScoreConfig) -> RangeFacts:
-    from intrain_onnx.audit.activation_ranges import measure  # noqa: PLC0415 - torch waits until a model is run
-
-    return measure(network, config)
+    return score(network, config, progress=scaled, watch=watch)

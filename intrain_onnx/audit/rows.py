@@ -13,8 +13,8 @@ from intrain_onnx.audit.policy import Deploy, FailOn, Setting
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
 
-_Version = Literal["1.0"]
-SCHEMA_VERSION: Final[_Version] = "1.0"
+_Version = Literal["1.1"]
+SCHEMA_VERSION: Final[_Version] = "1.1"
 Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
 _CODES = [0, 1, 2, 3, 4, 6, 70]
 
@@ -94,6 +94,14 @@ class FindingRow(Row, frozen=True):
     waived: Waived | None
 
 
+class VariedRow(Row, frozen=True):
+    """A further run with other inputs, made where a layer seemed dead."""
+
+    how: str
+    inputs: Annotated[tuple[str, ...], Meta(description="Inputs that were varied.")]
+    woke: Annotated[tuple[str, ...], Meta(description="Layers that it woke.")]
+
+
 class Audit(Row, frozen=True):
     """One model."""
 
@@ -106,6 +114,9 @@ class Audit(Row, frozen=True):
     scores: Scores
     checks: tuple[CheckRow, ...]
     findings: tuple[FindingRow, ...]
+    varied: Annotated[
+        tuple[VariedRow, ...], Meta(description="Runs with other inputs; none unless a layer seemed dead.")
+    ]
     seconds: Magnitude
 
 

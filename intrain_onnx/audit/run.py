@@ -23,6 +23,7 @@ from intrain_onnx.audit.rows import (
     Outcome,
     ScoreRow,
     Scores,
+    VariedRow,
     Waived,
 )
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
@@ -125,6 +126,7 @@ class Result:
             else Scores(),
             checks=tuple(_check(self, name) for name in CHECKS),
             findings=tuple(map(_finding, self.findings)),
+            varied=_varied(self.evidence),
             seconds=round(self.seconds, 3),
         )
 
@@ -234,6 +236,11 @@ def _audited(path: str, evidence: Evidence | None) -> Audited:
         macs=model.macs if model else None,
         layers=model.canonical_layers if model else None,
     )
+
+
+def _varied(evidence: Evidence | None) -> tuple[VariedRow, ...]:
+    ranges = evidence.ranges if evidence is not None else None
+    return tuple(VariedRow(v.how, v.inputs, v.woke) for v in ranges.varied) if ranges is not None else ()
 
 
 def _score(report: Report) -> ScoreRow:

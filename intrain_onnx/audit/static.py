@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from intrain_onnx import inspection
 from intrain_onnx.audit.facts import FileFacts, NodeFacts
+from intrain_onnx.audit.flow.decisions import deciding
 from intrain_onnx.network.values import drops_values, name_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
@@ -43,7 +44,20 @@ def file_facts(network: Network) -> FileFacts:
         covered=network.coverage,
         missing=network.missing_operators,
         half=rounding(model) > 0,
+        deciding={
+            name: NodeFacts(stop.node or "", stop.op or "")
+            for name, stop in deciding(network.model.graph, network.layers, network.reach).items()
+        },
+        branches=_in_branches(network),
     )
+
+
+def _in_branches(network: Network) -> frozenset[str]:
+    """Weights of layers in subgraphs, wherever the weights are transposed or reshaped."""
+    outside = {v.name for node in network.model.graph for v in node.outputs}
+    layers = network.layers.layers
+    kept = {w.name for layer in layers if layer.output in outside for w in layer.weights}
+    return frozenset(w.name for layer in layers for w in layer.weights) - kept
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

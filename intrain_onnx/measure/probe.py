@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -19,10 +21,15 @@ from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
-from intrain_onnx.runtime.interpreter import Samples, run
+from intrain_onnx.runtime.interpreter import Observer, Samples, run
 
 
-def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.Generator) -> Trace:
+def probe(
+    runnable: Runnable,
+    fed: Sequence[Tensor | Samples],
+    generator: torch.Generator,
+    watching: Mapping[str, Observer] = MappingProxyType({}),
+) -> Trace:
     """Measure one forward and one backward pass.
 
     Participation ratios are computed when each activation appears; each gradient is read and freed when it
@@ -32,6 +39,7 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
         runnable: the module, whose outputs the loss reads, and the values to measure.
         fed: one tensor for each input, or :class:`Samples`.
         generator: its seed keys labels and targets.
+        watching: further observers, by name of the value, which change none.
 
     Raises:
         NumericalError: an activation, the loss or a gradient is not finite; names the node where it began.
@@ -53,7 +61,7 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
     started = time.perf_counter()
     try:
         with torch.enable_grad():
-            outputs = run(module, fed, observers)
+            outputs = run(module, fed, _joined(watching, observers))
             for observer in observers.values():
                 observer.finish()
             loss, terms = runnable.loss(outputs, generator)
@@ -69,6 +77,16 @@ def probe(runnable: Runnable, fed: Sequence[Tensor | Samples], generator: torch.
         raise _first_non_finite_gradient(runnable, fed, bad[0])
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
     return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between)
+
+
+def _joined(some: Mapping[str, Observer], others: Mapping[str, Observer]) -> Mapping[str, Observer]:
+    """Both observers of the values that have two."""
+
+    def both(name: str, parts: list[Tensor]) -> None:
+        some[name](parts)
+        others[name](parts)
+
+    return {**some, **others, **{name: partial(both, name) for name in some.keys() & others.keys()}}
 
 
 _T = TypeVar("_T")

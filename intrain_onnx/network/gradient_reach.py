@@ -69,7 +69,8 @@ def to_integer(node: ir.Node) -> bool:
     return is_op(node, "Cast") and not ir.DataType(node.attributes["to"].as_int()).is_floating_point()
 
 
-def _carries(node: ir.Node, value: ir.Value) -> bool:
+def carries_gradient(node: ir.Node, value: ir.Value) -> bool:
+    """Whether an operator passes a gradient back from this output."""
     return not (
         has(node, Property.ON_INTEGERS)
         or has(node, Property.SHAPE_ONLY)
@@ -115,8 +116,9 @@ def _walk(graph: ir.Graph, marks: dict[ir.Value, _Mark], found: Reach, holder: i
 
 def _behind(node: ir.Node, marks: Mapping[ir.Value, _Mark]) -> _Mark | None:
     """The least mark over the outputs of a node; None if none of them is used."""
-    carried = [marks[v] for v in node.outputs if v in marks and _carries(node, v)]
-    used = any(v in marks or v.uses() or v.is_graph_output() for v in node.outputs if not _carries(node, v))
+    carried = [marks[v] for v in node.outputs if v in marks and carries_gradient(node, v)]
+    ended = [v for v in node.outputs if not carries_gradient(node, v)]
+    used = any(v in marks or v.uses() or v.is_graph_output() for v in ended)
     stopped = [(True, 0, Stop(name_of(node), node.op_type))] if used else []
     return min((*carried, *stopped), key=lambda mark: mark[:2], default=None)
 

@@ -15,30 +15,11 @@ from intrain_onnx.errors import printable
 from intrain_onnx.network.subgraphs import bodies
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.kinds import Kind, Property
+from intrain_onnx.opset.operands import SIZES
 from intrain_onnx.opset.traits import has, is_op, kind
 
 _COUNTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 """Operators whose output length depends on the values of their input."""
-
-_SIZES = {
-    "CenterCropPad": (1,),
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "If": (0,),
-    "Loop": (0, 1),
-    "OneHot": (1,),
-    "Pad": (1,),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
-    "Resize": (1, 2, 3),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "SplitToSequence": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Upsample": (1,),
-}
-"""Inputs whose values determine the shape of the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +107,7 @@ class Comparable:
             united |= self._body(node, body, united, sizes)
         if kind(node) is Kind.RANDOM:
             united = replace(united, data=True, random=united.random or node)
-        deciding = _SIZES.get(node.op_type, ()) if not node.domain else ()
+        deciding = SIZES.get(node.op_type, ()) if not node.domain else ()
         operands = [v for i, v in enumerate(node.inputs) if i in deciding and v is not None]
         sizes += operands
         counts = is_op(node, *_COUNTING) and united.data

@@ -16,7 +16,7 @@ from audit.conftest import ROOT, TODAY, quick
 from audit.defects import DEFECTS, Defect
 from intrain_onnx.audit.checks.baseline import drop_by_chance
 from intrain_onnx.audit.evidence import Evidence, Failure
-from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts
+from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts, Variation
 from intrain_onnx.audit.run import Finding, audit, judge
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.network.coverage import Coverage, Missed
@@ -86,7 +86,12 @@ def with_file(evidence: Evidence, **fields: Any) -> Evidence:
 def with_channels(evidence: Evidence, **fields: Any) -> Evidence:
     channels = {LAYER: ChannelFacts(**{"layer": LAYER, "after": "Relu", "channels": 32, "constant": 0, "zero": 0,
                                        "rows": 64, **fields})}  # fmt: skip
-    return replace(evidence, ranges=RangeFacts(evidence.ranges.values, channels))  # type: ignore[union-attr]
+    return with_ranges(evidence, channels=channels)
+
+
+def with_ranges(evidence: Evidence, **fields: Any) -> Evidence:
+    assert evidence.ranges is not None
+    return replace(evidence, ranges=replace(evidence.ranges, **fields))
 
 
 def with_value(evidence: Evidence, largest: float) -> Evidence:
@@ -131,6 +136,29 @@ def _dead_in_both(evidence: Evidence) -> Evidence:
     return replace(evidence, reports=both)
 
 
+ONE_ROW = {"status": "collapsed", "kind": "embedding", "weight_shape": [1, 32]}
+
+
+def _deciding(evidence: Evidence) -> Evidence:
+    return with_file(evidence, deciding={LAYER: NodeFacts("round", "Round")})
+
+
+def _not_run(evidence: Evidence) -> Evidence:
+    def change(data: dict[str, Any]) -> None:
+        next(x for x in data["layers"] if x["name"] == LAYER)["status"] = "not_run"
+        for row in data["parameters"]:
+            if row["layer"] == LAYER:
+                row["status"] = "unreached"
+
+    return with_report(evidence, change)
+
+
+def _in_a_branch(evidence: Evidence) -> Evidence:
+    assert evidence.checkpoint is not None
+    layer = next(x for x in evidence.checkpoint.layers if x.name == LAYER)
+    return with_file(evidence, branches=frozenset(layer.weights))
+
+
 FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "not-measured": (lambda e: replace(e, failures={"ranges": Failure("UnsupportedError", "no way", "n", "Op")}), "n", ""),
     "external-data": (lambda e: with_file(e, external=("w.bin",)), "w.bin", "[checks.external-data]\nallow = false"),
@@ -148,11 +176,16 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "weights-rank": (lambda e: with_weight(e, rank_ratio=1.0), LAYER, ""),
     "zero-channels": (lambda e: with_weight(e, zero_channels=20), LAYER, ""),
     "collapsed": (lambda e: with_layer(with_channels(e, constant=32), status="collapsed"), LAYER, ""),
+    "one-row-tables": (lambda e: with_layer(with_channels(e, constant=32), **ONE_ROW), LAYER, ""),
+    "input-dependent": (lambda e: with_ranges(e, varied=(Variation("masks inverted", ("mask",), (LAYER,)),)), LAYER, ""),
     "low-participation": (lambda e: with_layer(e, participation_ratio=1.0001), LAYER, ""),
     "dead-layers": (_dead_in_both, LAYER, ""),
+    "unread-layers": (lambda e: with_ranges(_dead_in_both(e), unread=frozenset({LAYER})), LAYER, ""),
     "zero-gradient": (lambda e: with_layer(e, status="dead"), LAYER, ""),
     "dead-channels": (lambda e: with_channels(e, zero=31), LAYER, ""),
     "unreached-layers": (lambda e: with_layer(e, status="unreached"), LAYER, ""),
+    "deciding-layers": (lambda e: _deciding(with_layer(e, status="unreached")), LAYER, ""),
+    "branches-not-run": (lambda e: _in_a_branch(_not_run(e)), LAYER, ""),
     "unreached-share": (lambda e: with_report(e, _reached_less), None, ""),
     "gradient-vanishing": (lambda e: with_report(e, _gradient(1e-20)), LAYER, ""),
     "gradient-exploding": (lambda e: with_report(e, _gradient(1e9)), LAYER, ""),
@@ -209,8 +242,67 @@ def test_a_check_is_silent_on_a_healthy_network(check: str, healthy: Evidence):
 
 
 def test_a_table_of_one_row_cannot_vary(healthy: Evidence):
-    row = {"status": "collapsed", "kind": "embedding", "weight_shape": [1, 32]}
-    assert findings(with_layer(with_channels(healthy, constant=32), **row), "collapsed") == []
+    assert findings(with_layer(with_channels(healthy, constant=32), **ONE_ROW), "collapsed") == []
+
+
+@pytest.mark.parametrize(
+    ("check", "dead"),
+    [
+        ("collapsed", lambda e: with_layer(with_channels(e, constant=32), status="collapsed")),
+        ("dead-layers", lambda e: with_channels(e, zero=32, constant=32)),
+        ("dead-layers", _dead_in_both),
+    ],
+)
+def test_what_another_input_wakes_is_not_dead(
+    check: str, dead: Callable[[Evidence], Evidence], healthy: Evidence
+):
+    evidence = dead(healthy)
+    assert [f.found.place for f in findings(evidence, check)] == [LAYER]
+    tried = (Variation("other noise", ("x",), ()), Variation("masks inverted", ("mask",), (LAYER,)))
+    awake = with_ranges(evidence, varied=tried)
+    assert findings(awake, check) == []
+    [told] = findings(awake, "input-dependent")
+    assert told.severity == "note"
+    assert "masks inverted (mask)" in told.found.message
+    asleep = with_ranges(evidence, varied=tried[:1])
+    assert [f.found.place for f in findings(asleep, check)] == [LAYER]
+
+
+def test_outputs_in_large_units_are_no_explosion(healthy: Evidence):
+    """A loss of 8,000 (NMR shifts in ppm) and effects of 7e8 were seen in a sound network."""
+
+    def in_units(data: dict[str, Any]) -> None:
+        _gradient(1e6)(data)
+        data["settings"]["losses"][0]["value"] = 8e3
+
+    [told] = findings(with_report(healthy, _gradient(1e6)), "gradient-exploding")
+    assert told.found.measured is not None
+    assert 1e8 < told.found.measured < 8e11
+    assert findings(with_report(healthy, in_units), "gradient-exploding") == []
+
+
+def test_what_no_output_reads_is_a_warning(healthy: Evidence):
+    unread = with_ranges(_dead_in_both(healthy), unread=frozenset({LAYER}))
+    assert findings(unread, "dead-layers") == []
+    assert [f.severity for f in findings(unread, "unread-layers")] == ["warning"]
+
+
+def test_layers_that_only_decide_are_no_error(healthy: Evidence):
+    unreached = with_layer(healthy, status="unreached")
+    assert findings(_deciding(unreached), "unreached-layers") == []
+    assert findings(_deciding(healthy), "deciding-layers") == []
+
+
+@pytest.mark.parametrize(("largest", "mask", "degree", "found"), [
+    (1e9, 1e9, 1, False), (1.1e9, 1e9, 1, True), (1e9, 0.0, 1, True),
+    (6.7e7, 0.0, 2, False), (1e15, 0.0, 2, True), (1e15, 0.0, 3, False),
+])  # fmt: skip
+def test_masks_and_powers_in_the_range(
+    largest: float, mask: float, degree: int, found: bool, healthy: Evidence
+):
+    value = ValueFacts("v", "node_x", "Add", largest, False, 0.0, mask, degree)
+    ranges = with_ranges(healthy, values={"v": value})
+    assert bool(findings(ranges, "activation-range")) == found
 
 
 def test_folded_batch_norm_is_silent_where_it_was_kept():
@@ -223,12 +315,12 @@ def test_a_check_that_is_off_says_nothing(healthy: Evidence):
     assert findings(changed, "weights-rank", '[checks.weights-rank]\nseverity = "off"') == []
 
 
-def test_branches_of_an_if_that_did_not_run_are_no_finding(healthy: Evidence):
-    def change(data: dict[str, Any]) -> None:
-        next(x for x in data["layers"] if x["name"] == LAYER)["status"] = "not_run"
-        data["gradient_reach"]["stopped_by"] = [{"node": "if", "op": "If", "parameters": 1, "elements": 9}]
-
-    assert findings(with_report(healthy, change), "unreached-layers") == []
+def test_branches_of_an_if_that_did_not_run_are_a_note(healthy: Evidence):
+    outside = _not_run(healthy)
+    assert [f.found.place for f in findings(outside, "unreached-layers")] == [LAYER]
+    inside = _in_a_branch(outside)
+    assert findings(inside, "unreached-layers") == []
+    assert [f.severity for f in findings(inside, "branches-not-run")] == ["note"]
 
 
 def test_infinities_of_a_mask_are_meant(healthy: Evidence):

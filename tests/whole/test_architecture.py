@@ -27,7 +27,7 @@ ORDER = GROUND + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 TORCH = {*WITH_TORCH, "pipeline", "backend"}
 """All others do without: a graph is inspected and a saved report drawn in milliseconds."""
 
-TORCH_MODULES = {"audit.activation_ranges", "bench.measure"}
+TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure"}
 """Modules elsewhere that run a model: others import them when they do."""
 
 LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}
@@ -71,10 +71,10 @@ TESTED_BY = {
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",
-    "audit.gather": "audit/test_checks.py",
     "audit.rows": "audit/test_formats.py",
     "audit.run": "audit/test_command.py",
     "audit.static": "audit/test_checks.py",
+    "audit.suspects": "audit/test_vary.py",
     "audit.weights": "audit/test_checks.py",
     "backend": "conformance/test_backend.py",
     "bench.ablation": "scores/test_variants.py",

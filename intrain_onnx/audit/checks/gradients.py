@@ -57,14 +57,19 @@ def _vanishing(evidence: Evidence, options: _GradientVanishing) -> Iterator[Foun
 
 @dataclass(frozen=True, slots=True)
 class _GradientExploding(Options):
-    max_effect: Annotated[float, limit("largest effect")] = 100000000.0
+    max_effect: Annotated[float, limit("largest effect, in units of the loss if that exceeds one")] = (
+        100000000.0
+    )
 
 
 def _exploding(evidence: Evidence, options: _GradientExploding) -> Iterator[Found]:
+    losses = evidence.checkpoint.settings.losses if evidence.checkpoint is not None else ()
+    unit = max(1.0, math.fsum(loss.value or 0.0 for loss in losses))  # outputs in degrees, hertz or metres
     for row, size in effects(evidence):
-        if size > options.max_effect:
+        if size / unit > options.max_effect:
             message = f"the effect of {row.name} on the loss is {size:.2g}"
-            yield Found(message, row.layer, "layer", size, options.max_effect)
+            message += f", at a loss of {unit:.2g}" if unit > 1 else ""
+            yield Found(message, row.layer, "layer", size / unit, options.max_effect)
 
 
 def corrected_health(health: float, shape: Sequence[int]) -> float:
@@ -109,8 +114,9 @@ CHECKS = (
         "gradient-exploding",
         "A layer with an exploding gradient",
         "error",
-        "The same effect, in itself. Where activations stay near one it is of the order of the loss; trained "
-        "networks were seen up to 8e4.",
+        "The same effect, in itself, or in units of the loss where that is above one: outputs in degrees or "
+        "hertz make it large. Where activations stay near one it is of the order of the loss; trained "
+        "networks were seen up to 9e4.",
         "Look for weights that grew or were never scaled; clip gradients or lower the learning rate.",
         needs=("checkpoint",),
         run=_exploding,

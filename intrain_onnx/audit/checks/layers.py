@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
 from intrain_onnx.audit.fields import limit
+from intrain_onnx.audit.suspects import (
+    channels_of,
+    collapsed,
+    has_one_row,
+    layers_of,
+    silent,
+    without_gradient,
+)
 from intrain_onnx.report.derived import largest_ratio
-from intrain_onnx.report.rows import Document, Layer
+from intrain_onnx.report.rows import Layer
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
-    from intrain_onnx.audit.facts import ChannelFacts
+    from intrain_onnx.audit.facts import Variation
 
 
-def _layers(report: Document | None) -> tuple[Layer, ...]:
-    return report.layers if report is not None else ()
-
-
-def _channels(evidence: Evidence) -> Mapping[str, ChannelFacts]:
-    return evidence.ranges.channels if evidence.ranges is not None else {}
+def _woken(evidence: Evidence) -> dict[str, Variation]:
+    """Layers that another input wakes, each with the first such variation of the inputs."""
+    varied = evidence.ranges.varied if evidence.ranges is not None else ()
+    return {name: variation for variation in reversed(varied) for name in variation.woke}
 
 
 def _collapsed(evidence: Evidence, options: Options) -> Iterator[Found]:
-    channels = _channels(evidence)
-    for layer in _layers(evidence.checkpoint):
-        if layer.kind == "embedding" and layer.weight_shape[0] == 1:
-            continue  # a table of one row cannot vary
-        seen = channels.get(layer.name)
-        if layer.status == "collapsed" and (seen is None or seen.constant == seen.channels):
+    woken = _woken(evidence)
+    for layer in collapsed(evidence):
+        if layer.name not in woken:
             yield Found("its output is the same for every input", layer.name, "layer", 0.0, 0.0)
+
+
+def _fixed_tables(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in layers_of(evidence.checkpoint):
+        if layer.status == "collapsed" and has_one_row(layer):
+            yield Found("a table of one row: its output cannot vary", layer.name, "layer", 1.0, 2.0)
+
+
+def _input_dependent(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for name, variation in _woken(evidence).items():
+        inputs = ", ".join(variation.inputs)
+        message = f"without effect on the inputs of the run, but not with {variation.how} ({inputs})"
+        yield Found(message, name, "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,8 @@ class _LowParticipation(Options):
 
 
 def _low_participation(evidence: Evidence, options: _LowParticipation) -> Iterator[Found]:
-    initial = {layer.name: layer.participation_ratio for layer in _layers(evidence.architecture)}
-    for layer in _layers(evidence.checkpoint):
+    initial = {layer.name: layer.participation_ratio for layer in layers_of(evidence.architecture)}
+    for layer in layers_of(evidence.checkpoint):
         ratio, first, most = layer.participation_ratio, initial.get(layer.name), largest_ratio(layer)
         if ratio is None or first is None or most < options.min_channels:
             continue
@@ -56,31 +72,37 @@ def _low_participation(evidence: Evidence, options: _LowParticipation) -> Iterat
 
 
 def _dead(evidence: Evidence, options: Options) -> Iterator[Found]:
-    for name, channels in _channels(evidence).items():
-        if channels.zero == channels.channels and channels.rows > 1:
+    woken = _woken(evidence)
+    for name, channels in silent(evidence).items():
+        if name not in woken:
             message = f"all {channels.channels} channels are zero after {channels.after}"
             yield Found(message, name, "layer", 1.0, 1.0)
-    for layer, dead_at_first in _without_gradient(evidence):
-        if dead_at_first:
+    for layer, unread in _no_gradient_ever(evidence):
+        if not unread:
             message = "the gradient of all its weights is zero, at initialisation too"
             yield Found(message, layer.name, "layer", 0.0, 0.0)
 
 
+def _unread(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer, unread in _no_gradient_ever(evidence):
+        if unread:
+            message = "no output reads what it computes: other positions or channels are selected"
+            yield Found(message, layer.name, "layer")
+
+
+def _no_gradient_ever(evidence: Evidence) -> Iterator[tuple[Layer, bool]]:
+    """Layers without a gradient, with fresh weights and other inputs too; each with whether it is unread."""
+    woken = _woken(evidence)
+    unread = evidence.ranges.unread if evidence.ranges is not None else frozenset()
+    for layer, dead_at_first in without_gradient(evidence):
+        if dead_at_first and layer.name not in woken:
+            yield layer, layer.name in unread
+
+
 def _zero_gradient(evidence: Evidence, options: Options) -> Iterator[Found]:
-    for layer, dead_at_first in _without_gradient(evidence):
+    for layer, dead_at_first in without_gradient(evidence):
         if not dead_at_first:
             yield Found("the gradient of all its weights is zero", layer.name, "layer", 0.0, 0.0)
-
-
-def _without_gradient(evidence: Evidence) -> list[tuple[Layer, bool]]:
-    """Layers whose weights get zero gradient although the channels after them are not all zero.
-
-    Each with whether its gradient is zero at initialisation too.
-    """
-    silent = {name for name, c in _channels(evidence).items() if c.zero == c.channels}
-    first = {layer.name for layer in _layers(evidence.architecture) if layer.status == "dead"}
-    layers = [x for x in _layers(evidence.checkpoint) if x.status == "dead" and x.name not in silent]
-    return [(layer, layer.name in first) for layer in layers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +112,46 @@ class _DeadChannels(Options):
 
 
 def _dead_channels(evidence: Evidence, options: _DeadChannels) -> Iterator[Found]:
-    for name, found in _channels(evidence).items():
+    for name, found in channels_of(evidence).items():
         share = found.zero / found.channels
         if found.channels >= options.min_channels and found.rows > 1 and options.max_share < share < 1:
             message = f"{found.zero} of {found.channels} channels are always zero after {found.after}"
             yield Found(message, name, "layer", share, options.max_share)
 
 
-def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
+def _without_path(evidence: Evidence) -> Iterator[Layer]:
+    """Layers of the file that no gradient path leads to, and that no branch holds which did not run."""
     report = evidence.checkpoint
-    if report is None:
-        return
-    switched = {s.op for s in report.gradient_reach.stopped_by} & {"If", "Loop", "Scan"}
-    measured = {p.name for p in report.parameters if p.status == "measured"}
-    for layer in report.layers:
+    measured = {p.name for p in report.parameters if p.status == "measured"} if report is not None else set()
+    for layer in layers_of(report):
         elsewhere = measured.issuperset(layer.weights)  # in the branch of an If that was taken
-        if layer.status == "unreached" or (layer.status == "not_run" and not switched and not elsewhere):
+        if layer.status == "unreached" or (layer.status == "not_run" and not elsewhere):
+            yield layer
+
+
+def _in_a_branch(evidence: Evidence, layer: Layer) -> bool:
+    return layer.status == "not_run" and bool(evidence.file.branches.issuperset(layer.weights))
+
+
+def _unreached(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        if layer.name not in evidence.file.deciding and not _in_a_branch(evidence, layer):
             yield Found("no gradient path leads from the outputs to it", layer.name, "layer")
+
+
+def _branches(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        if _in_a_branch(evidence, layer):
+            yield Found("it is in a branch that no input took: not measured", layer.name, "layer")
+
+
+def _deciding(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for layer in _without_path(evidence):
+        stop = evidence.file.deciding.get(layer.name)
+        if stop is not None:
+            where = f"{stop.op} {stop.name}" if stop.name else "an operator without one"
+            message = f"it only decides sizes, indices, branches or masks: {where} ends its gradient"
+            yield Found(message, layer.name, "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +178,32 @@ CHECKS = (
         "collapsed",
         "A layer whose output does not vary",
         "error",
-        "On noise the layer gives the same output for every sample and position: what comes before it "
-        "has no effect.",
+        "On noise the layer gives the same output for every sample and position, and for other inputs too: "
+        "what comes before it has no effect.",
         "Look for zero weights, a saturated activation before it, or a scale that went to zero.",
         needs=("checkpoint",),
         run=_collapsed,
         refined_by=("ranges",),
+    ),
+    Check(
+        "one-row-tables",
+        "A table of one row",
+        "note",
+        "An embedding with a single row gives the same output for every input, whatever was learned: token "
+        "types of a model that has one type. It counts as a constant.",
+        "Nothing; an export with the row folded in is smaller.",
+        needs=("checkpoint",),
+        run=_fixed_tables,
+    ),
+    Check(
+        "input-dependent",
+        "A layer that only some inputs wake",
+        "note",
+        "On the inputs of the run the layer seemed dead or collapsed. So the inputs were varied: other noise "
+        "and ids, masks inverted, other constants for controls, lengths and sizes. One of these wakes it.",
+        "Feed real samples (`[run.inputs]` of the policy) to see what the layer does on them.",
+        needs=("ranges",),
+        run=_input_dependent,
     ),
     Check(
         "low-participation",
@@ -158,10 +223,20 @@ CHECKS = (
         "error",
         "All channels are zero after the layer's activation function, or the gradient of all its weights "
         "is exactly zero with the weights of the file and with fresh ones: no output depends on the layer, "
-        "and training cannot bring it back.",
+        "and training cannot bring it back. Other inputs were tried before it is said.",
         "Lower the learning rate or use a leaky activation; look at biases that are far below zero.",
         needs=("checkpoint", "architecture", "ranges"),
         run=_dead,
+    ),
+    Check(
+        "unread-layers",
+        "A layer whose output is not read",
+        "warning",
+        "The layer has no gradient since every output selects other positions or channels than those that it "
+        "writes: with NaN in place of its output, no output is NaN. The network is as good without it.",
+        "Drop the branch from the export, or read it.",
+        needs=("checkpoint", "architecture", "ranges"),
+        run=_unread,
     ),
     Check(
         "zero-gradient",
@@ -189,12 +264,33 @@ CHECKS = (
         "unreached-layers",
         "A layer that no output depends on smoothly",
         "error",
-        "No gradient path leads from the outputs to the layer: it is cut off, or behind an operator that "
-        "passes none (ArgMax, Round, Cast to integers). Branches of an If that did not run are not "
-        "counted.",
+        "No gradient path leads from the outputs to the layer: it is cut off, or its numbers go on to an "
+        "output through an operator that passes none (Round, Cast to integers). What only decides is "
+        "`deciding-layers`, what did not run `branches-not-run`.",
         "Reconnect the branch, or drop it from the export; see `gradient_reach` in the report.",
         needs=("checkpoint",),
         run=_unreached,
+    ),
+    Check(
+        "deciding-layers",
+        "A layer that decides, and so gets no gradient",
+        "note",
+        "What the layer computes ends in sizes, indices, branches or masks of other values, and no output "
+        "reads its numbers: the router of a mixture of experts, the durations of a synthesiser, the encoder "
+        "before a codebook. It has a loss of its own when it is trained, which the file does not hold.",
+        "Nothing, if it is meant; its gradient is not measured.",
+        needs=("checkpoint",),
+        run=_deciding,
+    ),
+    Check(
+        "branches-not-run",
+        "A layer in a branch that did not run",
+        "note",
+        "A branch of an If, or the body of a loop without rounds: no input of the run led into it, so that "
+        "nothing is known of its layers but their weights.",
+        "Feed inputs that take the other branch (`[run.inputs]` of the policy).",
+        needs=("checkpoint",),
+        run=_branches,
     ),
     Check(
         "unreached-share",

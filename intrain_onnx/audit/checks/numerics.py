@@ -28,9 +28,11 @@ class _ActivationRange(Options):
 
 def _growth(evidence: Evidence, options: _ActivationRange) -> Iterator[Found]:
     for found in (evidence.ranges.values if evidence.ranges else {}).values():
-        if options.max_abs is not None and found.max_abs > options.max_abs and found.max_abs < 1e30:
-            message = f"{found.op} gives values up to {found.max_abs:.3g}"
-            yield Found(message, found.node, "node", found.max_abs, options.max_abs)
+        largest = found.unmasked ** (1 / found.degree)
+        if options.max_abs is not None and largest > options.max_abs and found.max_abs < 1e30:
+            power = "" if found.degree == 1 else f", whose root {largest:.3g} is compared"
+            message = f"{found.op} gives values up to {found.max_abs:.3g}{power}"
+            yield Found(message, found.node, "node", largest, options.max_abs)
             return  # what follows is large because this is
 
 
@@ -49,7 +51,7 @@ def _float16(evidence: Evidence, options: _Float16Range) -> Iterator[Found]:
             message = f"a weight{where} is {weight.max_abs:.3g}; float16 ends at 65504"
             yield Found(message, weight.name, "weight", weight.max_abs, limit)
     for found in (evidence.ranges.values if evidence.ranges else {}).values():
-        if found.max_abs > limit and not found.not_finite:
+        if found.unmasked > limit and not found.not_finite:
             message = f"{found.op} gives values up to {found.max_abs:.3g}; float16 ends at 65504"
             yield Found(message, found.node, "node", found.max_abs, limit)
 
@@ -92,7 +94,8 @@ CHECKS = (
         "Activations of extreme size",
         "error",
         "The largest magnitude of all activations on noise of unit variance; the first node above the limit "
-        "is named. Healthy networks stay far below.",
+        "is named. Healthy networks stay far below. Masks that are added do not count, and of squares and "
+        "cubes that only a norm or a bounded function reads the root does.",
         "Look for weights that grew or were never scaled, and for a normalisation that is missing.",
         needs=("ranges",),
         run=_growth,

@@ -1,0 +1,1 @@
+"""Data-flow analyses of a graph for the checks."""
