@@ -60,12 +60,16 @@ def _finite(trial: Trial, single: Signature) -> bool:
 
 
 def _masks(trial: Trial, single: Signature, names: Sequence[str]) -> dict[str, Role]:
+    """Fills with which most outputs follow the other inputs; ones where as many do."""
+    found: dict[tuple[_Fill, ...], int] = {}
     for fills in islice(_trials(len(names)), _MOST_TRIALS):
-        if _follows(trial, single, names, fills):
-            opposite: list[_Fill] = ["zeros" if fill == "ones" else "ones" for fill in fills]
-            sure = not _follows(trial, single, names, opposite)
-            return {name: Role(fill, sure=sure) for name, fill in zip(names, fills, strict=True)}
-    return {}
+        found[fills] = _following(trial, single, names, fills)
+    best = max(found, key=lambda fills: found[fills])
+    if found[best] < 1:
+        return {}
+    opposite: tuple[_Fill, ...] = tuple("zeros" if fill == "ones" else "ones" for fill in best)
+    worse = found.get(opposite, _following(trial, single, names, opposite)) < found[best]
+    return {name: Role(fill, sure=worse) for name, fill in zip(names, best, strict=True)}
 
 
 def _trials(count: int) -> Iterator[tuple[_Fill, ...]]:
@@ -75,14 +79,15 @@ def _trials(count: int) -> Iterator[tuple[_Fill, ...]]:
     yield from (mixed for mixed in product((ones, zeros), repeat=count) if len(set(mixed)) > 1)
 
 
-def _follows(trial: Trial, single: Signature, names: Sequence[str], fills: Sequence[_Fill]) -> bool:
-    """Whether the outputs are finite and differ between two draws of the other inputs."""
+def _following(trial: Trial, single: Signature, names: Sequence[str], fills: Sequence[_Fill]) -> int:
+    """How many float outputs differ between two draws of the other inputs; -1 if one is not finite."""
     roles = {name: Role(fill) for name, fill in zip(names, fills, strict=True)}
     filled = _filled(single, roles)
     first, second = (trial.run(filled, seed) for seed in (0, 1))
     floats = [(a, b) for a, b in zip(first, second, strict=True) if _is_float(a) and _is_float(b)]
-    finite = all(bool(torch.isfinite(v).all()) for pair in floats for v in pair)
-    return finite and (not floats or any(a.shape != b.shape or not torch.equal(a, b) for a, b in floats))
+    if not all(bool(torch.isfinite(v).all()) for pair in floats for v in pair):
+        return -1
+    return sum(a.shape != b.shape or not torch.equal(a, b) for a, b in floats)
 
 
 def _filled(single: Signature, roles: Mapping[str, Role]) -> Signature:

@@ -126,3 +126,13 @@ def test_what_no_operator_tells_is_said() -> None:
     again = score(model(flag, {"w": weight(4, 5)}), told).document
     assert not [row for row in again.warnings if row.code == "input_unsure"]
     assert again.score.intrain == report.score.intrain
+
+
+def test_every_output_counts_when_a_mask_is_settled() -> None:
+    """One output follows the input whatever the mask is; the other only where it hides nothing."""
+    text = """(float[N,4] x, bool[N,4] hidden) => (float y, float z) {
+        y = MatMul(x, w) n = Not(hidden) f = Cast<to = 1>(n) c = Floor(f) g = Mul(c, x) z = MatMul(g, w) }"""
+    config = ScoreConfig.for_protocol(seeds=1, batch=4, threads=1, device="cpu")
+    single = Network.of(load(model(text, {"w": weight(4, 5)})), config, runs_on(torch.device("cpu"))).single
+    (hidden,) = (spec for spec in single.inputs if spec.name == "hidden")
+    assert (hidden.kind, hidden.role.sure) == ("zeros", True)
