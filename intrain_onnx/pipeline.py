@@ -20,7 +20,7 @@ from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
-from intrain_onnx.network import coverage, given_inputs, input_shapes
+from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
@@ -67,11 +67,10 @@ def score(
         log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
             made, loaded = (source, source.loaded) if isinstance(source, Network) else (None, load(source))
-        if config.inputs:
-            config = given_inputs.read_for(loaded.fresh(), config)
         with log.step("normalise", 0.02):
             fitting = made if made is not None and made.serves(config) else None
             network = fitting or Network.of(loaded, config, runs)
+            config = replace(config, inputs=network.given)
         with node_hints.told(network, config, machine.device):
             return _measured(network, config, machine, log, watch)
 

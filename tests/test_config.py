@@ -11,7 +11,7 @@ from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError
 
 DEFAULTS = ScoreConfig()
-NUMBERS = {"seeds": 1, "batch": 1, "size": 1, "sequence": 1, "threads": 0, "seed": 0}
+NUMBERS = {"seeds": 1, "batch": 1, "size": 1, "sequence": 1, "threads": 0, "seed": 0, "max_macs": 0}
 TEXTS = [f.name for f in fields(ScoreConfig) if isinstance(getattr(DEFAULTS, f.name), str)]
 
 
@@ -31,7 +31,8 @@ def test_a_number_that_is_too_small_is_refused_with_the_least(name: str):
 
 def test_every_number_and_word_is_checked():
     """A field that is neither is checked by its own rule, or is of no bound kind: true or false, or eps."""
-    others = {"calibrate", "live_layers_only", "eps", "input_shapes", "inputs", "parity", "proxies"}
+    others = {"calibrate", "live_layers_only", "eps", "parity", "proxies"}
+    others |= {"input_shapes", "batch_axes", "inputs"}
     assert {f.name for f in fields(ScoreConfig)} == {*TEXTS, *NUMBERS, *others}
 
 

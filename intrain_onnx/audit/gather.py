@@ -20,7 +20,6 @@ from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, SettingsError
 from intrain_onnx.loading.load import LoadedModel, load
-from intrain_onnx.network import given_inputs
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
 from intrain_onnx.report.document import Report
@@ -48,11 +47,9 @@ def gather(
     step("load", 0.0)
     loaded = load(path)
     configs = {name: config_for(name, policy.run, baseline) for name in PROTOCOLS}
-    if policy.run.inputs:
-        given = given_inputs.read_for(loaded.fresh(), configs["checkpoint"]).inputs
-        configs = {name: replace(config, inputs=given) for name, config in configs.items()}
     failures: dict[str, Failure] = {}
     network = _network(loaded, configs["checkpoint"], failures)
+    configs = {name: replace(config, inputs=network.given) for name, config in configs.items()}
     step("weights", 0.05)
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)

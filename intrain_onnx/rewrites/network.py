@@ -79,6 +79,7 @@ class Network:
         shaped_by: the settings that shapes depend on.
         keyed: give layers structural keys, which determine their order.
         solved: sizes of free dimensions whose default does not fit the graph, with reasons.
+        given: inputs that the user gives, by name, as they were read.
         runner: runs ``exact``; None if nothing may be run.
     """
 
@@ -92,6 +93,7 @@ class Network:
     shaped_by: tuple[object, ...]
     keyed: bool
     solved: Solved
+    given: Mapping[str, Any]
     runner: Runner | None = None
 
     @classmethod
@@ -115,7 +117,7 @@ class Network:
             memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
-        config = given_inputs.read_for(exact, config)
+        asked, config = config, given_inputs.read_for(exact, config)
         runner = runs.runner(exact) if runs is not None else None
         solved, single, known = _inputs(exact, config, runner)
         if runner is not None:
@@ -138,15 +140,19 @@ class Network:
             known,
             constants,
             quantisation,
-            _shaped_by(config),
+            _shaped_by(asked),
             keyed,
             solved,
+            config.inputs,
             runner,
         )
 
     def serves(self, config: ScoreConfig) -> bool:
         """Whether its shapes are valid for these settings."""
-        return self.shaped_by == _shaped_by(config)
+        read = config.inputs is self.given
+        return self.shaped_by == _shaped_by(config) or (
+            read and self.shaped_by[:-1] == _shaped_by(config)[:-1]
+        )
 
     @cached_property
     def layers(self) -> LayerMap:
