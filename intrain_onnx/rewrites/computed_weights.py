@@ -23,7 +23,6 @@ from intrain_onnx.network.values import (
     ComputedTensor,
     ancestors,
     constant_sources,
-    initializers_behind,
     may_have_role,
     of_file,
     remove_unused,
@@ -36,8 +35,6 @@ from intrain_onnx.rewrites.infer_shapes import infer
 
 _EXACT = ("weight", "bias")
 """Roles for which a broadcast copy of a smaller constant does not count as a view of it."""
-
-_OF_LAYERS = ("weight", "table")
 
 _COUNTS = (ir.DataType.INT64, ir.DataType.INT32)
 _MOST_ANCESTORS = 4096
@@ -114,8 +111,17 @@ def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
             if shape is not None and not may_have_role(shape, role):
                 continue
             root = _below_views(value, spread=role not in _EXACT)
-            if not root.is_graph_output() and (role in _OF_LAYERS or initializers_behind(root)):
+            if not root.is_graph_output() and not _is_neutral(root, role):
                 yield root, role
+
+
+def _is_neutral(value: ir.Value, role: str) -> bool:
+    """Whether a value is filled with what an offset or a scale does not change anything with."""
+    node = value.producer()
+    if node is None or not is_op(node, "ConstantOfShape"):
+        return False
+    filled = node.attributes["value"].as_tensor().numpy().item() if "value" in node.attributes else 0.0
+    return bool(filled == (1.0 if role == "scale" else 0.0)) and role in ("offset", "scale")
 
 
 def _below_views(value: ir.Value, *, spread: bool) -> ir.Value:

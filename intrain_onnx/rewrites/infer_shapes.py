@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -21,6 +21,8 @@ def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
 
     ``data_prop`` also propagates the values of shape tensors (onnx's data propagation).
     """
+    inputs = list(model.graph.inputs)
+    constants = {value: value.const_value for value in model.graph.initializers.values()}
     logger = logging.getLogger(common.ShapeInferencePass.__module__)
     silent = logger.disabled
     logger.disabled = True  # it logs a traceback if it fails; the return value says the same
@@ -28,7 +30,20 @@ def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
         found = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=data_prop)(model)
     finally:
         logger.disabled = silent
+    if len(model.graph.inputs) != len(inputs):
+        _restore(model.graph, inputs, constants)
     return bool(found.modified)
+
+
+def _restore(
+    graph: ir.Graph, inputs: Iterable[ir.Value], constants: Mapping[ir.Value, ir.TensorProtocol | None]
+) -> None:
+    """Undo what the pass leaves if a tensor cannot be written: initializers as inputs, large ones gone."""
+    for value, tensor in constants.items():
+        value.const_value = tensor
+        graph.initializers[value.name or ""] = value
+    graph.inputs.clear()
+    graph.inputs.extend(inputs)
 
 
 def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:

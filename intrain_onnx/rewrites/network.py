@@ -149,10 +149,9 @@ class Network:
 
     def serves(self, config: ScoreConfig) -> bool:
         """Whether its shapes are valid for these settings."""
-        read = config.inputs is self.given
-        return self.shaped_by == _shaped_by(config) or (
-            read and self.shaped_by[:-1] == _shaped_by(config)[:-1]
-        )
+        *shapes, inputs = _shaped_by(config)
+        *own, asked = self.shaped_by
+        return shapes == own and (config.inputs is self.given or inputs == asked)
 
     @cached_property
     def layers(self) -> LayerMap:

@@ -12,12 +12,14 @@ from builders import analysed, by_weight, model, normalised, run_onnxruntime, we
 
 from intrain_onnx import inspect, score, to_torch
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading.load import load
 from intrain_onnx.measure import runner
 from intrain_onnx.network.input_shapes import resolve
 from intrain_onnx.network.layers import analyse
 from intrain_onnx.network.values import of_file
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.rewrites import computed_weights
+from intrain_onnx.rewrites.network import Network
 
 
 def separated(text: str, weights: dict[str, np.ndarray]) -> ir.Model:
@@ -163,3 +165,16 @@ def test_windows_add_up_along_a_path() -> None:
 def test_the_state_of_a_recurrence_holds_the_samples_second() -> None:
     built = normalised(model("(float[?,8] x, float[2,?,8] s) => (y) { y = Add(x, s) }"), batch=None)
     assert [spec.batch_axis for spec in resolve(built, ScoreConfig.for_protocol(), batch=3).inputs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("op", "filled", "parameters"), [("Add", 0, 0), ("Mul", 1, 0), ("Add", 1, 1), ("Mul", 0.5, 1)]
+)
+def test_what_changes_nothing_is_no_parameter(op: str, filled: float, parameters: int) -> None:
+    """T5's cross-attention adds zeros of the shape of its scores, which an exporter may leave out."""
+    start = 1 if op == "Add" else 2
+    text = f"""(float[N,4,6] x) => (float y) {{ h = MatMul(x, w) s = Shape<start = {start}>(h)
+        z = ConstantOfShape<value = float[1] {{{float(filled)}}}>(s) a = {op}(h, z) y = MatMul(a, v) }}"""
+    proto = model(text, {"w": weight(6, 5), "v": weight(5, 3)})
+    network = Network.of(load(proto), ScoreConfig.for_protocol(), runner.runs_on(torch.device("cpu")))
+    assert len(network.layers.slots) == 2 + parameters

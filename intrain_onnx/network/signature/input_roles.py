@@ -29,6 +29,9 @@ _TIMESTEPS = 1000
 _OF_MASK = 2
 """Classes that a mask is compared with, 0 and 1."""
 
+_MOST_LABELS = 64
+"""Largest class that single comparisons tell; a larger number is a quantity, such as a sampling rate."""
+
 _FEW = 8
 """Most elements of a float vector that is a control input instead of data."""
 
@@ -142,14 +145,10 @@ def _integer_role(value: ir.Value, name: str, uses: _Uses, mask: Polarity | None
         return Role("length", sure=uses.compared)
     if uses.shapes:
         return Role("size")
-    if uses.labels > 1:
-        return Role("ids", uses.labels)
-    return _by_name(value, name)
-
-
-def _by_name(value: ir.Value, name: str) -> Role:
     if name in ("sr", "sample_rate", "sampling_rate"):
-        return Role("sampling_rate", sure=False)
+        return Role("sampling_rate", sure=uses.labels > _MOST_LABELS)
+    if 1 < uses.labels <= _MOST_LABELS:
+        return Role("ids", uses.labels)
     pixels = value.dtype == ir.DataType.UINT8
     return Role("ids", 256 if pixels else 2, sure=pixels)
 
