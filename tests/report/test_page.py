@@ -293,3 +293,16 @@ def test_a_report_is_not_overwritten(report: Report, tmp_path: Path):
     assert Report.load(saved).intrain == report.intrain
     missing = CliRunner().invoke(main, ["report", str(saved), "-o", str(tmp_path / "no" / "out.html")])
     assert missing.exit_code == 2
+
+
+def test_each_open_size_stands_once_with_its_reason(reports: list[Report]):
+    document = reports[0].document
+    free = (
+        rows.FreeSize("a", 0, "N", 4, "samples", None),
+        rows.FreeSize("a", 1, "T", 5, "trial", "Gather node 'g' fails"),
+        rows.FreeSize("b", 2, "T", 5, "trial", "Gather node 'g' fails"),
+        rows.FreeSize("c", 2, None, 7, "usual", None),
+    )
+    told = replace(document, settings=replace(document.settings, free_sizes=free))
+    shown = dict(tables.facts(told))["Sizes that the file leaves open"]
+    assert shown == [("T", "5, trial: Gather node 'g' fails"), ("axis 2 of c", "7, usual")]

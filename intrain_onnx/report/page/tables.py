@@ -41,11 +41,12 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
         (f"loss of {x.output}", f"{x.loss or 'none'} at {x.attached_to}, {short(x.value)}")
         for x in settings.losses
     ]
-    sizes = [(f"axis {x.axis} of {x.input}", _size(x)) for x in settings.free_sizes]
+    free = [x for x in settings.free_sizes if x.source != "samples"]
+    sizes = dict.fromkeys((x.name or f"axis {x.axis} of {x.input}", _size(x)) for x in free)
     return [
         ("Settings", _pairs(settings, but=("inputs_fed", "free_sizes", "losses"))),
         ("Inputs and losses", fed + losses),
-        *([("Sizes that the file leaves open", sizes)] if sizes else []),
+        *([("Sizes that the file leaves open", [*sizes])] if sizes else []),
         ("Fate of the nodes", _pairs(report.nodes)),
         (
             "Environment",
