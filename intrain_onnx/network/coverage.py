@@ -17,11 +17,12 @@ from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import left_rolled
 from intrain_onnx.network.values import initializers_behind, macs, name_of, of_file, shape_of
 from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import UNKNOWN, is_op, traits
+from intrain_onnx.opset.traits import UNKNOWN, is_op, is_view, kind, traits
 
 _NO_FLOAT_FORM = "a quantised operator without a float form"
 _NO_ROW = "an operator that intrain-onnx does not know"
 _IN_ATTRIBUTES = "its coefficients are attributes"
+QUERIES = "learned queries: its operand is made of weights alone, and it makes scores of attention"
 _FORMS: Mapping[Kind, str] = {
     Kind.PRODUCT: "not a matrix product with one weight",
     Kind.CONVOLUTION: "not a convolution with a weight of known shape",
@@ -50,6 +51,11 @@ class Missed:
     initializers: tuple[str, ...]
     elements: int
     macs: int | None
+
+    @property
+    def queries(self) -> bool:
+        """Whether the weights make the queries of an attention, from no input: they have no activation."""
+        return self.reason == QUERIES
 
 
 @dataclass(frozen=True)
@@ -145,10 +151,25 @@ def _missed(model: ir.Model, layers: LayerMap, used: set[ir.Node]) -> Iterator[M
         operands = _weights(node, data)
         elements = dict(row for operand in operands for value in operand for row in of_file(value))
         if elements:
-            reason = _NO_ROW if row is UNKNOWN else _FORMS[row.kind]
+            reason = _NO_ROW if row is UNKNOWN else QUERIES if _makes_scores(node) else _FORMS[row.kind]
             yield Missed(
                 name_of(node), node.op_type, reason, tuple(elements), sum(elements.values()), macs(node)
             )
+
+
+def _makes_scores(node: ir.Node) -> bool:
+    """Whether a product ends in a softmax, up to scaling and masking, as queries and keys do."""
+    value = node.outputs[0] if is_op(node, "MatMul") else None
+    for _ in range(_MOST_STEPS):
+        readers = [user for user, _ in value.uses()] if value is not None else []
+        if len(readers) != 1:
+            return False
+        if kind(readers[0]) is Kind.SOFTMAX:
+            return True
+        if not is_view(readers[0]) and not is_op(readers[0], "Mul", "Div", "Add", "Where"):
+            return False
+        value = readers[0].outputs[0]
+    return False
 
 
 def _left_rolled(model: ir.Model) -> Iterator[Missed]:
@@ -187,3 +208,4 @@ def warning(found: Coverage) -> tuple[str, str, str | None] | None:
 
 
 _SHOWN = 5
+_MOST_STEPS = 8

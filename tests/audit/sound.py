@@ -194,6 +194,21 @@ def shifts_in_ppm(growth: float = 1.0) -> onnx.ModelProto:
     )  # fmt: skip
 
 
+def object_queries(scored: bool = True) -> onnx.ModelProto:
+    """A detector's first decoder block: learned queries, in heads, look at what a backbone gives."""
+    scores = "p = Softmax(s)" if scored else "p = Sigmoid(s)"
+    return net(
+        f"""(float[N,7,8] x) => (float[N,2,3,5] y) {{
+        h = MatMul(x, w) n = Shape<end = 1>(x) to = Concat<axis = 0>(n, each) many = Expand(queries, to)
+        q1 = MatMul(many, project) q2 = Reshape(q1, cut) q = Transpose<perm = [0, 2, 1, 3]>(q2)
+        k1 = Reshape(h, cut) k = Transpose<perm = [0, 2, 3, 1]>(k1)
+        s = MatMul(q, k) {scores} values = Transpose<perm = [0, 1, 3, 2]>(k) a = MatMul(p, values)
+        y = MatMul(a, out) }}""",
+        w=weight(8, 8), queries=weight(3, 8, seed=3), project=weight(8, 8, seed=4), out=weight(4, 5, seed=5),
+        each=np.array([3, 8]), cut=np.array([0, 0, 2, 4]),
+    )  # fmt: skip
+
+
 SOUND: Mapping[str, Sound] = {
     "what stands for a missing mask": Sound(
         mask_embedding, {"input-dependent": "e"},
@@ -208,6 +223,9 @@ SOUND: Mapping[str, Sound] = {
     ),
     "tokens that no output reads": Sound(
         unread_points, {"unread-layers": None}, (lambda: unread_points("q = Mul(e, zero)"), "dead-layers")
+    ),
+    "queries that are learned": Sound(
+        object_queries, {"learned-queries": "s"}, (lambda: object_queries(False), "weights-not-recognised")
     ),
     "a router": Sound(experts, {"deciding-layers": None}, (hard_steps, "unreached-layers")),
     "a merged decoder": Sound(merged, {"branches-not-run": None}),

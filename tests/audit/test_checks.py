@@ -19,7 +19,7 @@ from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts, Variation
 from intrain_onnx.audit.run import Finding, audit, judge
 from intrain_onnx.audit.table import CHECKS
-from intrain_onnx.network.coverage import Coverage, Missed
+from intrain_onnx.network.coverage import QUERIES, Coverage, Missed
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.rows import Run, Score, WarningRow
@@ -167,6 +167,7 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "custom-ops": (lambda e: with_file(e, foreign=(NodeFacts("m", "Magic", "com.acme"),)), "m", ""),
     "unsupported-ops": (lambda e: with_file(e, missing={"ai.onnx::Odd-1": 2}), "ai.onnx::Odd-1", ""),
     "weights-not-recognised": (lambda e: with_file(e, covered=Coverage(10, {"weight": 9}, (Missed("q", "Einsum", "no layer", ("w",), 1, None),))), "q", ""),
+    "learned-queries": (lambda e: with_file(e, covered=Coverage(10, {"weight": 9}, (Missed("q", "MatMul", QUERIES, ("w",), 1, None),))), "q", ""),
     "training-mode": (lambda e: with_file(e, training=(NodeFacts("d", "Dropout", "Dropout drops values"),)), "d", ""),
     "random-nodes": (lambda e: with_file(e, random=(NodeFacts("r", "RandomNormal"),)), "r", ""),
     "batch-norm-folded": (lambda e: e, None, ""),

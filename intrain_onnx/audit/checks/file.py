@@ -110,8 +110,15 @@ def _not_recognised(evidence: Evidence, options: _WeightsNotRecognised) -> Itera
     if covered.share >= options.min_share:
         return
     for row in covered.missed:
-        message = f"{row.elements:,} elements of weights are in no layer: {row.reason}"
-        yield Found(message, row.node, "node", covered.share, options.min_share)
+        if not row.queries:
+            message = f"{row.elements:,} elements of weights are in no layer: {row.reason}"
+            yield Found(message, row.node, "node", covered.share, options.min_share)
+
+
+def _queries(evidence: Evidence, options: Options) -> Iterator[Found]:
+    for row in evidence.file.covered.missed:
+        if row.queries:
+            yield Found(f"{row.elements:,} elements of weights make queries from no input", row.node, "node")
 
 
 CHECKS = (
@@ -201,5 +208,16 @@ CHECKS = (
         needs=(),
         run=_not_recognised,
         options=_WeightsNotRecognised,
+    ),
+    Check(
+        "learned-queries",
+        "Weights that only make queries",
+        "note",
+        "An attention whose queries are learned vectors (object queries, a probe that pools): what makes "
+        "them reads no input, so it has no activation that varies, and it is no layer of the score. Its "
+        "numbers are checked as all weights are.",
+        "Nothing; an export with constants folded holds the queries themselves.",
+        needs=(),
+        run=_queries,
     ),
 )
