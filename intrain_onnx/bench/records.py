@@ -171,8 +171,8 @@ def as_stored(settings: Settings) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
         for later in ("inputs", "batch_axes", "max_macs"):
-            if not config[later]:
-                del config[later]
+            if not config.get(later):
+                config.pop(later, None)
     return told
 
 

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-macs",
     type=click.FloatRange(0, min_open=True),
-    help="Refuse to start what takes more multiply-accumulates.  [default: 1e15; CUDA: 1e17]",
+    help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
 )
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import onnx_ir as ir
 import torch
 
 from intrain_onnx import memory
@@ -14,6 +15,8 @@ from intrain_onnx.errors import IntrainError, LimitError
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature
+from intrain_onnx.network.values import name_of, static_shape
+from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
@@ -36,6 +39,8 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
     """
     used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     estimate = footprint(probed.model, network.single.batch)
+    if estimate.place is not None:
+        _require_elements(estimate.place)
     free = _free(device)
     _require_memory(network, config, used, estimate, free)
     limit = config.max_macs or MOST_MACS[device.type]
@@ -48,13 +53,32 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
         )
 
 
+def _require_elements(value: ir.Value) -> None:
+    """Refuse a value that has more elements than the limit of one tensor, as the operator would."""
+    node = value.producer()
+    try:
+        check_elements(static_shape(value) or ())
+    except LimitError as error:
+        if node is None:
+            error.message = f"input {value.name!r}: {error.message}"
+        else:
+            error.at(node=name_of(node), op=node.op_type)
+        raise
+
+
 def _require_memory(
     network: Network, config: ScoreConfig, used: Signature, estimate: Footprint, free: int
 ) -> None:
     size = estimate.peak(used.batch)
     if size > free:
         hint = _fewer_samples(estimate, used, free) or _smaller_shapes(network, config, used, free)
-        memory.require_for_run(size, free, f"a run of {_samples(used)}", hint)
+        try:
+            memory.require_for_run(size, free, f"a run of {_samples(used)}", hint)
+        except LimitError as error:
+            node = estimate.place.producer() if estimate.place is not None else None
+            if node is not None:  # where most of it is needed
+                error.at(node=name_of(node), op=node.op_type)
+            raise
 
 
 def _samples(used: Signature) -> str:

@@ -62,11 +62,24 @@ def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Te
             drawn = _columns(spec, order, torch.rand(shape, generator=generator))
         else:
             drawn = torch.randint(0, max(spec.high, 1), shape, generator=generator)
+            if spec.kind == "edge_index":
+                _reach_all(drawn, spec.high, generator)
         return drawn.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous().to(dtype)
     if spec.kind in ("positions", "offsets"):
         steps = torch.arange(spec.shape[-1] if spec.shape else 1)
         return (steps % spec.high if spec.high else steps).expand(spec.shape).to(dtype).contiguous()
     return torch.full(spec.shape, _constant(spec), dtype=dtype)
+
+
+def _reach_all(ids: Tensor, entries: int, generator: torch.Generator) -> None:
+    """Let each row along the longest axis hold every entry, in place, if it is long enough.
+
+    A node without an edge, or a graph without a node, has a degree of zero, whose logarithm is not finite.
+    """
+    longest = max(range(ids.dim()), key=lambda axis: ids.shape[axis], default=0)
+    if ids.dim() and ids.shape[longest] >= entries:
+        rows = ids.movedim(longest, -1)
+        rows[..., :entries] = torch.rand((*rows.shape[:-1], entries), generator=generator).argsort(-1)
 
 
 def _columns(spec: InputSpec, order: list[int], uniform: Tensor) -> Tensor:

@@ -39,12 +39,14 @@ class Footprint:
         constant: bytes of initializers and of values that depend on no input.
         kept: bytes of activations that autograd keeps, per sample.
         largest: bytes of the largest activation, per sample.
+        place: the value that has it; None if no shape is known.
         macs: multiply-accumulate operations, per sample; those of unknown shapes are left out.
     """
 
     constant: int
     kept: int
     largest: int
+    place: ir.Value | None
     macs: int
 
     def peak(self, samples: int) -> int:
@@ -69,6 +71,10 @@ def footprint(model: ir.Model, samples: int = 1) -> Footprint:
     data = data_dependent(model.graph)
     constant = sum(_bytes(v) for v in model.graph.initializers.values())
     kept = largest = work = 0
+    place: ir.Value | None = None
+    for value in model.graph.inputs:
+        if _bytes(value) > largest:
+            largest, place = _bytes(value), value
     for node, times in _executions(model.graph, 1):
         work += times * ((macs(node) or 0) if has_macs(node) else 0)
         for value in node.outputs:
@@ -76,9 +82,10 @@ def footprint(model: ir.Model, samples: int = 1) -> Footprint:
             if value not in data:
                 constant += size
                 continue
-            largest = max(largest, size)
+            if size > largest:
+                largest, place = size, value
             kept += times * size * _keeps(node, value)
-    return Footprint(constant, kept // samples, largest // samples, work // samples)
+    return Footprint(constant, kept // samples, largest // samples, place, work // samples)
 
 
 def _executions(graph: ir.Graph, times: int) -> Iterator[tuple[ir.Node, int]]:

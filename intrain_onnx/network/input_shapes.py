@@ -13,10 +13,10 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError, UnsupportedError
 from intrain_onnx.loading.given_inputs import Given
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED, ROLES
-from intrain_onnx.network.signature.batch_axes import BatchAxes, Dims, batch_axes
+from intrain_onnx.network.signature.batch_axes import INTEGERS, BatchAxes, Dims, batch_axes
 from intrain_onnx.network.signature.dimension_names import Expression, numeral, parse
 from intrain_onnx.network.signature.input_roles import Role, role_of
-from intrain_onnx.network.values import name_of
+from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.network.window_lengths import least_lengths
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
@@ -24,6 +24,9 @@ from intrain_onnx.vocabulary import InputKind
 
 _IMAGE_CHANNELS = (1, 2, 3, 4)
 _SAMPLING_RATE = 16_000
+_DEGREE = 4
+"""Edges for each node of a graph."""
+
 _NO_ROLE = Role("noise")
 
 
@@ -147,7 +150,9 @@ def resolve_shapes(
     for value, dims in shapes.items():
         length = least.get(value, 1) if len(dims) <= 3 else 1
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
-        spec = _spec(value, dims, found.axes[value.name], samples, symbols, config, length)
+        pairs = found.entries is not None and value.dtype in INTEGERS and len(dims) == 2
+        axis = found.axes[value.name]
+        spec = _spec(value, dims, axis, samples, symbols, config, least=length, pairs=pairs)
         inputs.append(replace(spec, number=number))
     inputs = [replace(spec, shape=symbols.complete(spec)) for spec in inputs]
     return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free, symbols.why)
@@ -164,10 +169,11 @@ def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})
 
 def _roles(model: ir.Model) -> dict[str, Role]:
     found: BatchAxes = model.graph.meta[BATCH_AXES]
+    first = next((v for v in model.graph.inputs if v.name == found.entries), model.graph.inputs[0])
+    shape = static_shape(first)
+    entries = (shape[0] if shape else 0) if found.separate else None
     return {
-        value.name or "": role_of(
-            model, value, has_batch=found.axes[value.name] is not None, has_entries=found.separate
-        )
+        value.name or "": role_of(model, value, has_batch=found.axes[value.name] is not None, entries=entries)
         for value in model.graph.inputs
     }
 
@@ -179,7 +185,7 @@ def _with_role(
     if role.kind == "length":
         high = _first_length(spec, inputs)
     elif role.kind == "edge_index":
-        high = next((i.shape[0] for i in inputs if i.name == entries), inputs[0].shape[0])
+        high = role.high or next((i.shape[0] for i in inputs if i.name == entries), inputs[0].shape[0])
     elif role.kind == "size":
         high = config.size
     return replace(spec, kind=role.kind, high=high, role=role)
@@ -372,11 +378,21 @@ def _spec(
     samples: int,
     symbols: _Symbols,
     config: ScoreConfig,
+    *,
     least: int,
+    pairs: bool,
 ) -> InputSpec:
     """An input with its shape; -1 for arithmetic names, which are evaluated later.
 
-    ``least`` is the least length for which all windows over a sequence fit.
+    Args:
+        value: the input.
+        dims: its declared shape.
+        batch_axis: its axis that holds samples.
+        samples: their number.
+        symbols: sizes by name.
+        config: the settings.
+        least: least length for which all windows over a sequence fit.
+        pairs: it may hold the edges of a graph.
     """
     assert value.dtype is not None
     name = value.name or ""
@@ -400,7 +416,11 @@ def _spec(
         elif chosen is not None:
             shape.append(chosen[axis])
         else:
-            usual = _free(value, dims, axis, channels_last, config, least)
+            usual = (
+                (_DEGREE * config.sequence, "")
+                if pairs and dims[1 - axis] == 2
+                else _free(value, dims, axis, channels_last, config, least)
+            )
             size = symbols.size(dim, f"{name}[{axis}]", *usual)
             shape.append(-1 if size is None else size)
     return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)

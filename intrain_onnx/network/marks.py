@@ -24,6 +24,12 @@ SEEN = "intrain_onnx.seen"
 Written by ``complete_shapes``, read by ``infer_shapes``.
 """
 
+UNSEEN = "intrain_onnx.unseen"
+"""On a graph: names of values whose shape a run did not tell either, since it follows from the data.
+
+Written and read by ``complete_shapes``, which does not run a model for them again.
+"""
+
 BATCH_AXES = "intrain_onnx.batch_axes"
 """Of a graph: the axis of each input that holds the samples: a ``BatchAxes``.
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.network.input_shapes import Signature, resized
-from intrain_onnx.network.marks import SEEN
+from intrain_onnx.network.marks import SEEN, UNSEEN
 from intrain_onnx.network.values import static_shape
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
@@ -78,7 +78,12 @@ def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:
 
 def all_known(model: ir.Model) -> bool:
     """Whether every value of the main graph that a node reads has a known shape."""
-    return all(static_shape(v) is not None for node in model.graph for v in node.outputs if v.uses())
+    return not _unknown(model)
+
+
+def _unknown(model: ir.Model) -> set[str]:
+    outputs = (v for node in model.graph for v in node.outputs if v.uses())
+    return {v.name or "" for v in outputs if static_shape(v) is None}
 
 
 def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
@@ -86,9 +91,12 @@ def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
 
     Later calls of :func:`infer_shapes` use the recorded ones.
     """
-    if all_known(model):
+    unknown = _unknown(model)
+    if unknown <= model.graph.meta.get(UNSEEN, frozenset()):
         return
     shapes = model.graph.meta[SEEN] = dict(see(model, single))
+    if shapes:
+        model.graph.meta[UNSEEN] = frozenset(unknown - shapes.keys())
     for node in model.graph.all_nodes():
         for value in node.outputs:
             name = value.name or ""

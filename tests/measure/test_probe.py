@@ -295,7 +295,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         patch.setattr(functional, "cross_entropy", watched)
         report = pipeline.score(path, config)
     (arguments, labels) = caught[0]
-    runnable, (fed,), _ = arguments
+    runnable, (fed,), *_ = arguments
     module = runnable.module
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -362,7 +362,7 @@ def test_the_sums_are_those_of_float64(case: Case) -> None:
 
 def test_in_float64_the_probe_agrees_to_many_more_digits(case: Case) -> None:
     """So what the report lacks is float32's round-off, and nothing else."""
-    runnable, fed, _ = case.arguments
+    runnable, fed, *_ = case.arguments
     module = runnable.module
     inputs = [x.double() if x.is_floating_point() else x for x in fed]
     module.double()

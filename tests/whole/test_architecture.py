@@ -64,7 +64,6 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 TESTED_BY = {
     "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
     "network.recognise": "network/test_layers.py",
-    "measure.runner": "rewrites/test_solve_sizes.py",
     "measure.search_sizes": "measure/test_node_hints.py",
     "measure.trial": "rewrites/test_solve_sizes.py",
     "network.signature.mask_polarity": "measure/test_settle_values.py",

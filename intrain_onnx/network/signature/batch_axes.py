@@ -19,6 +19,9 @@ Dims = tuple[int | str | None, ...]
 """Declared shape of an input: sizes, symbols, and None for unnamed free dimensions."""
 
 _INDEXED = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements"})
+INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+"""Element types of indices."""
+
 _ROW_BY_ROW = (Kind.ACTIVATION, Kind.ELEMENTWISE, Kind.NORMALISATION)
 _PREPROCESSING = ("Cast", "Identity", "Resize", "Upsample", "Pad", "Slice", "Clip")
 _FARTHEST = 64
@@ -189,7 +192,7 @@ def _axis_after(node: ir.Node, index: int, axis: int) -> int | None:
 
 def _indexed(model: ir.Model, shapes: Mapping[ir.Value, Dims]) -> ir.Value | None:
     """The float input whose entries along axis 0 integer inputs index, at once or after layers; else None."""
-    integers = {v for v in shapes if v.dtype in _INTEGERS}
+    integers = {v for v in shapes if v.dtype in INTEGERS}
     floats = [v for v, dims in shapes.items() if v not in integers and dims]
     if not integers or not floats:
         return None
@@ -220,9 +223,6 @@ def _selects_rows(index: ir.Value) -> bool:
         return True
     node = index.producer()
     return node is not None and is_op(node, "Unsqueeze")
-
-
-_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 
 
 def _elements(start: set[ir.Value]) -> set[ir.Value]:

@@ -92,6 +92,7 @@ class _Uses:
     tables: list[tuple[_Place, int]] = field(default_factory=list)
     labels: int = 0
     indexes: bool = False
+    rows: list[int] = field(default_factory=list)
     bounds: bool = False
     shapes: bool = False
     compared: bool = False
@@ -103,14 +104,15 @@ class _Uses:
     limited: bool = False
 
 
-def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: bool) -> Role:
+def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, entries: int | None) -> Role:
     """The role of an input.
 
     Args:
         model: a normalised model.
         value: the input.
         has_batch: one of its axes is the batch axis.
-        has_entries: an index can select entries of another input (the graph has no batch axis).
+        entries: number of entries of another input that an index can select (nodes of a graph); None if the
+            graph has a batch axis.
     """
     assert value.dtype is not None
     name = (value.name or "").lower()
@@ -120,8 +122,9 @@ def role_of(model: ir.Model, value: ir.Value, *, has_batch: bool, has_entries: b
         return _float_role(value, name, uses, mask, has_batch=has_batch)
     if value.dtype == ir.DataType.BOOL:
         return Role("control") if uses.branches and mask is None else _mask(mask)
-    if uses.indexes and has_entries:
-        return Role("edge_index")
+    if uses.indexes and entries is not None:
+        others = [size for size in uses.rows if size != entries]
+        return Role("edge_index", min(others, default=0))
     if uses.tables:
         return _ids(value, uses, name)
     return _integer_role(value, name, uses, mask, has_batch=has_batch)
@@ -259,15 +262,14 @@ def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]
     table = node.inputs[0]
     if place.scaled or table is None:
         return
-    if table in data:
-        found.indexes = True
-        return
-    shape = constant_shape(table) or static_shape(table)
+    shape = static_shape(table) if table in data else constant_shape(table) or static_shape(table)
     axis = 0 if is_op(node, "GatherND") else node.attributes.get_int("axis", 0)
-    if shape is not None and -len(shape) <= axis < len(shape):
-        found.tables.append((place, shape[axis]))
-    elif not is_op(node, "Gather"):
+    size = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+    if table not in data and size is not None:
+        found.tables.append((place, size))
+    elif table in data or not is_op(node, "Gather"):
         found.indexes = True
+        found.rows += [size] if size is not None else []
 
 
 def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:

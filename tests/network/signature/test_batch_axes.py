@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from builders import model, weight
 from click.testing import CliRunner
 
@@ -18,6 +19,8 @@ from intrain_onnx.audit.gather import config_for
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.loading.load import load
+from intrain_onnx.measure.inputs import draw
+from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.rewrites.network import Network
 
@@ -232,3 +235,29 @@ def test_what_a_convolution_sums_over_are_channels(text: str, separate: bool) ->
     found = single(graph, {name: array for name, array in constants.items() if name in words})
     assert found.separate == separate
     assert found.inputs[0].batch_axis == (None if separate else 0)
+
+
+def test_every_node_has_an_edge_in_either_direction() -> None:
+    """Networks take the logarithm of degrees, or divide by them."""
+    found = single(GRAPH, NODES)
+    assert found.inputs[1].shape == (2, 4 * 64)
+    _, edges = draw(found, torch.Generator().manual_seed(0), torch.device("cpu"))
+    for ends in edges:
+        assert set(ends.tolist()) == set(range(64))
+        assert len(set(ends.bincount().tolist())) > 3
+    told = ScoreConfig.for_protocol(**QUICK, input_shapes={"edges": (2, 9)})
+    few = Network.of(load(model(GRAPH, NODES)), told).single
+    assert [spec.shape for spec in few.inputs] == [(64, 6), (2, 9)]
+
+
+def test_an_index_into_other_rows_stays_below_their_number() -> None:
+    """Nodes are added up into graphs, whose number is the length of another input."""
+    text = """(float[nodes,6] x, int64[2,edges] e, int64[nodes] of, float[graphs] slots) => (float y) {
+        to = Gather(e, one) h = MatMul(x, w) m = Gather(h, to) s = ReduceMean(m) a = Add(h, s)
+        u = Unsqueeze(slots, last) z = Mul(u, naught) i = Unsqueeze(of, last) c = Expand(i, width)
+        b = Expand(z, width) g = ScatterElements<axis = 0, reduction = "add">(b, c, a) y = MatMul(g, v) }"""
+    told = ScoreConfig.for_protocol(**QUICK, input_shapes={"slots": (8,)})
+    network = Network.of(load(model(text, NODES)), told, runs_on(torch.device("cpu")))
+    kinds = {spec.name: (spec.kind, spec.high) for spec in network.single.inputs}
+    assert kinds["e"] == ("edge_index", 64)
+    assert kinds["of"] == ("edge_index", 8)
