@@ -20,6 +20,7 @@ from intrain_onnx.network.signature.mask_polarity import Polarity, polarity
 from intrain_onnx.network.subgraphs import bodies, entering
 from intrain_onnx.network.values import constant_array, constant_shape, static_shape
 from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.operands import SIZES
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 from intrain_onnx.vocabulary import InputKind
 
@@ -35,15 +36,8 @@ _MOST_LABELS = 64
 _FEW = 8
 """Most elements of a float vector that is a control input instead of data."""
 
-_SHAPES = {
-    "Reshape": (1,),
-    "Expand": (1,),
-    "Resize": (2, 3),
-    "ConstantOfShape": (0,),
-    "Tile": (1,),
-    "Pad": (1,),
-}
-_BOUNDS = {"Slice": (1, 2)}
+_SHAPES = ("ConstantOfShape", "Expand", "Pad", "Range", "Reshape", "Resize", "Tile")
+_BOUNDS = ("Slice",)
 _COMPARE = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 _ROUND = ("Floor", "Ceil", "Round", "Neg", "Abs", "Clip", "ReduceMax", "ReduceMin", "Min", "Max")
 
@@ -288,9 +282,9 @@ def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
 
 
 def _note_values(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
-    if index in _SHAPES.get(node.op_type, ()) or (is_op(node, "Range") and index < 2):
+    if is_op(node, *_SHAPES) and index in SIZES[node.op_type]:
         found.shapes = True
-    elif index in _BOUNDS.get(node.op_type, ()):
+    elif is_op(node, *_BOUNDS) and index in SIZES[node.op_type]:
         found.bounds = True
     elif is_op(node, *_COMPARE):
         found.compared |= _is_range(node.inputs[1 - index])
