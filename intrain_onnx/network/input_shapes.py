@@ -27,6 +27,9 @@ _SAMPLING_RATE = 16_000
 _DEGREE = 4
 """Edges for each node of a graph."""
 
+_NODES = 8
+"""Nodes in a graph, where several are fed as one."""
+
 _NO_ROLE = Role("noise")
 
 
@@ -145,14 +148,14 @@ def resolve_shapes(
     if found.symbol is not None:
         symbols.bind(found.symbol, samples)
     symbols.bind_told(found.axes)
+    if found.entries is not None:
+        symbols.usual = _of_graphs(shapes, config)
     least = least_lengths(model.graph)
     inputs: list[InputSpec] = []
     for value, dims in shapes.items():
         length = least.get(value, 1) if len(dims) <= 3 else 1
         number = sum(i.number >= 0 for i in inputs) if value.uses() else -1
-        pairs = found.entries is not None and value.dtype in INTEGERS and len(dims) == 2
-        axis = found.axes[value.name]
-        spec = _spec(value, dims, axis, samples, symbols, config, least=length, pairs=pairs)
+        spec = _spec(value, dims, found.axes[value.name], samples, symbols, config, length)
         inputs.append(replace(spec, number=number))
     inputs = [replace(spec, shape=symbols.complete(spec)) for spec in inputs]
     return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free, symbols.why)
@@ -256,6 +259,7 @@ class _Symbols:
         self.sizes: dict[str, int] = {}
         self.free: dict[str, int] = {}
         self.why: dict[str, str] = {}
+        self.usual: dict[str, int] = {}
         self.told: dict[str, str] = {}
         names = {d for dims in shapes.values() for d in dims if isinstance(d, str)}
         parsed = {name: expression for name in names if (expression := parse(name)) is not None}
@@ -338,7 +342,7 @@ class _Symbols:
         name = key if dim is None else dim
         if dim is not None and dim in self.sizes:
             return self.sizes[dim]
-        found = self.free[name] = self.wanted.get(name, usual)
+        found = self.free[name] = self.wanted.get(name, self.usual.get(name, usual))
         if why:
             self.why[name] = why
         if dim is not None:
@@ -378,21 +382,11 @@ def _spec(
     samples: int,
     symbols: _Symbols,
     config: ScoreConfig,
-    *,
     least: int,
-    pairs: bool,
 ) -> InputSpec:
     """An input with its shape; -1 for arithmetic names, which are evaluated later.
 
-    Args:
-        value: the input.
-        dims: its declared shape.
-        batch_axis: its axis that holds samples.
-        samples: their number.
-        symbols: sizes by name.
-        config: the settings.
-        least: least length for which all windows over a sequence fit.
-        pairs: it may hold the edges of a graph.
+    ``least`` is the least length for which all windows over a sequence fit.
     """
     assert value.dtype is not None
     name = value.name or ""
@@ -416,11 +410,7 @@ def _spec(
         elif chosen is not None:
             shape.append(chosen[axis])
         else:
-            usual = (
-                (_DEGREE * config.sequence, "")
-                if pairs and dims[1 - axis] == 2
-                else _free(value, dims, axis, channels_last, config, least)
-            )
+            usual = _free(value, dims, axis, channels_last, config, least)
             size = symbols.size(dim, f"{name}[{axis}]", *usual)
             shape.append(-1 if size is None else size)
     return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
@@ -433,6 +423,22 @@ def show_dims(dims: tuple[int | str | None, ...]) -> str:
 
 def _channels_last(dims: tuple[int | str | None, ...]) -> bool:
     return len(dims) == 4 and dims[3] in _IMAGE_CHANNELS and dims[1] not in _IMAGE_CHANNELS
+
+
+def _of_graphs(shapes: Mapping[ir.Value, Dims], config: ScoreConfig) -> dict[str, int]:
+    """Default numbers of edges and of graphs, by dimension as in ``Signature.free``.
+
+    Edges are pairs of integers; what one vector alone is as long as is the number of graphs.
+    """
+    found: dict[str, int] = {}
+    for value, dims in shapes.items():
+        for axis, dim in enumerate(dims):
+            key = dim if isinstance(dim, str) else f"{value.name}[{axis}]"
+            if value.dtype in INTEGERS and len(dims) == 2 and dims[1 - axis] == 2:
+                found[key] = _DEGREE * config.sequence
+            elif len(dims) == 1 and isinstance(dim, str) and sum(dim in d for d in shapes.values()) == 1:
+                found[key] = max(config.sequence // _NODES, 1)
+    return found
 
 
 def _free(

@@ -271,6 +271,8 @@ def _rank_after(node: ir.Node, index: int, rank: int) -> int | None:
         target = constant_array(node.inputs[1])
         keeps = target is not None and target.size >= rank and target.reshape(-1)[0] in (0, -1)
         return target.size if target is not None and keeps else None
+    if is_op(node, "Concat"):
+        return rank if node.attributes.get_int("axis", 0) not in (0, -rank) else None
     if kind(node) is Kind.REDUCTION or is_op(node, "Unsqueeze", "Squeeze"):
         return _rank_without(node, rank)
     return None
