@@ -15,6 +15,9 @@ from intrain_onnx.report.rows import WarningRow
 from intrain_onnx.rewrites import dequantise
 from intrain_onnx.rewrites.network import Network
 
+_OTHER = {"ones": 0, "sampling_rate": 8000}
+"""What an input of a kind may be fed instead, where it is not 1."""
+
 _BATCH_NORM_NAME = re.compile(r"batch_?norm", re.IGNORECASE)
 _FOLDED_BY_TORCHSCRIPT = re.compile(r"onnx::Conv_\d+")
 
@@ -68,7 +71,7 @@ def unsure_inputs(used: Signature) -> list[WarningRow]:
         WarningRow(
             "input_unsure",
             f"how the graph reads input {spec.name!r} does not tell what it holds; it was fed {spec.kind}. "
-            f"Set it, such as --input {shlex.quote(f'{spec.name}=1')}",
+            f"Set it, such as --input {shlex.quote(f'{spec.name}={_OTHER.get(spec.kind, 1)}')}",
             None,
         )
         for spec in used.inputs

@@ -121,7 +121,7 @@ def test_what_no_operator_tells_is_said() -> None:
     report = score(model(flag, {"w": weight(4, 5)}), config).document
     (row,) = (row for row in report.warnings if row.code == "input_unsure")
     assert "'flag'" in row.message
-    assert row.message.endswith("--input flag=1")
+    assert row.message.endswith("--input flag=0")
     told = replace(config, inputs={"flag": 1})
     again = score(model(flag, {"w": weight(4, 5)}), told).document
     assert not [row for row in again.warnings if row.code == "input_unsure"]
