@@ -172,8 +172,8 @@ def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})
 
 def _roles(model: ir.Model) -> dict[str, Role]:
     found: BatchAxes = model.graph.meta[BATCH_AXES]
-    first = next((v for v in model.graph.inputs if v.name == found.entries), model.graph.inputs[0])
-    shape = static_shape(first)
+    first = next((v for v in model.graph.inputs if found.entries in (v.name, None)), None)
+    shape = static_shape(first) if first is not None else None
     entries = (shape[0] if shape else 0) if found.separate else None
     return {
         value.name or "": role_of(model, value, has_batch=found.axes[value.name] is not None, entries=entries)
