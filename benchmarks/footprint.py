@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Estimated against measured memory of a run, for the budget that refuses what does not fit.
+
+    python benchmarks/footprint.py MODEL.onnx...            # at the default of 16 samples
+    python benchmarks/footprint.py --batch 64 MODEL.onnx...
+
+One process for each model; one line each: the estimate, what the resident set grew by at its peak from before
+the network was converted for its run, and their ratio. Below some 100 MB torch's own buffers outweigh it.
+"""
+
+import argparse
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading.load import load
+from intrain_onnx.measure.prepare import prepare
+from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.runner import runs_on
+from intrain_onnx.network.footprint import footprint
+from intrain_onnx.rewrites.network import Network
+from intrain_onnx.rewrites.protocol.sequence import for_protocol
+from intrain_onnx.runtime.machine import machine_for
+
+STATUS = Path("/proc/self/status")
+
+
+def resident(row: str) -> int:
+    """Return a row of the process's status, in bytes."""
+    lines = STATUS.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{row}:"))
+
+
+def compare(model: Path, batch: int) -> str:
+    """Run a model once; returns its line."""
+    config = ScoreConfig.for_protocol(seeds=1, batch=batch, parity=False, device="cpu")
+    with machine_for(config) as machine:
+        runs = runs_on(machine.device)
+        network = Network.of(load(model), config, runs)
+        probed = for_protocol(network, config, runs.see)
+        assert network.runner is not None
+        network.runner.forget()
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
+        before = resident("VmRSS")
+        runnable = prepare(probed, config, machine.device)
+        generator = torch.Generator().manual_seed(0)
+        probe(runnable, runnable.feed(generator), generator)
+    samples = runnable.used.batch
+    measured = resident("VmHWM") - before
+    estimate = footprint(probed.model, network.single.batch).peak(samples)
+    megabytes = f"estimated {estimate / 1e6:8.1f} MB, measured {measured / 1e6:8.1f} MB"
+    return f"{model.stem:44} {samples:4} samples  {megabytes}, ratio {estimate / measured:.2f}"
+
+
+def main() -> int:
+    """Run the command; with one model, in this process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--batch", type=int, default=16)
+    told = parser.parse_args()
+    if len(told.models) == 1:
+        print(compare(told.models[0], told.batch), flush=True)
+        return 0
+    one = [sys.executable, __file__, "--batch", str(told.batch)]
+    return max(subprocess.run([*one, model], check=False).returncode for model in told.models)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
