@@ -18,7 +18,7 @@ from intrain_onnx.audit.policy import Policy, RunSettings
 from intrain_onnx.audit.suspects import suspects
 from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, SettingsError
+from intrain_onnx.errors import IntrainError, LimitError, SettingsError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, load
 from intrain_onnx.progress import Progress, silent
 from intrain_onnx.report import assemble
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from intrain_onnx.audit.activation_ranges import Watch
 
 _T = TypeVar("_T")
+
+_TELLING = (LimitError, UnsupportedError)
+"""Errors whose hint is an option of the audit too, or says what to do with the file."""
 
 PROTOCOLS = ("checkpoint", "architecture")
 """Protocols of the two reports: the network as it is, and its architecture at initialisation."""
@@ -98,7 +101,8 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
     except SettingsError:
         raise
     except IntrainError as error:
-        failures[name] = Failure(type(error).__name__, error.message, error.node, error.op)
+        hint = f". {error.hint}" if isinstance(error, _TELLING) and error.hint else ""
+        failures[name] = Failure(type(error).__name__, error.message + hint, error.node, error.op)
         return None
 
 

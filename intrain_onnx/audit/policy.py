@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from intrain_onnx.audit.fields import Field, fields_of, read, refuse_unknown, says, table, value, whole
+from intrain_onnx.audit.fields import Field, fields_of, limit, read, refuse_unknown, says, table, value, whole
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
 from intrain_onnx.config import Device
 from intrain_onnx.errors import SettingsError
@@ -46,6 +46,7 @@ class RunSettings:
     seed: Annotated[int, whole(0)] = 0
     seeds: Annotated[int, whole(1)] = 3
     batch: Annotated[int, whole(1)] = 16
+    max_macs: Annotated[float, limit("0: 1e15, on CUDA 1e17")] = 0.0
     threads: Annotated[int, whole(0, "0: all cores")] = 0
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True

@@ -66,6 +66,13 @@ With several models it is the code of the first that did not pass.
     help="Also write a file; may be given several times.",
 )
 @click.option("--explain", metavar="CHECK", help="Say what a check does, or all of them; list names them.")
+@click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16]")
+@click.option("--seeds", type=click.IntRange(1), help="Number of runs of each protocol.  [default: 3]")
+@click.option(
+    "--max-macs",
+    type=click.FloatRange(0, min_open=True),
+    help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
+)
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
 @click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -139,7 +140,8 @@ def _option(name: str, shape: tuple[int, ...]) -> str:
 
 def _less_work(estimate: Footprint, used: Signature, config: ScoreConfig, limit: float) -> str:
     """Options for fewer seeds, then fewer samples; the limit itself where these do not do."""
-    allow = f"or allow it with --max-macs {_work(estimate, used.batch, config):.0e}"
+    enough = 10.0 ** math.ceil(math.log10(_work(estimate, used.batch, config)))
+    allow = f"or allow it with --max-macs {enough:.0e}"
     if config.seeds > 1 and _work(estimate, used.batch, replace(config, seeds=1)) <= limit:
         return f"Take --seeds 1, {allow}"
     one = replace(config, seeds=1)

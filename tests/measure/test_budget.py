@@ -112,3 +112,19 @@ def test_what_torch_cannot_allocate_is_a_limit(attention: Path, monkeypatch: pyt
     found = typed(attention)
     assert found.exit_code == 6
     assert "out of memory" in found.stderr
+
+
+def test_an_audit_says_it_too_and_takes_the_same_option(attention: Path, monkeypatch: pytest.MonkeyPatch):
+    limited(monkeypatch, 0.5)
+    arguments = ["audit", str(attention), "--no-parity", "--seeds", "1", "--threads", "1"]
+    found = CliRunner().invoke(cli.main, [*arguments, "--batch", "32"])
+    assert found.exit_code == 1, found.output
+    options = re.search(r"Take fewer samples: (--batch) (\d+)", " ".join(found.stdout.split()))
+    assert options is not None, found.stdout
+    second = CliRunner().invoke(cli.main, [*arguments, *options.groups()])
+    assert "not measured" not in second.stdout
+    most = CliRunner().invoke(cli.main, [*arguments, "--batch", "2", "--max-macs", "1"])
+    allowed = re.search(r"[Aa]llow it with (--max-macs) (\S+)", " ".join(most.stdout.split()))
+    assert allowed is not None, most.stdout
+    third = CliRunner().invoke(cli.main, [*arguments, "--batch", "2", *allowed.groups()])
+    assert "not measured" not in third.stdout
