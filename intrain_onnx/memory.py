@@ -48,25 +48,6 @@ def require_for_inputs(array_bytes: int) -> None:
     _require(array_bytes, "the array takes", "feeding it needs", "Give fewer samples")
 
 
-def require_for_run(size: int, free: int, what: str, hint: str) -> None:
-    """Refuse a run whose estimated memory is not there, before it begins.
-
-    Args:
-        size: estimated bytes.
-        free: bytes that are free, on the device.
-        what: is run, for the message.
-        hint: the option that lowers it.
-
-    Raises:
-        LimitError: the estimate is above what is free.
-    """
-    if size > free:
-        raise LimitError(
-            f"{what} needs about {size / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free",
-            hint=hint,
-        )
-
-
 def _require(size: int, takes: str, needs: str, hint: str) -> None:
     free = available()
     if _COPIES * size > free:

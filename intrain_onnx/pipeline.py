@@ -33,7 +33,7 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
-from intrain_onnx.runtime.interpreter import Observer
+from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
@@ -213,16 +213,10 @@ def _errors_of(source: Source | Network) -> Iterator[None]:
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(name) from error
-    except RuntimeError as error:  # torch has no type of its own for it on the CPU
-        if "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        raise _out_of_memory(name) from error
+        raise LimitError("out of memory", path=name, hint=LESS_MEMORY) from error
     except IntrainError as error:
         error.at(path=name)
         raise
-
-
-def _out_of_memory(path: str | None) -> LimitError:
-    return LimitError("out of memory", path=path, hint="Take a smaller --batch or --input-shape")

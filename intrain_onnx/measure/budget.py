@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import Footprint, footprint
-from intrain_onnx.network.input_shapes import Signature
+from intrain_onnx.network.input_shapes import Signature, shape_options
 from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
@@ -72,14 +71,14 @@ def _require_memory(
 ) -> None:
     size = estimate.peak(used.batch)
     if size > free:
-        hint = _fewer_samples(estimate, used, free) or _smaller_shapes(network, config, used, free)
-        try:
-            memory.require_for_run(size, free, f"a run of {_samples(used)}", hint)
-        except LimitError as error:
-            node = estimate.place.producer() if estimate.place is not None else None
-            if node is not None:  # where most of it is needed
-                error.at(node=name_of(node), op=node.op_type)
-            raise
+        node = estimate.place.producer() if estimate.place is not None else None  # most of it is needed there
+        raise LimitError(
+            f"a run of {_samples(used)} needs about {size / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} "
+            "GiB are free",
+            node=name_of(node) if node is not None else None,
+            op=node.op_type if node is not None else None,
+            hint=_fewer_samples(estimate, used, free) or _smaller_shapes(network, config, used, free),
+        )
 
 
 def _samples(used: Signature) -> str:
@@ -115,7 +114,7 @@ def _smaller_shapes(network: Network, config: ScoreConfig, used: Signature, free
         except IntrainError:  # sizes that depend on each other
             continue
         if infer_shapes(model, single) and footprint(model, single.batch).peak(used.batch) <= free:
-            return f"Take smaller shapes: {' '.join(_option(n, s) for n, s in shapes.items())}"
+            return f"Take smaller shapes: {shape_options(shapes)}"
     return "Use a machine with more memory"
 
 
@@ -132,10 +131,6 @@ def _smaller(used: Signature) -> Iterator[dict[str, tuple[int, ...]]]:
         changed = {s.name: shapes[s.name] for s in used.inputs if shapes[s.name] != s.shape}
         if changed:
             yield changed
-
-
-def _option(name: str, shape: tuple[int, ...]) -> str:
-    return f"--input-shape {shlex.quote(f'{name}:' + 'x'.join(map(str, shape)))}"
 
 
 def _less_work(estimate: Footprint, used: Signature, config: ScoreConfig, limit: float) -> str:

@@ -14,7 +14,7 @@ from intrain_onnx.errors import IntrainError
 from intrain_onnx.measure.search_sizes import Axis, Dimension, Search, Sizes, of_input
 from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network import given_inputs
-from intrain_onnx.network.input_shapes import InputSpec, Signature
+from intrain_onnx.network.input_shapes import InputSpec, Signature, shape_options
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.solve_sizes import solve_sizes
 from intrain_onnx.runtime.interpreter import NodeError
@@ -79,7 +79,8 @@ class _Hints:
         if found is None:
             return _left_to_the_user(failure, self.fed, self.free)
         told = self._to_tell(found[1])
-        return f"Try other sizes: {' '.join(_option(spec) for spec in found[1].inputs if spec.name in told)}"
+        shapes = {spec.name: spec.shape for spec in found[1].inputs if spec.name in told}
+        return f"Try other sizes: {shape_options(shapes)}"
 
     def _ids_to_choose(self, failure: Failure) -> str | None:
         """Hint if one input's drawn values are used as indices out of range: no size helps."""
@@ -145,7 +146,8 @@ def _left_to_the_user(failure: Failure, fed: Signature, free: Sequence[Dimension
     some = [s for s in behind if s.name in touched] or [s for s in fed.inputs if s.name in touched]
     if not some:
         return f"All sizes of {names} are fixed in the file, so it contradicts itself here: export it again"
-    return f"No sizes were found that run; set those of the inputs behind it: {' '.join(map(_option, some))}"
+    shapes = {s.name: s.shape for s in some}
+    return f"No sizes were found that run; set those of the inputs behind it: {shape_options(shapes)}"
 
 
 def _behind(failure: Failure, fed: Signature) -> list[InputSpec]:
@@ -170,7 +172,3 @@ def _settable(fed: Signature) -> list[Dimension]:
             groups.setdefault(key, []).append((spec.name, axis))
             sizes[key] = spec.shape[axis]
     return [Dimension(key, tuple(axes), sizes[key]) for key, axes in groups.items()]
-
-
-def _option(spec: InputSpec) -> str:
-    return f"--input-shape {shlex.quote(f'{spec.name}:' + 'x'.join(map(str, spec.shape)))}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch import fx
 
 from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError
@@ -18,32 +17,22 @@ from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.ops.limits import element_limit
-from intrain_onnx.rewrites.network import Runs
+from intrain_onnx.rewrites.network import Resolve, Runs
 from intrain_onnx.rewrites.solve_sizes import Solved
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import run
 
-Resolve = Callable[[Mapping[str, int]], Signature]
 
-
-class TrialRunner:
+class TrialRunner(Trial):
     """A ``rewrites.network.Runner`` that runs a converted model."""
-
-    def __init__(self, model: ir.Model, device: torch.device) -> None:
-        self.trial = Trial(model, device)
-
-    @property
-    def module(self) -> fx.GraphModule:
-        """The converted model."""
-        return self.trial.module
 
     def fit(self, solved: Solved, resolve: Resolve) -> Solved:
         """Sizes of free dimensions with which one sample runs; the given ones if the search fails."""
         usual = resolve(solved.sizes)
         try:
             free = _free_dimensions(usual)
-            search = Search(self.trial, free, lambda sizes: resolve(_named(free, sizes)))
+            search = Search(self, free, lambda sizes: resolve(_named(free, sizes)))
             if search.first is None or of_input(search.first.failure, usual) is not None:
                 return solved
             found = search.best()
@@ -56,15 +45,7 @@ class TrialRunner:
 
     def settle(self, single: Signature) -> Mapping[str, Role]:
         """Roles that the static analysis cannot tell (see ``settle_values``)."""
-        return settle_values(self.trial, single)
-
-    def shapes(self, single: Signature) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of all values in a run of one sample (see ``Trial.shapes``)."""
-        return self.trial.shapes(single)
-
-    def forget(self) -> None:
-        """Free the memory of the converted model until it is used again."""
-        self.trial.forget()
+        return settle_values(self, single)
 
 
 def runs_on(device: torch.device) -> Runs:

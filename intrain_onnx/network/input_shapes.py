@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -414,6 +415,12 @@ def _spec(
             size = symbols.size(dim, f"{name}[{axis}]", *usual)
             shape.append(-1 if size is None else size)
     return InputSpec(name, value.dtype, tuple(shape), dims, "noise", 0, channels_last, batch_axis)
+
+
+def shape_options(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The options that set the shapes of inputs, as a shell takes them."""
+    told = (f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return " ".join(f"--input-shape {shlex.quote(text)}" for text in told)
 
 
 def show_dims(dims: tuple[int | str | None, ...]) -> str:

@@ -74,6 +74,12 @@ def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return value.const_value.numpy()
 
 
+def listed(node: ir.Node, name: str) -> list[int]:
+    """Integers that a node has as input 1 or, in older opsets, as an attribute; empty if neither is known."""
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    return [int(n) for n in (node.attributes.get_ints(name, ()) if given is None else given.reshape(-1))]
+
+
 def source(value: ir.Value | None, *, spread: bool = False) -> tuple[ir.Value, list[ir.Node]] | None:
     """The initializer that a value is a view of, and the view nodes from it to the value; else None.
 
@@ -223,7 +229,7 @@ def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     if given is None and len(node.inputs) > 1:
         return None
-    named = node.attributes.get_ints("axes", ()) if given is None else given.reshape(-1).tolist()
+    named = listed(node, "axes")
     if is_op(node, "Flatten"):
         axis = node.attributes.get_int("axis", 1) % (len(shape) + 1)
         return math.prod(shape[:axis]), math.prod(shape[axis:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
@@ -17,6 +17,18 @@ from intrain_onnx.runtime.node_failures import Failure, failure
 
 Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 """Takes a value as a list of tensors (one, or one for each sample), and may return others to replace it."""
+
+
+LESS_MEMORY: Final = "Take a smaller --batch or --input-shape"
+"""Hint where memory ran out."""
+
+_OF_OPERATORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError)
+"""Errors that operators raise on arguments that they do not take."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch has no type of its own for it on the CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 class Samples(list[Any]):
@@ -56,10 +68,8 @@ class ObservedInterpreter(fx.Interpreter):
                 error.failure = error.failure.seen_from(n)
             error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
             raise
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise self._out_of_memory(n, error) from error
-        except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError) as error:
-            if "allocate memory" in str(error):
+        except (MemoryError, *_OF_OPERATORS) as error:
+            if is_out_of_memory(error):
                 raise self._out_of_memory(n, error) from error
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             count = _sample_count((args, kwargs))
@@ -80,10 +90,10 @@ class ObservedInterpreter(fx.Interpreter):
     @staticmethod
     def _out_of_memory(n: fx.Node, error: BaseException) -> IntrainError:
         return LimitError(
-            f"out of memory: {str(error).splitlines()[0][:160]}",
+            f"out of memory: {next(iter(str(error).splitlines()), '')[:160]}",
             node=n.meta.get("onnx_name"),
             op=n.meta.get("onnx_op"),
-            hint="Take a smaller --batch or --input-shape",
+            hint=LESS_MEMORY,
         )
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED
-from intrain_onnx.network.values import constant_array
+from intrain_onnx.network.values import constant_array, listed
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
@@ -173,11 +173,7 @@ def _is_channels(start: ir.Value, axis: int) -> bool:
 def _axis_after(node: ir.Node, index: int, axis: int) -> int | None:
     """Where an axis of an image is after a node of its preprocessing; None if it is not followed."""
     if is_op(node, "Unsqueeze", "Squeeze"):
-        told = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-        axes = (
-            [int(a) for a in told.reshape(-1)] if told is not None else node.attributes.get_ints("axes", ())
-        )
-        before = sum(0 <= a <= axis for a in axes)
+        before = sum(0 <= a <= axis for a in listed(node, "axes"))
         return axis + before if is_op(node, "Unsqueeze") else axis - before
     if is_op(node, "Gather") and index == 0:
         chosen, along = constant_array(node.inputs[1]), node.attributes.get_int("axis", 0)
@@ -280,15 +276,14 @@ def _rank_after(node: ir.Node, index: int, rank: int) -> int | None:
 
 def _rank_without(node: ir.Node, rank: int) -> int | None:
     """Rank after a reduction, Squeeze or Unsqueeze over constant axes other than the first."""
-    told = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-    listed = [int(a) for a in told.reshape(-1)] if told is not None else node.attributes.get_ints("axes", ())
+    axes = listed(node, "axes")
     if is_op(node, "Unsqueeze"):
-        after = rank + len(listed)
-        return after if listed and 0 not in [a % after for a in listed] else None
-    if not listed or 0 in [a % rank for a in listed]:
+        after = rank + len(axes)
+        return after if axes and 0 not in [a % after for a in axes] else None
+    if not axes or 0 in [a % rank for a in axes]:
         return None
     keeps = not is_op(node, "Squeeze") and node.attributes.get_int("keepdims", 1) == 1
-    return rank if keeps else rank - len(listed)
+    return rank if keeps else rank - len(axes)
 
 
 def _samples_axis(value: ir.Value, dims: Dims) -> int:

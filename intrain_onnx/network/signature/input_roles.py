@@ -293,7 +293,7 @@ def _note_values(found: _Uses, node: ir.Node, index: int, place: _Place) -> None
     elif is_op(node, "Cast") and node.attributes.get_int("to") == ir.DataType.BOOL:
         found.switched = True
     elif is_op(node, "CumSum"):
-        found.counted = index == 0
+        found.counted |= index == 0
     elif is_op(node, "If"):
         found.branches = True
     elif not place.mixed and _is_limited(node, index):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.values import name_of, put_in_place
+from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, kind
+from intrain_onnx.rewrites.forms.replace_each import replace_each
 
 _ELEMENTWISE = (Kind.ACTIVATION, Kind.ELEMENTWISE)
 
@@ -22,18 +23,16 @@ def cancel_transposes(model: ir.Model) -> int:
     Returns:
         The number of nodes removed.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
-    for last in list(model.graph.all_nodes()):
-        found = _between(last)
-        if found is None or last.graph is None:
-            continue
-        inner, value = found
-        old = last.outputs[0]
-        out = ir.Value(name=f"{old.name}.straight", type=old.type, shape=old.shape)
-        new = ir.Node(inner.domain, inner.op_type, [value], list(inner.attributes.values()), outputs=[out])
-        new.name = f"{name_of(inner)}.straight"
-        put_in_place(last, new)
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return replace_each(model, "straight", _straight)
+
+
+def _straight(last: ir.Node) -> ir.Node | None:
+    found = _between(last)
+    if found is None:
+        return None
+    inner, value = found
+    attributes = list(inner.attributes.values())
+    return ir.Node(inner.domain, inner.op_type, [value], attributes, name=f"{name_of(inner)}.straight")
 
 
 def _between(last: ir.Node) -> tuple[ir.Node, ir.Value] | None:

@@ -5,11 +5,14 @@ GatherND(table, indices[..., 1])  =  Gather(table, Squeeze(indices, -1)),   axis
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.values import name_of, put_in_place, source, static_shape
+from intrain_onnx.network.values import name_of, source, static_shape
 from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.forms.replace_each import replace_each
 
 
 def restore_lookups(model: ir.Model) -> int:
@@ -20,17 +23,15 @@ def restore_lookups(model: ir.Model) -> int:
     Returns:
         The number of nodes that are there less.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
-    for node in list(model.graph.all_nodes()):
-        table, indices = node.inputs[:2] if is_op(node, "GatherND") else (None, None)
-        if table is None or indices is None or node.graph is None or not _looks_up_rows(node, table, indices):
-            continue
-        old = node.outputs[0]
-        out = ir.Value(name=f"{old.name}.lookup", type=old.type, shape=old.shape)
-        rows = _without_last_axis(model, node, indices)
-        axis = ir.AttrInt64("axis", 0)
-        put_in_place(node, ir.Node("", "Gather", [table, rows], [axis], outputs=[out], name=name_of(node)))
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return replace_each(model, "lookup", partial(_lookup, model))
+
+
+def _lookup(model: ir.Model, node: ir.Node) -> ir.Node | None:
+    table, indices = node.inputs[:2] if is_op(node, "GatherND") else (None, None)
+    if table is None or indices is None or not _looks_up_rows(node, table, indices):
+        return None
+    rows = _without_last_axis(model, node, indices)
+    return ir.Node("", "Gather", [table, rows], [ir.AttrInt64("axis", 0)], name=name_of(node))
 
 
 def _looks_up_rows(node: ir.Node, table: ir.Value, indices: ir.Value) -> bool:

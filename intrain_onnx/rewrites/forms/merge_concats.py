@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.values import name_of, put_in_place
+from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.forms.replace_each import replace_each
 
 
 def merge_concats(model: ir.Model) -> int:
@@ -18,17 +19,17 @@ def merge_concats(model: ir.Model) -> int:
     Returns:
         The number of nodes removed.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
-    for node in list(model.graph.all_nodes()):  # in order, so that an inner one is merged already
-        if not is_op(node, "Concat") or node.graph is None:
-            continue
-        operands = [operand for value in node.inputs for operand in _operands(node, value)]
-        if len(operands) > len(node.inputs):
-            old = node.outputs[0]
-            out = ir.Value(name=f"{old.name}.merged", type=old.type, shape=old.shape)
-            axis = ir.AttrInt64("axis", node.attributes.get_int("axis", 0))
-            put_in_place(node, ir.Node("", "Concat", operands, [axis], outputs=[out], name=name_of(node)))
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return replace_each(model, "merged", _merged)  # in order, so that an inner one is merged already
+
+
+def _merged(node: ir.Node) -> ir.Node | None:
+    if not is_op(node, "Concat"):
+        return None
+    operands = [operand for value in node.inputs for operand in _operands(node, value)]
+    if len(operands) == len(node.inputs):
+        return None
+    axis = ir.AttrInt64("axis", node.attributes.get_int("axis", 0))
+    return ir.Node("", "Concat", operands, [axis], name=name_of(node))
 
 
 def _operands(node: ir.Node, value: ir.Value | None) -> list[ir.Value | None]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from intrain_onnx.network.values import constant_array, name_of, put_in_place
+from intrain_onnx.network.values import constant_array, listed, name_of
 from intrain_onnx.opset.traits import is_op
+from intrain_onnx.rewrites.forms.replace_each import replace_each
 
 
 def restore(model: ir.Model) -> int:
@@ -25,18 +26,16 @@ def restore(model: ir.Model) -> int:
     Returns:
         The number of nodes removed.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
-    for node in list(model.graph.all_nodes()):
-        found = _found(node)
-        if found is None or node.graph is None:
-            continue
-        op_type, value = found
-        attributes = [] if op_type == "Sigmoid" else [ir.AttrInt64("axis", -1)]
-        old = node.outputs[0]
-        new = ir.Node("", op_type, [value], attributes, outputs=[ir.Value(type=old.type, shape=old.shape)])
-        new.name, new.outputs[0].name = name_of(node), f"{old.name}.restored"
-        put_in_place(node, new)
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return replace_each(model, "restored", _restored)
+
+
+def _restored(node: ir.Node) -> ir.Node | None:
+    found = _found(node)
+    if found is None:
+        return None
+    op_type, value = found
+    attributes = [] if op_type == "Sigmoid" else [ir.AttrInt64("axis", -1)]
+    return ir.Node("", op_type, [value], attributes, name=name_of(node))
 
 
 def _found(node: ir.Node) -> tuple[str, ir.Value] | None:
@@ -94,8 +93,7 @@ def _is_sum_of(value: ir.Value | None, part: ir.Value) -> bool:
 def _over_last_axis(node: ir.Node) -> bool:
     if node.attributes.get_int("keepdims", 1) != 1:
         return False
-    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = list(node.attributes.get_ints("axes", ())) if given is None else given.reshape(-1).tolist()
+    axes = listed(node, "axes")
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     last = [-1] if shape is None else [-1, len(shape.dims) - 1]
     return len(axes) == 1 and axes[0] in last
