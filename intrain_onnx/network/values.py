@@ -74,6 +74,13 @@ def constant_array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return value.const_value.numpy()
 
 
+def gathers_rows(node: ir.Node) -> bool:
+    """Whether a node is a GatherND that selects along axis 0 alone: its indices have one component."""
+    indices = node.inputs[1] if is_op(node, "GatherND") and len(node.inputs) > 1 else None
+    dims = indices.shape.dims if indices is not None and indices.shape is not None else ()
+    return bool(dims) and dims[-1] == 1 and not node.attributes.get_int("batch_dims", 0)
+
+
 def listed(node: ir.Node, name: str) -> list[int]:
     """Integers that a node has as input 1 or, in older opsets, as an attribute; empty if neither is known."""
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED
-from intrain_onnx.network.values import constant_array, listed
+from intrain_onnx.network.values import constant_array, gathers_rows, listed
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
@@ -208,17 +208,11 @@ def _looks_up(node: ir.Node, entries: Mapping[ir.Value, int], indices: set[ir.Va
     table, index = node.inputs[:2]
     if table is None or index is None or table not in entries or index not in indices:
         return False
-    if is_op(node, "GatherND"):
-        return node.attributes.get_int("batch_dims", 0) == 0 and _selects_rows(index)
+    if is_op(node, "GatherND"):  # shapes may not be inferred yet
+        maker = index.producer()
+        unsqueezed = maker is not None and is_op(maker, "Unsqueeze")
+        return gathers_rows(node) or (unsqueezed and not node.attributes.get_int("batch_dims", 0))
     return node.attributes.get_int("axis", 0) in (0, -entries[table])
-
-
-def _selects_rows(index: ir.Value) -> bool:
-    """Whether the index of a GatherND has one component: it is unsqueezed at its last axis."""
-    if index.shape is not None and len(index.shape) and index.shape[-1] == 1:
-        return True
-    node = index.producer()
-    return node is not None and is_op(node, "Unsqueeze")
 
 
 def _elements(start: set[ir.Value]) -> set[ir.Value]:

@@ -18,7 +18,7 @@ from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.signature.mask_polarity import Polarity, polarity
 from intrain_onnx.network.subgraphs import bodies, entering
-from intrain_onnx.network.values import constant_array, constant_shape, static_shape
+from intrain_onnx.network.values import constant_array, constant_shape, gathers_rows, static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.operands import SIZES
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
@@ -245,10 +245,7 @@ def _uses(model: ir.Model, value: ir.Value) -> _Uses:
 
 def _looks_up(node: ir.Node) -> bool:
     """Whether input 1 of a node are indices along one axis of input 0."""
-    if is_op(node, "GatherND"):
-        index = node.inputs[1].shape if node.inputs[1] is not None else None
-        return index is not None and index[-1] == 1 and not node.attributes.get_int("batch_dims", 0)
-    return is_op(node, "Gather", "GatherElements", "ScatterElements")
+    return is_op(node, "Gather", "GatherElements", "ScatterElements") or gathers_rows(node)
 
 
 def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.values import name_of, source, static_shape
+from intrain_onnx.network.values import gathers_rows, name_of, source, static_shape
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.forms.replace_each import replace_each
 
@@ -27,17 +27,11 @@ def restore_lookups(model: ir.Model) -> int:
 
 
 def _lookup(model: ir.Model, node: ir.Node) -> ir.Node | None:
-    table, indices = node.inputs[:2] if is_op(node, "GatherND") else (None, None)
-    if table is None or indices is None or not _looks_up_rows(node, table, indices):
+    table, indices = node.inputs[:2] if gathers_rows(node) else (None, None)
+    if indices is None or static_shape(indices) is None or source(table) is None:
         return None
     rows = _without_last_axis(model, node, indices)
     return ir.Node("", "Gather", [table, rows], [ir.AttrInt64("axis", 0)], name=name_of(node))
-
-
-def _looks_up_rows(node: ir.Node, table: ir.Value, indices: ir.Value) -> bool:
-    shape = static_shape(indices)
-    one = shape is not None and len(shape) > 0 and shape[-1] == 1
-    return one and not node.attributes.get_int("batch_dims", 0) and source(table) is not None
 
 
 def _without_last_axis(model: ir.Model, node: ir.Node, indices: ir.Value) -> ir.Value:
