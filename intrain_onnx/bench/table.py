@@ -17,7 +17,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An architecture and its accuracies by data set; None if missing in the table."""
+    """An architecture and its accuracies by data set, losses negated; None if missing in the table."""
 
     architecture: str
     accuracies: Mapping[str, float | None]
@@ -89,13 +89,16 @@ def entries(
         wanted = ", ".join(map(repr, space.accuracies.values()))
         raise SettingsError(f"the table has none of the columns {wanted}", hint=_columns(rows))
     kept = [row for row in rows if all(condition(row) for condition in where)]
+    kept = [row for row in kept if space.keep is None or space.keep(row)]
     random.Random(seed).shuffle(kept)  # noqa: S311 - a sample, not a secret
     found: dict[str, Entry] = {}
     for row in kept:
         if sample is not None and len(found) == sample:
             break
         name = space.describe(row)
-        found.setdefault(name, Entry(name, {t: _number(row[c], c) for t, c in columns.items()}))
+        found.setdefault(
+            name, Entry(name, {t: _accuracy(row[c], c, t in space.losses) for t, c in columns.items()})
+        )
     if not found:
         raise SettingsError("no row of the table is left", hint="Look at --where")
     return list(found.values())
@@ -105,10 +108,10 @@ def _columns(rows: Sequence[Row]) -> str:
     return f"It has {', '.join(map(repr, rows[0]))}"
 
 
-def _number(text: str, column: str) -> float | None:
+def _accuracy(text: str, column: str, loss: bool) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        return -float(text) if loss else float(text)
     except ValueError:
         raise SettingsError(f"column {column!r} holds {text!r}, which is no accuracy") from None

@@ -26,10 +26,13 @@ class Space:
         build: ``build(description, *, fold, size=None, classes=None)`` builds the network, BatchNorm folded
             or kept, for the image size and classes of this space or others; raises SettingsError.
         accuracies: column of the test accuracy, by data set.
+        losses: the data sets whose column holds a loss or a perplexity, of which less is better.
         sample: draws the description of a random architecture.
-        size: default height and width of images.
+        keep: whether a row of a table was trained as the others were; None if all are.
+        family: of a description, within which ranks are compared too; None for a space of one family.
+        size: default height and width of images, or number of tokens.
         batch: default number of samples.
-        classes: default number of classes.
+        classes: default number of classes, or of words.
     """
 
     name: str
@@ -38,7 +41,10 @@ class Space:
     describe: Callable[[Mapping[str, str]], str]
     build: Callable[..., onnx.ModelProto]
     accuracies: Mapping[str, str]
+    losses: frozenset[str] = frozenset()
     sample: Callable[[random.Random], str]
+    keep: Callable[[Mapping[str, str]], bool] | None = None
+    family: Callable[[str], str] | None = None
     size: int
     batch: int
     classes: int
