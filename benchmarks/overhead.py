@@ -29,7 +29,6 @@ from torch.nn import functional
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure.initialise import calibrate
 from intrain_onnx.measure.prepare import prepare
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.runner import runs_on
@@ -60,7 +59,7 @@ def contestants(
     runnable = prepare(probed_form, config, where)
     generator = torch.Generator().manual_seed(0)
     fed = runnable.feed(generator)
-    calibrate(runnable.module, runnable.layers, probed_form.norms, fed)
+    runnable.calibrate(fed)
     (x,) = fed
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
 

@@ -15,7 +15,6 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, Source, load
 from intrain_onnx.measure import budget, node_hints
-from intrain_onnx.measure.initialise import calibrate, reinitialise
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import probe
 from intrain_onnx.measure.runner import runs_on
@@ -116,10 +115,10 @@ def _one_run(
         fed = runnable.feed(generator)
         if config.weights == "reinitialise":
             with log.step("initialise", start):
-                reinitialise(runnable.module, runnable.layers, seed)
+                runnable.redraw(seed)
         if config.calibrate:
             with log.step("calibrate", start):
-                calibrate(runnable.module, runnable.layers, runnable.probed.norms, fed)
+                runnable.calibrate(fed)
         if config.converter == "onnx2torch":
             with log.step("convert", start):
                 runnable = _through_onnx2torch(runnable, config)

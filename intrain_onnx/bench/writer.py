@@ -5,6 +5,7 @@ Without torch and tracing, a network takes milliseconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +21,17 @@ IR_VERSION = 9
 class Writer:
     """Collects nodes and initializers; each method appends nodes and returns the name of their output.
 
-    All weights are zero: a score re-initialises them.
+    Unless they are drawn, all weights are zero: a score re-initialises them.
 
     Attributes:
         fold: fold each BatchNorm into the convolution before it, as exporters of inference graphs do.
+        initial: draws the weights of layers from N(0, gain^2 2 / fan-in); None leaves them zero.
+        gain: see ``initial``.
     """
 
     fold: bool
+    initial: np.random.Generator | None = None
+    gain: float = 1.0
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
@@ -36,11 +41,14 @@ class Writer:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
-    def weight(self, *shape: int) -> str:
-        """An initializer of zeros."""
+    def weight(self, *shape: int, value: float = 0.0) -> str:
+        """An initializer of one value, or of drawn ones if it has the shape (outputs, inputs…) of a layer."""
         name = f"weight_{len(self.weights)}"
-        zeros = np.zeros(shape, np.float32).tobytes()
-        self.weights.append(helper.make_tensor(name, TensorProto.FLOAT, shape, zeros, raw=True))
+        values = np.full(shape, value, np.float32)
+        if self.initial is not None and len(shape) > 1:
+            scale = self.gain * math.sqrt(2 / math.prod(shape[1:]))
+            values = (scale * self.initial.standard_normal(shape)).astype(np.float32)
+        self.weights.append(helper.make_tensor(name, TensorProto.FLOAT, shape, values.tobytes(), raw=True))
         return name
 
     def number(self, value: float) -> str:
@@ -79,7 +87,9 @@ class Writer:
         if self.fold and last.op_type == "Conv" and last.output[0] == x:
             last.input.append(self.weight(channels))
             return x
-        return self.node("BatchNormalization", x, *(self.weight(channels) for _ in range(4)))
+        # Scale, shift, mean, variance: as before any training.
+        values = [self.weight(channels, value=value) for value in (1.0, 0.0, 0.0, 1.0)]
+        return self.node("BatchNormalization", x, *values)
 
     def convolution_norm(
         self, x: str, inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1
@@ -154,10 +164,10 @@ class Writer:
         """A slice of x along one axis."""
         return self.node("Slice", x, *(self.integers(value) for value in (start, end, axis)))
 
-    def model(self, logits: str, *, name: str, size: int, classes: int) -> onnx.ModelProto:
-        """The network from "image", (batch, 3, size, size), to logits, checked by onnx."""
+    def model(self, logits: str, *, name: str, size: int, classes: int, channels: int = 3) -> onnx.ModelProto:
+        """The network from "image", (batch, channels, size, size), to logits, checked by onnx."""
         values = [
-            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size]),
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, size, size]),
             helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", classes]),
         ]
         graph = helper.make_graph(self.nodes, name, values[:1], values[1:], self.weights)

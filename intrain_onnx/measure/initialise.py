@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx, nn
 
+from intrain_onnx.measure.as_drawn import GATES, Reason
 from intrain_onnx.measure.finiteness import NotFiniteError, first_non_finite_value
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
@@ -46,13 +48,13 @@ def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[St
     return canonical
 
 
-def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
+def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int, gates: Set[str] = frozenset()) -> None:
     """Re-initialise every parameter, in place.
 
-    Weights of layers are Kaiming normal, N(0, 2/fan-in); recurrent ones N(0, 1/fan-in), since their gates
-    saturate; embeddings N(0, 1), or N(0, 1/dimension) if tied to a linear layer, whose outputs then have unit
-    variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25, tables of offsets N(0, 0.02^2). A
-    tied parameter is drawn for its first use.
+    Weights of layers are Kaiming normal, N(0, 2/fan-in); recurrent ones and ``gates``, by name of the layer,
+    N(0, 1/fan-in), since gates saturate; embeddings N(0, 1), or N(0, 1/dimension) if tied to a linear layer,
+    whose outputs then have unit variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25,
+    tables of offsets N(0, 0.02^2). A tied parameter is drawn for its first use.
     """
     values = parameters(module)
     done: set[str] = set()
@@ -62,7 +64,8 @@ def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
             for index, weight in enumerate(layer.weights):
                 if weight.name in values and weight.name not in done:
                     generator = generator_for(seed, f"{layer.key}.{index}")
-                    _draw_weight(values[weight.name], layer, weight, generator, weight.name in shared)
+                    gain = _gain(layer, layer.name in gates)
+                    _draw_weight(values[weight.name], layer, weight, generator, gain, weight.name in shared)
                     done.add(weight.name)
         for name, parameter in values.items():
             if name not in done:
@@ -70,10 +73,18 @@ def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int) -> None:
                 _draw_slot(parameter, slot, generator_for(seed, slot.key))
 
 
+def _gain(layer: Layer, gate: bool) -> float:
+    return 1.0 if gate or layer.kind in ("embedding", "recurrent") else math.sqrt(2.0)
+
+
 def _draw_weight(
-    parameter: nn.Parameter, layer: Layer, weight: Weight, generator: torch.Generator, shared: bool
+    parameter: nn.Parameter,
+    layer: Layer,
+    weight: Weight,
+    generator: torch.Generator,
+    gain: float,
+    shared: bool,
 ) -> None:
-    gain = {"embedding": 1.0, "recurrent": 1.0}.get(layer.kind, math.sqrt(2.0))
     fan_in = weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
     canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(fan_in))
     parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), weight.steps))
@@ -100,6 +111,8 @@ def calibrate(
     layers: LayerMap,
     norms: Iterable[FreeNorm],
     inputs: Sequence[Tensor | Samples],
+    as_drawn: Mapping[str, Reason] = MappingProxyType({}),
+    samples: int = 0,
 ) -> list[str]:
     """Scale and shift convolutions and linear layers to zero mean and unit variance per channel, in place.
 
@@ -107,14 +120,16 @@ def calibrate(
     one forward pass each layer is calibrated on the outputs of the calibrated layers before it. BatchNorm
     does the same at initialisation, so a graph with folded BatchNorm behaves as the original network. Free
     BatchNorm nodes are calibrated in the same pass. Recurrences (the scale of a gate matters) and embeddings
-    are not calibrated, nor is a layer tied to an embedding. Another tied weight is calibrated at its first
-    use; a constant channel keeps its scale.
+    are not calibrated, nor are those in ``as_drawn`` and a layer tied to an embedding. Another tied weight is
+    calibrated at its first use; a constant channel keeps its scale.
 
     Args:
         module: the converted module.
         layers: of a graph in which each such layer has a separate bias (``own_biases``).
         norms: BatchNorm nodes that no layer absorbed.
         inputs: those of the probe.
+        as_drawn: layers to leave alone (see ``as_drawn.reasons``); a pooled one only with one row a sample.
+        samples: in ``inputs``.
 
     Returns:
         Names of layers with channels that do not vary.
@@ -125,14 +140,15 @@ def calibrate(
     """
     values = parameters(module)
     flat: list[str] = []
-    kept = (layer for layer in layers.layers if layer.kind in ("embedding", "recurrent"))
+    kept = (x for x in layers.layers if x.kind in ("embedding", "recurrent") or as_drawn.get(x.name) in GATES)
     done = {weight.name for layer in kept for weight in layer.weights}
     observers: dict[str, Observer] = {}
     for layer in layers.layers:
         weight = layer.weights[0]
         if layer.kind in ("convolution", "linear") and weight.name in values and layer.bias in values:
+            least = samples + 1 if layer.name in as_drawn else 0
             observers[layer.node_output] = _layer_observer(
-                layer, values[weight.name], values[layer.bias], done, flat
+                layer, values[weight.name], values[layer.bias], done, flat, least
             )
     for norm in norms:
         observers[norm.output] = _norm_observer(norm, values[norm.scale], values[norm.bias])
@@ -164,12 +180,13 @@ def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
 
 
 def _layer_observer(
-    layer: Layer, weight: nn.Parameter, bias: nn.Parameter, done: set[str], flat: list[str]
+    layer: Layer, weight: nn.Parameter, bias: nn.Parameter, done: set[str], flat: list[str], least: int
 ) -> Observer:
     reference, axis = layer.weights[0], layer.channel_axes[0]
 
     def observe(parts: list[Tensor]) -> list[Tensor] | None:
-        if reference.name in done:
+        rows = sum(part.numel() // part.shape[axis] for part in parts)
+        if reference.name in done or rows < least:
             return None
         done.add(reference.name)
         mean, scale, varies = _moments(parts, axis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.warnings import ModelWarning
-from intrain_onnx.measure import initialise, inputs
+from intrain_onnx.measure import as_drawn, initialise, inputs
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
@@ -31,6 +31,7 @@ class Runnable:
         used: shapes of the inputs of a run.
         batched: all samples run in one call; else in several calls in lock step.
         device: of the module.
+        as_drawn: layers that calibration leaves alone.
         all_points: measure the covariance of points too, not only their correlation.
         warnings: about the execution.
     """
@@ -41,6 +42,7 @@ class Runnable:
     used: input_shapes.Signature
     batched: bool
     device: torch.device
+    as_drawn: Mapping[str, as_drawn.Reason]
     all_points: bool = False
     warnings: tuple[ModelWarning, ...] = ()
 
@@ -63,6 +65,16 @@ class Runnable:
         """Inputs of one run, drawn from the generator's seed."""
         return inputs.feed(self.used, generator, self.device, batched=self.batched)
 
+    def redraw(self, seed: int) -> None:
+        """Re-initialise the weights, in place (see ``reinitialise``)."""
+        initialise.reinitialise(self.module, self.layers, seed, as_drawn.gates(self.as_drawn))
+
+    def calibrate(self, fed: Sequence[Tensor | Samples]) -> list[str]:
+        """Calibrate the weights on inputs, in place; returns the layers that do not vary."""
+        return initialise.calibrate(
+            self.module, self.layers, self.probed.norms, fed, self.as_drawn, self.used.batch
+        )
+
     def loss(
         self, outputs: Sequence[list[Tensor]], generator: torch.Generator
     ) -> tuple[Tensor, list[LossTerm]]:
@@ -84,13 +96,15 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     found = measuring_points.find(probed.model, probed.layers)
     points = tuple(p for p in found if p.cut or config.points == "all")
     used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
+    left = as_drawn.reasons(probed.model, probed.layers) if config.calibrate else {}
     if config.weights == "reinitialise":
-        initialise.reinitialise(module, probed.layers, config.seed)
+        initialise.reinitialise(module, probed.layers, config.seed, as_drawn.gates(left))
     batched, warnings = _choose_execution(module, used, config.seed, device)
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:
         text = "the graph runs sample by sample; BatchNorm is normalised over all samples at once"
         warnings = [*warnings, ModelWarning("batch_statistics", text, None)]
-    return Runnable(probed, module, points, used, batched, device, config.points == "all", tuple(warnings))
+    everything = config.points == "all"
+    return Runnable(probed, module, points, used, batched, device, left, everything, tuple(warnings))
 
 
 def _choose_execution(

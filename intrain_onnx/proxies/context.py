@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx.measure import initialise
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.layers import LayerMap
@@ -126,13 +125,13 @@ class ProxyContext:
         if self.config.weights == "reinitialise":
             self.draw_weights()
         if self.config.calibrate:
-            initialise.calibrate(self.module, self.layers, self.runnable.probed.norms, self.feed())
+            self.runnable.calibrate(self.feed())
         self._fresh = {name: t.detach().clone() for name, t in _tensors(self.module).items()}
 
     def draw_weights(self) -> None:
         """Re-initialise the weights without calibration; does nothing if the protocol keeps the file's."""
         if self.config.weights == "reinitialise":
-            initialise.reinitialise(self.module, self.layers, self.seed)
+            self.runnable.redraw(self.seed)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:

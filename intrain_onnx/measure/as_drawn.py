@@ -1,0 +1,150 @@
+"""Layers that calibration leaves as they were drawn, since their scale is part of their function.
+
+Zero mean and unit variance per channel is what BatchNorm gives. Where there is none, it can be another
+function than the one that training starts from: a squeeze-and-excite gate is almost the same for all samples
+at first, since it reads means over positions, and calibrated it swings from sample to sample.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+import onnx_ir as ir
+
+from intrain_onnx.network.layers import LayerMap, data_dependent
+from intrain_onnx.network.values import static_shape
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, is_view, kind
+
+Reason = Literal["gate", "recurrence", "pooled"]
+"""Why a layer is left alone: squashed, it multiplies; it runs once a step; it reads pooled positions."""
+
+GATES: Final = frozenset({"gate", "recurrence"})
+"""Reasons to draw a layer as the gates of a recurrence are: with gain 1, since they saturate with more."""
+
+
+def gates(found: Mapping[str, Reason]) -> frozenset[str]:
+    """The layers that are drawn with gain 1."""
+    return frozenset(name for name, reason in found.items() if reason in GATES)
+
+
+_SQUASHING = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Softsign")
+
+
+def reasons(model: ir.Model, layers: LayerMap) -> dict[str, Reason]:
+    """The layers that are left as they were drawn, by name, with the reason.
+
+    - *recurrence*: a layer in the body of a Loop or Scan, as those of a recurrent operator.
+    - *gate*: whatever reads it ends in a bounded function that multiplies what other layers made:
+      squeeze-and-excite, gated linear units, routers, cells that are written out. Not x * sigmoid(x).
+    - *pooled*: it reads means over positions, or the token that stands for all. Whether it has one row a
+      sample is seen when it runs.
+
+    Args:
+        model: the graph that is run, with inferred shapes.
+        layers: its static analysis.
+    """
+    return _Search(model.graph, layers).run()
+
+
+class _Search:
+    def __init__(self, graph: ir.Graph, layers: LayerMap) -> None:
+        self.graph = graph
+        self.data = data_dependent(graph)
+        self.layers = {layer.node_output: layer.name for layer in layers.layers}
+        self.bits = {name: 1 << place for place, name in enumerate(self.layers.values())}
+        self.origins: defaultdict[ir.Value, int] = defaultdict(int)
+        self.pooled: set[ir.Value] = set()
+
+    def run(self) -> dict[str, Reason]:
+        found: dict[str, Reason] = {}
+        main: set[str | None] = set()
+        for node in self.graph:
+            main.update(v.name for v in node.outputs)
+            self.visit(node, found)
+        for node in self.graph:
+            for name in self.gate(node):
+                found[name] = "gate"
+        for output, name in self.layers.items():
+            if output not in main:
+                found[name] = "recurrence"
+        return found
+
+    def visit(self, node: ir.Node, found: dict[str, Reason]) -> None:
+        operands = self.operands(node)
+        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), None)
+        pooled = bool(operands) and all(v in self.pooled for v in operands)
+        if name is None and not is_view(node) and not pooled and operands:
+            pooled = _long_axes(operands[0]) > max(map(_long_axes, node.outputs), default=0) > -1
+        elif name is not None and pooled:
+            found[name] = "pooled"
+        origins = self.bits[name] if name is not None else 0
+        if name is None:
+            for value in operands:
+                origins |= self.origins[value]
+        for value in node.outputs:
+            self.origins[value] = origins
+            if pooled:
+                self.pooled.add(value)
+
+    def operands(self, node: ir.Node) -> list[ir.Value]:
+        return [v for v in node.inputs if v is not None and v in self.data]
+
+    def gate(self, node: ir.Node) -> Iterator[str]:
+        """The layers that a node squashes, if its result multiplies what others made."""
+        bounded = is_op(node, *_SQUASHING) or (
+            is_op(node, "Clip") and all(node.inputs[1:3]) and len(node.inputs) > 2
+        )
+        operands = self.operands(node)
+        if bounded and operands and self.multiplies(node.outputs[0], self.origins[operands[0]]):
+            yield from self.alone(operands[0], {operands[0]}, node)
+
+    def multiplies(self, value: ir.Value, origins: int) -> bool:
+        """Whether a value, views and constant factors aside, multiplies one with other origins."""
+        for use in value.uses():
+            reader = use.node
+            operands = self.operands(reader)
+            others = [v for v in operands if v is not value]
+            if is_op(reader, "Mul") and others:
+                if any(self.origins[v] != origins for v in others):
+                    return True
+            elif (
+                (is_view(reader) or kind(reader) is Kind.SELECTION or not others)
+                and operands
+                and (
+                    reader.outputs[0].name not in self.layers
+                    and kind(reader) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.SELECTION)
+                    and self.multiplies(reader.outputs[0], origins)
+                )
+            ):
+                return True
+        return False
+
+    def alone(self, value: ir.Value, seen: set[ir.Value], reader: ir.Node) -> Iterator[str]:
+        """Layers before a value whose outputs go nowhere else, through sums, views and normalisations."""
+        if any(use.node is not reader for use in value.uses()):
+            return
+        node = value.producer()
+        if node is None or node not in self.graph:
+            return
+        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), None)
+        if name is not None:
+            yield name
+        elif kind(node) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.NORMALISATION, Kind.SELECTION):
+            for operand in self.operands(node):
+                if operand not in seen:
+                    seen.add(operand)
+                    yield from self.alone(operand, seen, node)
+
+
+def _is_bounded(node: ir.Node) -> bool:
+    clips = is_op(node, "Clip") and len(node.inputs) > 2 and all(v is not None for v in node.inputs[1:3])
+    return clips or is_op(node, *_SQUASHING)
+
+
+def _long_axes(value: ir.Value) -> int:
+    """The number of axes longer than 1; -1 if the shape is unknown."""
+    shape = static_shape(value)
+    return -1 if shape is None else sum(length > 1 for length in shape)
