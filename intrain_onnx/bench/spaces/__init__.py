@@ -15,7 +15,9 @@ _NAMES: Final = (
     "nasbench101",
     "nats_size",
     "macro",
+    "transnas_macro",
     "mobilenet_v2",
+    "nds_resnet",
     "autoformer",
     "pit",
 )
