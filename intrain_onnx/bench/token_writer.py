@@ -69,42 +69,37 @@ class TokenWriter(Writer):
 
         return turn
 
-    def scan(
-        self, x: str, batch: str, widths: Sequence[int], cell: Callable[[TokenWriter, str, Sequence[str]], list[str]]
-    ) -> str:
+    def scan(self, x: str, width: int, states: Sequence[int], cell: Cell) -> str:
         """A recurrence over the tokens of x; returns the first state at each token.
 
         Args:
-            x: (batch, tokens, channels).
-            batch: number of samples, a vector of one entry.
-            widths: channels of each state, which starts at zero.
+            x: (batch, tokens, width).
+            width: channels of a token.
+            states: channels of each state, which starts at zero.
             cell: writes one step, given a writer, the token and the states; returns the new states.
         """
         body = TokenWriter(self.fold, weights=self.weights, prefix=f"{self.name('step')}_")
-        before = [f"{body.prefix}before_{i}" for i in range(len(widths))]
-        token = f"{body.prefix}token"
+        before = [body.name(f"state_{i}") for i in range(len(states))]
+        token = body.name("token")
         after = cell(body, token, before)
         shown = body.node("Identity", after[0])
-        inner = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in (*before, token, *after, shown)]
-        graph = helper.make_graph(body.nodes, "step", inner[: len(before) + 1], inner[len(before) + 1 :])
-        starts = [
-            self.node("ConstantOfShape", self.node("Concat", batch, self.integers(width), axis=0))
-            for width in widths
-        ]
+        read = [vector(*pair) for pair in zip([*before, token], [*states, width], strict=True)]
+        made = [vector(*pair) for pair in zip([*after, shown], [*states, states[0]], strict=True)]
+        batch = self.node("Shape", x, start=0, end=1)
+        shapes = [self.node("Concat", batch, self.integers(count), axis=0) for count in states]
+        starts = [self.node("ConstantOfShape", shape) for shape in shapes]
         name = self.name("scan")
-        ends = [f"{name}_{i}" for i in range(len(widths))]
-        self.nodes.append(
-            helper.make_node(
-                "Scan",
-                [*starts, x],
-                [*ends, name],
-                name=name,
-                body=graph,
-                num_scan_inputs=1,
-                scan_input_axes=[1],
-                scan_output_axes=[1],
-            )
+        node = helper.make_node(
+            "Scan",
+            [*starts, x],
+            [*(f"{name}_{i}" for i in range(len(states))), name],
+            name=name,
+            body=helper.make_graph(body.nodes, "step", read, made),
+            num_scan_inputs=1,
+            scan_input_axes=[1],
+            scan_output_axes=[1],
         )
+        self.nodes.append(node)
         return name
 
     def language_model(self, logits: str, *, name: str, size: int, classes: int) -> onnx.ModelProto:
@@ -112,3 +107,12 @@ class TokenWriter(Writer):
         tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", size])
         output = helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", size, classes])
         return self.network(tokens, output, name=name)
+
+
+Cell = Callable[[TokenWriter, str, Sequence[str]], list[str]]
+"""Writes one step of a recurrence, given a writer, the token and the states; returns the new states."""
+
+
+def vector(name: str, width: int) -> onnx.ValueInfoProto:
+    """The type of a value with one vector per sample."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])

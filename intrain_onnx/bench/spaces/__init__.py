@@ -19,6 +19,8 @@ _NAMES: Final = (
     "autoformer",
     "pit",
     "gpt2",
+    "openlm",
+    "nas_bench_nlp",
 )
 
 
