@@ -6,6 +6,7 @@ Without torch and tracing, a network takes milliseconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +38,13 @@ class Writer:
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output."""
-        name = f"{op.lower()}_{len(self.nodes)}"
+        name = self.name(op)
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
+
+    def name(self, op: str) -> str:
+        """A name that no node has yet."""
+        return f"{op.lower()}_{len(self.nodes)}"
 
     def weight(self, *shape: int, value: float = 0.0) -> str:
         """An initializer of one value, or of drawn ones if it has the shape (outputs, inputs…) of a layer."""
@@ -102,17 +107,17 @@ class Writer:
         flat = self.node("Flatten", self.node("GlobalAveragePool", x))
         return self.linear(flat, inputs, classes, tokens=False)
 
-    def linear(self, x: str, inputs: int, outputs: int, *, tokens: bool = True) -> str:
+    def linear(self, x: str, inputs: int, outputs: int, *, tokens: bool = True, bias: bool = True) -> str:
         """A linear layer: MatMul and Add for (batch, tokens, channels), Gemm for a matrix."""
         if tokens:
-            return self.node(
-                "Add", self.node("MatMul", x, self.weight(inputs, outputs)), self.weight(outputs)
-            )
+            product = self.node("MatMul", x, self.weight(inputs, outputs))
+            return self.node("Add", product, self.weight(outputs)) if bias else product
         return self.node("Gemm", x, self.weight(outputs, inputs), self.weight(outputs), transB=1)
 
-    def layer_norm(self, x: str, width: int) -> str:
+    def layer_norm(self, x: str, width: int, *, bias: bool = True) -> str:
         """A LayerNorm over the last axis."""
-        return self.node("LayerNormalization", x, self.weight(width), self.weight(width), axis=-1)
+        offset = [self.weight(width)] if bias else []
+        return self.node("LayerNormalization", x, self.weight(width), *offset, axis=-1)
 
     def gelu(self, x: str) -> str:
         """The exact GELU, decomposed with Erf as at opsets before 20."""
@@ -120,7 +125,9 @@ class Writer:
         shifted = self.node("Add", bend, self.number(1.0))
         return self.node("Mul", self.node("Mul", x, shifted), self.number(0.5))
 
-    def attention(self, x: str, width: int, heads: int, dimension: int) -> str:
+    def attention(
+        self, x: str, width: int, heads: int, dimension: int, *, hide: Callable[[str], str] = str
+    ) -> str:
         """Multi-head self-attention with a fused linear map for queries, keys and values.
 
         Args:
@@ -128,16 +135,39 @@ class Writer:
             width: channels of a token.
             heads: number of heads.
             dimension: channels of one head.
+            hide: masks the scores; by default none are.
         """
         fused = self.linear(x, width, 3 * heads * dimension)
         split = self.node("Reshape", fused, self.integers(0, 0, 3, heads, dimension))
         parts = self.node("Transpose", split, perm=[2, 0, 3, 1, 4])
         queries, keys, values = (self.pick(parts, i, axis=0) for i in range(3))
+        joined = self.attend(queries, keys, values, heads, dimension, hide)
+        return self.linear(joined, heads * dimension, width)
+
+    def attend(
+        self,
+        queries: str,
+        keys: str,
+        values: str,
+        heads: int,
+        dimension: int,
+        hide: Callable[[str], str],
+    ) -> str:
+        """The values, weighted by the softmax of the scores; (batch, tokens, heads * dimension).
+
+        Args:
+            queries: as keys and values of (batch, heads, tokens, dimension).
+            keys: see queries.
+            values: see queries.
+            heads: number of heads.
+            dimension: channels of one head.
+            hide: masks the scores.
+        """
         products = self.node("MatMul", queries, self.node("Transpose", keys, perm=[0, 1, 3, 2]))
-        attended = self.node("Softmax", self.node("Mul", products, self.number(dimension**-0.5)), axis=-1)
-        joined = self.node("Transpose", self.node("MatMul", attended, values), perm=[0, 2, 1, 3])
-        flat = self.node("Reshape", joined, self.integers(0, 0, heads * dimension))
-        return self.linear(flat, heads * dimension, width)
+        scores = hide(self.node("Mul", products, self.number(dimension**-0.5)))
+        mixed = self.node("MatMul", self.node("Softmax", scores, axis=-1), values)
+        joined = self.node("Transpose", mixed, perm=[0, 2, 1, 3])
+        return self.node("Reshape", joined, self.integers(0, 0, heads * dimension))
 
     def pick(self, x: str, index: int, *, axis: int) -> str:
         """One entry of x along an axis, which is removed."""
@@ -166,11 +196,15 @@ class Writer:
 
     def model(self, logits: str, *, name: str, size: int, classes: int, channels: int = 3) -> onnx.ModelProto:
         """The network from "image", (batch, channels, size, size), to logits, checked by onnx."""
-        values = [
-            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, size, size]),
-            helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", classes]),
-        ]
-        graph = helper.make_graph(self.nodes, name, values[:1], values[1:], self.weights)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, size, size])
+        output = helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", classes])
+        return self.network(image, output, name=name)
+
+    def network(
+        self, given: onnx.ValueInfoProto, output: onnx.ValueInfoProto, *, name: str
+    ) -> onnx.ModelProto:
+        """The network from an input to an output, checked by onnx."""
+        graph = helper.make_graph(self.nodes, name, [given], [output], self.weights)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )

@@ -21,6 +21,9 @@ _NAMES: Final = (
     "autoformer",
     "pit",
     "digits",
+    "gpt2",
+    "openlm",
+    "nas_bench_nlp",
 )
 
 

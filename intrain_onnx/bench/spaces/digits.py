@@ -56,7 +56,10 @@ class Architecture:
 def parse(description: str) -> Architecture:
     """Parse JSON with the keys ``depth``, ``width``, ``residual``, ``norm`` and ``gain``."""
     values = fields(description, "digits")
-    depth, width, gain, *flags = (values.get(name) for name in NAMES)
+    depth: Any = values.get("depth")
+    width: Any = values.get("width")
+    gain: Any = values.get("gain")
+    flags: list[Any] = [values.get(name) for name in NAMES[3:]]
     if not (is_count(depth, 1000) and is_count(width, 1024) and is_ratio(gain)):
         raise bad(description, "digits", "depth and width are whole numbers, gain a positive one")
     if depth < 4 or depth % 2:
