@@ -63,7 +63,7 @@ _RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json",
 def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
     """Score the architectures of a search space and correlate with their accuracies.
 
-    SPACE is nasbench201, nasbench101, nats_size, macro, mobilenet_v2, autoformer or pit.
+    SPACE is nasbench201, nasbench101, nats_size, macro, mobilenet_v2, autoformer, pit or torchvision.
 
     Writes results.jsonl, a line an architecture as it is measured, and from it summary.json, table.md and
     scatter.svg.

@@ -18,6 +18,7 @@ _NAMES: Final = (
     "mobilenet_v2",
     "autoformer",
     "pit",
+    "torchvision",
 )
 
 
