@@ -46,6 +46,7 @@ DEGENERATE = {
         '{"base_dim":8,"mlp_ratio":2.0,"num_heads":[1,1,1],"depth":[1,1,1]}',
         '{"base_dim":8,"mlp_ratio":0.5,"num_heads":[1,3,6],"depth":[1,2,1]}',
     ],
+    "torchvision": ["vit_b_32", "maxvit_t"],
 }
 SIZES = {
     "nasbench201": 16,
@@ -86,6 +87,7 @@ BAD = {
         '{"base_dim":8,"mlp_ratio":2,"num_heads":[4,2,2],"depth":[1,1,1]}',
         '{"base_dim":8,"mlp_ratio":2,"num_heads":[1,1,1],"depth":[1,1,0]}',
     ],
+    "torchvision": ["", "resnet", "resnet18 ", "fasterrcnn_resnet50_fpn"],
 }
 COLUMNS = {
     "nasbench201": ["arch_str"],
@@ -95,6 +97,7 @@ COLUMNS = {
     "mobilenet_v2": ["arch"],
     "autoformer": ["arch"],
     "pit": ["arch"],
+    "torchvision": ["model"],
 }
 SPELLINGS = [
     (
@@ -137,6 +140,8 @@ PUBLISHED = [
     ),
 ]
 EACH = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+WRITTEN = pytest.mark.parametrize("space", [SPACES[name] for name in TWINS], ids=list(TWINS))
+"""Those that a generator writes; torchvision's are exported, see test_torchvision_export.py."""
 
 
 def architectures(space: Space, count: int) -> list[str]:
@@ -151,7 +156,7 @@ def parameters(model: onnx.ModelProto) -> int:
 
 
 @pytest.mark.parametrize("fold", [False, True], ids=["kept", "folded"])
-@EACH
+@WRITTEN
 def test_networks_are_those_of_the_papers(space: Space, fold: bool):
     for index, description in enumerate(architectures(space, 4)):
         torch.manual_seed(index)
@@ -179,7 +184,7 @@ def test_published_networks_have_their_number_of_parameters(
     assert parameters(SPACES[name].build(description, fold=False, size=size, classes=classes)) == count
 
 
-@EACH
+@WRITTEN
 def test_every_sample_builds_and_its_description_is_canonical(space: Space):
     for description in architectures(space, 12):
         for fold in (False, True):
@@ -201,7 +206,7 @@ def test_samples_repeat_and_differ(space: Space):
     assert len(set(drawn)) > 10
 
 
-@EACH
+@WRITTEN
 def test_folding_leaves_the_layers(space: Space):
     """What is left of BatchNorm follows a sum, as the last one of NAS-Bench-201 does."""
     for description in architectures(space, 2):
@@ -247,7 +252,7 @@ def test_bad_descriptions_are_refused(space: Space):
             space.build(description, fold=False)
 
 
-@EACH
+@WRITTEN
 def test_the_protocols_score_it(space: Space):
     """With weights of a twin: onnxruntime would agree about all-zero ones in any case."""
     description = architectures(space, 1)[-1]

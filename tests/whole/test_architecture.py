@@ -27,7 +27,7 @@ ORDER = GROUND + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 TORCH = {*WITH_TORCH, "pipeline", "backend"}
 """All others do without: a graph is inspected and a saved report drawn in milliseconds."""
 
-TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure"}
+TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure", "bench.torchvision_export"}
 """Modules elsewhere that run a model: others import them when they do."""
 
 LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}

@@ -24,6 +24,7 @@ _NAMES: Final = (
     "gpt2",
     "openlm",
     "nas_bench_nlp",
+    "torchvision",
 )
 
 
