@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from intrain_onnx.bench.table import Entry
 
 _RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json", "table.md", "scatter.svg"
+_HELP = f"""Score the architectures of a search space and correlate with their accuracies.
+
+SPACE is {", ".join(list(SPACES)[:-1])} or {list(SPACES)[-1]}.
+
+Writes {_RESULTS}, a line an architecture as it is measured, and from it {_SUMMARY}, {_TABLE} and {_SCATTER}.
+"""
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(help=_HELP, epilog=EXIT_CODES)
 @click.argument("space", type=click.Choice(list(SPACES)), metavar="SPACE")
 @click.option(
     "--accuracies",
@@ -61,14 +67,7 @@ _RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json",
 @click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
-    """Score the architectures of a search space and correlate with their accuracies.
-
-    SPACE is nasbench201, nasbench101, nats_size, macro, transnas_macro, mobilenet_v2, nds_resnet,
-    autoformer or pit.
-
-    Writes results.jsonl, a line an architecture as it is measured, and from it summary.json, table.md and
-    scatter.svg.
-    """
+    """Run the benchmark and write its files."""
     quiet_threads()
     with failures(debug) as failed:
         _bench(SPACES[space], output or Path(f"{space}.bench"), options)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
+import math
 import random
 import subprocess
 import sys
@@ -37,7 +40,14 @@ DEGENERATE = {
     ],
     "nats_size": ["8:8:8:8:8", "64:8:64:8:64"],
     "macro": ["00000000", "02000010"],
+    "transnas_macro": ["64-1114-basic", "64-241343-basic", "64-311121-basic"],
     "mobilenet_v2": ["8 k3e1c8n1s1 8", "16 k7e1c16n2s1 k5e2c16n3s2 k3e4c24n1s1 64"],
+    "nds_resnet": [
+        '{"block_type":"res_basic_block","bot_muls":[],"ds":[1,1],"num_gs":[],"ss":[4,1],"ws":[2,2]}',
+        '{"block_type":"res_basic_block","bot_muls":[],"ds":[1,2,1],"num_gs":[],"ss":[8,2,1],"ws":[8,5,16]}',
+        '{"block_type":"res_bottleneck_block","bot_muls":[1.0,0.5,1.5],"ds":[1,1,2],"num_gs":[1,4,3],'
+        '"ss":[4,1,2],"ws":[8,8,8]}',
+    ],
     "autoformer": [
         '{"embed_dim":24,"depth":1,"mlp_ratio":[0.5],"num_heads":[1]}',
         '{"hidden_dim":24,"depth":2,"mlp_ratio":[2.0,3.5],"num_heads":[4,1]}',
@@ -53,7 +63,9 @@ SIZES = {
     "nasbench101": 8,
     "nats_size": 16,
     "macro": 16,
+    "transnas_macro": 32,
     "mobilenet_v2": 32,
+    "nds_resnet": 48,
     "autoformer": 48,
     "pit": 40,
 }
@@ -70,7 +82,41 @@ BAD = {
     ],
     "nats_size": ["", "8:8:8:8", "8:8:8:8:9", "8:8:8:8:72"],
     "macro": ["", "0120120", "01201203"],
+    "transnas_macro": [
+        "",
+        "111114",
+        "32-1114-basic",
+        "64-111-basic",
+        "64-1111114-basic",
+        "64-1115-basic",
+        "64-1113-basic",
+        "64-1112-basic",
+        "64-22224-basic",
+        "64-333334-basic",
+    ],
     "mobilenet_v2": ["", "32 1280", "32 k3e3c16n1s1 1280", "x k3e1c16n1s1 1280", "32 k3e1c16n1s1 0"],
+    "nds_resnet": [
+        "",
+        "{}",
+        '{"block_type":"vanilla_block","ds":[1,1],"ss":[4,1],"ws":[8,8]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[4,1],"ws":[8,8],"se_r":0.25}',
+        '{"block_type":"res_basic_block","ds":1,"ss":4,"ws":8}',
+        '{"block_type":"res_basic_block","ds":[],"ss":[],"ws":[]}',
+        '{"block_type":"res_basic_block","ds":[1],"ss":[4],"ws":[8]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[4,1],"ws":[8]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[4,1],"ws":[8,0]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[4,3],"ws":[8,8]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[2,1],"ws":[8,8]}',
+        '{"block_type":"res_basic_block","ds":[2,1],"ss":[4,1],"ws":[8,8]}',
+        '{"block_type":"res_basic_block","ds":[1,1],"ss":[4,1],"ws":[7,8]}',
+        '{"block_type":"res_basic_block","bot_muls":[1,1],"ds":[1,1],"ss":[4,1],"ws":[8,8]}',
+        '{"block_type":"res_bottleneck_block","ds":[1,1],"ss":[4,1],"ws":[8,8]}',
+        *(
+            f'{{"block_type":"res_bottleneck_block","bot_muls":[1,{ratio}],"ds":[1,1],"num_gs":[1,{groups}],'
+            '"ss":[4,1],"ws":[8,8]}'
+            for ratio, groups in ((0.5, 3), (0, 1), ("null", 1), (0.05, 1))
+        ),
+    ],
     "autoformer": [
         "",
         "[]",
@@ -94,7 +140,9 @@ COLUMNS = {
     "nasbench101": ["adjacency", "ops"],
     "nats_size": ["channels"],
     "macro": ["arch"],
+    "transnas_macro": ["arch_str"],
     "mobilenet_v2": ["arch"],
+    "nds_resnet": ["net_json"],
     "autoformer": ["arch"],
     "pit": ["arch"],
     "torchvision": ["model"],
@@ -104,6 +152,14 @@ SPELLINGS = [
         "nasbench101",
         {"adjacency": "0111000000010000", "ops": "input,maxpool3x3,conv1x1-bn-relu,output"},
         "011001000 input,conv1x1-bn-relu,output",
+    ),
+    (
+        "nds_resnet",
+        {
+            "net_json": '{"block_type": "res_bottleneck_block", "ws": [8, 8], "ss": [8, 1], "ds": [1, 1], '
+            '"bot_muls": [1, 1], "num_gs": [1, 2]}'
+        },
+        '{"block_type":"res_bottleneck_block","bot_muls":[1.0,1.0],"ds":[1,1],"num_gs":[1,2],"ss":[8,1],"ws":[8,8]}',
     ),
     (
         "autoformer",
@@ -138,6 +194,27 @@ PUBLISHED = [
         1000,
         5_717_416,
     ),
+]
+PUBLISHED_OPERATIONS = [
+    # With their parameters, in as many digits as they are published.
+    (
+        "nds_resnet",
+        '{"block_type":"res_basic_block","bot_muls":[],"ds":[1,5,3,3,20],"num_gs":[],'
+        '"ss":[4,1,2,2,2],"ws":[32,64,48,48,64]}',
+        224,
+        "2159560",
+        "1381240936",
+    ),
+    (
+        "nds_resnet",
+        '{"block_type":"res_bottleneck_block","bot_muls":[1.0,0.5,0.25,0.5],"ds":[1,1,16,4],'
+        '"num_gs":[1,2,4,4],"ss":[8,1,2,2],"ws":[64,32,16,256]}',
+        224,
+        "709992",
+        "125981592",
+    ),
+    ("transnas_macro", "64-111114-basic", 256, "1.29302e6", "3666.36e6"),
+    ("transnas_macro", "64-44331-basic", 256, "9.87709e6", "1400.60e6"),
 ]
 EACH = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 WRITTEN = pytest.mark.parametrize("space", [SPACES[name] for name in TWINS], ids=list(TWINS))
@@ -184,7 +261,82 @@ def test_published_networks_have_their_number_of_parameters(
     assert parameters(SPACES[name].build(description, fold=False, size=size, classes=classes)) == count
 
 
-@WRITTEN
+def operations(model: onnx.ModelProto) -> dict[str, int]:
+    """Per operator: multiply-accumulate operations of layers, elements that others put out; for one image."""
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*inferred.value_info, *inferred.output)
+    }
+    weights = {w.name: list(w.dims) for w in model.graph.initializer}
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        layer = node.op_type in ("Conv", "Gemm")
+        size = math.prod(shapes[node.output[0]][0 if node.op_type != "Gemm" else 1 :])
+        found[node.op_type] = found.get(node.op_type, 0) + size * (
+            math.prod(weights[node.input[1]][1:]) if layer else 1
+        )
+        if node.op_type == "GlobalAveragePool":
+            found["pooled"] = math.prod(n + 1 for n in shapes[node.input[0]][2:]) * size
+    return found
+
+
+@pytest.mark.parametrize(("name", "description", "size", "count", "wanted"), PUBLISHED_OPERATIONS)
+def test_published_networks_have_their_number_of_operations(
+    name: str, description: str, size: int, count: str, wanted: str
+):
+    """NDS counts biases and five operations a normalised element; TransNAS-Bench-101 counts as thop does."""
+    model = SPACES[name].build(description, fold=False, size=size)
+    found = operations(model)
+    norms = found["BatchNormalization"]
+    extra = {
+        "nds_resnet": 5 * norms + SPACES[name].classes,
+        "transnas_macro": 2 * norms + found["Relu"] + found["pooled"],
+    }[name]
+    got = parameters(model), found["Conv"] + found["Gemm"] + extra
+    digits = (6 if "e" in count else 12) - 1
+    assert [f"{n:.{digits}e}" for n in got] == [f"{float(n):.{digits}e}" for n in (count, wanted)]
+
+
+def test_transnas_macro_has_as_many_networks_as_published():
+    space, count = SPACES["transnas_macro"], 0
+    for length in range(3, 8):
+        for digits in itertools.product("1234", repeat=length):
+            with contextlib.suppress(SettingsError):
+                count += bool(space.describe({"arch_str": f"64-{''.join(digits)}-basic"}))
+    assert count == 3256
+
+
+@pytest.mark.parametrize(
+    ("rate", "decay", "kept"),
+    [
+        ("0.05", "5e-05", True),
+        ("0.0064", "0.0005", True),
+        ("0.158", "1e-5", True),
+        ("0.0062", "5e-05", False),
+        ("0.16", "5e-05", False),
+        ("0.05", "0.00051", False),
+    ],
+)
+def test_nds_leaves_out_what_was_trained_at_extreme_rates(rate: str, decay: str, kept: bool):
+    keep = SPACES["nds_resnet"].keep
+    assert keep is not None
+    assert keep({"base_lr": rate, "wd": decay}) is kept
+    with pytest.raises(SettingsError, match="no value in column 'wd'"):
+        keep({"base_lr": rate})
+    with pytest.raises(SettingsError, match="hold numbers"):
+        keep({"base_lr": rate, "wd": "none"})
+
+
+def test_nds_has_two_families():
+    family = SPACES["nds_resnet"].family
+    assert family is not None
+    assert [family(d) for d in DEGENERATE["nds_resnet"]] == ["ResNet", "ResNet", "ResNeXt"]
+    assert {family(d) for d in architectures(SPACES["nds_resnet"], 20)} == {"ResNet", "ResNeXt"}
+
+
+@EACH
 def test_every_sample_builds_and_its_description_is_canonical(space: Space):
     for description in architectures(space, 12):
         for fold in (False, True):

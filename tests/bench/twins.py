@@ -191,6 +191,76 @@ def macro(text: str, size: int, classes: int) -> nn.Module:
     return nn.Sequential(*blocks, conv_bn(width, 1280, 1), nn.ReLU(), *head(1280, classes))
 
 
+class Preactivated(nn.Module):
+    """ReLU, 3x3 convolution and BatchNorm, twice, beside the input."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(), conv_bn(inputs, outputs, 3, stride), nn.ReLU(), conv_bn(outputs, outputs, 3)
+        )
+        same = inputs == outputs and stride == 1
+        self.short = nn.Identity() if same else conv_bn(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + self.short(x)
+
+
+def transnas_macro(text: str, size: int, classes: int) -> nn.Module:
+    """Digits minus one in binary: the high bit halves the resolution, the low one doubles the channels."""
+    width = 64
+    blocks: list[nn.Module] = [conv_bn(3, 32, 3, 2), nn.ReLU(), conv_bn(32, width, 3, 2)]
+    for digit in text.split("-")[1]:
+        halves, doubles = divmod(int(digit) - 1, 2)
+        blocks.append(Preactivated(width, width << doubles, 1 + halves))
+        width <<= doubles
+        blocks.append(Preactivated(width, width, 1))
+    return nn.Sequential(*blocks, *head(width, classes))
+
+
+class Residual(nn.Module):
+    """The blocks of He et al. 2016 with ReLU after the sum; bottlenecks have their stride at the 3x3."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, inner: int | None, groups: int) -> None:
+        super().__init__()
+        same = inputs == outputs and stride == 1
+        self.short = nn.Identity() if same else conv_bn(inputs, outputs, 1, stride)
+        sizes = (
+            [(inputs, outputs, 3, stride, 1), (outputs, outputs, 3, 1, 1)]
+            if inner is None
+            else [(inputs, inner, 1, 1, 1), (inner, inner, 3, stride, groups), (inner, outputs, 1, 1, 1)]
+        )
+        self.body = nn.ModuleList(conv_bn(*size) for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = self.short(x)
+        for index, layer in enumerate(self.body):
+            x = layer(x.relu() if index else x)
+        return torch.relu(short + x)
+
+
+def nds_resnet(text: str, size: int, classes: int) -> nn.Module:
+    values = json.loads(text)
+    width = values["ws"][0]
+    blocks: list[nn.Module] = (
+        [conv_bn(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        if values["ss"][0] == 4
+        else [
+            layer
+            for a, b in itertools.pairwise((3, width // 2, width, width))
+            for layer in (conv_bn(a, b, 3, 2), nn.ReLU())
+        ]
+    )
+    for i, outputs in enumerate(values["ws"][1:], 1):
+        ratios, groups = values["bot_muls"], values["num_gs"]
+        inner = round(outputs * ratios[i]) if ratios else None
+        for index in range(values["ds"][i]):
+            stride = 1 if index else values["ss"][i]
+            blocks.append(Residual(width, outputs, stride, inner, groups[i] if groups else 1))
+            width = outputs
+    return nn.Sequential(*blocks, *head(width, classes))
+
+
 def mobilenet_v2(text: str, size: int, classes: int) -> nn.Module:
     stem, *stages, last = text.split()
     width = int(stem)
@@ -285,7 +355,9 @@ TWINS: dict[str, Callable[[str, int, int], nn.Module]] = {
     "nasbench101": nasbench101,
     "nats_size": nats_size,
     "macro": macro,
+    "transnas_macro": transnas_macro,
     "mobilenet_v2": mobilenet_v2,
+    "nds_resnet": nds_resnet,
     "autoformer": lambda text, size, classes: AutoFormer(json.loads(text), size, classes),
     "pit": lambda text, size, classes: PiT(json.loads(text), size, classes),
 }

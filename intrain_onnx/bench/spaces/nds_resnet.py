@@ -47,8 +47,10 @@ class Stage:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if not all(is_count(n, 9999) for n in (self.depth, self.stride, self.width, self.groups)):
-            raise ValueError("depths, strides, widths and groups are whole numbers from 1 to 9999")
+        counts = {"depth": 99, "stride": DEEP, "width": 9999, "groups": 9999}
+        for name, most in counts.items():
+            if not is_count(getattr(self, name), most):
+                raise ValueError(f"{name} {getattr(self, name)} is no whole number from 1 to {most}")
         if self.ratio is not None and not is_ratio(self.ratio):
             raise ValueError("ratios of widths are in (0, 16]")
         if self.inner < 1 or self.inner % self.groups:
@@ -75,8 +77,11 @@ class Architecture:
     stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
-        if self.stem.stride not in (POOLED, DEEP):
-            raise ValueError("the stride of the stem is 4 or 8")
+        stem = self.stem
+        if stem.stride not in (POOLED, DEEP) or stem.width % 2:
+            raise ValueError("the stem has stride 4 or 8 and an even width")
+        if (stem.depth, stem.inner, stem.groups) != (1, stem.width, 1):
+            raise ValueError("the stem has depth 1, ratio 1 and one group")
         if not self.stages or any(stage.stride > 2 for stage in self.stages):
             raise ValueError("there are stages, of stride 1 or 2")
 
@@ -100,26 +105,27 @@ def parse(description: str) -> Architecture:
     """Parse a description."""
     values = fields(description, NAME)
     try:
-        stem, *stages = [Stage(*row) for row in rows(values)]
-        return Architecture(stem, stages)
+        stages = [Stage(*row) for row in rows(values)]
+        return Architecture(stages[0], stages[1:])
     except ValueError as error:
         raise bad(description, NAME, str(error)) from error
 
 
-def rows(values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def rows(values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
     """The lists of a description, transposed: what the stem and each stage has.
 
     Raises:
-        ValueError: it lacks a list, has one too many, or they differ in length.
+        ValueError: it lacks a list or has one too many, or they differ in length.
     """
     used = {BASIC: LISTS[:3], BOTTLENECK: LISTS}.get(str(values.get("block_type")))
-    if used is None:
-        raise ValueError(f"block_type is {BASIC} or {BOTTLENECK}")
+    if used is None or set(values) - {"block_type", *LISTS}:
+        raise ValueError(f"it has block_type, {BASIC} or {BOTTLENECK}, and {', '.join(LISTS)}")
     lists = [values.get(key) for key in used]
-    if any(values.get(key) for key in set(LISTS) - set(used)) or not all(
-        isinstance(x, list) and x for x in lists
-    ):
-        raise ValueError(f"these blocks have the lists {', '.join(used)} and no others")
+    lengths = {len(entries) if isinstance(entries, list) and None not in entries else 0 for entries in lists}
+    if any(values.get(key) for key in LISTS[len(used) :]) or len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f"these blocks take {', '.join(used)}, with one entry for the stem and one per stage"
+        )
     return list(zip(*lists, strict=True))
 
 
