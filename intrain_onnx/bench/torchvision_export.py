@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.maxvit import MaxVit
 
@@ -30,7 +30,25 @@ def module(name: str, size: int, classes: int) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     made: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
+    if name.startswith(("alexnet", "vgg")):
+        made.avgpool = WindowMeans(made.avgpool.output_size[0])
     return made
+
+
+class WindowMeans(nn.Module):
+    """Adaptive average pooling as slices and means: the exporter refuses it for maps smaller than its output."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = [x[:, :, a:b].mean(2, keepdim=True) for a, b in self._windows(x.shape[2])]
+        whole = torch.cat(rows, 2)
+        return torch.cat([whole[..., a:b].mean(3, keepdim=True) for a, b in self._windows(x.shape[3])], 3)
+
+    def _windows(self, length: int) -> list[tuple[int, int]]:
+        return [(i * length // self.side, -(-(i + 1) * length // self.side)) for i in range(self.side)]
 
 
 def _maxvit(size: int, classes: int) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -48,6 +48,7 @@ def probe(
     module = runnable.module
     found: dict[str, LayerTrace] = {}
     between: dict[str, PointTrace] = {}
+    squares: dict[str, Tensor] = {}
     main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
     observers: dict[str, _RowsObserver] = {
         layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
@@ -58,6 +59,8 @@ def probe(
     for point in runnable.points:
         observer = observers.setdefault(point.value, _RowsObserver(point.channel_axes, []))
         observer.readers.append(_PointReader(point, runnable.all_points, between))
+        if point.cut:
+            observer.watch_gradient = partial(_add_square, squares, point.value)
     started = time.perf_counter()
     try:
         with torch.enable_grad():
@@ -75,8 +78,15 @@ def probe(
     bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
     if bad:
         raise _first_non_finite_gradient(runnable, fed, bad[0])
+    between |= {n: replace(between[n], gradient=math.sqrt(s.item())) for n, s in squares.items()}
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
     return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between)
+
+
+def _add_square(squares: dict[str, Tensor], name: str, gradient: Tensor) -> None:
+    """Add the sum of squares of a gradient, or of its part, in float64 on its device."""
+    square = torch.linalg.vector_norm(gradient).double().square()
+    squares[name] = squares[name] + square if name in squares else square
 
 
 def _joined(some: Mapping[str, Observer], others: Mapping[str, Observer]) -> Mapping[str, Observer]:
@@ -120,7 +130,13 @@ class _PointReader:
             channels,
             standardised=standardised,
             plain=plain.ratio if plain else None,
+            scale=_scale(matrix) if self.point.cut else 0.0,
         )
+
+
+def _scale(matrix: Tensor) -> float:
+    """Root mean square over the columns of their standard deviations; 0 for fewer than two rows."""
+    return torch.var(matrix, 0, correction=0).mean().sqrt().item() if len(matrix) > 1 else 0.0
 
 
 def _participation(matrix: Tensor) -> Participation | None:
@@ -144,8 +160,13 @@ class _RowsObserver:
 
     channel_axes: tuple[int, ...]
     readers: list[Callable[[Tensor, Rows], None]]
+    watch_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, parts: list[Tensor]) -> None:
+        if self.watch_gradient is not None:
+            for part in parts:
+                if part.requires_grad:
+                    part.register_hook(self.watch_gradient)
         matrices = [as_rows(part.detach(), self.channel_axes) for part in parts]
         matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
         shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -43,12 +44,16 @@ class PointTrace:
         channels: of its matrix.
         standardised: of the correlation matrix of its channels; None if none varies.
         plain: of their covariance; None also if it was not asked for.
+        scale: root mean square over the channels of their standard deviations.
+        gradient: Frobenius norm of the gradient of the loss; None if none passes.
     """
 
     rows: int
     channels: int
     standardised: float | None
     plain: float | None
+    scale: float = 0.0
+    gradient: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class LossTerm:
     kind: str
     shape: tuple[int, ...]
     value: float
+
+    @property
+    def count(self) -> int:
+        """Numbers that it is the mean of: samples of a cross-entropy, elements of a squared error."""
+        return self.shape[0] if self.kind == "cross_entropy" else math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -89,3 +99,16 @@ class Trace:
     losses: tuple[LossTerm, ...]
     seconds: Mapping[str, float]
     points: Mapping[str, PointTrace] = field(default_factory=dict)
+
+    def sensitivity(self, point: str) -> float | None:
+        """Change of a sample's loss, in nats, by noise as large as a value's own variation; None if unknown.
+
+        The scale of the value times the norm of the gradient with respect to it, for the loss of one sample
+        (or element) instead of the mean: invariant to the scale of the value and to the number of samples.
+        About 1 at logits of unit variance, the same along a network that keeps norms, and it grows or falls
+        towards the input where gradients explode or vanish.
+        """
+        trace = self.points.get(point)
+        if trace is None or trace.gradient is None or not self.losses:
+            return None
+        return trace.scale * trace.gradient / math.sqrt(math.fsum(1 / loss.count for loss in self.losses))
