@@ -53,7 +53,7 @@ _RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs a score.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: the space's]")
-@click.option("--size", type=click.IntRange(1), help="Side of the images.  [default: the space's]")
+@click.option("--size", type=click.IntRange(1), help="Side of images, or words.  [default: the space's]")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of one thread."
 )
@@ -63,7 +63,8 @@ _RESULTS, _SUMMARY, _TABLE, _SCATTER = _FILES = "results.jsonl", "summary.json",
 def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
     """Score the architectures of a search space and correlate with their accuracies.
 
-    SPACE is nasbench201, nasbench101, nats_size, macro, mobilenet_v2, autoformer or pit.
+    SPACE is nasbench201, nasbench101, nats_size, macro, mobilenet_v2, autoformer, pit, gpt2, openlm or
+    nas_bench_nlp.
 
     Writes results.jsonl, a line an architecture as it is measured, and from it summary.json, table.md and
     scatter.svg.
