@@ -59,7 +59,7 @@ Writes {_RESULTS}, a line an architecture as it is measured, and from it {_SUMMA
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs a score.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: the space's]")
-@click.option("--size", type=click.IntRange(1), help="Side of the images.  [default: the space's]")
+@click.option("--size", type=click.IntRange(1), help="Side of images, or words.  [default: the space's]")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of one thread."
 )

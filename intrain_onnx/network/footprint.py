@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx.network.layers import data_dependent
-from intrain_onnx.network.subgraphs import bodies
+from intrain_onnx.network.subgraphs import bodies, scan_length
 from intrain_onnx.network.values import constant_array, has_macs, macs, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
@@ -101,10 +101,7 @@ def _rounds(node: ir.Node, body: ir.Graph) -> int:
         count = constant_array(node.inputs[0])
         return max(int(count.reshape(-1)[0]), 1) if count is not None else 1
     if is_op(node, "Scan"):
-        scanned = node.attributes.get_int("num_scan_inputs", 1)
-        shape = static_shape(node.inputs[-1]) if node.inputs[-1] is not None else None
-        axes = node.attributes.get_ints("scan_input_axes", (0,) * scanned)
-        return shape[axes[-1]] if shape and len(body.inputs) >= scanned else 1
+        return scan_length(node, body) or 1
     return 1
 
 

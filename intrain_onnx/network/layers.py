@@ -15,7 +15,7 @@ import onnx_ir as ir
 from intrain_onnx.network.layer_edges import Feeders
 from intrain_onnx.network.layer_keys import digest, layer_keys
 from intrain_onnx.network.recognise import Layer, recognise
-from intrain_onnx.network.subgraphs import bodies, entering
+from intrain_onnx.network.subgraphs import bodies, entering, scan_length
 from intrain_onnx.network.values import (
     Step,
     constant_sources,
@@ -261,15 +261,19 @@ def _smallest_first(shape: tuple[int, ...], steps: list[Step]) -> tuple[tuple[in
 def _products(node: ir.Node) -> tuple[int, int]:
     """Multiply-accumulate operations of a node, and its products of unknown size.
 
-    Of an If only the larger branch counts. The trip count of a loop's body is unknown.
+    Of an If only the larger branch counts. A Scan runs its body as often as what it scans is long; how often
+    a Loop does is unknown.
     """
     if has_macs(node):
         count = macs(node)
         return count or 0, int(count is None)
-    inside = []
+    inside, rounds = [], None
     for _, body in bodies(node):
         parts = [_products(n) for n in body]
         inside.append((sum(p[0] for p in parts), sum(p[1] for p in parts)))
+        rounds = scan_length(node, body) if is_op(node, "Scan") else None
+    if rounds is not None:
+        return rounds * inside[0][0], inside[0][1]
     if node.op_type == "If":
         return max(inside)
     return 0, sum(unknown + (count > 0) for count, unknown in inside)

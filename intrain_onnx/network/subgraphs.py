@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import kind
 
@@ -28,3 +29,10 @@ def entering(node: ir.Node, body: ir.Graph) -> list[tuple[ir.Value, ir.Value | N
         outer = outer[1:]
     outer += [None] * len(body.inputs)
     return list(zip(body.inputs, outer, strict=False))
+
+
+def scan_length(node: ir.Node, body: ir.Graph) -> int | None:
+    """How often a Scan runs its body: the length of what it scans; None if unknown, as for Scan-8."""
+    scanned = node.attributes.get_int("num_scan_inputs", 0)
+    shape = static_shape(node.inputs[-1]) if scanned and len(node.inputs) == len(body.inputs) else None
+    return shape[node.attributes.get_ints("scan_input_axes", (0,) * scanned)[-1]] if shape else None

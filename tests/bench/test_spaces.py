@@ -23,7 +23,10 @@ from intrain_onnx import ScoreConfig
 from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.errors import SettingsError
 
+from .token_twins import TOKEN_TWINS
 from .twins import TWINS, load, randomise
+
+ALL_TWINS = TWINS | TOKEN_TWINS
 
 DEGENERATE = {
     "nasbench201": [
@@ -57,6 +60,27 @@ DEGENERATE = {
         '{"base_dim":8,"mlp_ratio":0.5,"num_heads":[1,3,6],"depth":[1,2,1]}',
     ],
     "torchvision": ["vit_b_32", "maxvit_t"],
+    "gpt2": [
+        '{"d_model":8,"d_embed":8,"div_val":1,"n_head":[2],"d_inner":[5]}',
+        '{"d_model":12,"d_embed":8,"div_val":1,"n_head":[3,1],"d_inner":[7,5]}',
+        '{"d_model":8,"d_embed":16,"div_val":4,"n_head":[8,4],"d_inner":[3,9]}',
+    ],
+    "openlm": ['{"d":8,"l":1,"h":1}', '{"d":20,"l":2,"h":3}'],
+    "nas_bench_nlp": [
+        '{"node_0":{"op":"linear","input":["x"]},"h_new_0":{"op":"elementwise_sum","input":["node_0","h_prev_0"]}}',
+        # Out of order, a node that nothing reads, a state that nothing reads, an input that is read twice.
+        json.dumps(
+            {
+                "h_new_0": {"op": "blend", "input": ["node_1", "node_0", "h_prev_0"]},
+                "node_0": {"op": "activation_tanh", "input": ["node_2"]},
+                "node_1": {"op": "activation_sigm", "input": ["node_2"]},
+                "node_2": {"op": "linear", "input": ["h_prev_0", "x", "x"]},
+                "node_3": {"op": "linear", "input": ["node_2"]},
+                "h_new_1": {"op": "elementwise_prod", "input": ["node_0", "node_0"]},
+            },
+            separators=(",", ":"),
+        ),
+    ],
 }
 SIZES = {
     "nasbench201": 16,
@@ -68,8 +92,15 @@ SIZES = {
     "nds_resnet": 48,
     "autoformer": 48,
     "pit": 40,
+    "gpt2": 5,
+    "openlm": 5,
+    "nas_bench_nlp": 4,
 }
-"""Images small enough for a test; the networks take any."""
+"""Images, or sequences, small enough for a test; the networks take any."""
+CLUSTERS = {"gpt2": 2}
+"""Logits of clusters beside those of words."""
+LIGHT = {"openlm": lambda text: json.loads(text)["d"] * json.loads(text)["l"] < 5000}
+"""What a test builds; the others take seconds and memory, and differ in size alone."""
 BAD = {
     "nasbench201": ["", "|conv~0|+|none~0|none~1|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|"],
     "nasbench101": [
@@ -134,6 +165,27 @@ BAD = {
         '{"base_dim":8,"mlp_ratio":2,"num_heads":[1,1,1],"depth":[1,1,0]}',
     ],
     "torchvision": ["", "resnet", "resnet18 ", "fasterrcnn_resnet50_fpn"],
+    "gpt2": [
+        "",
+        '{"d_model":8,"d_embed":8,"div_val":0,"n_head":[2],"d_inner":[5]}',
+        '{"d_model":8,"d_embed":8,"div_val":1,"n_head":[3],"d_inner":[5]}',
+        '{"d_model":8,"d_embed":8,"div_val":1,"n_head":[2],"d_inner":[5,5]}',
+        '{"d_model":8,"d_embed":8,"div_val":1,"n_head":[],"d_inner":[]}',
+        '{"d_model":8,"d_embed":8,"div_val":4,"n_head":[2],"d_inner":[5]}',
+    ],
+    "openlm": ["", '{"d":8,"l":1}', '{"d":8,"l":1,"h":8}', '{"d":8,"l":1,"h":9}', '{"d":8,"l":0,"h":1}'],
+    "nas_bench_nlp": [
+        "",
+        "{}",
+        '{"node_0":{"op":"linear","input":["x"]}}',
+        '{"h_new_0":["x"]}',
+        '{"h_new_0":{"op":"linear","input":[]}}',
+        '{"h_new_0":{"op":"relu","input":["h_prev_0"]}}',
+        '{"h_new_0":{"op":"linear","input":["h_prev_1"]}}',
+        '{"h_new_0":{"op":"linear","input":["h_new_0"]}}',
+        '{"h_new_0":{"op":"blend","input":["h_prev_0","h_prev_0"]}}',
+        '{"h_new_0":{"op":"activation_tanh","input":["x"]}}',
+    ],
 }
 COLUMNS = {
     "nasbench201": ["arch_str"],
@@ -146,6 +198,9 @@ COLUMNS = {
     "autoformer": ["arch"],
     "pit": ["arch"],
     "torchvision": ["model"],
+    "gpt2": ["cfg.d_model", "cfg.d_embed", "cfg.div_val", "cfg.n_head", "cfg.d_inner"],
+    "openlm": ["d", "l", "h"],
+    "nas_bench_nlp": ["recepie"],
 }
 SPELLINGS = [
     (
@@ -223,7 +278,22 @@ WRITTEN = pytest.mark.parametrize("space", [SPACES[name] for name in TWINS], ids
 
 def architectures(space: Space, count: int) -> list[str]:
     generator = random.Random(5)
-    return [*DEGENERATE[space.name], *(space.sample(generator) for _ in range(count))]
+    light = filter(LIGHT.get(space.name), (space.sample(generator) for _ in itertools.count()))
+    return [*DEGENERATE[space.name], *itertools.islice(light, count)]
+
+
+def samples(space: Space, count: int, size: int, classes: int) -> torch.Tensor:
+    """Images bright enough to reach the limit of a ReLU6, or words."""
+    if space.name in TOKEN_TWINS:
+        return torch.randint(classes, (count, size))
+    return 10 * torch.randn(count, 3, size, size)
+
+
+def cells(space: Space, description: str) -> list[str]:
+    """The row of a table that has the description."""
+    if space.name in ("gpt2", "openlm"):
+        return [json.dumps(value) for value in json.loads(description).values()]
+    return description.split(" ", len(COLUMNS[space.name]) - 1)
 
 
 def parameters(model: onnx.ModelProto) -> int:
@@ -238,10 +308,9 @@ def test_networks_are_those_of_the_papers(space: Space, fold: bool):
     for index, description in enumerate(architectures(space, 4)):
         torch.manual_seed(index)
         size, classes = SIZES[space.name], 7
-        twin = TWINS[space.name](description, size, classes).eval()
+        twin = ALL_TWINS[space.name](description, size, classes).eval()
         randomise(twin)
-        # Bright enough to reach the limit of a ReLU6.
-        images = 10 * torch.randn(3, 3, size, size)
+        images = samples(space, 3, size, classes)
         model = space.build(description, fold=fold, size=size, classes=classes)
         if not fold:
             assert parameters(model) == sum(p.numel() for p in twin.parameters())
@@ -249,7 +318,7 @@ def test_networks_are_those_of_the_papers(space: Space, fold: bool):
             load(model, twin, images, fold=fold)
             expected = twin(images).numpy()
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        (got,) = session.run(None, {"image": images.numpy()})
+        (got,) = session.run(None, {model.graph.input[0].name: images.numpy()})
         assert np.ptp(expected, 0).max() > 0 or "none" in description
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
@@ -342,12 +411,9 @@ def test_every_sample_builds_and_its_description_is_canonical(space: Space):
         for fold in (False, True):
             model = space.build(description, fold=fold)
             onnx.checker.check_model(model)
-            assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:] == [
-                3,
-                space.size,
-                space.size,
-            ]
-            assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == space.classes
+            given, output = (v[0].type.tensor_type.shape.dim for v in (model.graph.input, model.graph.output))
+            assert [d.dim_value for d in given] == [0, *samples(space, 1, space.size, 2).shape[1:]]
+            assert output[-1].dim_value == space.classes + CLUSTERS.get(space.name, 0)
 
 
 @EACH
@@ -379,9 +445,7 @@ def test_rows_of_a_table_are_described(space: Space):
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow([*names, "accuracy"])
-    writer.writerows(
-        [*description.split(" ", len(names) - 1), 50 + i] for i, description in enumerate(wanted)
-    )
+    writer.writerows([*cells(space, description), 50 + i] for i, description in enumerate(wanted))
     table.seek(0)
     rows = list(csv.DictReader(table))
     assert [space.describe(row) for row in rows] == wanted
@@ -412,9 +476,9 @@ def test_the_protocols_score_it(space: Space):
     layers = set()
     for protocol, fold in (("paper", False), ("architecture", False), ("architecture", True)):
         model = space.build(description, fold=fold, size=size)
-        twin = TWINS[space.name](description, size, space.classes).eval()
+        twin = ALL_TWINS[space.name](description, size, space.classes).eval()
         with torch.no_grad():
-            load(model, twin, torch.randn(2, 3, size, size), fold=fold)
+            load(model, twin, samples(space, 2, size, space.classes), fold=fold)
         config = ScoreConfig.for_protocol(
             protocol, seeds=1, batch=2, threads=1, parity=True, size=size, device="cpu"
         )
@@ -432,6 +496,14 @@ def test_a_transformer_needs_one_patch(name: str):
     with pytest.raises(SettingsError, match="hold no patch"):
         SPACES[name].build(description, fold=False, size=15)
     SPACES[name].build(description, fold=False, size=16)
+
+
+def test_gpt2_has_positions_and_clusters():
+    description = DEGENERATE["gpt2"][0]
+    for bad in ({"size": 193}, {"classes": 2}):
+        with pytest.raises(SettingsError, match=r"positions|clusters"):
+            SPACES["gpt2"].build(description, fold=False, **bad)
+    SPACES["gpt2"].build(description, fold=False, size=192, classes=3)
 
 
 def test_no_space_needs_torch():

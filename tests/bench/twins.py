@@ -285,18 +285,27 @@ class Learned(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, dimension: int, hidden: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dimension: int,
+        hidden: int,
+        *,
+        act: nn.Module | None = None,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.qkv = nn.Linear(width, 3 * heads * dimension)
         self.out = nn.Linear(heads * dimension, width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), act or nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.qkv(self.norms[0](x)).chunk(3, -1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norms[1](x))
 
@@ -379,24 +388,29 @@ def randomise(twin: nn.Module) -> None:
             nn.init.uniform_(variance, 0.5, 2.0)
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.3)
 
 
 Call = tuple[nn.Module, Tensor, Tensor]
 
 
 def calls(twin: nn.Module, x: Tensor) -> list[Call]:
-    """Modules with parameters in the order in which they run, each with its input and its output."""
-    made: list[Call] = []
+    """Modules with parameters in the order in which they first run, each with its input and its output."""
+    made: dict[nn.Module, Call] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        made.setdefault(module, (module, inputs[0], out))
+
     hooks = [
-        module.register_forward_hook(lambda m, inputs, out: made.append((m, inputs[0], out)))
+        module.register_forward_hook(note)
         for module in twin.modules()
         if list(module.parameters(recurse=False))
     ]
     twin(x)
     for hook in hooks:
         hook.remove()
-    return made
+    return list(made.values())
 
 
 def tensors(made: Sequence[Call], *, fold: bool) -> Iterator[Tensor]:
@@ -420,11 +434,19 @@ def tensors(made: Sequence[Call], *, fold: bool) -> Iterator[Tensor]:
             yield from statistics(module)
 
 
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes in the order in which they run, those of bodies in place of the node that holds them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from nodes(attribute.g)
+
+
 def load(model: onnx.ModelProto, twin: nn.Module, x: Tensor, *, fold: bool) -> None:
     """Put the twin's weights into the initializers, in the order in which nodes use them."""
     weights = {w.name: w for w in model.graph.initializer}
-    users = {name: node.op_type for node in reversed(model.graph.node) for name in node.input}
-    used = dict.fromkeys(name for node in model.graph.node for name in node.input if name in weights)
+    users = {name: node.op_type for node in reversed([*nodes(model.graph)]) for name in node.input}
+    used = dict.fromkeys(name for node in nodes(model.graph) for name in node.input if name in weights)
     for name, value in zip(used, tensors(calls(twin, x), fold=fold), strict=True):
         array = value.detach().numpy()
         array = array.T if users[name] == "MatMul" else array

@@ -481,6 +481,17 @@ def test_layers_of_a_loop_follow_what_enters_it() -> None:
     assert (layers.macs, layers.unknown_macs) == (16, 1)  # nobody knows how often a loop runs
 
 
+def test_products_of_a_scan_count_as_often_as_it_runs() -> None:
+    text = """(float[N,5,4] x) => (float[N,5,3] y) {
+        a = Shape<start = 0, end = 1>(x) b = Concat<axis = 0>(a, k) z = ConstantOfShape(b)
+        h, y = Scan<num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+            body = b (float[N,3] s, float[N,4] t) => (float[N,3] q, float[N,3] o) {
+            c = MatMul(t, u) d = MatMul(s, v) q = Add(c, d) o = Identity(q)
+        }>(z, x) }"""
+    layers = analysed(model(text, {"u": weight(4, 3), "v": weight(3, 3), "k": np.array([3])}))
+    assert (layers.macs, layers.unknown_macs) == (5 * (4 * 3 + 3 * 3), 0)
+
+
 def test_names_of_sibling_subgraphs_are_told_apart() -> None:
     branches = """then_branch = b1 () => (float[N,3] t) { t = MatMul(x, u) },
         else_branch = b2 () => (float[N,3] t) { t = MatMul(x, v) }"""

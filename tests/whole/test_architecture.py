@@ -80,6 +80,7 @@ TESTED_BY = {
     "bench.measures": "bench/test_command.py",
     "bench.run": "bench/test_command.py",
     "bench.summary": "bench/test_command.py",
+    "bench.token_writer": "bench/test_spaces.py",
     "bench.writer": "bench/test_spaces.py",
     "commands.audit": "audit/test_command.py",
     "commands.bench": "bench/test_command.py",

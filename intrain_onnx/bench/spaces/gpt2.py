@@ -66,7 +66,9 @@ def parse(description: str) -> Architecture:
     The last two have an entry per layer.
     """
     values = fields(description, "GPT-2")
-    width, embedding, divisor = (values.get(name) for name in ("d_model", "d_embed", "div_val"))
+    width: Any = values.get("d_model")
+    embedding: Any = values.get("d_embed")
+    divisor: Any = values.get("div_val")
     heads: Any = values.get("n_head")
     hidden: Any = values.get("d_inner")
     for count in (width, embedding, divisor):

@@ -57,7 +57,7 @@ class Cell:
 
 
 def parse(description: str) -> Cell:
-    """Parse JSON: by name of a node, ``op`` and ``input``, a list of nodes, ``x`` and ``h_prev_0`` and so on."""
+    """Parse JSON: by name of a node, ``op`` and ``input``, a list of nodes, ``x`` and ``h_prev_0`` ...."""
     values = fields(description, "NAS-Bench-NLP")
     if not 0 < len(values) <= MOST:
         raise bad(description, "NAS-Bench-NLP", f"a cell has up to {MOST} nodes")
@@ -149,7 +149,7 @@ def describe(row: Mapping[str, str]) -> str:
 
 
 def sample(generator: random.Random) -> str:
-    """A cell of up to 12 nodes, where each reads earlier ones and the states; what nothing reads is left out."""
+    """A cell whose nodes read earlier ones and states; what nothing reads is left out."""
     states = generator.choice((1, 2, 3))
     earlier = [f"h_prev_{i}" for i in range(states)]
     nodes = {"node_0": Node("linear", ["x", "h_prev_0"])}
@@ -176,7 +176,10 @@ def sample_node(generator: random.Random, earlier: Sequence[str]) -> Node:
 SPACE = Space(
     name="nas_bench_nlp",
     title="NAS-Bench-NLP",
-    source="Klyuchnikov et al., NAS-Bench-NLP: Neural Architecture Search Benchmark for NLP, IEEE Access 2022",
+    source=(
+        "Klyuchnikov et al., NAS-Bench-NLP: Neural Architecture Search Benchmark for Natural Language "
+        "Processing, IEEE Access 2022"
+    ),
     describe=describe,
     build=build,
     accuracies={"WikiText-2": "val_ppl"},

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 
@@ -57,7 +58,9 @@ class Architecture:
 def parse(description: str) -> Architecture:
     """Parse JSON with the keys ``d`` (width), ``l`` (layers) and ``h`` (heads)."""
     values = fields(description, "OpenLM")
-    width, layers, heads = (values.get(name) for name in "dlh")
+    width: Any = values.get("d")
+    layers: Any = values.get("l")
+    heads: Any = values.get("h")
     if not is_count(width, 16384) or not is_count(layers, 200) or not is_count(heads, 1024):
         raise bad(description, "OpenLM", "d, l and h are whole numbers")
     found = Architecture(width, layers, heads)
