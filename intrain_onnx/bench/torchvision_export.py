@@ -36,13 +36,14 @@ def module(name: str, size: int, classes: int) -> nn.Module:
 
 
 class WindowMeans(nn.Module):
-    """Adaptive average pooling as slices and means: the exporter refuses it for maps smaller than its output."""
+    """Adaptive average pooling as slices and means: exporters refuse maps that are smaller than its output."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
+        """Means of (samples, channels, height, width) over windows that tile it, as torch has them."""
         rows = [x[:, :, a:b].mean(2, keepdim=True) for a, b in self._windows(x.shape[2])]
         whole = torch.cat(rows, 2)
         return torch.cat([whole[..., a:b].mean(3, keepdim=True) for a, b in self._windows(x.shape[3])], 3)

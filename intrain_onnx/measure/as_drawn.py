@@ -18,11 +18,12 @@ from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind
 
-Reason = Literal["gate", "recurrence", "pooled"]
-"""Why a layer is left alone: squashed, it multiplies; it runs once a step; it reads pooled positions."""
+Reason = Literal["gate", "recurrence", "attention", "pooled"]
+"""Why a layer is left alone: squashed, it multiplies; it runs once a step; it reads weighted means over tokens;
+it reads pooled positions."""
 
-GATES: Final = frozenset({"gate", "recurrence"})
-"""Reasons to draw a layer as the gates of a recurrence are: with gain 1, since they saturate with more."""
+GATES: Final = frozenset({"gate", "recurrence", "attention"})
+"""Reasons to draw a layer as the gates of a recurrence are: with gain 1. Gates saturate with more."""
 
 
 def gates(found: Mapping[str, Reason]) -> frozenset[str]:
@@ -30,6 +31,7 @@ def gates(found: Mapping[str, Reason]) -> frozenset[str]:
     return frozenset(name for name, reason in found.items() if reason in GATES)
 
 
+_CARRYING = (Kind.ELEMENTWISE, Kind.VIEW, Kind.SELECTION, Kind.RANDOM)
 _SQUASHING = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Softsign")
 
 
@@ -39,6 +41,8 @@ def reasons(model: ir.Model, layers: LayerMap) -> dict[str, Reason]:
     - *recurrence*: a layer in the body of a Loop or Scan, as those of a recurrent operator.
     - *gate*: whatever reads it ends in a bounded function that multiplies what other layers made:
       squeeze-and-excite, gated linear units, routers, cells that are written out. Not x * sigmoid(x).
+    - *attention*: it reads weighted means over tokens. They vary far less than the tokens that they are added
+      to; brought to unit variance, what is left of the samples drowns the tokens.
     - *pooled*: it reads means over positions, or the token that stands for all. Whether it has one row a
       sample is seen when it runs.
 
@@ -57,6 +61,8 @@ class _Search:
         self.bits = {name: 1 << place for place, name in enumerate(self.layers.values())}
         self.origins: defaultdict[ir.Value, int] = defaultdict(int)
         self.pooled: set[ir.Value] = set()
+        self.shares: set[ir.Value] = set()
+        self.attended: set[ir.Value] = set()
 
     def run(self) -> dict[str, Reason]:
         found: dict[str, Reason] = {}
@@ -80,6 +86,8 @@ class _Search:
             pooled = _long_axes(operands[0]) > max(map(_long_axes, node.outputs), default=0) > -1
         elif name is not None and pooled:
             found[name] = "pooled"
+        if name is not None and operands and operands[0] in self.attended:
+            found[name] = "attention"
         origins = self.bits[name] if name is not None else 0
         if name is None:
             for value in operands:
@@ -88,6 +96,21 @@ class _Search:
             self.origins[value] = origins
             if pooled:
                 self.pooled.add(value)
+        self.follow_attention(node, operands, name is not None)
+
+    def follow_attention(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> None:
+        """Mark the outputs that are shares of tokens (a softmax), or means that such shares weigh."""
+        weighs = kind(node) is Kind.PRODUCT and len(operands) > 1 and any(v in self.shares for v in operands)
+        if is_layer:
+            return
+        if kind(node) is Kind.SOFTMAX or (
+            len(operands) == 1 and operands[0] in self.shares and kind(node) in _CARRYING
+        ):
+            self.shares.update(node.outputs)
+        elif kind(node) is Kind.ATTENTION or weighs:
+            self.attended.update(node.outputs)
+        elif len(operands) == 1 and operands[0] in self.attended and kind(node) in _CARRYING:
+            self.attended.update(node.outputs)
 
     def operands(self, node: ir.Node) -> list[ir.Value]:
         return [v for v in node.inputs if v is not None and v in self.data]

@@ -1,4 +1,4 @@
-"""The gradient health that a weight without structure has: the null that a measured health is compared with."""
+"""The gradient health of a weight whose gradient has no structure: the null of a measured health."""
 
 from __future__ import annotations
 
