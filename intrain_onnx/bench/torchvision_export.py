@@ -31,12 +31,12 @@ def module(name: str, size: int, classes: int) -> nn.Module:
         options |= {"aux_logits": False, "init_weights": True}
     made: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
     if name.startswith(("alexnet", "vgg")):
-        made.avgpool = WindowMeans(made.avgpool.output_size[0])
+        made.avgpool = WindowMeans(6 if name == "alexnet" else 7)
     return made
 
 
 class WindowMeans(nn.Module):
-    """Adaptive average pooling as slices and means: exporters refuse maps that are smaller than its output."""
+    """Adaptive average pooling as slices and means: exporters refuse maps smaller than its output."""
 
     def __init__(self, side: int) -> None:
         super().__init__()

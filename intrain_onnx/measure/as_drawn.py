@@ -19,8 +19,8 @@ from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind
 
 Reason = Literal["gate", "recurrence", "attention", "pooled"]
-"""Why a layer is left alone: squashed, it multiplies; it runs once a step; it reads weighted means over tokens;
-it reads pooled positions."""
+"""Why a layer is left alone: squashed, it multiplies; it runs once a step; it reads weighted means over
+tokens; it reads pooled positions."""
 
 GATES: Final = frozenset({"gate", "recurrence", "attention"})
 """Reasons to draw a layer as the gates of a recurrence are: with gain 1. Gates saturate with more."""
@@ -100,16 +100,13 @@ class _Search:
 
     def follow_attention(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> None:
         """Mark the outputs that are shares of tokens (a softmax), or means that such shares weigh."""
-        weighs = kind(node) is Kind.PRODUCT and len(operands) > 1 and any(v in self.shares for v in operands)
         if is_layer:
             return
-        if kind(node) is Kind.SOFTMAX or (
-            len(operands) == 1 and operands[0] in self.shares and kind(node) in _CARRYING
-        ):
+        alone = operands[0] if len(operands) == 1 and kind(node) in _CARRYING else None
+        weighs = kind(node) is Kind.PRODUCT and len(operands) > 1 and any(v in self.shares for v in operands)
+        if kind(node) is Kind.SOFTMAX or alone in self.shares:
             self.shares.update(node.outputs)
-        elif kind(node) is Kind.ATTENTION or weighs:
-            self.attended.update(node.outputs)
-        elif len(operands) == 1 and operands[0] in self.attended and kind(node) in _CARRYING:
+        elif kind(node) is Kind.ATTENTION or weighs or alone in self.attended:
             self.attended.update(node.outputs)
 
     def operands(self, node: ir.Node) -> list[ir.Value]:
