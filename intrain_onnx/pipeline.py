@@ -130,7 +130,7 @@ def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
     """The same network, with the same weights, as onnx2torch converts it."""
     values = {name: p.detach().cpu().numpy() for name, p in runnable.parameters.items()}
     module = convert_second(
-        runnable.probed.model, runnable.layers, values, batch_statistics=config.batch_norm == "training"
+        runnable.probed.model, runnable.layers, values, batch_statistics=runnable.batch_statistics
     )
     return replace(runnable, module=module.to(runnable.device))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
@@ -15,6 +16,8 @@ from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.values import constant_array
+from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
@@ -32,6 +35,7 @@ class Runnable:
         batched: all samples run in one call; else in several calls in lock step.
         device: of the module.
         as_drawn: layers that calibration leaves alone.
+        batch_statistics: BatchNorm normalises by the statistics of the batch.
         all_points: measure the covariance of points too, not only their correlation.
         warnings: about the execution.
     """
@@ -43,6 +47,7 @@ class Runnable:
     batched: bool
     device: torch.device
     as_drawn: Mapping[str, as_drawn.Reason]
+    batch_statistics: bool
     all_points: bool = False
     warnings: tuple[ModelWarning, ...] = ()
 
@@ -90,7 +95,9 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
         MissingOpsError, UnsupportedError: see ``convert``.
     """
     module = convert.convert(probed.model, probed.layers.slots)
-    if config.batch_norm == "training":
+    untrained = config.batch_norm == "inference" and has_untrained_norms(probed.model)
+    batch_statistics = untrained or config.batch_norm == "training"
+    if batch_statistics:
         initialise.use_batch_statistics(module)
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
@@ -103,8 +110,34 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:
         text = "the graph runs sample by sample; BatchNorm is normalised over all samples at once"
         warnings = [*warnings, ModelWarning("batch_statistics", text, None)]
-    everything = config.points == "all"
-    return Runnable(probed, module, points, used, batched, device, left, everything, tuple(warnings))
+    if untrained:
+        text = "the statistics of BatchNorm are those before any training; those of the batch are used"
+        warnings = [*warnings, ModelWarning("untrained_batch_norm", text, None)]
+    return Runnable(
+        probed,
+        module,
+        points,
+        used,
+        batched,
+        device,
+        as_drawn=left,
+        batch_statistics=batch_statistics,
+        all_points=config.points == "all",
+        warnings=tuple(warnings),
+    )
+
+
+def has_untrained_norms(model: ir.Model) -> bool:
+    """Whether there is a BatchNorm, and none has seen data: all running means are 0, all variances 1.
+
+    By such statistics it is the identity, which is neither what training begins with nor what is deployed.
+    """
+    nodes = [node for node in model.graph if is_op(node, "BatchNormalization")]
+    statistics = [(constant_array(n.inputs[3]), constant_array(n.inputs[4])) for n in nodes]
+    return bool(statistics) and all(
+        mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
+        for mean, variance in statistics
+    )
 
 
 def _choose_execution(

@@ -80,7 +80,8 @@ def probe(
         raise _first_non_finite_gradient(runnable, fed, bad[0])
     between |= {n: replace(between[n], gradient=math.sqrt(s.item())) for n, s in squares.items()}
     seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
-    return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between)
+    samples = runnable.used.batch
+    return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between, samples)
 
 
 def _add_square(squares: dict[str, Tensor], name: str, gradient: Tensor) -> None:

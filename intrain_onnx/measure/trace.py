@@ -91,6 +91,7 @@ class Trace:
         losses: one for each output that the loss reads.
         seconds: wall-clock time of each step.
         points: measurements between the layers, by name of the value.
+        samples: of the run.
     """
 
     seed: int
@@ -99,6 +100,7 @@ class Trace:
     losses: tuple[LossTerm, ...]
     seconds: Mapping[str, float]
     points: Mapping[str, PointTrace] = field(default_factory=dict)
+    samples: int = 1
 
     def sensitivity(self, point: str) -> float | None:
         """Change of a sample's loss, in nats, by noise as large as a value's own variation; None if unknown.

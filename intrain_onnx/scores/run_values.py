@@ -6,22 +6,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+import msgspec
 from msgspec import Struct
 
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.scores.expected_health import expected_health
 from intrain_onnx.vocabulary import LayerStatus
 
+_LEAST = 1e-300
 _GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
 class LayerValue(Struct, frozen=True, array_like=True):
-    """A layer: log participation ratio of its output in nats (0 if it collapsed), and its status."""
+    """A layer.
+
+    Attributes:
+        log_ratio: log participation ratio of its output in nats; 0 if it collapsed.
+        status: whether its weights have a gradient.
+        channels: of its output.
+        positions: rows of its output for one sample; 0 in records of earlier versions.
+    """
 
     log_ratio: float
     status: LayerStatus
+    channels: int = 0
+    positions: float = 0.0
 
     @property
     def live(self) -> bool:
@@ -38,6 +50,7 @@ class TensorValue(Struct, frozen=True, array_like=True):
         size: elements.
         weight: it is a weight of a live layer.
         live: its gradient is not a true zero.
+        expected: health that a gradient without structure has (see ``expected_health``); 0 if unknown.
     """
 
     health: float
@@ -45,6 +58,7 @@ class TensorValue(Struct, frozen=True, array_like=True):
     size: int
     weight: bool
     live: bool
+    expected: float = 0.0
 
     @property
     def corrected_health(self) -> float:
@@ -53,7 +67,12 @@ class TensorValue(Struct, frozen=True, array_like=True):
         The expected maximum of n independent Gaussians is about sqrt(2 ln n) standard deviations, so the
         uncorrected health falls with the size of the tensor.
         """
-        return self.health * math.sqrt(2 * math.log(max(self.size, 2)))
+        return self.health * self.correction
+
+    @property
+    def correction(self) -> float:
+        """sqrt(2 ln n)."""
+        return math.sqrt(2 * math.log(max(self.size, 2)))
 
 
 class PointValue(Struct, frozen=True, array_like=True):
@@ -65,6 +84,8 @@ class PointValue(Struct, frozen=True, array_like=True):
         read: a layer reads it.
         join: branches join in it.
         cut: it is a dominator of the loss.
+        channels: of its matrix; 0 if it was not run.
+        sensitivity: log of the loss's sensitivity to it, nats (see ``Trace.sensitivity``); None if unknown.
     """
 
     standardised: float
@@ -72,6 +93,8 @@ class PointValue(Struct, frozen=True, array_like=True):
     read: bool
     join: bool
     cut: bool
+    channels: int = 0
+    sensitivity: float | None = None
 
 
 class RunValues(Struct, frozen=True):
@@ -96,6 +119,32 @@ class RunValues(Struct, frozen=True):
         """Log participation ratios of the standardised cuts."""
         return [p.standardised for p in self.points if p.cut]
 
+    @property
+    def sensitivities(self) -> list[float]:
+        """Logs of the loss's sensitivity to the cuts, in the order of the graph, nats."""
+        return [p.sensitivity for p in self.points if p.cut and p.sensitivity is not None]
+
+    def static(self) -> RunValues:
+        """The static twin: the same live network, with what can be counted for what was measured.
+
+        Channels replace participation ratios, sqrt(2 ln n) replaces 1 / health, which is its value for noise,
+        and the loss is as sensitive to one cut as to another.
+        """
+        replace = msgspec.structs.replace
+        return RunValues(
+            tuple(replace(x, log_ratio=_log(x.channels)) for x in self.layers),
+            tuple(replace(t, health=1.0 / t.correction if t.live else 0.0) for t in self.tensors),
+            tuple(
+                replace(
+                    p,
+                    standardised=_log(p.channels),
+                    plain=_log(p.channels),
+                    sensitivity=0.0 if p.cut else None,
+                )
+                for p in self.points
+            ),
+        )
+
 
 def log_ratio(trace: LayerTrace | None) -> float:
     """Log participation ratio in nats; 0 for a constant output, or without a measurement."""
@@ -103,29 +152,43 @@ def log_ratio(trace: LayerTrace | None) -> float:
     return _log(measured.ratio if measured is not None else None)
 
 
-def point_value(point: Point, trace: PointTrace | None) -> PointValue:
-    """A point with its measurements."""
+def point_value(point: Point, trace: PointTrace | None, sensitivity: float | None = None) -> PointValue:
+    """A point with its measurements; ``sensitivity`` is that of the loss, not its logarithm."""
     return PointValue(
         standardised=_log(trace.standardised if trace else None),
         plain=math.log(trace.plain) if trace and trace.plain is not None else None,
         read=point.read,
         join=point.join,
         cut=point.cut,
+        channels=trace.channels if trace else 0,
+        sensitivity=math.log(max(sensitivity, _LEAST)) if point.cut and sensitivity is not None else None,
     )
 
 
 def _log(ratio: float | None) -> float:
-    return math.log(ratio) if ratio is not None else 0.0
+    return math.log(ratio) if ratio else 0.0
 
 
 def tensor_values(
     gradients: Mapping[str, GradientStatistics],
     healths: Mapping[str, float],
-    weights: Iterable[str],
+    weights: Mapping[str, int],
 ) -> tuple[TensorValue, ...]:
-    """Tensors that have a gradient; ``healths`` is 0 for a true zero."""
-    of_layers = set(weights)
+    """Tensors that have a gradient.
+
+    Args:
+        gradients: by name.
+        healths: 0 for a true zero.
+        weights: rows of the outputs of live layers, by name of the weight.
+    """
     return tuple(
-        TensorValue(healths[name], gradient.max_abs, gradient.size, name in of_layers, healths[name] > 0.0)
+        TensorValue(
+            healths[name],
+            gradient.max_abs,
+            gradient.size,
+            name in weights,
+            healths[name] > 0.0,
+            expected_health(weights[name], gradient.size) if name in weights else 0.0,
+        )
         for name, gradient in gradients.items()
     )

@@ -82,6 +82,7 @@ class PointScore:
     trace: PointTrace | None
     standardised: float
     plain: float | None
+    sensitivity: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,29 +224,47 @@ def _run_values(
     statuses: Mapping[str, ParameterStatus],
     points: Sequence[Point],
 ) -> run_values.RunValues:
-    values = tuple(
-        run_values.LayerValue(run_values.log_ratio(trace.layers.get(s.layer.name)), s.status) for s in layers
-    )
+    values = tuple(_layer_value(s, trace) for s in layers)
+    live = [s for s, v in zip(layers, values, strict=True) if v.live]
     return run_values.RunValues(
         layers=values,
         tensors=run_values.tensor_values(
             trace.gradients,
             {name: _health(gradient, statuses[name], eps=0.0) for name, gradient in trace.gradients.items()},
-            [w.name for s, v in zip(layers, values, strict=True) if v.live for w in s.layer.weights],
+            {w.name: _rows(trace, s) for s in live for w in s.layer.weights},
         ),
-        points=tuple(run_values.point_value(p, trace.points.get(p.value)) for p in points),
+        points=tuple(
+            run_values.point_value(p, trace.points.get(p.value), trace.sensitivity(p.value)) for p in points
+        ),
     )
+
+
+def _layer_value(layer: LayerScore, trace: Trace) -> run_values.LayerValue:
+    found = trace.layers.get(layer.layer.name)
+    channels = found.channels if found else layer.layer.channels
+    positions = _rows(trace, layer) / trace.samples
+    return run_values.LayerValue(run_values.log_ratio(found), layer.status, channels, positions)
+
+
+def _rows(trace: Trace, layer: LayerScore) -> int:
+    found = trace.layers.get(layer.layer.name)
+    return found.rows if found else 0
 
 
 def _point_score(point: Point, traces: Sequence[Trace]) -> PointScore:
     found = [t.points.get(point.value) for t in traces]
-    values = [run_values.point_value(point, trace) for trace in found]
+    values = [
+        run_values.point_value(point, trace, whole.sensitivity(point.value))
+        for trace, whole in zip(found, traces, strict=True)
+    ]
     plain = [v.plain for v in values if v.plain is not None]
+    sensitivities = [v.sensitivity for v in values if v.sensitivity is not None]
     return PointScore(
         point,
         found[0],
         statistics.fmean(v.standardised for v in values),
         statistics.fmean(plain) if plain else None,
+        statistics.fmean(sensitivities) if sensitivities else None,
     )
 
 
