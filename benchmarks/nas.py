@@ -77,7 +77,7 @@ HEADLINE = (
     ("aggregate", "VKDNW aggregate", "VKDNW, aggregate of five proxies"),
     ("proxy", "ZiCo", "ZiCo"),
     ("proxy", "SynFlow", "SynFlow"),
-    ("baseline", "layer count", "layer count"),
+    ("baseline", "layers", "layer count"),
     ("baseline", "#Params", "#Params"),
 )
 """Group, name and label of the measures that the README shows."""
