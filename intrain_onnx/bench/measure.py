@@ -36,7 +36,7 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measu
         name: Proxy(row.values, row.direction, row.error, seconds=timings[f"proxy_{name}"])
         for name, row in report.proxies.items()
     }
-    seconds = time.perf_counter() - started - sum(row.seconds for row in proxies.values())
+    seconds = time.perf_counter() - started - timings.get("proxies", 0.0)
     return Measured(
         seconds=round(seconds, 4),
         baselines=report.baselines,

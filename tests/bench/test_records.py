@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from intrain_onnx.bench import records
+from intrain_onnx.bench import records, summary
 from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Settings
+from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
@@ -140,3 +141,11 @@ def test_results_of_the_format_before_are_refused(tmp_path: Path, resume: bool):
     path.write_text(text.replace(records.FORMAT, "intrain-onnx bench 1", 1), encoding="utf-8")
     with pytest.raises(SettingsError, match="there already" if not resume else "another format"):
         records.start(path, SETTINGS, resume=resume)
+
+
+def test_a_space_of_families_is_ranked_within_them():
+    found = records.read(STORED / "results.jsonl")
+    entries = [Entry(r.architecture, {"CIFAR-10": float(i)}) for i, r in enumerate(found)]
+    made = summary.summarise(entries, found, family=lambda name: name[:5], seed=0, rounds=5)
+    assert list(made.measures[0].results["CIFAR-10"].within)[-1] == "families"
+    assert "tau within families" in summary.markdown(made, "A space", "")
