@@ -77,7 +77,7 @@ HEADLINE = (
     ("aggregate", "VKDNW aggregate", "VKDNW, aggregate of five proxies"),
     ("proxy", "ZiCo", "ZiCo"),
     ("proxy", "SynFlow", "SynFlow"),
-    ("baseline", "layer count", "layer count"),
+    ("baseline", "layers", "layer count"),
     ("baseline", "#Params", "#Params"),
 )
 """Group, name and label of the measures that the README shows."""
@@ -267,7 +267,10 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     wanted = [s for s in STUDIES if not options.spaces or s.space in options.spaces]
     measured = [measure(study, options.data, options.output, options.workers) for study in wanted]
-    found = [(m, summary.summarise(m.entries, m.records, seed=SEED)) for m in measured]
+    found = [
+        (m, summary.summarise(m.entries, m.records, family=SPACES[m.study.space].family, seed=SEED))
+        for m in measured
+    ]
     for m, result in found:
         (options.output / f"{m.study.space}.json").write_text(
             json.dumps(msgspec.to_builtins(result), indent=1) + "\n"

@@ -139,9 +139,9 @@ def _proxies(network: Network, runnable: Runnable, config: ScoreConfig, log: Log
     """The other zero-cost proxies that were asked for, on the weights and inputs of the first run."""
     if not config.proxies:
         return {}
-    log.progress("proxies", 0.95)
-    parameters = assemble.parameter_count(network)
-    found = measure(config.proxies, ProxyContext(runnable, config, parameters, assemble.macs(network)))
+    with log.step("proxies", 0.95):
+        parameters = assemble.parameter_count(network)
+        found = measure(config.proxies, ProxyContext(runnable, config, parameters, assemble.macs(network)))
     log.seconds.update({f"proxy_{name}": measured.seconds for name, measured in found.items()})
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Size, rounded
+from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, rounded
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
@@ -31,15 +31,15 @@ def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measu
         return Failed(str(error))
     except Exception as error:  # a flaw that one architecture lays open must not lose the others
         return Failed(f"internal error: {type(error).__name__}: {error}"[:300])
-    described, total, timings = report.model, report.score, report.timings_s
+    total, timings = report.score, report.timings_s
     proxies = {
         name: Proxy(row.values, row.direction, row.error, seconds=timings[f"proxy_{name}"])
         for name, row in report.proxies.items()
     }
-    seconds = time.perf_counter() - started - sum(row.seconds for row in proxies.values())
+    seconds = time.perf_counter() - started - timings.get("proxies", 0.0)
     return Measured(
         seconds=round(seconds, 4),
-        model=Size(described.parameters, described.macs, described.canonical_layers),
+        baselines=report.baselines,
         score=Factors(total.geometric_capacity, total.optimization_resilience, total.layers),
         scores={name: row.value for name, row in report.scores.items()},
         proxies=proxies,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +14,11 @@ from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Measured, Record
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 from intrain_onnx.proxy_table import PROXIES
+from intrain_onnx.scores import baselines
+from intrain_onnx.scores.baselines import BASELINES
 
-LAYERS = "layer count"
-PARAMETERS = "#Params"
+LAYERS = BASELINES[baselines.LAYERS].title
+PARAMETERS = BASELINES[baselines.PARAMETERS].title
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,9 @@ def measures(records: Sequence[Record]) -> list[Measure]:
 
 
 def _baselines(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
-    for name, of in _SIZES.items():
-        yield Measure("baseline", name, _values(records, protocol, of), None)
-
-
-_SIZES: Mapping[str, Callable[[Measured], float | None]] = {
-    PARAMETERS: lambda found: found.model.parameters,
-    "FLOPs": lambda found: found.model.macs,
-    LAYERS: lambda found: found.model.canonical_layers,
-    "live layer count": lambda found: len(found.values.live_layers),
-}
-"""Sizes that a score has to outrank."""
+    for name, baseline in BASELINES.items():
+        values = _values(records, protocol, partial(_baseline, name=name))
+        yield Measure("baseline", baseline.title, values, None)
 
 
 def _scores(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
@@ -81,6 +75,10 @@ def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Me
             if measured.issuperset(parts):
                 values = np.array([_float(v) for v in aggregate(name, raw)])
                 yield Measure("aggregate", f"{PROXIES[name].title} aggregate", values, None)
+
+
+def _baseline(found: Measured, name: str) -> float | None:
+    return found.baselines[name]
 
 
 def _score(found: Measured, name: str) -> float:

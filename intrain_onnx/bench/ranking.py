@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +31,24 @@ class Ranking:
     """Ranking statistics of a measure.
 
     Attributes:
-        count: number of architectures with a value.
+        count: number of architectures with an accuracy.
+        failed: those of them without a value, which count as its worst.
         tau: Kendall's tau-b.
         rho: Spearman's rho.
         precision: fraction of its top that is in the top by accuracy, see :data:`TOP`.
         ndcg: normalised discounted cumulative gain at the top.
         partial: Kendall's partial tau given another measure, by that measure's name.
+        within: Kendall's tau of pairs in the same group alone, by the name of the grouping.
     """
 
     count: int
+    failed: int
     tau: Interval
     rho: Interval
     precision: Interval
     ndcg: Interval
     partial: dict[str, Interval]
+    within: dict[str, Interval]
 
 
 def tau(x: Array, y: Array) -> float:
@@ -57,7 +62,21 @@ def tau(x: Array, y: Array) -> float:
     return float(kendalltau(x, y).statistic)
 
 
-def weighted_taus(x: Array, y: Array, weights: Array) -> Array:
+def worst_where_missing(x: Array) -> Array:
+    """A measure with a value below all others where it has none; as it is if it has none at all.
+
+    A measure that fails for networks that train badly would otherwise rank better for it.
+    """
+    known = np.isfinite(x)
+    return np.where(known, x, x[known].min() - 1.0) if known.any() else x
+
+
+def fifths(x: Array) -> Array:
+    """The fifth that each value is in, 0 to 4; equal values are in the same one."""
+    return np.searchsorted(np.quantile(x, [0.2, 0.4, 0.6, 0.8]), x).astype(np.float64)
+
+
+def weighted_taus(x: Array, y: Array, weights: Array, groups: Array | None = None) -> Array:
     """Kendall's tau-b under each of several weightings of the same architectures.
 
     An architecture drawn k times by the bootstrap has weight k; pairs of its copies are ties. All rounds are
@@ -67,15 +86,19 @@ def weighted_taus(x: Array, y: Array, weights: Array) -> Array:
         x: (architectures,).
         y: (architectures,).
         weights: (rounds, architectures).
+        groups: (architectures,): only pairs of the same group count.
 
     Returns:
-        (rounds,), NaN if x or y is constant in a round.
+        (rounds,), NaN if x or y is constant in a round, or in each group of it.
     """
     sums = np.zeros((3, len(weights)))
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
         left = np.sign(x[block, None] - x).astype(np.float32)
         right = np.sign(y[block, None] - y).astype(np.float32)
+        if groups is not None:
+            together = groups[block, None] == groups
+            left, right = left * together, right * together
         some = weights[:, block].astype(np.float32)
         products = [some @ matrix for matrix in (left * right, np.abs(left), np.abs(right))]
         sums += [np.einsum("ri,ri->r", product, weights, dtype=np.float64) for product in products]
@@ -138,17 +161,29 @@ def partial_tau(xy: Array, xz: Array, yz: Array) -> Array:
         return np.where(rest > 1e-12, (xy - xz * yz) / np.sqrt(rest), np.nan)
 
 
-def rank(x: Array, y: Array, given: dict[str, Array], *, rounds: int, seed: int) -> Ranking:
+def rank(
+    x: Array,
+    y: Array,
+    given: Mapping[str, Array],
+    groups: Mapping[str, Array] | None = None,
+    *,
+    rounds: int,
+    seed: int,
+) -> Ranking:
     """All ranking statistics of one measure against one accuracy.
 
     Args:
-        x: the measure; NaN rows are left out and not in ``count``.
-        y: the accuracies.
+        x: the measure; where it has no value, it counts as worst. Without any there are no statistics.
+        y: the accuracies; rows without one are left out.
         given: control variables of the partial taus, by name.
+        groups: groups of equal numbers, by name of the grouping.
         rounds: number of bootstrap samples of the architectures.
         seed: of the bootstrap.
     """
-    kept = np.isfinite(x) & np.isfinite(y)
+    kept = np.isfinite(y)
+    failed = int((kept & ~np.isfinite(x)).sum())
+    x = worst_where_missing(np.where(kept, x, math.nan))
+    kept &= np.isfinite(x)
     x, y = x[kept], y[kept]
     count = len(x)
     draws = (
@@ -159,6 +194,7 @@ def rank(x: Array, y: Array, given: dict[str, Array], *, rounds: int, seed: int)
     xy = weighted_taus(x, y, weights)
     return Ranking(
         count=count,
+        failed=failed,
         tau=_interval(xy),
         rho=_interval(np.array([rho(x[i], y[i]) for i in draws])),
         precision=_interval(np.array([precision_at_top(x[i], y[i]) for i in draws if count])),
@@ -168,6 +204,10 @@ def rank(x: Array, y: Array, given: dict[str, Array], *, rounds: int, seed: int)
                 partial_tau(xy, weighted_taus(x, z[kept], weights), weighted_taus(y, z[kept], weights))
             )
             for name, z in given.items()
+        },
+        within={
+            name: _interval(weighted_taus(x, y, weights, group[kept]))
+            for name, group in (groups or {}).items()
         },
     )
 

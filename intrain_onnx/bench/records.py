@@ -16,7 +16,7 @@ from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
-FORMAT = "intrain-onnx bench 1"
+FORMAT = "intrain-onnx bench 2"
 _DIGITS = 9
 _Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
@@ -46,14 +46,6 @@ class Header(Struct, frozen=True):
     settings: Mapping[str, Any] = {}
 
 
-class Size(Struct, frozen=True):
-    """Sizes of a model, from the static pass."""
-
-    parameters: int
-    macs: int | None
-    canonical_layers: int
-
-
 class Factors(Struct, frozen=True):
     """Both factors of the paper's score, and the number of layers counted."""
 
@@ -74,7 +66,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     Attributes:
         error: None, which distinguishes it from `Failed`.
         seconds: wall-clock time of the score, without proxies.
-        model: its size.
+        baselines: what a score has to beat, by name.
         score: the factors of the paper's score.
         scores: all named scores.
         proxies: the requested proxies, by name.
@@ -83,7 +75,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     error: None = None
     seconds: float
-    model: Size
+    baselines: Mapping[str, int | float | None]
     score: Factors
     scores: Mapping[str, float]
     proxies: Mapping[str, Proxy]
@@ -201,7 +193,9 @@ def read(path: Path) -> list[Record]:
     lines = path.read_text(encoding="utf-8").split("\n")
     try:
         if msgspec.json.decode(lines[0], type=Header).format != FORMAT:
-            raise SettingsError(f"{path} has another format", hint="Name another place with -o")
+            raise SettingsError(
+                f"{path} has another format, as another version wrote", hint="Name another place with -o"
+            )
         return [_record(text) for text in lines[1:-1]]
     except msgspec.DecodeError as error:
         raise SettingsError(f"{path} holds no results of a benchmark: {error}") from error

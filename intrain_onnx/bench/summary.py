@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 
 import numpy as np
 from msgspec import Struct
 
 from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures
-from intrain_onnx.bench.ranking import TOP, Array, Interval, Ranking, rank, tau
+from intrain_onnx.bench.ranking import (
+    TOP,
+    Array,
+    Interval,
+    Ranking,
+    fifths,
+    rank,
+    tau,
+    worst_where_missing,
+)
 from intrain_onnx.bench.records import Failed, Record
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.report.document import number
 from intrain_onnx.report.numbers import decimals, with_interval
 
 ROUNDS = 500
+EQUAL_LAYERS = f"equal {LAYERS}"
+EQUAL_SIZE = f"fifths of {PARAMETERS}"
+FAMILIES = "families"
 
 
 class Failure(Struct, frozen=True):
@@ -62,18 +74,35 @@ def summarise(
     entries: Sequence[Entry],
     records: Sequence[Record],
     *,
+    family: Callable[[str], str] | None = None,
     seed: int,
     rounds: int = ROUNDS,
 ) -> Summary:
-    """Compute all statistics, rounded for output."""
+    """Compute all statistics, rounded for output.
+
+    Args:
+        entries: the architectures with their accuracies.
+        records: what was measured of each, in the same order.
+        family: of an architecture's description; None if all are of one.
+        seed: of the bootstrap.
+        rounds: its number of samples.
+    """
     truth = accuracies(entries)
     found = measures(records)
-    given = {m.name: m.values for m in found if m.group == "baseline" and m.name in (LAYERS, PARAMETERS)}
+    given = {
+        m.name: worst_where_missing(m.values)
+        for m in found
+        if m.group == "baseline" and m.name in (LAYERS, PARAMETERS)
+    }
+    groups = {EQUAL_LAYERS: given[LAYERS], EQUAL_SIZE: fifths(given[PARAMETERS])}
+    if family is not None:
+        names = [family(entry.architecture) for entry in entries]
+        groups[FAMILIES] = np.unique(names, return_inverse=True)[1].astype(np.float64)
     rows = []
     for measure in found:
         others = {name: values for name, values in given.items() if name != measure.name}
         results = {
-            title: _rounded(rank(measure.values, y, others, rounds=rounds, seed=seed))
+            title: _rounded(rank(measure.values, y, others, groups, rounds=rounds, seed=seed))
             for title, y in truth.items()
         }
         rows.append(MeasureRow(measure.group, measure.name, number(measure.seconds, 4), results))
@@ -95,9 +124,9 @@ def _ablation(
 
 
 def _tau(x: Array, y: Array) -> float:
-    """Kendall's tau over the architectures for which both are finite."""
-    kept = np.isfinite(x) & np.isfinite(y)
-    return tau(x[kept], y[kept])
+    """Kendall's tau over the architectures with an accuracy; a missing value is the worst."""
+    kept = np.isfinite(y)
+    return tau(worst_where_missing(x[kept]), y[kept])
 
 
 def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
@@ -112,11 +141,13 @@ def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
 def _rounded(found: Ranking) -> Ranking:
     return Ranking(
         count=found.count,
+        failed=found.failed,
         tau=_digits(found.tau),
         rho=_digits(found.rho),
         precision=_digits(found.precision),
         ndcg=_digits(found.ndcg),
         partial={name: _digits(value) for name, value in found.partial.items()},
+        within={name: _digits(value) for name, value in found.within.items()},
     )
 
 
@@ -128,7 +159,7 @@ def markdown(summary: Summary, title: str, settings: str) -> str:
     """Markdown: a table of measures per data set, then the ablation of each protocol."""
     lines = [f"### {title}", "", f"{summary.architectures} architectures. {settings}", ""]
     if summary.failures:
-        lines += [f"{len(summary.failures)} scores failed and are left out where they are missing.", ""]
+        lines += [f"{len(summary.failures)} scores failed, and count as the worst of every measure.", ""]
     titles = list(summary.measures[0].results)
     for name in titles:
         lines += [f"**{name}**", "", *_measure_table(summary.measures, name), ""]
@@ -139,7 +170,9 @@ def markdown(summary: Summary, title: str, settings: str) -> str:
 
 def _measure_table(rows: Sequence[MeasureRow], title: str) -> list[str]:
     columns = ["tau (95 % interval)", "rho", f"precision at {TOP:.0%}", f"nDCG at {TOP:.0%}"]
-    columns += [f"tau given {LAYERS}", f"tau given {PARAMETERS}", "seconds"]
+    groupings = list(rows[0].results[title].within)
+    columns += [f"tau given {LAYERS}", f"tau given {PARAMETERS}"]
+    columns += [*(f"tau within {name}" for name in groupings), "failed", "seconds"]
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for row in rows:
         found = row.results[title]
@@ -148,6 +181,8 @@ def _measure_table(rows: Sequence[MeasureRow], title: str) -> list[str]:
             with_interval(*astuple(found.tau)),
             *(decimals(part.value) for part in (found.rho, found.precision, found.ndcg)),
             *(decimals(found.partial[n].value) if n in found.partial else "" for n in (LAYERS, PARAMETERS)),
+            *(decimals(found.within[name].value) for name in groupings),
+            str(found.failed or ""),
             "" if row.seconds is None else f"{row.seconds:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

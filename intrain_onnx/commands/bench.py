@@ -121,7 +121,7 @@ def _write(
     from intrain_onnx.commands import terminal
     from intrain_onnx.report.document import write_atomically
 
-    found = summary.summarise(entries, records, seed=seed)
+    found = summary.summarise(entries, records, family=space.family, seed=seed)
     config = plan.configs[0]
     settings = f"{config.batch} images of {plan.size}x{plan.size}, {config.seeds} seed(s)."
     write_atomically(

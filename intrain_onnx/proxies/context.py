@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,10 +35,12 @@ class Pass:
     Attributes:
         gradients: of the layers' weights that the loss depends on, by name.
         saliency: of each layer, z dL/dz summed over all axes but samples and channels: (samples, channels).
+        seconds: wall-clock time.
     """
 
     gradients: Mapping[str, Tensor]
     saliency: Mapping[str, Tensor]
+    seconds: float
 
 
 @dataclass
@@ -57,6 +60,8 @@ class ProxyContext:
     macs: int | None
     _drawn: dict[int, Fed] = field(default_factory=dict, init=False)
     _passes: dict[int, Pass] = field(default_factory=dict, init=False)
+    _made: set[int] = field(default_factory=set, init=False)
+    _found: set[int] = field(default_factory=set, init=False)
     _fresh: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     @property
@@ -128,6 +133,16 @@ class ProxyContext:
             self.runnable.calibrate(self.feed())
         self._fresh = {name: t.detach().clone() for name, t in _tensors(self.module).items()}
 
+    def begin(self) -> None:
+        """Note from here on which passes another proxy uses."""
+        self._made.clear()
+        self._found.clear()
+
+    @property
+    def seconds_found(self) -> float:
+        """Wall-clock time of the passes used since `begin` that had been made before."""
+        return math.fsum(self._passes[batch].seconds for batch in self._found)
+
     def draw_weights(self) -> None:
         """Re-initialise the weights without calibration; does nothing if the protocol keeps the file's."""
         if self.config.weights == "reinitialise":
@@ -178,16 +193,25 @@ class ProxyContext:
             NoValueError: the loss depends on no weight of a layer.
         """
         if batch not in self._passes:
-            saliency: dict[str, Tensor] = {}
-            observers = {x.output: partial(self._watch, x, saliency) for x in self.layers.layers}
-            loss = self.loss(self.run(self.feed(batch), observers), batch)
-            weights = self.weights
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-            gradients = {n: g for n, g in zip(weights, found, strict=True) if g is not None}
-            if not gradients:
-                raise NoValueError("the loss reaches no weight of a layer")
-            self._passes[batch] = Pass(gradients, saliency)
+            self._passes[batch] = self._backward(batch)
+            self._made.add(batch)
+        elif batch not in self._made:
+            self._found.add(batch)
         return self._passes[batch]
+
+    def _backward(self, batch: int) -> Pass:
+        started = time.perf_counter()
+        saliency: dict[str, Tensor] = {}
+        observers = {x.output: partial(self._watch, x, saliency) for x in self.layers.layers}
+        loss = self.loss(self.run(self.feed(batch), observers), batch)
+        weights = self.weights
+        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        gradients = {n: g for n, g in zip(weights, found, strict=True) if g is not None}
+        if not gradients:
+            raise NoValueError("the loss reaches no weight of a layer")
+        if self.runnable.device.type == "cuda":
+            torch.cuda.synchronize(self.runnable.device)
+        return Pass(gradients, saliency, time.perf_counter() - started)
 
     def _watch(self, layer: Layer, found: dict[str, Tensor], parts: list[Tensor]) -> None:
         for index, part in enumerate(parts):

@@ -22,7 +22,7 @@ class Measured:
 
     Attributes:
         values: by part; None for an undefined or non-finite one.
-        seconds: wall-clock time.
+        seconds: wall-clock time, and that of the passes that another proxy had made before.
         error: why a value is missing; None if all are present.
     """
 
@@ -34,7 +34,7 @@ class Measured:
 def measure(names: Sequence[str], network: ProxyContext) -> dict[str, Measured]:
     """Measure proxies, each on the same initial weights and inputs; the module is restored afterwards.
 
-    Shared passes are computed once; their time counts for the first proxy that needs them.
+    Shared passes are computed once; their time counts for every proxy that needs them.
     """
     with network.borrowed(), torch.enable_grad():
         return {name: _measure_one(name, network) for name in names}
@@ -42,6 +42,7 @@ def measure(names: Sequence[str], network: ProxyContext) -> dict[str, Measured]:
 
 def _measure_one(name: str, network: ProxyContext) -> Measured:
     started = time.perf_counter()
+    network.begin()
     found: Mapping[str, float] = {}
     error: str | None = None
     try:
@@ -57,7 +58,7 @@ def _measure_one(name: str, network: ProxyContext) -> Measured:
     values = {part: _finite(found.get(part)) for part in PROXIES[name].parts}
     if error is None:
         error = ", ".join(f"{part} is {found[part]}" for part, v in values.items() if v is None) or None
-    return Measured(values, time.perf_counter() - started, error)
+    return Measured(values, time.perf_counter() - started + network.seconds_found, error)
 
 
 def _finite(value: float | None) -> float | None:

@@ -27,6 +27,7 @@ from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.rewrites.protocol.step import Head
+from intrain_onnx.scores import baselines, counting
 from intrain_onnx.scores.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
 from intrain_onnx.versions import version
 from intrain_onnx.vocabulary import CoveredRole, LossKind, Role
@@ -139,6 +140,7 @@ def report(m: Measurements) -> rows.Document:
         ),
         score=_score(m.scored),
         scores=_scores(m.scored),
+        baselines=_baselines(m),
         proxies={name: _proxy(name, found) for name, found in m.proxies.items()},
         layers=tuple(map(_layer, m.scored.layers)),
         points=tuple(map(_point, m.scored.points)),
@@ -230,6 +232,15 @@ def _scores(result: Score) -> dict[str, rows.NamedScore]:
     """The paper's score and its variants, by name."""
     named = {"intrain": NamedScore(result.intrain, result.standard_error), **result.variants}
     return {name: rows.NamedScore(_finite(s.value), number(s.standard_error)) for name, s in named.items()}
+
+
+def _baselines(m: Measurements) -> dict[str, int | float | None]:
+    batch, samples = m.network.single.batch, m.runnable.used.batch
+    counts = counting.count(m.probed, m.scored.layers, batch=batch, samples=samples)
+    return {
+        name: number(value) if isinstance(value, float) else value
+        for name, value in baselines.all_of(counts).items()
+    }
 
 
 def _proxy(name: str, found: Measured) -> rows.Proxy:

@@ -36,6 +36,15 @@ def count(value: int | None) -> str:
     return str(value)
 
 
+def tally(value: float | None) -> str:
+    """A baseline: an integer as a count, another number by its digits.
+
+    >>> tally(3_400_000), tally(2.5), tally(None)
+    ('3.4 M', '2.500', '?')
+    """
+    return decimal(value) if isinstance(value, float) else count(value)
+
+
 def decimal(value: float | None, places: int | None = None) -> str:
     """Fixed decimal places, or four significant digits by default.
 

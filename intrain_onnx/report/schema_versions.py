@@ -22,7 +22,7 @@ def _from_1_0(data: Json) -> Json:
 
 
 def _from_1_1(data: Json) -> Json:
-    """1.2 added given inputs, told batch axes and reasons for sizes; older reports have none."""
+    """1.2 added baselines, given inputs, told batch axes and reasons for sizes; older reports have none."""
     settings = data.get("settings")
     if isinstance(settings, Mapping):
         fed = settings.get("inputs_fed")
@@ -31,7 +31,7 @@ def _from_1_1(data: Json) -> Json:
             {"inputs_fed": rows} if "inputs_fed" in settings else {}
         )
         data = {**data, "settings": settings}
-    return {**data, "schema_version": "1.2"}
+    return {"baselines": {}, **data, "schema_version": "1.2"}
 
 
 def _synthetic(row: Any) -> Any:

@@ -121,8 +121,10 @@ def test_an_architecture_that_fails_loses_no_other(
     assert "internal error: RuntimeError: a flaw" in result.output
     found = json.loads((tmp_path / "summary.json").read_text())
     assert len(found["failures"]) == 1
-    assert {row["results"]["CIFAR-10"]["count"] for row in found["measures"]} == {5}
-    assert "1 scores failed" in (tmp_path / "table.md").read_text()
+    results = [row["results"]["CIFAR-10"] for row in found["measures"]]
+    assert {(r["count"], r["failed"]) for r in results} == {(6, 1)}
+    assert {tuple(r["within"]) for r in results} == {("equal layers", "fifths of #Params")}
+    assert "1 scores failed, and count as the worst" in (tmp_path / "table.md").read_text()
 
 
 def test_a_score_in_a_benchmark_is_that_of_the_file(tmp_path: Path):

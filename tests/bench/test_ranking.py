@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import kendalltau, spearmanr
 
 from intrain_onnx.bench.ranking import (
+    fifths,
     ndcg_at_top,
     partial_tau,
     precision_at_top,
@@ -91,13 +93,40 @@ def test_a_partial_tau_takes_out_what_the_third_explains():
     assert np.isnan(partial_tau(np.array(0.5), np.array(1.0), np.array(0.5)))
 
 
-def test_rows_without_a_value_are_left_out_and_counted():
-    x = np.array([1.0, 2, math.nan, 4, 5])
-    y = np.array([1.0, 2, 3, math.nan, 4])
-    found = rank(x, y, {"z": np.array([3.0, 1, 2, 5, 4])}, rounds=20, seed=0)
-    assert found.count == 3
-    assert found.tau.value == 1.0
-    assert found.partial["z"].value == pytest.approx(1.0)
+def test_what_has_no_value_is_the_worst_and_what_has_no_accuracy_is_left_out():
+    x = np.array([1.0, 2, math.nan, 4, 5, math.inf])
+    y = np.array([2.0, 3, 1, math.nan, 4, 5])
+    z = np.array([3.0, 1, 2, 5, 4, 0])
+    found = rank(x, y, {"z": z}, rounds=20, seed=0)
+    assert (found.count, found.failed) == (5, 2)
+    ranks, kept = np.array([1.0, 2, 0, 3, 0]), [0, 1, 2, 4, 5]
+    assert found == dataclasses.replace(rank(ranks, y[kept], {"z": z[kept]}, rounds=20, seed=0), failed=2)
+    assert found.tau.value == pytest.approx(kendalltau(ranks, y[kept]).statistic)
+
+
+@settings(max_examples=30, deadline=None)
+@given(VECTORS, VECTORS, st.integers(0, 1000))
+def test_tau_within_groups_is_that_of_the_pairs_in_a_group(x: np.ndarray, y: np.ndarray, seed: int):
+    groups = np.random.default_rng(seed).integers(0, 4, len(x)).astype(float)
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(x)), 2) if groups[i] == groups[j]]
+    left, right = (np.array([np.sign(v[i] - v[j]) for i, j in pairs]) for v in (x, y))
+    norm = math.sqrt(np.abs(left).sum() * np.abs(right).sum())
+    expected = (left * right).sum() / norm if norm else None
+    found = rank(x, y, {}, {"g": groups, "one": np.zeros(len(x))}, rounds=2, seed=0)
+    assert found.within["g"].value == pytest.approx(expected)
+    assert found.within["one"] == found.tau
+
+
+def test_groups_of_one_have_no_tau():
+    found = rank(np.arange(5.0), np.arange(5.0), {}, {"g": np.arange(5.0)}, rounds=3, seed=0)
+    assert found.within["g"].value is None
+
+
+def test_fifths_hold_as_many_and_equal_values_stay_together():
+    found = fifths(np.random.default_rng(0).permutation(100).astype(float))
+    assert np.bincount(found.astype(int)).tolist() == [20] * 5
+    assert len(set(fifths(np.repeat([1.0, 2.0], 50))[:50])) == 1
+    assert len(set(fifths(np.ones(10)))) == 1
 
 
 def test_nothing_is_ranked_where_nothing_has_a_value():

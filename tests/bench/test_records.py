@@ -10,14 +10,13 @@ import msgspec
 import pytest
 
 from intrain_onnx.bench import records, summary
-from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Settings, Size
+from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Settings
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
-STORED = Path(__file__).parent / "stored"
-"""Written by the version before records had types: results, and the summary that it made of them."""
+from .make_stored import STORED, summarised
 
 VALUES = RunValues(
     layers=(LayerValue(1.25, "measured"), LayerValue(0.0, "dead")),
@@ -26,7 +25,7 @@ VALUES = RunValues(
 )
 MEASURED = Measured(
     seconds=0.5,
-    model=Size(10, None, 2),
+    baselines={"parameters": 10, "macs": None, "mean_log_channels": 2.5},
     score=Factors(1.5, 2.0, 2),
     scores={"intrain": 3.25},
     proxies={
@@ -128,9 +127,25 @@ def test_stored_results_go_on_under_the_same_settings(tmp_path: Path):
 def test_stored_results_give_the_summary_that_they_gave():
     expected = (STORED / "summary.json").read_text(encoding="utf-8")
     found = records.read(STORED / "results.jsonl")
-    truth = [10.0, 60.0, 50.5, None]
-    entries = [Entry(r.architecture, {"CIFAR-10": y}) for r, y in zip(found, truth, strict=True)]
-    made = summary.summarise(entries, found, seed=0, rounds=20)
-    assert json.dumps(msgspec.to_builtins(made), indent=1, allow_nan=False) + "\n" == expected
+    made, markdown = summarised(found)
+    assert made == expected
     table = (STORED / "table.md").read_text(encoding="utf-8")
-    assert summary.markdown(made, "A space", "Some settings.") == table
+    assert markdown == table
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_results_of_the_format_before_are_refused(tmp_path: Path, resume: bool):
+    """They lack the baselines."""
+    path = tmp_path / "results.jsonl"
+    text = (STORED / "results.jsonl").read_text(encoding="utf-8")
+    path.write_text(text.replace(records.FORMAT, "intrain-onnx bench 1", 1), encoding="utf-8")
+    with pytest.raises(SettingsError, match="there already" if not resume else "another format"):
+        records.start(path, SETTINGS, resume=resume)
+
+
+def test_a_space_of_families_is_ranked_within_them():
+    found = records.read(STORED / "results.jsonl")
+    entries = [Entry(r.architecture, {"CIFAR-10": float(i)}) for i, r in enumerate(found)]
+    made = summary.summarise(entries, found, family=lambda name: name[:5], seed=0, rounds=5)
+    assert list(made.measures[0].results["CIFAR-10"].within)[-1] == "families"
+    assert "tau within families" in summary.markdown(made, "A space", "")

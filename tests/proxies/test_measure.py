@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +20,7 @@ from intrain_onnx.errors import SettingsError
 from intrain_onnx.pipeline import score
 from intrain_onnx.proxies import aggregate
 from intrain_onnx.proxies.blocks import before_pooling, blocks
+from intrain_onnx.proxies.context import ProxyContext
 from intrain_onnx.proxies.measure import Measured, measure
 from intrain_onnx.proxy_table import PROXIES, names
 from proxies.nets import SAMPLES, cnn, network
@@ -222,3 +225,20 @@ def test_the_score_is_the_same_with_and_without_them():
     beside = score(graph, ScoreConfig.for_protocol(**config, proxies=ALL))
     assert plain.data["score"] == beside.data["score"]
     assert plain.data["layers"] == beside.data["layers"]
+
+
+def test_a_shared_pass_costs_every_proxy_that_uses_it(monkeypatch: pytest.MonkeyPatch):
+    """Once each, whoever made it: three proxies use the first pass, ZiCo a second one too."""
+    real = ProxyContext.run
+
+    def slow(context: ProxyContext, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.2)
+        return real(context, *args, **kwargs)
+
+    monkeypatch.setattr(ProxyContext, "run", slow)
+    shared = ("grad_norm", "snip", "fisher", "zico")
+    for order in (shared, shared[::-1]):
+        found = measure(order, network(cnn(), "paper"))
+        assert {name: int(found[name].seconds / 0.2) for name in shared} == dict.fromkeys(shared, 1) | {
+            "zico": 2
+        }

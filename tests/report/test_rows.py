@@ -29,6 +29,7 @@ def as_of(version: str, document: Any) -> Any:
     """A report with synthetic inputs as an earlier version wrote it."""
     old = copy.deepcopy(document) | {"schema_version": version}
     if version == "1.1":
+        del old["baselines"]
         for name in ("inputs", "batch_axes", "max_macs", "free_sizes"):
             del old["settings"][name]
         for row in old["settings"]["inputs_fed"]:
@@ -130,7 +131,7 @@ def test_reports_of_1_1_are_read(reports: list[Report], tmp_path: Path):
         loaded = Report.load(Report(data).save(tmp_path / "old.json"))
         assert loaded.data == data
         assert loaded.document == decode(
-            report.data | {"settings": report.data["settings"] | {"free_sizes": []}}
+            report.data | {"settings": report.data["settings"] | {"free_sizes": []}, "baselines": {}}
         )
         assert loaded.document.settings.inputs == {}
         assert {x.source for x in loaded.document.settings.inputs_fed} == {"synthetic"}

@@ -87,6 +87,7 @@ TESTED_BY = {
     "commands.shared": "commands/test_failures.py",
     "commands.terminal.compare": "report/test_comparison.py",
     "commands.terminal.inspect": "commands/test_inspect.py",
+    "commands.terminal.ranking": "commands/test_score.py",
     "commands.terminal.summary": "commands/test_score.py",
     "inspection": "commands/test_inspect.py",
     "loading.external_data": "loading/test_load.py",

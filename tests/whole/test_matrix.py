@@ -49,6 +49,7 @@ def test_a_cell_agrees_with_the_reference(name: str, exporter: str):
     for variant, tolerance in (("width", 1e-5), ("width_depth", TOLERANCES["intrain"])):
         found, expected = data["scores"][variant]["value"], reference["scores"][variant]["value"]
         assert found == pytest.approx(expected, rel=tolerance), variant
+    assert data["baselines"] == pytest.approx(reference["baselines"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -35,7 +35,8 @@ CONFIG = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu"
 def figures(source: Path) -> list[float]:
     data = score(source, CONFIG).data
     result, named = data["score"], data["scores"]
-    return [*(result[figure] for figure in FIGURES), result["layers"], *(v["value"] for v in named.values())]
+    counts = data["baselines"].values()
+    return [*(result[figure] for figure in FIGURES), *(v["value"] for v in named.values()), *counts]
 
 
 @cache

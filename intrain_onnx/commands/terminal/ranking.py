@@ -13,11 +13,13 @@ from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
 from intrain_onnx.report.derived import file_labels
 from intrain_onnx.report.document import Report
-from intrain_onnx.report.numbers import count
+from intrain_onnx.report.numbers import tally
+from intrain_onnx.report.rows import Document
+from intrain_onnx.scores.baselines import BASELINES
 
 
 def ranking(reports: Sequence[Report], stream: TextIO) -> None:
-    """Print scored models, best first, with the two baselines (layers, #Params) that a score has to beat."""
+    """Print scored models, best first, and the baselines that a score has to beat."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in (
         "rank",
@@ -27,16 +29,13 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
         "capacity",
         "resilience",
         "width_depth",
-        "layers",
-        "#Params",
-        "MACs",
         "warnings",
     ):
         table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
     ordered = sorted((r.document for r in reports), key=lambda r: (-r.score.intrain, str(r.model.path)))
     labels = file_labels([str(r.model.path) for r in ordered])
     for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
-        score, model = report.score, report.model
+        score = report.score
         table.add_row(
             str(rank),
             printable(label, 120),
@@ -45,14 +44,29 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             f"{score.geometric_capacity:.4g}",
             f"{score.optimization_resilience:.4g}",
             f"{report.scores['width_depth'].value:.4g}",
-            str(score.layers),
-            count(model.parameters),
-            count(model.macs),
             str(len(report.warnings)),
         )
     console = console_of(stream)
     console.print(table)
+    console.print(_baselines(ordered, labels))
     missed = [r for r in ordered if r.coverage.share < 1]
     if missed:
         said = "  * leaves weights out: see the warning weights_not_recognised"
         console.print(Text(said, style="bold red"))
+
+
+def _baselines(ordered: Sequence[Document], labels: Sequence[str]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        title="To beat: what can be counted without measuring",
+        title_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    for baseline in BASELINES.values():
+        table.add_column(baseline.title, justify="right", overflow="fold")
+    for report, label in zip(ordered, labels, strict=True):
+        values = (tally(report.baselines.get(name)) for name in BASELINES)
+        table.add_row(printable(label, 120), *values)
+    return table

@@ -16,8 +16,9 @@ from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
 from intrain_onnx.report.derived import NOT_MEASURED, largest_ratio, relative_ratio
 from intrain_onnx.report.document import Report
-from intrain_onnx.report.numbers import count
+from intrain_onnx.report.numbers import count, tally
 from intrain_onnx.report.rows import Document, GradientReach, Layer, Parity, Proxy, Settings, Stop
+from intrain_onnx.scores.baselines import BASELINES
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3
@@ -39,6 +40,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     if share < 1:
         words = f"{left_out(share)} of the weights are in no layer"
         console.print(Text(f"    coverage                     {words}", style="bold red"))
+    _baselines(console, data)
     console.print(f"    protocol                     {_protocol(data.settings)}")
     console.print(f"    parity with onnxruntime      {_parity(data.parity)}")
     console.print()
@@ -73,6 +75,12 @@ def _figures(console: Console, data: Document) -> None:
         if name != "intrain":
             error = "" if row.standard_error is None else f" ± {row.standard_error:.2g}"
             console.print(f"    variant {name:20} {row.value:.4g}{error}")
+
+
+def _baselines(console: Console, data: Document) -> None:
+    console.print("    to beat                      what can be counted without measuring:")
+    for name, baseline in BASELINES.items():
+        console.print(f"      {baseline.title:31}{tally(data.baselines.get(name))}")
 
 
 def _protocol(settings: Settings) -> str:

@@ -117,17 +117,21 @@ class Ranked:
     drawn: Interval
     capacity: str
     resilience: str
-    layers: int
-    parameters: Cell
-    macs: Cell
+    baselines: Sequence[Cell]
     warnings: int
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page; ``different`` names settings that differ between the reports."""
+    """The whole page.
+
+    Attributes:
+        baselines: titles of the columns that the ranking has of them.
+        different: settings that differ between the reports.
+    """
 
     title: str
     reports: Sequence[Report]
     ranking: Sequence[Ranked]
+    baselines: Sequence[str]
     different: Sequence[str]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from intrain_onnx.report.numbers import count, decimal, power, quantity, shape
+from intrain_onnx.report.numbers import count, decimal, power, quantity, shape, tally
 from intrain_onnx.report.page.shown import Pairs, Table
 from intrain_onnx.report.rows import Document, FedInput, FreeSize, NamedScore, Proxy, Row, Value
+from intrain_onnx.scores.baselines import BASELINES
 
 _MOST_ITEMS = 8
 
@@ -20,7 +21,7 @@ def model(report: Document) -> Pairs:
     return [
         ("Producer", found.producer or "unknown"),
         ("Opset", opsets),
-        ("#Params", count(found.parameters)),
+        ("Parameters", count(found.parameters)),
         ("MACs a sample", count(found.macs)),
         ("Canonical layers", str(found.canonical_layers)),
         ("Nodes", str(found.nodes)),
@@ -111,6 +112,12 @@ def scores(named: Mapping[str, NamedScore]) -> Table:
     return _table(
         [{"name": name, "value": x.value, "standard error": x.standard_error} for name, x in named.items()]
     )
+
+
+def baselines(values: Mapping[str, float | None]) -> Table:
+    """Table of what can be counted without measuring, which a score has to beat."""
+    rows = [[b.title, tally(values.get(name)), b.meaning] for name, b in BASELINES.items()]
+    return ["baseline", "value", "what it is"], rows
 
 
 def proxies(named: Mapping[str, Proxy]) -> Table:

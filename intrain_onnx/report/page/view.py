@@ -20,11 +20,12 @@ from intrain_onnx.report.derived import (
     relative_ratio,
 )
 from intrain_onnx.report.document import Report
-from intrain_onnx.report.numbers import count, decimal, percent, power, quantity, shape, span
+from intrain_onnx.report.numbers import count, decimal, percent, power, quantity, shape, span, tally
 from intrain_onnx.report.page import analysis, network, plots, shown, tables
 from intrain_onnx.report.page.charts import intervals
 from intrain_onnx.report.page.findings import findings
 from intrain_onnx.report.rows import Document, Layer, Parameter, Score
+from intrain_onnx.scores.baselines import BASELINES
 
 BINS = 10
 HEALTH_TOP = 0.5
@@ -61,6 +62,7 @@ def page(reports: Sequence[Report]) -> shown.Page:
         title=f"{labels[0]}: InTrain report" if len(views) == 1 else f"{len(views)} InTrain reports",
         reports=views,
         ranking=_ranking(ordered, views) if len(views) > 1 else [],
+        baselines=[baseline.title for baseline in BASELINES.values()],
         different=analysis.different_settings(ordered),
     )
 
@@ -78,9 +80,7 @@ def _ranking(ordered: Sequence[Document], views: Sequence[shown.Report]) -> list
             drawn=plot,
             capacity=decimal(r.score.geometric_capacity),
             resilience=decimal(r.score.optimization_resilience),
-            layers=r.score.layers,
-            parameters=(count(r.model.parameters), r.model.parameters),
-            macs=(count(r.model.macs), r.model.macs),
+            baselines=[(tally(value), value) for value in map(r.baselines.get, BASELINES)],
             warnings=len(r.warnings),
         )
         for rank, (r, view, plot) in enumerate(zip(ordered, views, drawn, strict=True), start=1)
@@ -109,6 +109,7 @@ def _report(identity: str, label: str, report: Document) -> shown.Report:
         statuses=sorted({x.status for x in report.layers}),
         extras=[
             ("Scores by variant", tables.scores(report.scores)),
+            *([("To beat", tables.baselines(report.baselines))] if report.baselines else []),
             *([("Other zero-cost proxies", tables.proxies(report.proxies))] if report.proxies else []),
         ],
         facts=tables.facts(report),

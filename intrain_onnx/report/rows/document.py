@@ -10,7 +10,7 @@ from msgspec import Meta
 from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes
 from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter, Point, Proxy, Score
 from intrain_onnx.report.rows.setup import Environment, Model, Parity, Settings, Tool, WarningRow
-from intrain_onnx.report.rows.types import Magnitude, Row
+from intrain_onnx.report.rows.types import Count, Magnitude, Row
 from intrain_onnx.report.schema_versions import Current
 
 
@@ -28,6 +28,13 @@ class Document(Row, frozen=True):
         Meta(
             description="The paper's score and the variants, by name. A higher one is better.",
             extra_json_schema={"required": ["intrain"]},
+        ),
+    ]
+    baselines: Annotated[
+        Mapping[str, Count | Magnitude | None],
+        Meta(
+            description="What can be counted without measuring, by name: a score has to beat it. Of the "
+            "network after the protocol's rewrites; null where a shape is unknown, empty in old reports."
         ),
     ]
     proxies: Annotated[

@@ -1,0 +1,47 @@
+"""Counts of the network that is scored: the operands of the baselines."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from intrain_onnx.network.layers import Slot
+from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+from intrain_onnx.scores import activation_functions
+from intrain_onnx.scores.baselines import Counts
+from intrain_onnx.scores.run_values import LayerValue
+from intrain_onnx.scores.scoring import LayerScore
+
+
+def count(network: ProtocolNetwork, layers: Sequence[LayerScore], *, batch: int, samples: int) -> Counts:
+    """Count a network.
+
+    Args:
+        network: after the protocol's rewrites.
+        layers: over all runs.
+        batch: samples that the network's shapes are for.
+        samples: of a run.
+    """
+    slots = network.layers.slots
+    tables = {name for name, slot in slots.items() if _is_table(slot)}
+    looked_up = {w.name for s in layers if s.layer.kind == "embedding" for w in s.layer.weights}
+    sizes = {n: math.prod(s.shape) for n, s in slots.items() if s.role == "weight" or n in tables | looked_up}
+    macs = network.layers.macs
+    traces = [s.trace for s in layers if s.trace is not None]
+    channels = [math.log(s.layer.channels) for s in layers if s.layer.channels]
+    return Counts(
+        parameters=sum(sizes.values()),
+        embeddings=sum(n for name, n in sizes.items() if name in tables | looked_up),
+        macs=None if macs is None else macs // max(batch, 1),
+        layers=len(layers),
+        live_layers=sum(LayerValue(0.0, s.status).live for s in layers),
+        elements=round(sum(t.rows * t.channels for t in traces) / max(samples, 1)),
+        mean_log_channels=statistics.fmean(channels) if channels else 0.0,
+        activation_functions=activation_functions.count(network.model, network.layers),
+    )
+
+
+def _is_table(slot: Slot) -> bool:
+    """A look-up table, a token, or positions that are added: an offset that is no vector."""
+    return slot.role == "table" or (slot.role == "offset" and sum(d > 1 for d in slot.shape) > 1)
