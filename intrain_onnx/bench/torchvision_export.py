@@ -48,7 +48,8 @@ class WindowMeans(nn.Module):
         whole = torch.cat(rows, 2)
         return torch.cat([whole[..., a:b].mean(3, keepdim=True) for a, b in self._windows(x.shape[3])], 3)
 
-    def _windows(self, length: int) -> list[tuple[int, int]]:
+    def _windows(self, traced: int) -> list[tuple[int, int]]:
+        length = int(traced)  # else the export divides in the graph, and rounds towards zero
         return [(i * length // self.side, -(-(i + 1) * length // self.side)) for i in range(self.side)]
 
 
