@@ -7,6 +7,9 @@ from typing import Literal
 LayerKind = Literal["convolution", "linear", "recurrent", "embedding"]
 """Kind of a layer, independent of the ONNX operators that compute it."""
 
+NetworkKind = Literal["vision", "language", "recurrent", "other"]
+"""Of a network, by its layers: a recurrence, else an embedding, else a convolution, else none of them."""
+
 LayerStatus = Literal["measured", "collapsed", "dead", "unreached", "too_few_rows", "not_run"]
 """Outcome of a layer's measurement: see `scores.scoring.LayerScore`."""
 

@@ -8,7 +8,7 @@ at first, since it reads means over positions, and calibrated it swings from sam
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import onnx_ir as ir
@@ -24,12 +24,6 @@ tokens; it reads pooled positions."""
 
 GATES: Final = frozenset({"gate", "recurrence", "attention"})
 """Reasons to draw a layer as the gates of a recurrence are: with gain 1. Gates saturate with more."""
-
-
-def gates(found: Mapping[str, Reason]) -> frozenset[str]:
-    """The layers that are drawn with gain 1."""
-    return frozenset(name for name, reason in found.items() if reason in GATES)
-
 
 _CARRYING = (Kind.ELEMENTWISE, Kind.VIEW, Kind.SELECTION, Kind.RANDOM)
 _SQUASHING = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Softsign")

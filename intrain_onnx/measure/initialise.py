@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -48,17 +48,28 @@ def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[St
     return canonical
 
 
-def reinitialise(module: fx.GraphModule, layers: LayerMap, seed: int, gates: Set[str] = frozenset()) -> None:
+def reinitialise(
+    module: fx.GraphModule,
+    layers: LayerMap,
+    seed: int,
+    as_drawn: Mapping[str, Reason] = MappingProxyType({}),
+) -> None:
     """Re-initialise every parameter, in place.
 
-    Weights of layers are Kaiming normal, N(0, 2/fan-in); recurrent ones and ``gates``, by name of the layer,
-    N(0, 1/fan-in), since gates saturate; embeddings N(0, 1), or N(0, 1/dimension) if tied to a linear layer,
-    whose outputs then have unit variance. Scales are 1, biases and offset vectors 0, PReLU slopes 0.25,
-    tables of offsets N(0, 0.02^2). A tied parameter is drawn for its first use.
+    Weights of layers are Kaiming normal, N(0, 2/fan-in); recurrent ones and those that ``as_drawn`` has for
+    one of its `GATES`, N(0, 1/fan-in), since gates saturate; embeddings N(0, 1), or N(0, 1/dimension) if tied
+    to a linear layer, whose outputs then have unit variance, and no recurrence is there. Scales are 1, biases
+    and offset vectors 0, PReLU slopes 0.25, tables of offsets N(0, 0.02^2). A tied parameter is drawn for its
+    first use.
     """
     values = parameters(module)
+    gates = {name for name, reason in as_drawn.items() if reason in GATES}
     done: set[str] = set()
-    shared = {w.name for layer in layers.layers if layer.kind == "linear" for w in layer.weights}
+    # A recurrence reads an embedding as it is, and small numbers leave its gates half open for every word.
+    tied = not any(
+        layer.kind == "recurrent" or as_drawn.get(layer.name) == "recurrence" for layer in layers.layers
+    )
+    shared = {w.name for layer in layers.layers if tied and layer.kind == "linear" for w in layer.weights}
     with torch.no_grad():
         for layer in layers.layers:
             for index, weight in enumerate(layer.weights):

@@ -72,7 +72,7 @@ class Runnable:
 
     def redraw(self, seed: int) -> None:
         """Re-initialise the weights, in place (see ``reinitialise``)."""
-        initialise.reinitialise(self.module, self.layers, seed, as_drawn.gates(self.as_drawn))
+        initialise.reinitialise(self.module, self.layers, seed, self.as_drawn)
 
     def calibrate(self, fed: Sequence[Tensor | Samples]) -> list[str]:
         """Calibrate the weights on inputs, in place; returns the layers that do not vary."""
@@ -101,11 +101,11 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
         initialise.use_batch_statistics(module)
     module.to(device)
     found = measuring_points.find(probed.model, probed.layers)
-    points = tuple(p for p in found if p.cut or config.points == "all")
+    points = tuple(p for p in found if p.cut or p.step_axis is not None or config.points == "all")
     used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     left = as_drawn.reasons(probed.model, probed.layers) if config.calibrate else {}
     if config.weights == "reinitialise":
-        initialise.reinitialise(module, probed.layers, config.seed, as_drawn.gates(left))
+        initialise.reinitialise(module, probed.layers, config.seed, left)
     batched, warnings = _choose_execution(module, used, config.seed, device)
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:
         text = "the graph runs sample by sample; BatchNorm is normalised over all samples at once"

@@ -52,19 +52,22 @@ def probe(
     main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
     observers: dict[str, _RowsObserver] = {
         layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
-            layer.channel_axes, [_LayerReader(layer.name, found)]
+            layer.channel_axes, [_LayerReader(layer.name, found)], runnable.used.batch
         )
         for layer in runnable.layers.layers
     }
+    states: dict[str, _RowsObserver] = {}
     for point in runnable.points:
-        observer = observers.setdefault(point.value, _RowsObserver(point.channel_axes, []))
+        made = _RowsObserver(point.channel_axes, [], runnable.used.batch, point.step_axis)
+        shared = observers if point.step_axis is None else states
+        observer = shared.setdefault(point.value, made)
         observer.readers.append(_PointReader(point, runnable.all_points, between))
         if point.cut:
             observer.watch_gradient = partial(_add_square, squares, point.value)
     started = time.perf_counter()
     try:
         with torch.enable_grad():
-            outputs = run(module, fed, _joined(watching, observers))
+            outputs = run(module, fed, _joined(watching, _joined(states, observers)))
             for observer in observers.values():
                 observer.finish()
             loss, terms = runnable.loss(outputs, generator)
@@ -111,9 +114,9 @@ class _LayerReader:
     name: str
     found: dict[str, LayerTrace]
 
-    def __call__(self, matrix: Tensor, shape: Rows) -> None:
+    def __call__(self, matrix: Tensor, shape: Rows, samples: int) -> None:
         rows, channels = matrix.shape
-        self.found[self.name] = LayerTrace(shape, rows, channels, _participation(matrix))
+        self.found[self.name] = LayerTrace(shape, rows, channels, _participation(matrix, samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,9 @@ class _PointReader:
     plain: bool
     found: dict[str, PointTrace]
 
-    def __call__(self, matrix: Tensor, shape: Rows) -> None:
+    def __call__(self, matrix: Tensor, shape: Rows, samples: int) -> None:
         standardised = _finite(standardised_ratio, matrix)
-        plain = _participation(matrix) if self.plain else None
+        plain = _participation(matrix, samples) if self.plain else None
         rows, channels = matrix.shape
         self.found[self.point.value] = PointTrace(
             rows,
@@ -140,8 +143,8 @@ def _scale(matrix: Tensor) -> float:
     return torch.var(matrix, 0, correction=0).mean().sqrt().item() if len(matrix) > 1 else 0.0
 
 
-def _participation(matrix: Tensor) -> Participation | None:
-    return _finite(participation_ratio, matrix)
+def _participation(matrix: Tensor, samples: int) -> Participation | None:
+    return _finite(partial(participation_ratio, samples=samples), matrix)
 
 
 def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
@@ -157,10 +160,20 @@ def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
 
 @dataclass(slots=True)
 class _RowsObserver:
-    """Reshapes an activation to (rows, channels) once, and passes it to each reader."""
+    """Reshapes an activation to (rows, channels) once, and passes it to each reader.
+
+    Attributes:
+        channel_axes: see `as_rows`.
+        readers: get the matrix, the activation's shape, and the samples that the rows consist of in order.
+        batch: samples of a run.
+        step_axis: the mean of each step along it is subtracted first.
+        watch_gradient: gets the gradient of the activation.
+    """
 
     channel_axes: tuple[int, ...]
-    readers: list[Callable[[Tensor, Rows], None]]
+    readers: list[Callable[[Tensor, Rows, int], None]]
+    batch: int
+    step_axis: int | None = None
     watch_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, parts: list[Tensor]) -> None:
@@ -168,11 +181,29 @@ class _RowsObserver:
             for part in parts:
                 if part.requires_grad:
                     part.register_hook(self.watch_gradient)
-        matrices = [as_rows(part.detach(), self.channel_axes) for part in parts]
+        self.measure(parts)
+
+    def measure(self, parts: list[Tensor]) -> None:
+        """Pass all rows of a value to the readers."""
+        matrices = [as_rows(self.centred(part.detach()), self.channel_axes) for part in parts]
         matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
         shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
         for reader in self.readers:
-            reader(matrix, shape)
+            reader(matrix, shape, self.samples(parts))
+
+    def samples(self, parts: list[Tensor]) -> int:
+        """Samples whose rows follow each other: calls in lock step, or the first axis if it holds them."""
+        if len(parts) > 1:
+            return len(parts) if all(p.shape == parts[0].shape for p in parts) else 1
+        first = parts[0].shape[:1] == (self.batch,) and 0 not in self.channel_axes
+        return self.batch if first else 1
+
+    def centred(self, x: Tensor) -> Tensor:
+        """What of x differs between samples in the same step, where steps are told apart."""
+        if self.step_axis is None:
+            return x
+        kept = {self.step_axis, *(axis % x.dim() for axis in self.channel_axes)}
+        return x - x.mean([axis for axis in range(x.dim()) if axis not in kept], keepdim=True)
 
     def finish(self) -> None:
         """Does nothing: a value of the main graph is observed once."""
@@ -183,17 +214,26 @@ class _BodyObserver(_RowsObserver):
 
     __slots__ = ("parts",)
 
-    def __init__(self, channel_axes: tuple[int, ...], readers: list[Callable[[Tensor, Rows], None]]) -> None:
-        super().__init__(channel_axes, readers)
+    def __init__(
+        self,
+        channel_axes: tuple[int, ...],
+        readers: list[Callable[[Tensor, Rows, int], None]],
+        batch: int,
+    ) -> None:
+        super().__init__(channel_axes, readers, batch)
         self.parts: list[Tensor] = []
 
     def __call__(self, parts: list[Tensor]) -> None:
         self.parts += [part.detach() for part in parts]
 
+    def samples(self, parts: list[Tensor]) -> int:
+        """1: the parts are steps, which are not independent."""
+        return 1
+
     def finish(self) -> None:
         """Measure the rows of all executions."""
         if self.parts:
-            super().__call__(self.parts)
+            self.measure(self.parts)
             self.parts = []
 
 

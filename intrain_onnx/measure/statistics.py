@@ -12,11 +12,14 @@ from intrain_onnx.measure.trace import GradientStatistics, Participation
 _RUN = 4096
 """Elements summed in float32 before the partial sums are added in float64: relative error below 1e-6."""
 
+_AMPLE = 16
+"""Rows for each channel from which on the bias of the ratio is below some percent."""
+
 _BLOCK = 64
 """Fewest columns of a block for which a matrix product is still efficient."""
 
 
-def participation_ratio(x: Tensor) -> Participation:
+def participation_ratio(x: Tensor, samples: int = 1) -> Participation:
     """Participation ratio of the covariance of the rows of ``x``: (sum of eigenvalues)^2 / sum of squares.
 
     Formula: PR(S) = (tr S)^2 / tr(S^2) = exp(order-2 Renyi entropy of the normalised spectrum). No
@@ -25,12 +28,13 @@ def participation_ratio(x: Tensor) -> Participation:
     multiplications and one centred copy. Products in the dtype of x, sums in float64.
 
     Unchanged by shifts, rotations and uniform scaling of the channels. Biased low: isotropic data of n rows
-    in C channels give about n * C / (n + C). ``corrected`` divides that out for independent Gaussian rows
-    (Srivastava 2005, unbiased estimates of tr S and tr S^2); rows that are pixels of one image are
-    not independent, and it then corrects too little.
+    in C channels give about n * C / (n + C). ``corrected`` divides that out: see `_over_samples` for few rows
+    of several samples. Otherwise for independent Gaussian rows (Srivastava 2005, unbiased estimates of tr S
+    and tr S^2); rows of one image are not independent, and it then corrects too little.
 
     Args:
         x: (rows, channels), floating point.
+        samples: independent parts of equal length that the rows consist of, in order; 1 if that is unknown.
 
     Raises:
         ValueError: fewer than two rows, no channels, or a value that is not finite.
@@ -54,7 +58,24 @@ def participation_ratio(x: Tensor) -> Participation:
         return Participation(None, None)
     trace_of_square = _gram_square_sum(centred if rows >= channels else centred.T)
     ratio = min(max(trace**2 / trace_of_square, 1.0), float(min(rows - 1, channels)))
+    if 1 < samples < rows < _AMPLE * channels and rows % samples == 0:
+        return Participation(ratio, _over_samples(centred, trace, trace_of_square, samples))
     return Participation(ratio, _corrected(trace, trace_of_square, rows - 1, channels))
+
+
+def _over_samples(centred: Tensor, trace: float, trace_of_square: float, samples: int) -> float:
+    """Corrected ratio of rows of which only those of different samples are independent.
+
+    The square of a covariance is a mean over pairs of rows of squared inner products. Pairs within a sample
+    (the same row, or neighbours in an image) make it too large when there are few samples; the U-statistic
+    leaves them out. What is left of the bias is that of the common mean, of the order of 1 / samples.
+    """
+    channels = centred.shape[1]
+    parts = centred.reshape(samples, -1, channels)
+    wide = parts.shape[1] < channels
+    within = math.fsum(_gram_square_sum(part.T if wide else part) for part in parts)
+    square = (trace_of_square - within) / (1 - 1 / samples)
+    return min(max(trace**2 / square, 1.0), float(channels)) if square > 0 else float(channels)
 
 
 def standardised_ratio(x: Tensor) -> float | None:

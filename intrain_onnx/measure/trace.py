@@ -14,8 +14,8 @@ class Participation:
     Attributes:
         ratio: (tr S)^2 / tr(S^2), dimensionless, in [1, min(rows - 1, channels)]; None for constant
             activations (0/0).
-        corrected: the same from unbiased estimates of (tr S)^2 and tr(S^2), in [1, channels]; None if there
-            are too few rows to estimate them.
+        corrected: the same without the bias of few rows, in [1, channels]; None if there are too few rows to
+            estimate it.
     """
 
     ratio: float | None

@@ -1,8 +1,8 @@
 """Measuring points: values whose representations are measured besides the outputs of layers.
 
-Three kinds: the input of a layer (after normalisation and activation), a join of branches, and a cut, which
-is a dominator of the loss: a value on every path from the layers to the loss. They do not depend on the
-exporter.
+Four kinds: the input of a layer (after normalisation and activation), a join of branches, a cut, which is a
+dominator of the loss: a value on every path from the layers to the loss, and the states of a recurrence. They
+do not depend on the exporter.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import JOINED
+from intrain_onnx.network.subgraphs import bodies
 from intrain_onnx.network.values import constant_array, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
@@ -35,6 +36,7 @@ class Point:
         cut: an output of a layer, or a join, on every path from a layer to the loss.
         depth: canonical layers on the longest path to it.
         channel_axes: axes that hold the channels; all others are rows.
+        step_axis: of the states of a recurrence, the axis of its steps; None for other values.
     """
 
     value: str
@@ -44,6 +46,7 @@ class Point:
     cut: bool
     depth: int
     channel_axes: tuple[int, ...]
+    step_axis: int | None = None
 
 
 def find(model: ir.Model, layers: LayerMap) -> tuple[Point, ...]:
@@ -69,6 +72,8 @@ class _Search:
         self.read: set[ir.Value] = set()
         self.joins: set[ir.Value] = set()
         self.origins: dict[ir.Value, frozenset[Origin]] = {}
+        self.steps: dict[ir.Value, int] = {}
+        self.inside = {layer.node_output for layer in layers.layers}
 
     def run(self) -> tuple[Point, ...]:
         for node in self.nodes:
@@ -80,7 +85,7 @@ class _Search:
             for value in node.outputs:
                 layer = self.measured.get(value.name or "")
                 join = value in self.joins and value not in merged
-                if value in self.axes and (layer or join or value in self.read):
+                if value in self.axes and (layer or join or value in self.read or value in self.steps):
                     cut = value in cuts and (join or layer is not None)
                     points.append(self.point(value, layer.name if layer else None, join, cut))
         return tuple(points)
@@ -94,6 +99,7 @@ class _Search:
             cut=cut,
             depth=self.depth[value],
             channel_axes=self.axes[value],
+            step_axis=self.steps.get(value),
         )
 
     def visit(self, node: ir.Node) -> None:
@@ -119,6 +125,21 @@ class _Search:
                 axes = measured.channel_axes
             if axes is not None:
                 self.axes[value] = axes
+        self.find_states(node)
+
+    def find_states(self, node: ir.Node) -> None:
+        """Note the sequence of states that a recurrent operator gives, or a loop over layers."""
+        if kind(node) is Kind.RECURRENT and node.outputs[0].name:
+            batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+            self.steps[node.outputs[0]] = 1 if batch_first else 0
+        inner = (v.name for _, body in bodies(node) for n in body.all_nodes() for v in n.outputs)
+        if is_op(node, "Scan", "Loop") and not self.inside.isdisjoint(inner):
+            carried = _carried_states(node)
+            for value in node.outputs[carried:]:
+                shape = static_shape(value)
+                if shape is not None and len(shape) >= _STATES and any(value.uses()):
+                    self.steps[value] = 0
+                    self.axes.setdefault(value, (-1,))
 
     def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:
         if is_layer or node.outputs[0] in self.joins:
@@ -191,6 +212,18 @@ class _Search:
             if len(waiting) == 1 and index >= begun:
                 found |= waiting & set(node.outputs)
         return found
+
+
+_STATES = 3
+"""Axes of a sequence of states: steps, samples, channels."""
+
+
+def _carried_states(node: ir.Node) -> int:
+    """The number of outputs of a Scan or Loop that are last values and no sequences."""
+    body = next(body for _, body in bodies(node))
+    if is_op(node, "Loop"):
+        return len(body.inputs) - 2
+    return len(body.inputs) - node.attributes["num_scan_inputs"].as_int()
 
 
 def _is_zero(node: ir.Node) -> bool:

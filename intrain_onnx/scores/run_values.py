@@ -14,7 +14,7 @@ from msgspec import Struct
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.scores.expected_health import expected_health
-from intrain_onnx.vocabulary import LayerStatus
+from intrain_onnx.vocabulary import LayerKind, LayerStatus, NetworkKind
 
 _LEAST = 1e-300
 _GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
@@ -28,12 +28,16 @@ class LayerValue(Struct, frozen=True, array_like=True):
         status: whether its weights have a gradient.
         channels: of its output.
         positions: rows of its output for one sample; 0 in records of earlier versions.
+        log_corrected: log of the ratio without the bias of few rows, nats; 0 as ``log_ratio``.
+        kind: of the layer.
     """
 
     log_ratio: float
     status: LayerStatus
     channels: int = 0
     positions: float = 0.0
+    log_corrected: float = 0.0
+    kind: LayerKind = "linear"
 
     @property
     def live(self) -> bool:
@@ -86,6 +90,7 @@ class PointValue(Struct, frozen=True, array_like=True):
         cut: it is a dominator of the loss.
         channels: of its matrix; 0 if it was not run.
         sensitivity: log of the loss's sensitivity to it, nats (see ``Trace.sensitivity``); None if unknown.
+        states: it holds the states of a recurrence, whose ratio is that around the mean of each step.
     """
 
     standardised: float
@@ -95,14 +100,45 @@ class PointValue(Struct, frozen=True, array_like=True):
     cut: bool
     channels: int = 0
     sensitivity: float | None = None
+    states: bool = False
 
 
 class RunValues(Struct, frozen=True):
-    """The operands of the formulas, of one run."""
+    """The operands of the formulas, of one run.
+
+    Attributes:
+        layers: canonical layers.
+        tensors: those that a gradient reached.
+        points: values between the layers.
+        kept: the weights are those of the file, at their own scale.
+    """
 
     layers: tuple[LayerValue, ...]
     tensors: tuple[TensorValue, ...]
     points: tuple[PointValue, ...]
+    kept: bool = False
+
+    @property
+    def kind(self) -> NetworkKind:
+        """The kind of network, from its layers."""
+        if any(p.states for p in self.points):
+            return "recurrent"
+        kinds = {layer.kind for layer in self.layers}
+        return "language" if "embedding" in kinds else "vision" if "convolution" in kinds else "other"
+
+    @property
+    def stages(self) -> list[list[float]]:
+        """Log participation ratios without the bias of few rows of live layers, by number of positions."""
+        found: dict[float, list[float]] = {}
+        for layer in self.layers:
+            if layer.live:
+                found.setdefault(layer.positions, []).append(layer.log_corrected)
+        return list(found.values())
+
+    @property
+    def extent(self) -> float:
+        """Effective elements of the activations of live layers: sum of corrected ratio times positions."""
+        return math.fsum(math.exp(x.log_corrected) * x.positions for x in self.layers if x.live)
 
     @property
     def live_layers(self) -> list[float]:
@@ -132,7 +168,9 @@ class RunValues(Struct, frozen=True):
         """
         replace = msgspec.structs.replace
         return RunValues(
-            tuple(replace(x, log_ratio=_log(x.channels)) for x in self.layers),
+            tuple(
+                replace(x, log_ratio=_log(x.channels), log_corrected=_log(x.channels)) for x in self.layers
+            ),
             tuple(replace(t, health=1.0 / t.correction if t.live else 0.0) for t in self.tensors),
             tuple(
                 replace(
@@ -144,6 +182,12 @@ class RunValues(Struct, frozen=True):
                 for p in self.points
             ),
         )
+
+
+def log_corrected(trace: LayerTrace | None) -> float:
+    """The same without the bias of few rows; where that is unknown, with it."""
+    measured = trace.participation if trace is not None else None
+    return _log(measured.corrected or measured.ratio if measured is not None else None)
 
 
 def log_ratio(trace: LayerTrace | None) -> float:
@@ -162,6 +206,7 @@ def point_value(point: Point, trace: PointTrace | None, sensitivity: float | Non
         cut=point.cut,
         channels=trace.channels if trace else 0,
         sensitivity=math.log(max(sensitivity, _LEAST)) if point.cut and sensitivity is not None else None,
+        states=point.step_axis is not None,
     )
 
 

@@ -211,7 +211,14 @@ def score(
     )
     names = [p.name for p in parameters if p.counted]
     runs = tuple(
-        _run(trace, counted, names, statuses, config, _run_values(trace, layer_scores, statuses, points))
+        _run(
+            trace,
+            counted,
+            names,
+            statuses,
+            config,
+            _run_values(trace, layer_scores, statuses, points, config),
+        )
         for trace in traces
     )
     between = tuple(_point_score(p, traces) for p in points)
@@ -223,6 +230,7 @@ def _run_values(
     layers: Sequence[LayerScore],
     statuses: Mapping[str, ParameterStatus],
     points: Sequence[Point],
+    config: ScoreConfig,
 ) -> run_values.RunValues:
     values = tuple(_layer_value(s, trace) for s in layers)
     live = [s for s, v in zip(layers, values, strict=True) if v.live]
@@ -236,6 +244,7 @@ def _run_values(
         points=tuple(
             run_values.point_value(p, trace.points.get(p.value), trace.sensitivity(p.value)) for p in points
         ),
+        kept=config.weights == "keep",
     )
 
 
@@ -243,7 +252,14 @@ def _layer_value(layer: LayerScore, trace: Trace) -> run_values.LayerValue:
     found = trace.layers.get(layer.layer.name)
     channels = found.channels if found else layer.layer.channels
     positions = _rows(trace, layer) / trace.samples
-    return run_values.LayerValue(run_values.log_ratio(found), layer.status, channels, positions)
+    return run_values.LayerValue(
+        log_ratio=run_values.log_ratio(found),
+        status=layer.status,
+        channels=channels,
+        positions=positions,
+        log_corrected=run_values.log_corrected(found),
+        kind=layer.layer.kind,
+    )
 
 
 def _rows(trace: Trace, layer: LayerScore) -> int:

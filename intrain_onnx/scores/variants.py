@@ -52,7 +52,64 @@ def depth(values: RunValues) -> float:
     return math.log1p(math.fsum(t.corrected_health * math.log1p(t.size) for t in values.live_weights))
 
 
+TOLERANCE: Final = {True: 3.0, False: 10.0}
+"""Growth of the gradient, nats, that takes nothing from a score: with weights of the file, and drawn ones.
+
+Calibrated networks of every space grow to at most 9.3, and train.
+"""
+
+
+def reach(values: RunValues) -> float:
+    """Share of the score that the gradient's way along depth leaves, in (0, 1].
+
+    exp(-excess), where the excess is by how much the log of the loss's sensitivity to a cut leaves the band
+    of `TOLERANCE` around 0, at the worst cut: every path crosses each cut, so one at which the gradient
+    explodes or dies cuts off all that lies before it.
+    """
+    worst = max(map(abs, values.sensitivities), default=0.0)
+    return math.exp(-max(0.0, worst - TOLERANCE[values.kept]))
+
+
+def inner_width(values: RunValues) -> float:
+    """Mean of the width at the cuts and of the width of the stages, nats.
+
+    That of the stages is the mean over map sizes of the mean over the live layers of that size: what lies
+    between two cuts counts, and a stage of many blocks counts no more than others.
+    """
+    return (width(values) + mean([mean(stage) for stage in values.stages])) / 2
+
+
+def live_size(values: RunValues) -> float:
+    """log(1 + sum over live weights of log(1 + n)): `depth` of gradients without structure."""
+    return math.log1p(math.fsum(math.log1p(t.size) for t in values.live_weights))
+
+
+def volume(values: RunValues) -> float:
+    """Logs of the effective width, depth and extent, multiplied, by the reach of the gradient.
+
+    Without depth for language models, whose accuracy follows from size whatever the depth. For recurrent
+    networks the effective width of the states: their layers say what a step is made of, not what it keeps.
+    """
+    if not values.live_weights:
+        return 0.0
+    if values.kind == "recurrent":
+        return mean([p.standardised for p in values.points if p.states])
+    extent = math.log1p(values.extent)
+    depth_of = 1.0 if values.kind == "language" else live_size(values)
+    return reach(values) * inner_width(values) * extent * depth_of
+
+
 _ROWS: Final = (
+    Variant(
+        "volume",
+        "mean log PR of cuts and stages, times log(1 + sum of log n), times log(1 + sum of PR times "
+        "positions), times the reach of the gradient; language models: without the second; recurrent "
+        "networks: mean log PR of the states",
+        "Width, depth and extent of what a network can represent, each as a log, so that none decides alone. "
+        "Health only says which weights are live: it follows the rows of a layer, not the training. How far "
+        "the gradient grows or dies along depth is seen at the cuts.",
+        volume,
+    ),
     Variant(
         "width_depth",
         "mean of log PR at the cuts, times log(1 + sum of size-corrected health times log n)",
