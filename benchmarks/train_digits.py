@@ -27,7 +27,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -91,8 +90,9 @@ def initial(description: str) -> nn.Module:
                 if part.bias is not None:
                     part.bias.copy_(value(next(values)))
             elif isinstance(part, nn.BatchNorm2d):
-                for tensor in (part.weight, part.bias, part.running_mean, part.running_var):
-                    tensor.copy_(value(next(values)))
+                state = part.state_dict()
+                for name in ("weight", "bias", "running_mean", "running_var"):
+                    state[name].copy_(value(next(values)))
     assert next(values, None) is None
     return made
 
@@ -103,6 +103,8 @@ def value(tensor: onnx.TensorProto) -> Tensor:
 
 def data(device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Standardised images and labels to train on, and to test on."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - the networks alone do without
+
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
     x = torch.tensor(images[order], dtype=torch.float32).reshape(-1, 1, 8, 8)
@@ -156,7 +158,7 @@ def row(description: str, device: str) -> dict[str, str]:
 
 def drawn(count: int) -> list[str]:
     """Distinct networks of the space, by a fixed seed."""
-    generator, found = random.Random(0), {}
+    generator, found = random.Random(0), dict[str, None]()
     while len(found) < count:
         found[digits.sample(generator)] = None
     return list(found)

@@ -20,7 +20,7 @@ from intrain_onnx.bench.spaces.torchvision import FAMILIES
 from intrain_onnx.bench.torchvision_export import _export, module
 from intrain_onnx.errors import SettingsError
 
-from .twins import randomise
+from .twins.weights import randomise
 
 SPACE = SPACES["torchvision"]
 NAMES = [name for names in FAMILIES.values() for name in names]

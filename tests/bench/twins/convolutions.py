@@ -1,7 +1,4 @@
-"""The networks of the search spaces in torch, written from the papers and not from the generators.
-
-Modules run in the order in which the graph has its nodes, so weights are matched by that order.
-"""
+"""Convolutional networks."""
 
 from __future__ import annotations
 
@@ -9,13 +6,10 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 
@@ -273,182 +267,40 @@ def mobilenet_v2(text: str, size: int, classes: int) -> nn.Module:
     return nn.Sequential(*blocks, conv_bn(width, int(last), 1), nn.ReLU6(), *head(int(last), classes))
 
 
-class Learned(nn.Module):
-    """A tensor of its own for each sample: positions or a class token."""
+class TwoConvolutions(nn.Module):
+    """ReLU between them and after them; a shortcut joins before the last."""
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, inputs: int, outputs: int, residual: bool, norm: bool) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.randn(shape))
+        stride = 1 if inputs == outputs else 2
+        self.first = conv_or_conv_bn(inputs, outputs, 3, stride, norm)
+        self.second = conv_or_conv_bn(outputs, outputs, 3, 1, norm)
+        self.residual = residual
+        self.short = conv_or_conv_bn(inputs, outputs, 1, 2, norm) if residual and stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.value.expand(len(x), *self.value.shape[1:])
+        out = self.second(self.first(x).relu())
+        if self.residual:
+            out = out + (self.short(x) if self.short else x)
+        return torch.relu(out)
 
 
-class Layer(nn.Module):
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        dimension: int,
-        hidden: int,
-        *,
-        act: nn.Module | None = None,
-        causal: bool = False,
-    ) -> None:
-        super().__init__()
-        self.heads, self.causal = heads, causal
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.qkv = nn.Linear(width, 3 * heads * dimension)
-        self.out = nn.Linear(heads * dimension, width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), act or nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = self.qkv(self.norms[0](x)).chunk(3, -1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norms[1](x))
+def conv_or_conv_bn(inputs: int, outputs: int, kernel: int, stride: int, norm: bool) -> nn.Module:
+    if norm:
+        return conv_bn(inputs, outputs, kernel, stride)
+    made = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    nn.init.kaiming_normal_(made.weight)  # or the image is lost on the way through a plain network
+    return made
 
 
-class AutoFormer(nn.Module):
-    def __init__(self, values: dict[str, Any], size: int, classes: int) -> None:
-        super().__init__()
-        width = values.get("embed_dim") or values["hidden_dim"]
-        self.patches = nn.Conv2d(3, width, 16, 16)
-        self.token, self.positions = Learned(1, 1, width), Learned(1, (size // 16) ** 2 + 1, width)
-        self.layers = nn.Sequential(
-            *(
-                Layer(width, heads, 64 if "embed_dim" in values else width // heads, int(width * ratio))
-                for ratio, heads in zip(values["mlp_ratio"], values["num_heads"], strict=True)
-            )
-        )
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token(x), x], 1)
-        x = self.norm(self.layers(x + self.positions(x)))
-        return self.head(x[:, 1:].mean(1))
-
-
-class PiT(nn.Module):
-    def __init__(self, values: dict[str, Any], size: int, classes: int) -> None:
-        super().__init__()
-        base, heads = values["base_dim"], values["num_heads"]
-        widths = [base * n for n in heads]
-        side = (size - 16) // 8 + 1
-        self.patches = nn.Conv2d(3, widths[0], 16, 8)
-        self.positions, self.token = Learned(1, widths[0], side, side), Learned(1, 1, widths[0])
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Layer(w, n, base, int(w * values["mlp_ratio"])) for _ in range(depth)))
-            for w, n, depth in zip(widths, heads, values["depth"], strict=True)
-        )
-        self.pools = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, groups=a) for a, b in itertools.pairwise(widths))
-        self.lifts = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.norm, self.head = nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x)
-        x = x + self.positions(x)
-        token = self.token(x)
-        for stage, layers in enumerate(self.stages):
-            if stage:
-                x, token = self.pools[stage - 1](x), self.lifts[stage - 1](token)
-            mixed = layers(torch.cat([token, x.flatten(2).transpose(1, 2)], 1))
-            token, x = mixed[:, :1], mixed[:, 1:].transpose(1, 2).unflatten(2, x.shape[2:])
-        return self.head(self.norm(token)[:, 0])
-
-
-TWINS: dict[str, Callable[[str, int, int], nn.Module]] = {
-    "nasbench201": nasbench201,
-    "nasbench101": nasbench101,
-    "nats_size": nats_size,
-    "macro": macro,
-    "transnas_macro": transnas_macro,
-    "mobilenet_v2": mobilenet_v2,
-    "nds_resnet": nds_resnet,
-    "autoformer": lambda text, size, classes: AutoFormer(json.loads(text), size, classes),
-    "pit": lambda text, size, classes: PiT(json.loads(text), size, classes),
-}
-
-
-def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Running mean and variance, which the twins all keep."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return norm.running_mean, norm.running_var
-
-
-def randomise(twin: nn.Module) -> None:
-    """Statistics and affine parameters that an error in the order of layers would show in."""
-    for module in twin.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            mean, variance = statistics(module)
-            nn.init.normal_(mean, std=0.3)
-            nn.init.uniform_(variance, 0.5, 2.0)
-        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, std=0.3)
-
-
-Call = tuple[nn.Module, Tensor, Tensor]
-
-
-def calls(twin: nn.Module, x: Tensor) -> list[Call]:
-    """Modules with parameters in the order in which they first run, each with its input and its output."""
-    made: dict[nn.Module, Call] = {}
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        made.setdefault(module, (module, inputs[0], out))
-
-    hooks = [
-        module.register_forward_hook(note)
-        for module in twin.modules()
-        if list(module.parameters(recurse=False))
-    ]
-    twin(x)
-    for hook in hooks:
-        hook.remove()
-    return list(made.values())
-
-
-def tensors(made: Sequence[Call], *, fold: bool) -> Iterator[Tensor]:
-    """Weights in that order, with or without a BatchNorm that directly follows a convolution."""
-    norms = {id(x): module for module, x, _ in made if fold and isinstance(module, nn.BatchNorm2d)}
-    folded = {
-        id(norms[id(out)]) for module, _, out in made if id(out) in norms and isinstance(module, nn.Conv2d)
-    }
-    for module, _, out in made:
-        if id(module) in folded:
-            continue
-        norm = norms.get(id(out))
-        if isinstance(module, nn.Conv2d) and norm is not None:
-            mean, variance = statistics(norm)
-            scale = norm.weight / torch.sqrt(variance + norm.eps)
-            yield module.weight * scale[:, None, None, None]
-            yield norm.bias - mean * scale
-            continue
-        yield from module.parameters(recurse=False)
-        if isinstance(module, nn.BatchNorm2d):
-            yield from statistics(module)
-
-
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes in the order in which they run, those of bodies in place of the node that holds them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from nodes(attribute.g)
-
-
-def load(model: onnx.ModelProto, twin: nn.Module, x: Tensor, *, fold: bool) -> None:
-    """Put the twin's weights into the initializers, in the order in which nodes use them."""
-    weights = {w.name: w for w in model.graph.initializer}
-    users = {name: node.op_type for node in reversed([*nodes(model.graph)]) for name in node.input}
-    used = dict.fromkeys(name for node in nodes(model.graph) for name in node.input if name in weights)
-    for name, value in zip(used, tensors(calls(twin, x), fold=fold), strict=True):
-        array = value.detach().numpy()
-        array = array.T if users[name] == "MatMul" else array
-        assert list(array.shape) == list(weights[name].dims), name
-        weights[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+def digits(text: str, size: int, classes: int) -> nn.Module:
+    """Three stages of the same number of blocks, or the first ones with one more."""
+    values = json.loads(text)
+    width, norm = values["width"], values["norm"]
+    blocks: list[nn.Module] = [conv_or_conv_bn(1, width, 3, 1, norm), nn.ReLU()]
+    for stage, part in enumerate(np.array_split(range(values["depth"] // 2 - 1), 3)):
+        for _ in part:
+            outputs = values["width"] * 2**stage
+            blocks.append(TwoConvolutions(width, outputs, values["residual"], norm))
+            width = outputs
+    return nn.Sequential(*blocks, *head(width, classes))

@@ -1,18 +1,17 @@
-"""The networks of the spaces that read words, in torch, as `twins` has those that read images."""
+"""Language models: decoders and recurrent cells."""
 
 from __future__ import annotations
 
 import graphlib
 import itertools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .twins import Layer
+from .transformers import Layer
 
 
 def weight(module: nn.Module) -> Tensor:
@@ -200,8 +199,9 @@ class LanguageModel(nn.Module):
         return logits
 
 
-TOKEN_TWINS: dict[str, Callable[[str, int, int], nn.Module]] = {
-    "gpt2": lambda text, size, words: GPT2(json.loads(text), size, words),
-    "openlm": openlm,
-    "nas_bench_nlp": lambda text, size, words: LanguageModel(json.loads(text), size, words),
-}
+def gpt2(text: str, size: int, words: int) -> nn.Module:
+    return GPT2(json.loads(text), size, words)
+
+
+def nas_bench_nlp(text: str, size: int, words: int) -> nn.Module:
+    return LanguageModel(json.loads(text), size, words)
