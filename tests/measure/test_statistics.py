@@ -267,3 +267,37 @@ def test_health_of_gaussian_gradients_falls_with_their_number(n: int, seed: int)
     g = torch.randn(n, generator=torch.Generator().manual_seed(seed % 2**31), dtype=torch.float64)
     g -= g.mean()
     assert n**-0.5 <= gradient_health(gradient_statistics(g)) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("samples", "side", "channels"), [(8, 3, 256), (16, 2, 128), (16, 6, 512), (8, 6, 40)]
+)
+def test_neighbouring_rows_of_few_samples_are_corrected_for(samples: int, side: int, channels: int) -> None:
+    """Images whose neighbouring pixels agree: to take each for a row of its own corrects too little."""
+    rng = np.random.default_rng(samples * channels)
+    spectrum = np.exp(-3 * np.arange(channels) / channels)
+    truth = float((spectrum**2).sum() ** 2 / (spectrum**4).sum())
+    found = []
+    for _ in range(20):
+        fine = rng.standard_normal((samples, side + 2, side + 2, channels))
+        smooth = sum(fine[:, i : i + side, j : j + side] for i in range(3) for j in range(3)) / 3
+        rows = torch.from_numpy((smooth * spectrum).reshape(-1, channels))
+        found.append(
+            [participation_ratio(rows, n).corrected for n in (samples, 1)] + [participation_ratio(rows).ratio]
+        )
+    by_samples, by_rows, plain = np.exp(np.log(np.array(found, dtype=np.float64)).mean(0))
+    assert plain < by_rows < by_samples
+    assert 0.7 < by_samples / truth < 1.1  # the mean of eight samples takes a part of the variance
+
+
+def test_the_correction_leaves_out_the_pairs_within_a_sample() -> None:
+    """Against the sum over pairs of rows, written out."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((4, 3, 20))
+    centred = (x - x.mean((0, 1))).reshape(12, 20)
+    products = np.square(centred @ centred.T)
+    apart = np.repeat(np.arange(4), 3)[:, None] != np.repeat(np.arange(4), 3)
+    trace = np.square(centred).sum() / 12
+    expected = trace**2 / products[apart].mean()
+    found = participation_ratio(torch.from_numpy(x.reshape(12, 20)), 4).corrected
+    assert found == pytest.approx(min(expected, 20.0), rel=1e-9)

@@ -47,7 +47,7 @@ IMPORTED_BY = {
     "jinja2": {"report.page"},
     "onnxruntime": {"parity.telemetry"},
     "onnx2torch": {"runtime.onnx2torch_converter"},
-    "scipy": {"audit.checks", "bench", "scores.scoring"},
+    "scipy": {"audit.checks", "bench", "scores.expected_health", "scores.scoring"},
     "matplotlib": {"bench.plot"},
     "subprocess": {"parity.onnxruntime_process"},
 }

@@ -186,6 +186,6 @@ SPACE = Space(
     losses=frozenset({"WikiText-2"}),
     sample=sample,
     size=16,
-    batch=8,
+    batch=16,
     classes=2000,
 )
