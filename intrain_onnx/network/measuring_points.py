@@ -135,10 +135,13 @@ class _Search:
         inner = (v.name for _, body in bodies(node) for n in body.all_nodes() for v in n.outputs)
         if is_op(node, "Scan", "Loop") and not self.inside.isdisjoint(inner):
             carried = _carried_states(node)
-            for value in node.outputs[carried:]:
+            sequences = node.outputs[carried:]
+            given = node.attributes.get("scan_output_axes")
+            axes = given.as_ints() if given is not None else [0] * len(sequences)
+            for value, axis in zip(sequences, axes, strict=True):
                 shape = static_shape(value)
                 if shape is not None and len(shape) >= _STATES and any(value.uses()):
-                    self.steps[value] = 0
+                    self.steps[value] = axis % len(shape)
                     self.axes.setdefault(value, (-1,))
 
     def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:
