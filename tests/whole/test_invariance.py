@@ -249,21 +249,22 @@ def test_calibration_takes_out_the_scale_of_each_channel(name: str, monkeypatch:
     """Weights drawn with any positive scale for each channel are calibrated to one network."""
     expected = scored(sample(name))
     drawn: list[int] = []
+    original = Runnable.redraw
 
-    def uneven(module: fx.GraphModule, layers: Any, seed: int) -> None:
-        initialise.reinitialise(module, layers, seed)
+    def uneven(runnable: Runnable, seed: int) -> None:
+        original(runnable, seed)
         drawn.append(seed)
-        values = initialise.parameters(module)
+        values = runnable.parameters
         rng = np.random.default_rng(0)
         with torch.no_grad():
-            for layer in layers.layers:
+            for layer in (x for x in runnable.layers.layers if x.name not in runnable.as_drawn):
                 found = layer.weights[0]
                 factor = torch.from_numpy(2.0 ** rng.integers(-6, 6, (found.shape[0],)).astype(np.float32))
                 spread = factor.reshape(-1, *[1] * (len(found.shape) - 1)).expand(found.shape)
                 parameter = values[found.name]
                 parameter.mul_(initialise.to_file_layout(spread, tuple(parameter.shape), found.steps))
 
-    monkeypatch.setattr(pipeline, "reinitialise", uneven)
+    monkeypatch.setattr(Runnable, "redraw", uneven)
     same(scored(sample(name)), expected, rel=1e-5)
     assert drawn
 
