@@ -22,6 +22,7 @@ from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, NumericalError
 from intrain_onnx.measure import initialise, probe
+from intrain_onnx.measure.prepare import Runnable
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PROTOCOLS = ["architecture", "checkpoint", "paper"]
