@@ -15,15 +15,27 @@ from intrain_onnx.runtime.interpreter import run
 IMAGE = "float[N,6,8,8] x"
 TOKENS = "float[N,5,8] x"
 MAP = {"w": weight(6, 6, 3, 3), "a": weight(2, 6, 1, 1), "b": weight(6, 2, 1, 1)}
-SQUEEZED = "m = Conv<pads = [1, 1, 1, 1]>(x, w) p = GlobalAveragePool(m) s = Conv(p, a) r = Relu(s) e = Conv(r, b)"
+SQUEEZED = (
+    "m = Conv<pads = [1, 1, 1, 1]>(x, w) p = GlobalAveragePool(m) s = Conv(p, a) r = Relu(s) e = Conv(r, b)"
+)
 DENSE = {"w": weight(8, 8), "v": weight(8, 8, seed=1), "u": weight(8, 8, seed=2), "z": weight(8, 4)}
 ATTENTION = (
     "q = MatMul(x, w) k = MatMul(x, v) t = Transpose<perm = [0, 2, 1]>(k) l = MatMul(q, t) "
     "p = Softmax<axis = -1>(l) h = MatMul(x, u) o = MatMul(p, h) "
 )
 CASES = {
-    "squeeze and excite": (IMAGE, MAP, f"{SQUEEZED} g = Sigmoid(e) y = Mul(m, g)", {"a": "pooled", "b": "gate"}),
-    "hard sigmoid": (IMAGE, MAP, f"{SQUEEZED} g = HardSigmoid(e) y = Mul(g, m)", {"a": "pooled", "b": "gate"}),
+    "squeeze and excite": (
+        IMAGE,
+        MAP,
+        f"{SQUEEZED} g = Sigmoid(e) y = Mul(m, g)",
+        {"a": "pooled", "b": "gate"},
+    ),
+    "hard sigmoid": (
+        IMAGE,
+        MAP,
+        f"{SQUEEZED} g = HardSigmoid(e) y = Mul(g, m)",
+        {"a": "pooled", "b": "gate"},
+    ),
     "hard sigmoid written out": (
         IMAGE,
         MAP | {"c": np.float32(3), "d": np.float32(0), "f": np.float32(6), "h": np.float32(1 / 6)},
@@ -103,12 +115,14 @@ def test_what_is_left_alone(name: str):
     given, weights, text, wanted = CASES[name]
     network = for_probing(model(f"({given}) => (float[M] y) {{ {text} }}", weights))
     found = as_drawn.reasons(network.model, network.layers)
-    by_weight = {x.weights[0].initializers[0]: found[x.name] for x in network.layers.layers if x.name in found}
+    by_weight = {
+        x.weights[0].initializers[0]: found[x.name] for x in network.layers.layers if x.name in found
+    }
     assert by_weight == wanted
 
 
 def test_a_gate_hardly_varies_over_samples_as_before_training():
-    """In torch's own initialisation it does not, and calibrated it did: its pre-activation had unit variance."""
+    """In torch's own initialisation it does not; calibrated it did, as its pre-activation had unit variance."""
     given, weights, text, _ = CASES["squeeze and excite"]
     proto = model(f"({given}) => (float[M] y) {{ {text} }}", weights)
     config = ScoreConfig.for_protocol(batch=64, seeds=1, parity=False)

@@ -20,7 +20,9 @@ def simulated(rows: int, outputs: int, inputs: int) -> float:
 @pytest.mark.parametrize(("outputs", "inputs"), [(10, 64), (64, 576), (384, 25), (1000, 512)])
 @pytest.mark.parametrize("rows", [4, 16, 64, 1024])
 def test_it_is_what_noise_gives(rows: int, outputs: int, inputs: int):
-    assert expected_health(rows, outputs * inputs) == pytest.approx(simulated(rows, outputs, inputs), rel=0.08)
+    assert expected_health(rows, outputs * inputs) == pytest.approx(
+        simulated(rows, outputs, inputs), rel=0.08
+    )
 
 
 def test_one_row_is_an_outer_product():
