@@ -47,7 +47,7 @@ IMPORTED_BY = {
     "jinja2": {"report.page"},
     "onnxruntime": {"parity.telemetry"},
     "onnx2torch": {"runtime.onnx2torch_converter"},
-    "scipy": {"audit.checks", "bench", "scores.scoring"},
+    "scipy": {"audit.checks", "bench", "scores.expected_health", "scores.scoring"},
     "matplotlib": {"bench.plot"},
     "subprocess": {"parity.onnxruntime_process"},
 }
@@ -111,6 +111,7 @@ TESTED_BY = {
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",
     "report.model_warnings": "commands/test_score.py",
+    "report.schema_versions": "report/test_rows.py",
     "rewrites.fold_weights": "rewrites/test_normalise.py",
     "rewrites.infer_shapes": "rewrites/test_normalise.py",
     "rewrites.inline_functions": "loading/test_load.py",
