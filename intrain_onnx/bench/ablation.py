@@ -2,7 +2,7 @@
 
 A form is a choice on each of six axes: what is combined, how, at which activations, over which layers and
 tensors, and how depth is normalised. The paper's ablation and this project's variants are points of the same
-grid.
+grid. The steps to `volume` are of other values, and so functions of their own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from intrain_onnx.scores import variants
 from intrain_onnx.scores.run_values import RunValues, TensorValue
 
 Combination = Literal["product", "sum", "capacity only", "resilience only", "log product"]
 Where = Literal["layers", "read", "joins", "cuts", "standardised cuts"]
 Depth = Literal["log(L + 1)", "L", "none", "mean"]
+Formula = Callable[[RunValues], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ PAPER = Form()
 LIVE = replace(PAPER, live=True, weights=True)
 
 
-def forms() -> Iterator[tuple[str, str, Form]]:
+def forms() -> Iterator[tuple[str, str, Formula]]:
     """All forms that are compared, each with its axis and the choice on it."""
     for combine in ("product", "sum", "capacity only", "resilience only"):
         depth: Depth = "log(L + 1)" if combine == "product" else "none"
@@ -121,3 +123,17 @@ def forms() -> Iterator[tuple[str, str, Form]]:
     taken = replace(taken, where="standardised cuts")
     yield "steps to the variants", "… standardised: width_depth", taken
     yield "steps to the variants", "its first factor: width", replace(taken, combine="capacity only")
+    yield from (("volume", choice, formula) for choice, formula in _steps_to_volume())
+
+
+def _steps_to_volume() -> Iterator[tuple[str, Formula]]:
+    """`volume` factor by factor; recurrent networks have their own form of it, in the last step alone."""
+
+    def deep(values: RunValues) -> float:
+        return variants.inner_width(values) * variants.size_depth(values)
+
+    yield "mean log PR at the cuts", variants.width
+    yield "… and of the stages", variants.inner_width
+    yield "… times depth", deep
+    yield "… times extent", lambda values: deep(values) * variants.log_extent(values)
+    yield "… times reach: volume", variants.volume

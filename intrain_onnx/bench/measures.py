@@ -102,7 +102,7 @@ def forms(records: Sequence[Record], protocol: str) -> list[tuple[str, str, Arra
     ]
 
 
-def _form(found: Measured, form: ablation.Form) -> float:
+def _form(found: Measured, form: ablation.Formula) -> float:
     return form(found.values)
 
 

@@ -113,7 +113,8 @@ class _Error(Struct):
 
 def rounded(values: RunValues) -> RunValues:
     """Values rounded to 9 significant digits, to keep the file small."""
-    return RunValues(
+    return msgspec.structs.replace(
+        values,
         layers=tuple(map(_short, values.layers)),
         tensors=tuple(map(_short, values.tensors)),
         points=tuple(map(_short, values.points)),

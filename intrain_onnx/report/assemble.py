@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
 from intrain_onnx.report.free_sizes import free_sizes
+from intrain_onnx.report.gradient_along_depth import gradient_along_depth
 from intrain_onnx.report.model_warnings import static_warnings, unsure_inputs
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 from intrain_onnx.rewrites.network import Network
@@ -29,6 +31,7 @@ from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.rewrites.protocol.step import Head
 from intrain_onnx.scores import baselines, counting
 from intrain_onnx.scores.scoring import LayerScore, NamedScore, ParameterScore, PointScore, Score
+from intrain_onnx.scores.static_twins import static_twins
 from intrain_onnx.versions import version
 from intrain_onnx.vocabulary import CoveredRole, LossKind, Role
 
@@ -138,8 +141,10 @@ def report(m: Measurements) -> rows.Document:
             threads=m.machine.threads,
             packages={p: v for p in _PACKAGES if (v := version(p)) is not None},
         ),
+        kind=m.scored.runs[0].values.kind,
         score=_score(m.scored),
-        scores=_scores(m.scored),
+        scores=_scores(m.scored, m.config),
+        gradient=gradient_along_depth(m.scored),
         baselines=_baselines(m),
         proxies={name: _proxy(name, found) for name, found in m.proxies.items()},
         layers=tuple(map(_layer, m.scored.layers)),
@@ -228,10 +233,16 @@ def _score(result: Score) -> rows.Score:
     )
 
 
-def _scores(result: Score) -> dict[str, rows.NamedScore]:
-    """The paper's score and its variants, by name."""
-    named = {"intrain": NamedScore(result.intrain, result.standard_error), **result.variants}
-    return {name: rows.NamedScore(_finite(s.value), number(s.standard_error)) for name, s in named.items()}
+def _scores(result: Score, config: ScoreConfig) -> dict[str, rows.NamedScore]:
+    """The variants and the paper's score, by name, with their static twins."""
+    named = {**result.variants, "intrain": NamedScore(result.intrain, result.standard_error)}
+    twins = [static_twins(run.values, config.as_dict()) for run in result.runs]
+    return {
+        name: rows.NamedScore(
+            _finite(s.value), number(s.standard_error), _finite(statistics.fmean(t[name] for t in twins))
+        )
+        for name, s in named.items()
+    }
 
 
 def _baselines(m: Measurements) -> dict[str, int | float | None]:
@@ -264,6 +275,8 @@ def _point(s: PointScore) -> rows.Point:
         channels=trace.channels if trace else None,
         log_participation_ratio=number(s.plain),
         log_participation_ratio_standardised=_finite(s.standardised),
+        log_sensitivity=number(s.sensitivity),
+        states=point.step_axis is not None,
     )
 
 
@@ -309,6 +322,7 @@ def _parameter(p: ParameterScore, shape: tuple[int, ...]) -> rows.Parameter:
         depth=p.slot.depth,
         shape=shape,
         health=number(p.health),
+        expected_health=number(p.expected),
         grad_std=number(p.std),
         grad_max_abs=number(p.max_abs),
         status=p.status,

@@ -22,20 +22,36 @@ def _from_1_0(data: Json) -> Json:
 
 
 def _from_1_1(data: Json) -> Json:
-    """1.2 added baselines, given inputs, told batch axes and reasons for sizes; older reports have none."""
+    """1.2 added what follows, of which older reports have nothing.
+
+    Baselines, given inputs, told batch axes and reasons for sizes; the kind of network, static twins, the
+    gradient along depth and expected healths.
+    """
     settings = data.get("settings")
     if isinstance(settings, Mapping):
         fed = settings.get("inputs_fed")
-        rows = [_synthetic(row) for row in fed] if isinstance(fed, list) else fed
+        synthetic = {"source": "synthetic", "sha256": None}
+        rows = [_with(synthetic, row) for row in fed] if isinstance(fed, list) else fed
         settings = {"batch_axes": {}, "inputs": {}, "max_macs": 0.0, "free_sizes": [], **settings} | (
             {"inputs_fed": rows} if "inputs_fed" in settings else {}
         )
         data = {**data, "settings": settings}
-    return {"baselines": {}, **data, "schema_version": "1.2"}
+    for name, added in _ROWS_OF_1_2.items():
+        if isinstance(data.get(name), list):
+            data = {**data, name: [_with(added, row) for row in data[name]]}
+    if isinstance(data.get("scores"), Mapping):
+        data = {**data, "scores": {n: _with({"static": None}, row) for n, row in data["scores"].items()}}
+    return {"baselines": {}, "kind": None, "gradient": None, **data, "schema_version": "1.2"}
 
 
-def _synthetic(row: Any) -> Any:
-    return {"source": "synthetic", "sha256": None, **row} if isinstance(row, Mapping) else row
+_ROWS_OF_1_2: Mapping[str, Json] = {
+    "points": {"log_sensitivity": None, "states": False},
+    "parameters": {"expected_health": None},
+}
+
+
+def _with(added: Json, row: Any) -> Any:
+    return {**added, **row} if isinstance(row, Mapping) else row
 
 
 _NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0, "1.1": _from_1_1}

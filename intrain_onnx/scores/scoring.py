@@ -16,6 +16,7 @@ from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.scores import run_values
+from intrain_onnx.scores.expected_health import expected_health
 from intrain_onnx.scores.variants import all_of
 from intrain_onnx.vocabulary import LayerStatus, ParameterStatus
 
@@ -52,11 +53,13 @@ class ParameterScore:
     """One parameter tensor over all runs.
 
     ``status``: measured; zero_gradient; round_off (a true zero, see :data:`NOISE_FLOOR`); unreached.
+    ``expected``: health of a gradient without structure; None unless it is a weight of a live layer.
     """
 
     name: str
     slot: Slot
     health: float | None
+    expected: float | None
     std: float | None
     max_abs: float | None
     status: ParameterStatus
@@ -65,13 +68,14 @@ class ParameterScore:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The score of one seed, and the variants by name."""
+    """The score of one seed, the variants by name, and the values that all are computed from."""
 
     seed: int
     intrain: float
     geometric_capacity: float
     optimization_resilience: float
     variants: Mapping[str, float]
+    values: run_values.RunValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +209,9 @@ def score(
             hint="Take a larger --batch, or a longer sequence with --input-shape",
         )
     weights = {w.name for s in layer_scores if s.counted for w in s.layer.weights}
+    rows = _rows_of_weights(traces[0], layer_scores)
     parameters = tuple(
-        _parameter_score(name, slot, traces, statuses[name], config, weights)
+        _parameter_score(name, slot, traces, statuses[name], config, name in weights, rows.get(name))
         for name, slot in sorted(layers.slots.items(), key=lambda item: (item[1].depth, item[1].key))
     )
     names = [p.name for p in parameters if p.counted]
@@ -232,14 +237,12 @@ def _run_values(
     points: Sequence[Point],
     config: ScoreConfig,
 ) -> run_values.RunValues:
-    values = tuple(_layer_value(s, trace) for s in layers)
-    live = [s for s, v in zip(layers, values, strict=True) if v.live]
     return run_values.RunValues(
-        layers=values,
+        layers=tuple(_layer_value(s, trace) for s in layers),
         tensors=run_values.tensor_values(
             trace.gradients,
             {name: _health(gradient, statuses[name], eps=0.0) for name, gradient in trace.gradients.items()},
-            {w.name: _rows(trace, s) for s in live for w in s.layer.weights},
+            _rows_of_weights(trace, layers),
         ),
         points=tuple(
             run_values.point_value(p, trace.points.get(p.value), trace.sensitivity(p.value)) for p in points
@@ -265,6 +268,12 @@ def _layer_value(layer: LayerScore, trace: Trace) -> run_values.LayerValue:
 def _rows(trace: Trace, layer: LayerScore) -> int:
     found = trace.layers.get(layer.layer.name)
     return found.rows if found else 0
+
+
+def _rows_of_weights(trace: Trace, layers: Sequence[LayerScore]) -> dict[str, int]:
+    """Rows of the outputs of live layers, by name of their weights."""
+    live = (s for s in layers if run_values.LayerValue(0.0, s.status).live)
+    return {w.name: _rows(trace, s) for s in live for w in s.layer.weights}
 
 
 def _point_score(point: Point, traces: Sequence[Trace]) -> PointScore:
@@ -344,14 +353,16 @@ def _parameter_score(
     traces: Sequence[Trace],
     status: ParameterStatus,
     config: ScoreConfig,
-    weights: set[str],
+    of_counted_layer: bool,
+    rows: int | None,
 ) -> ParameterScore:
     gradients = [t.gradients[name] for t in traces if name in t.gradients]
-    in_scope = config.health_over == "all" or name in weights
+    in_scope = config.health_over == "all" or of_counted_layer
     return ParameterScore(
         name=name,
         slot=slot,
         health=statistics.fmean(_health(g, status, config.eps) for g in gradients) if gradients else None,
+        expected=expected_health(rows, gradients[0].size) if gradients and rows is not None else None,
         std=statistics.fmean(g.std for g in gradients) if gradients else None,
         max_abs=statistics.fmean(g.max_abs for g in gradients) if gradients else None,
         status=status,
@@ -386,4 +397,5 @@ def _run(
         capacity,
         resilience,
         all_of(found),
+        found,
     )

@@ -66,8 +66,12 @@ def reach(values: RunValues) -> float:
     of `TOLERANCE` around 0, at the worst cut: every path crosses each cut, so one at which the gradient
     explodes or dies cuts off all that lies before it.
     """
-    worst = max(map(abs, values.sensitivities), default=0.0)
-    return math.exp(-max(0.0, worst - TOLERANCE[values.kept]))
+    return math.exp(-max((excess(values, s) for s in values.sensitivities), default=0.0))
+
+
+def excess(values: RunValues, sensitivity: float) -> float:
+    """By how much a log sensitivity leaves the band of `TOLERANCE`, nats; 0 inside."""
+    return max(0.0, abs(sensitivity) - TOLERANCE[values.kept])
 
 
 def inner_width(values: RunValues) -> float:
@@ -84,19 +88,27 @@ def live_size(values: RunValues) -> float:
     return math.log1p(math.fsum(math.log1p(t.size) for t in values.live_weights))
 
 
+def size_depth(values: RunValues) -> float:
+    """`live_size`; 1 for language models, whose accuracy follows from size whatever the depth."""
+    return 1.0 if values.kind == "language" else live_size(values)
+
+
+def log_extent(values: RunValues) -> float:
+    """Log of the effective extent: log(1 + effective elements of the activations)."""
+    return math.log1p(values.extent)
+
+
 def volume(values: RunValues) -> float:
     """Logs of the effective width, depth and extent, multiplied, by the reach of the gradient.
 
-    Without depth for language models, whose accuracy follows from size whatever the depth. For recurrent
-    networks the effective width of the states: their layers say what a step is made of, not what it keeps.
+    Without depth for language models, see `size_depth`. For recurrent networks the effective width of the
+    states: their layers say what a step is made of, not what it keeps.
     """
     if not values.live_weights:
         return 0.0
     if values.kind == "recurrent":
         return mean([p.standardised for p in values.points if p.states])
-    extent = math.log1p(values.extent)
-    depth_of = 1.0 if values.kind == "language" else live_size(values)
-    return reach(values) * inner_width(values) * extent * depth_of
+    return reach(values) * inner_width(values) * log_extent(values) * size_depth(values)
 
 
 _ROWS: Final = (

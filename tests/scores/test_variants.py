@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from onnx import numpy_helper
 
 import intrain_onnx
 from intrain_onnx.bench import ablation
-from intrain_onnx.config import ScoreConfig
+from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.measure.statistics import participation_ratio, standardised_ratio, unit_variance
 from intrain_onnx.report.rows import Document
 from intrain_onnx.report.saved_values import saved_values
 from intrain_onnx.scores import variants
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
+from intrain_onnx.scores.static_twins import static_twins
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 VALUES = RunValues(
@@ -45,6 +47,33 @@ RESILIENCE += 0.2 * math.sqrt(2 * math.log(1000)) * math.log(1001)
 def scored(source: Any, protocol: str = "architecture", **settings: Any) -> Document:
     chosen = {"seeds": 1, "batch": 8, "threads": 1, "device": "cpu", "parity": False} | settings
     return intrain_onnx.score(source, ScoreConfig.for_protocol(protocol, **chosen)).document
+
+
+def lstm() -> onnx.ModelProto:
+    """A recurrence over six steps, whose last state is read."""
+    text = """(float[N,6,8] x) => (float[N,4] y) {
+        t = Transpose<perm = [1, 0, 2]>(x) h, l = LSTM<hidden_size = 16>(t, w, r)
+        s = Squeeze(l, first) y = MatMul(s, head) }"""
+    first = np.array([0], dtype=np.int64)
+    return model(text, {"w": weight(1, 64, 8), "r": weight(1, 64, 16), "head": weight(16, 4), "first": first})
+
+
+def small_cnn() -> onnx.ModelProto:
+    """A convolution with an image of 6x6 and a head."""
+    text = """(float[N,3,8,8] x) => (float[N,4] y) {
+        a = Conv(x, w) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) y = MatMul(f, head) }"""
+    return model(text, {"w": weight(8, 3, 3, 3), "head": weight(8, 4)})
+
+
+OF_KIND: dict[str, Callable[[], Any]] = {
+    "vision": lambda: SAMPLES / "keras_mobile.onnx",
+    "other": lambda: model(
+        "(float[N,6] x) => (float[N,4] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, head) }",
+        {"w": weight(6, 16), "head": weight(16, 4)},
+    ),
+    "language": lambda: SAMPLES / "pytorch_encoder_dynamo.onnx",
+    "recurrent": lstm,
+}
 
 
 def test_the_variants_are_what_their_formulas_say():
@@ -77,11 +106,33 @@ def test_a_gaussian_gradient_has_corrected_health_near_one_whatever_its_size():
 
 
 @pytest.mark.parametrize("protocol", ["architecture", "checkpoint", "paper"])
-@pytest.mark.parametrize("name", ["keras_mobile", "pytorch_encoder_dynamo"])
-def test_a_saved_report_holds_all_that_the_variants_read(name: str, protocol: str):
-    data = scored(SAMPLES / f"{name}.onnx", protocol)
-    again = variants.all_of(saved_values(data))
-    assert again == pytest.approx({k: v.value for k, v in data.scores.items() if k != "intrain"})
+@pytest.mark.parametrize("kind", ["vision", "other", "language", "recurrent"])
+def test_a_saved_report_holds_all_that_the_scores_read(kind: str, protocol: str):
+    data = scored(OF_KIND[kind](), protocol)
+    found = saved_values(data)
+    assert found.kind == data.kind == kind
+    assert found.kept == (protocol == "checkpoint")
+    named = {k: v for k, v in data.scores.items() if k != "intrain"}
+    assert variants.all_of(found) == pytest.approx({k: v.value for k, v in named.items()})
+    twins = static_twins(found, PROTOCOLS[protocol])
+    assert twins == pytest.approx({k: v.static for k, v in data.scores.items()})
+    live = [t for t in found.tensors if t.weight]
+    assert live
+    assert all(0 < t.expected <= 1 for t in live)
+    assert not any(t.expected for t in found.tensors if not t.weight)
+
+
+def test_static_twins_by_hand():
+    """Counts alone: a convolution of 8 channels at 36 positions, and a head of 4."""
+    data = scored(small_cnn(), batch=2)
+    twin = {name: row.static for name, row in data.scores.items()}
+    widths = math.log(8), math.log(4)
+    assert twin["width"] == pytest.approx(sum(widths) / 2)
+    deep = math.log1p(math.log1p(8 * 3 * 9) + math.log1p(8 * 4))
+    assert twin["width_depth"] == pytest.approx(twin["width"] * deep)
+    assert twin["volume"] == pytest.approx(sum(widths) / 2 * deep * math.log1p(8 * 36 + 4))
+    noise = sum(1 / math.sqrt(2 * math.log(n)) for n in (8 * 3 * 9, 8 * 4))
+    assert twin["intrain"] == pytest.approx(sum(widths) * (1 + noise) / math.log(3))
 
 
 @pytest.mark.parametrize(("protocol", "form"), [("paper", ablation.PAPER), ("architecture", ablation.LIVE)])
@@ -89,10 +140,12 @@ def test_the_grid_of_forms_holds_the_score_and_the_variants(protocol: str, form:
     data = scored(SAMPLES / "keras_mobile.onnx", protocol, points="all")
     found = saved_values(data)
     assert form(found) == pytest.approx(data.scores["intrain"].value)
+    assert form(found.static()) == pytest.approx(data.scores["intrain"].static)
     by_name = {choice: form for _, choice, form in ablation.forms()}
     for name in variants.VARIANTS:
         final = next(form for choice, form in by_name.items() if choice.endswith(f": {name}"))
         assert final(found) == pytest.approx(data.scores[name].value)
+        assert final(found.static()) == pytest.approx(data.scores[name].static)
 
 
 def test_forms_by_hand():

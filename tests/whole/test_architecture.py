@@ -111,6 +111,7 @@ TESTED_BY = {
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",
     "report.model_warnings": "commands/test_score.py",
+    "report.schema_versions": "report/test_rows.py",
     "rewrites.fold_weights": "rewrites/test_normalise.py",
     "rewrites.infer_shapes": "rewrites/test_normalise.py",
     "rewrites.inline_functions": "loading/test_load.py",

@@ -13,7 +13,17 @@ inspection  results of the static pass, for `inspect`
 from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes, NotRecognised, Stop
 from intrain_onnx.report.rows.document import Document
 from intrain_onnx.report.rows.inspection import Inspected, InspectedLayer
-from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter, Point, Proxy, Run, Score
+from intrain_onnx.report.rows.results import (
+    Depth,
+    GradientAlongDepth,
+    Layer,
+    NamedScore,
+    Parameter,
+    Point,
+    Proxy,
+    Run,
+    Score,
+)
 from intrain_onnx.report.rows.setup import (
     Environment,
     FedInput,
@@ -35,6 +45,7 @@ __all__ = [
     "Environment",
     "FedInput",
     "FreeSize",
+    "GradientAlongDepth",
     "GradientReach",
     "Inspected",
     "InspectedLayer",

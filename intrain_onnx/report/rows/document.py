@@ -8,10 +8,20 @@ from typing import Annotated
 from msgspec import Meta
 
 from intrain_onnx.report.rows.account import Coverage, GradientReach, Nodes
-from intrain_onnx.report.rows.results import Depth, Layer, NamedScore, Parameter, Point, Proxy, Score
+from intrain_onnx.report.rows.results import (
+    Depth,
+    GradientAlongDepth,
+    Layer,
+    NamedScore,
+    Parameter,
+    Point,
+    Proxy,
+    Score,
+)
 from intrain_onnx.report.rows.setup import Environment, Model, Parity, Settings, Tool, WarningRow
 from intrain_onnx.report.rows.types import Count, Magnitude, Row
 from intrain_onnx.report.schema_versions import Current
+from intrain_onnx.vocabulary import NetworkKind
 
 
 class Document(Row, frozen=True):
@@ -22,6 +32,10 @@ class Document(Row, frozen=True):
     model: Model
     settings: Settings
     environment: Environment
+    kind: Annotated[
+        NetworkKind | None,
+        Meta(description="Of the network: scores of different kinds can't be compared; null in old reports."),
+    ]
     score: Score
     scores: Annotated[
         Mapping[str, NamedScore],
@@ -29,6 +43,9 @@ class Document(Row, frozen=True):
             description="The paper's score and the variants, by name. A higher one is better.",
             extra_json_schema={"required": ["intrain"]},
         ),
+    ]
+    gradient: Annotated[
+        GradientAlongDepth | None, Meta(description="How the gradient goes along depth; null in old reports.")
     ]
     baselines: Annotated[
         Mapping[str, Count | Magnitude | None],

@@ -53,6 +53,40 @@ class NamedScore(Row, frozen=True):
     standard_error: Annotated[
         Magnitude | None, Meta(description="Of the mean over the runs; null for a single run.")
     ]
+    static: Annotated[
+        float | None,
+        Meta(
+            description="Its static twin, mean over the runs: the score with channels for participation "
+            "ratios, noise for gradients and an even gradient along depth; null in old reports."
+        ),
+    ]
+
+
+class GradientAlongDepth(Row, frozen=True):
+    """Where the gradient explodes or dies on its way to the input, in the run in which it does most."""
+
+    reach: Annotated[
+        Share,
+        Meta(description="Share of `volume` that it leaves, mean over the runs: exp(-(growth - tolerance))."),
+    ]
+    tolerance: Annotated[Magnitude, Meta(description="Growth or fall that takes nothing from a score, nats.")]
+    direction: Annotated[
+        Literal["even", "explodes", "dies"], Meta(description="`even` where no cut is beyond the tolerance.")
+    ]
+    value: Annotated[str | None, Meta(description="The worst cut; null where none was measured.")]
+    depth: Annotated[Count | None, Meta(description="Of the worst cut.")]
+    log_sensitivity: Annotated[
+        float | None,
+        Meta(description="At the worst cut, nats: log of the loss's sensitivity to it, 0 where it is even."),
+    ]
+    lost_at: Annotated[
+        str | None,
+        Meta(description="The cut nearest the output that is beyond the tolerance; null where none is."),
+    ]
+    lost_at_depth: Annotated[Count | None, Meta(description="Of that cut.")]
+    layers_behind: Annotated[
+        Count, Meta(description="Counted layers before that cut, whose gradients all passed through it.")
+    ]
 
 
 class Proxy(Row, frozen=True):
@@ -143,6 +177,17 @@ class Point(Row, frozen=True):
             description="Of the correlation of its channels; mean over the runs, nats; 0 where none varies."
         ),
     ]
+    log_sensitivity: Annotated[
+        float | None,
+        Meta(
+            description="Log of the change of a sample's loss by noise as large as the value's variation; "
+            "mean over the runs, nats; null where it is no cut, or no gradient passes."
+        ),
+    ]
+    states: Annotated[
+        bool,
+        Meta(description="States of a recurrence, whose ratio is that around the mean of each step."),
+    ]
 
 
 class Parameter(Row, frozen=True):
@@ -160,6 +205,13 @@ class Parameter(Row, frozen=True):
         Meta(
             description="std / max|g| of its gradient, mean over the runs, in [0, 1]; null where no gradient "
             "arrives."
+        ),
+    ]
+    expected_health: Annotated[
+        Share | None,
+        Meta(
+            description="Health that a gradient without structure has, by the rows of the layer and the size "
+            "of the weight; null unless it is a weight of a live layer."
         ),
     ]
     grad_std: Annotated[
