@@ -195,24 +195,24 @@ def rank(
     return Ranking(
         count=count,
         failed=failed,
-        tau=_interval(xy),
-        rho=_interval(np.array([rho(x[i], y[i]) for i in draws])),
-        precision=_interval(np.array([precision_at_top(x[i], y[i]) for i in draws if count])),
-        ndcg=_interval(np.array([ndcg_at_top(x[i], y[i]) for i in draws if count])),
+        tau=interval(xy),
+        rho=interval(np.array([rho(x[i], y[i]) for i in draws])),
+        precision=interval(np.array([precision_at_top(x[i], y[i]) for i in draws if count])),
+        ndcg=interval(np.array([ndcg_at_top(x[i], y[i]) for i in draws if count])),
         partial={
-            name: _interval(
+            name: interval(
                 partial_tau(xy, weighted_taus(x, z[kept], weights), weighted_taus(y, z[kept], weights))
             )
             for name, z in given.items()
         },
         within={
-            name: _interval(weighted_taus(x, y, weights, group[kept]))
+            name: interval(weighted_taus(x, y, weights, group[kept]))
             for name, group in (groups or {}).items()
         },
     )
 
 
-def _interval(values: Array) -> Interval:
+def interval(values: Array) -> Interval:
     """The statistic of the sample, which is first, and the percentile interval of the bootstrap values."""
     if not len(values) or not math.isfinite(values[0]):
         return Interval(None, None, None)
