@@ -79,7 +79,7 @@ STUDIES = (
     Study(
         space="nasbench201",
         file="nb201.csv.gz",
-        sample=200,
+        sample=150,
         chosen=100,
         used=drawn(800),
         twins="rep_index",
@@ -89,7 +89,7 @@ STUDIES = (
     Study(
         space="nasbench101",
         file="nb101.csv.gz",
-        sample=100,
+        sample=80,
         chosen=80,
         used=drawn(300),
         where="source~gennas2500",
@@ -99,7 +99,7 @@ STUDIES = (
     Study(
         space="nats_size",
         file="nats_sss_cifar10.csv.gz",
-        sample=100,
+        sample=80,
         chosen=80,
         used=drawn(300),
         proxies=True,
@@ -108,13 +108,13 @@ STUDIES = (
     Study(
         space="macro",
         file="nas_bench_macro_cifar10.csv.gz",
-        sample=100,
+        sample=80,
         chosen=80,
         used=shuffled(160),
         proxies=True,
         protocols=BOTH,
     ),
-    Study(space="transnas_macro", file="transnas_macro.csv.gz", sample=100, chosen=80),
+    Study(space="transnas_macro", file="transnas_macro.csv.gz", sample=80, chosen=80),
     Study(space="nds_resnet", file="nds_resnet.csv.gz", sample=200, chosen=110, fresh=False),
     Study(
         space="torchvision",

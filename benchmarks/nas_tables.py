@@ -18,6 +18,7 @@ from intrain_onnx.bench.measures import Measure, measures
 from intrain_onnx.bench.ranking import Array, Interval, tau
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.summary import Summary, accuracies
+from intrain_onnx.bench.table import Entry
 from intrain_onnx.report.numbers import decimals, with_interval
 from intrain_onnx.scores.baselines import BASELINES
 from intrain_onnx.scores.run_values import RunValues
@@ -91,7 +92,7 @@ def columns_of(measured: Measured) -> Iterator[Column]:
         yield Column(key, COUNTED.get(key, 0.0), accuracies(part.entries), compared_measures(part))
 
 
-def _is_of(family: Callable[[str], str], name: str, entry: summary.Entry) -> bool:
+def _is_of(family: Callable[[str], str], name: str, entry: Entry) -> bool:
     return family(entry.architecture) == name
 
 
