@@ -122,7 +122,7 @@ def test_what_is_left_alone(name: str):
 
 
 def test_a_gate_hardly_varies_over_samples_as_before_training():
-    """In torch's own initialisation it does not; calibrated it did, as its pre-activation had unit variance."""
+    """As torch initialises it does not; calibrated it did, as its pre-activation had unit variance."""
     given, weights, text, _ = CASES["squeeze and excite"]
     proto = model(f"({given}) => (float[M] y) {{ {text} }}", weights)
     config = ScoreConfig.for_protocol(batch=64, seeds=1, parity=False)
