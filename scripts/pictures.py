@@ -68,7 +68,7 @@ def _drawn(screens: Iterable[tuple[str, str]]) -> str:
         console.print(Text(f"$ intrain-onnx {command}", style="bold green"))
         for line in text.splitlines():
             bold = re.match(
-                r"samples/|\S+\.onnx |  (InTrain \d|Weakest|Warnings|error)| +(rank|layer) ", line
+                r"samples/|\S+\.onnx |  (volume \d|InTrain \d|Weakest|Warnings|error)| +(rank|layer) ", line
             )
             console.print(Text(line, style="bold" if bold else ""), soft_wrap=False)
         console.print()

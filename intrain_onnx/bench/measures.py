@@ -12,10 +12,12 @@ import numpy as np
 from intrain_onnx.bench import ablation
 from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Measured, Record
+from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.scores import baselines
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.scores.static_twins import static_twins
 
 LAYERS = BASELINES[baselines.LAYERS].title
 PARAMETERS = BASELINES[baselines.PARAMETERS].title
@@ -26,7 +28,8 @@ class Measure:
     """One value for each architecture; higher is better.
 
     Attributes:
-        group: ``baseline``, the name of a protocol, ``proxy`` or ``aggregate``.
+        group: ``baseline``, the name of a protocol, that of its static twins (see `twin_group`), ``proxy`` or
+            ``aggregate``.
         name: for display.
         values: one per architecture, NaN if missing.
         seconds: mean time per architecture; None if it needs no run.
@@ -44,6 +47,7 @@ def measures(records: Sequence[Record]) -> list[Measure]:
     found = list(_baselines(records, protocols[0]))
     for protocol in protocols:
         found += _scores(records, protocol)
+        found += _static_twins(records, protocol)
     return [*found, *_proxies(records, protocols)]
 
 
@@ -58,6 +62,19 @@ def _scores(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
     for name in next((f.scores for f in _measured(records, protocol)), {}):
         values = _values(records, protocol, partial(_score, name=name))
         yield Measure(protocol, name, values, seconds)
+
+
+def twin_group(protocol: str) -> str:
+    """The group of the static twins of a protocol's scores, which have the names of the scores."""
+    return f"{protocol}, static twin"
+
+
+def _static_twins(records: Sequence[Record], protocol: str) -> Iterable[Measure]:
+    found = [record.measured(protocol) for record in records]
+    twins = [None if m is None else static_twins(m.values, PROTOCOLS[protocol]) for m in found]
+    for name in next((f.scores for f in found if f is not None), {}):
+        values = np.array([math.nan if twin is None else _float(twin.get(name)) for twin in twins])
+        yield Measure(twin_group(protocol), name, values, None)
 
 
 def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Measure]:

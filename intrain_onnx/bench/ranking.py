@@ -186,11 +186,7 @@ def rank(
     kept &= np.isfinite(x)
     x, y = x[kept], y[kept]
     count = len(x)
-    draws = (
-        np.random.default_rng(seed).integers(0, count, (rounds, count)) if count else np.zeros((0, 0), int)
-    )
-    draws = np.vstack([np.arange(count, dtype=draws.dtype), draws])  # the first is the sample itself
-    weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
+    draws, weights = _draws(count, rounds, seed)
     xy = weighted_taus(x, y, weights)
     return Ranking(
         count=count,
@@ -210,6 +206,32 @@ def rank(
             for name, group in (groups or {}).items()
         },
     )
+
+
+def difference(x: Array, other: Array, y: Array, *, rounds: int, seed: int) -> Interval:
+    """Kendall's tau of a measure less that of another: paired, over the same draws of the architectures.
+
+    Args:
+        x: the measure; where it has no value, it counts as its worst.
+        other: that which is taken off, likewise.
+        y: the accuracies; rows without one are left out.
+        rounds: number of bootstrap samples of the architectures.
+        seed: of the bootstrap.
+
+    Returns:
+        Undefined where one of them has no tau.
+    """
+    kept = np.isfinite(y)
+    _, weights = _draws(int(kept.sum()), rounds, seed)
+    one, two = (weighted_taus(worst_where_missing(v[kept]), y[kept], weights) for v in (x, other))
+    return interval(one - two)
+
+
+def _draws(count: int, rounds: int, seed: int) -> tuple[NDArray[np.int64], Array]:
+    """Bootstrap samples, the sample itself first: indices, and how often each architecture is drawn."""
+    draws = np.random.default_rng(seed).integers(0, max(count, 1), (rounds, count))
+    draws = np.vstack([np.arange(count, dtype=draws.dtype), draws])
+    return draws, np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
 
 
 def interval(values: Array) -> Interval:

@@ -8,12 +8,13 @@ from dataclasses import astuple
 import numpy as np
 from msgspec import Struct
 
-from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures
+from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures, twin_group
 from intrain_onnx.bench.ranking import (
     TOP,
     Array,
     Interval,
     Ranking,
+    difference,
     fifths,
     rank,
     tau,
@@ -39,12 +40,16 @@ class Failure(Struct, frozen=True):
 
 
 class MeasureRow(Struct, frozen=True):
-    """Ranking statistics of one measure by data set (see `measures.Measure`)."""
+    """Ranking statistics of one measure by data set (see `measures.Measure`).
+
+    ``over_static``: of a score, Kendall's tau less that of its static twin, with a paired interval.
+    """
 
     group: str
     name: str
     seconds: float | None
     results: Mapping[str, Ranking]
+    over_static: Mapping[str, Interval] = {}
 
 
 class AblationRow(Struct, frozen=True):
@@ -98,14 +103,21 @@ def summarise(
     if family is not None:
         names = [family(entry.architecture) for entry in entries]
         groups[FAMILIES] = np.unique(names, return_inverse=True)[1].astype(np.float64)
+    by_name = {(m.group, m.name): m.values for m in found}
     rows = []
     for measure in found:
+        twin = by_name.get((twin_group(measure.group), measure.name))
         others = {name: values for name, values in given.items() if name != measure.name}
         results = {
             title: _rounded(rank(measure.values, y, others, groups, rounds=rounds, seed=seed))
             for title, y in truth.items()
         }
-        rows.append(MeasureRow(measure.group, measure.name, number(measure.seconds, 4), results))
+        over = {
+            title: _digits(difference(measure.values, twin, y, rounds=rounds, seed=seed))
+            for title, y in truth.items()
+            if twin is not None
+        }
+        rows.append(MeasureRow(measure.group, measure.name, number(measure.seconds, 4), results, over))
     return Summary(
         architectures=len(entries),
         failures=_failures(records),
@@ -169,7 +181,13 @@ def markdown(summary: Summary, title: str, settings: str) -> str:
 
 
 def _measure_table(rows: Sequence[MeasureRow], title: str) -> list[str]:
-    columns = ["tau (95 % interval)", "rho", f"precision at {TOP:.0%}", f"nDCG at {TOP:.0%}"]
+    columns = [
+        "tau (95 % interval)",
+        "over its static twin",
+        "rho",
+        f"precision at {TOP:.0%}",
+        f"nDCG at {TOP:.0%}",
+    ]
     groupings = list(rows[0].results[title].within)
     columns += [f"tau given {LAYERS}", f"tau given {PARAMETERS}"]
     columns += [*(f"tau within {name}" for name in groupings), "failed", "seconds"]
@@ -179,6 +197,7 @@ def _measure_table(rows: Sequence[MeasureRow], title: str) -> list[str]:
         cells = [
             f"{row.group}: {row.name}",
             with_interval(*astuple(found.tau)),
+            with_interval(*astuple(row.over_static[title])) if title in row.over_static else "",
             *(decimals(part.value) for part in (found.rho, found.precision, found.ndcg)),
             *(decimals(found.partial[n].value) if n in found.partial else "" for n in (LAYERS, PARAMETERS)),
             *(decimals(found.within[name].value) for name in groupings),

@@ -135,11 +135,13 @@ def _write(
 
 def _plot(path: Path, title: str, entries: list[Entry], records: list[Record]) -> None:
     from intrain_onnx.bench import plot
-    from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures
+    from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures, twin_group
     from intrain_onnx.bench.summary import accuracies
+    from intrain_onnx.report.derived import LEADING
 
-    wanted = ("intrain", "width_depth", LAYERS, PARAMETERS)
-    shown = [m for m in measures(records) if m.name in wanted]
+    wanted = (LEADING, "intrain", LAYERS, PARAMETERS)
+    twins = {twin_group(protocol) for protocol in records[0].protocols}
+    shown = [m for m in measures(records) if m.name in wanted and m.group not in twins]
     try:
         plot.scatter(path, title, shown, accuracies(entries))
     except ModuleNotFoundError:

@@ -7,11 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from intrain_onnx.report.rows import Layer, Parameter, Run, Score
-from intrain_onnx.vocabulary import LayerStatus
+from intrain_onnx.report.rows import Document, GradientAlongDepth, Layer, Parameter, Run, Score
+from intrain_onnx.vocabulary import LayerStatus, NetworkKind
 
 Figure = Literal["intrain", "geometric_capacity", "optimization_resilience"]
 """The score and its two factors."""
+
+LEADING: Final = "volume"
+"""The named score by which networks are ranked."""
+
+KINDS: Final[Mapping[NetworkKind, str]] = {
+    "vision": "vision network",
+    "language": "language model",
+    "recurrent": "recurrent network",
+    "other": "network of another kind",
+}
+"""What a network of each kind is called."""
+
+MEASURED_ON: Final[Mapping[NetworkKind, str]] = {
+    "language": "of language models, its ranks were measured on OpenLM's grid alone",
+    "recurrent": "of recurrent networks, its ranks were measured on the cells of NAS-Bench-NLP alone",
+    "other": "nothing is known of its ranks for networks without a convolution, an embedding or a recurrence",
+}
+"""What the leading score was measured on, for kinds where that is little or nothing."""
 
 NOT_MEASURED: Final[Mapping[LayerStatus, str]] = {
     "collapsed": "output does not vary",
@@ -30,6 +48,44 @@ def figures(row: Score | Run) -> dict[Figure, float]:
         "geometric_capacity": row.geometric_capacity,
         "optimization_resilience": row.optimization_resilience,
     }
+
+
+def leading(report: Document) -> float | None:
+    """The score by which networks are ranked; None in reports of versions without it."""
+    found = report.scores.get(LEADING)
+    return None if found is None else found.value
+
+
+def ranked(reports: Iterable[Document]) -> list[Document]:
+    """Best first, by the leading score; those without it come last, by InTrain."""
+
+    def key(report: Document) -> tuple[bool, float, float, str]:
+        value = leading(report)
+        return value is None, -(value or 0.0), -report.score.intrain, str(report.model.path)
+
+    return sorted(reports, key=key)
+
+
+def mixed_kinds(reports: Sequence[Document]) -> str:
+    """The warning where networks of different kinds are ranked together; empty where they are of one."""
+    kinds = [name for kind, name in KINDS.items() if any(r.kind == kind for r in reports)]
+    if len(kinds) < 2:
+        return ""
+    return f"scores of different kinds of networks cannot be compared: here a {' and a '.join(kinds)}"
+
+
+def along_depth(row: GradientAlongDepth, deepest: int) -> str:
+    """Where the gradient explodes or dies, in words; ``deepest`` is the depth of the last layer."""
+    if row.log_sensitivity is None:
+        return "not measured"
+    most = f"e^{row.log_sensitivity:.1f}"
+    if row.direction == "even":
+        return f"even ({most} where it strays most)"
+    place = f"{row.direction} by {most} at {row.value} (depth {row.depth} of {deepest})"
+    behind = f"{row.layers_behind} layer{'s lie' if row.layers_behind != 1 else ' lies'} behind"
+    if row.lost_at == row.value:
+        return f"{place}: {behind} it"
+    return f"{place}, beyond e^{row.tolerance:g} from {row.lost_at} (depth {row.lost_at_depth}) on: {behind}"
 
 
 def file_labels(paths: Sequence[str]) -> list[str]:

@@ -60,9 +60,15 @@ def test_workers_measure_and_everything_is_written(table: Path, tmp_path: Path):
     found = json.loads((out / "summary.json").read_text())
     assert found["architectures"] == 6
     assert found["failures"] == []
-    assert set(found["measures"][0]["results"]) == {"CIFAR-10", "ImageNet16-120"}
+    titles = {"CIFAR-10", "ImageNet16-120"}
+    assert set(found["measures"][0]["results"]) == titles
     names = {(row["group"], row["name"]) for row in found["measures"]}
     assert {("baseline", "#Params"), ("paper", "intrain"), ("architecture", "width_depth")} <= names
+    for group in ("paper", "architecture"):
+        twins = {name for g, name in names if g == f"{group}, static twin"}
+        assert twins == {name for g, name in names if g == group} >= {"volume", "intrain"}
+    for row in found["measures"]:
+        assert set(row["over_static"]) == (titles if row["group"] in ("paper", "architecture") else set())
     assert ("proxy", "NASWOT") in names
     assert set(found["ablation"]) == {"paper", "architecture"}
     assert "paper: intrain" in (out / "table.md").read_text()
@@ -143,6 +149,8 @@ def test_a_score_in_a_benchmark_is_that_of_the_file(tmp_path: Path):
     assert found.scores == {k: v["value"] for k, v in data["scores"].items()}
     again = measures([record, record])
     assert {m.name: m.values[0] for m in again if m.group == "architecture"} == found.scores
+    twins = {m.name: m.values[0] for m in again if m.group == "architecture, static twin"}
+    assert twins == pytest.approx({k: v["static"] for k, v in data["scores"].items()})
 
 
 def test_the_help_names_every_space():

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import kendalltau, spearmanr
 
 from intrain_onnx.bench.ranking import (
+    difference,
     fifths,
     ndcg_at_top,
     partial_tau,
@@ -138,6 +139,26 @@ def test_nothing_is_ranked_where_nothing_has_a_value():
 def test_a_constant_measure_has_no_tau():
     found = rank(np.ones(10), np.arange(10.0), {}, rounds=5, seed=0)
     assert found.tau.value is None
+
+
+def test_a_difference_is_paired_and_missing_values_are_the_worst():
+    x = np.array([1.0, 2, math.nan, 4, 5, 3, 6])
+    other = np.array([3.0, 1, 2, 5, 4, 0, 7])
+    y = np.array([2.0, 3, 1, math.nan, 4, 5, 6])
+    found = difference(x, other, y, rounds=40, seed=2)
+    kept = np.isfinite(y)
+    x, other, y = np.nan_to_num(x, nan=0.0)[kept], other[kept], y[kept]
+    draws = [np.arange(6), *np.random.default_rng(2).integers(0, 6, (40, 6))]
+    values = [kendalltau(x[d], y[d]).statistic - kendalltau(other[d], y[d]).statistic for d in draws]
+    assert found.value == pytest.approx(values[0])
+    assert (found.low, found.high) == pytest.approx(tuple(np.nanpercentile(values[1:], [2.5, 97.5])))
+    assert dataclasses.astuple(difference(x, x, y, rounds=40, seed=2)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("other", [np.ones(8), np.full(8, math.nan)])
+def test_there_is_no_difference_to_what_has_no_tau(other: np.ndarray):
+    found = difference(np.arange(8.0), other, np.arange(8.0), rounds=5, seed=0)
+    assert dataclasses.astuple(found) == (None, None, None)
 
 
 def test_intervals_cover_and_shrink_with_the_sample():

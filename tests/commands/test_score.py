@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from builders import model, weight
 
@@ -39,8 +41,13 @@ def test_score_prints_a_summary_and_writes_a_valid_report(cli: Run, tmp_path: Pa
     assert [run["seed"] for run in score["runs"]] == [0, 1, 2]
     assert data["parity"]["ok"] is True
     assert data["model"]["sha256"]
+    leading = data["scores"]["volume"]
     weakest = min(data["layers"], key=lambda x: x["participation_ratio"] / min(x["rows"] - 1, x["channels"]))
     for text in (
+        f"volume {leading['value']:.4g} ± {leading['standard_error']:.2g} (standard error)",
+        "(a vision network)",
+        f"counting alone gives         {leading['static']:.4g}",
+        f"gradient along depth         even (e^{data['gradient']['log_sensitivity']:.1f} where",
         f"InTrain {score['intrain']:.4g} ± {score['std']:.3g} (standard deviation over 3 seeds)",
         f"95 % interval of the mean    {low:.4g} to {high:.4g}",
         f"geometric capacity           {score['geometric_capacity']:.4g}",
@@ -53,6 +60,7 @@ def test_score_prints_a_summary_and_writes_a_valid_report(cli: Run, tmp_path: Pa
         f"Report: {file.name}",
     ):
         assert text in result.stdout
+    assert result.stdout.index("volume ") < result.stdout.index("InTrain ")
     assert result.stdout.index("Weakest layers") < result.stdout.index(weakest["name"])
     assert weakest["name"] in result.stdout.split("share")[1].splitlines()[2]
 
@@ -197,6 +205,42 @@ def test_a_failed_write_names_the_report_and_keeps_the_old_one(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.intrain.json", "model.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "body", "said"),
+    [
+        ("float[N,6] x", "a = MatMul(x, w) r = Relu(a)", "nothing is known"),
+        ("int64[N,5] x", "e = Gather(t, x) a = MatMul(e, w) r = Relu(a)", "OpenLM"),
+        (
+            "float[N,6,6] x",
+            "p = Transpose<perm = [1, 0, 2]>(x) a, h = LSTM<hidden_size = 12>(p, i, s) r = Squeeze(h, first)",
+            "NAS-Bench-NLP",
+        ),
+    ],
+)
+def test_it_says_for_which_kinds_of_networks_little_is_known(
+    cli: Run, tmp_path: Path, inputs: str, body: str, said: str
+):
+    weights = {"w": weight(6, 12), "t": weight(9, 6), "i": weight(1, 48, 6), "s": weight(1, 48, 12)}
+    weights |= {"v": weight(12, 4), "first": np.array([0])}
+    used = {name: value for name, value in weights.items() if re.search(rf"\b{name}\b", f"{body} v")}
+    proto = model(f"({inputs}) => (float[M] y) {{ {body} y = MatMul(r, v) }}", used)
+    result = cli("score", save(tmp_path, proto), "--seeds", 1)
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stdout.splitlines() if said in line]
+
+
+def test_it_says_where_the_gradient_is_lost(cli: Run, tmp_path: Path):
+    random = np.random.default_rng(0)
+    weights = {f"w{i}": random.normal(size=(16, 16)).astype(np.float32) for i in range(10)}
+    body = "".join(f"a{i} = MatMul({f'r{i - 1}' if i else 'x'}, w{i}) r{i} = Tanh(a{i}) " for i in range(10))
+    proto = model(f"(float[N,16] x) => (float[N,16] y) {{ {body} y = Identity(r9) }}", weights)
+    path = save(tmp_path, proto)
+    result = cli("score", path, "--seeds", 1, "--protocol", "checkpoint", "-o", tmp_path / "a.json")
+    row = valid((tmp_path / "a.json").read_text())["gradient"]
+    said = f"explodes by e^{row['log_sensitivity']:.1f} at {row['value']} (depth {row['depth']} of 10)"
+    assert f"gradient along depth         {said}" in result.stdout
+
+
 # Several models
 
 
@@ -217,10 +261,13 @@ def test_one_bad_model_does_not_lose_the_others(cli: Run, tmp_path: Path):
     ranked, _, counted = result.stdout.partition("To beat")
     assert {"layers", "#Params", "MACs"} <= set(counted.split())
     header, _, *rows = [line.split() for line in ranked.splitlines() if line.strip()]
-    assert header[:3] == ["rank", "model", "InTrain"]
+    assert header[:5] == ["rank", "model", "volume", "±", "InTrain"]
+    mixed = "cannot be compared: here a vision network and a network of another kind"
+    assert " ".join(rows.pop()).endswith(mixed)
     assert [row[:2] for row in rows] == [["1", "keras_mobile.onnx"], ["2", "good.onnx"]]
     for row, stem in zip(rows, ("keras_mobile.intrain", "good.intrain"), strict=True):
-        assert row[2] == f"{reports[stem].intrain:.4g}"
+        assert row[2] == f"{reports[stem].data['scores']['volume']['value']:.4g}"
+        assert row[4] == f"{reports[stem].intrain:.4g}"
     assert cli("score", good, empty, unknown, "--seeds", 1).exit_code == 3
 
 

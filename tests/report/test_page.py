@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from pages import HOSTILE
 
 from intrain_onnx.cli import main
-from intrain_onnx.report import rows
+from intrain_onnx.report import numbers, rows
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.page import analysis, charts, network, page, tables
+from intrain_onnx.report.page.findings import findings
 
 NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 
@@ -99,13 +100,59 @@ def test_five_hundred_layers_take_less_than_two_megabytes(report: Report):
 def test_several_reports_are_ranked(report: Report):
     other = Report(copy.deepcopy(dict(report.data)))
     other.data["model"]["path"] = "elsewhere/worse.onnx"
-    other.data["score"]["intrain"] = 1.0
+    other.data["score"]["intrain"] = 1e3  # it does not decide
+    other.data["scores"]["volume"]["value"] = 1.0
+    other.data["kind"] = "language"
     other.data["settings"]["samples"] = 99
     text = page([other, report])
     parsed(text)
     assert text.index('href="#r1">keras_mobile.onnx') < text.index('href="#r2">worse.onnx')
     assert "differ in samples" in text
+    assert "cannot be compared: here a vision network and a language model" in text
+    assert "cannot be compared" not in page([report, report])
     assert page([other, report]) == page([report, other])
+
+
+def test_the_leading_score_is_on_the_page_with_its_twin(report: Report):
+    text = page([report])
+    first = re.search(r'<div class="card lead">(.*?)</div>', text, re.DOTALL)[1]
+    leading = report.data["scores"]["volume"]
+    for words in (
+        "volume",
+        numbers.decimal(leading["value"]),
+        numbers.decimal(leading["static"]),
+        "a vision",
+    ):
+        assert words in first
+    assert "The gradient along depth: even" in text
+
+
+def test_reports_without_the_leading_score_come_last_and_can_be_drawn(report: Report):
+    old = Report(copy.deepcopy(dict(report.data)))
+    old.data["model"]["path"] = "old.onnx"
+    old.data["score"]["intrain"] = 1e9
+    old.data.update(kind=None, gradient=None)
+    del old.data["scores"]["volume"]
+    text = page([old, report])
+    parsed(text)
+    assert text.index('href="#r1">keras_mobile.onnx') < text.index('href="#r2">old.onnx')
+    assert "The gradient along depth" not in page([old])
+    assert re.search(r'<div class="card lead">\s*<p class="name">InTrain', page([old]))
+
+
+@pytest.mark.parametrize(("direction", "kind"), [("explodes", "bad"), ("dies", "bad"), ("even", "good")])
+def test_where_the_gradient_is_lost_is_a_finding(report: Report, direction: str, kind: str):
+    row = replace(report.document.gradient, direction=direction, value="conv", depth=3, log_sensitivity=14.42)
+    far = replace(row, lost_at="late", lost_at_depth=9, layers_behind=9, tolerance=10.0)
+    near = replace(row, lost_at="conv", lost_at_depth=3, layers_behind=1)
+    told = [dict(map(reversed, findings(replace(report.document, gradient=r)))) for r in (far, near)]
+    begin = f"The gradient along depth: {direction}"
+    if direction == "even":
+        assert told[0][f"{begin} (e^14.4 where it strays most)."] == kind
+    else:
+        said = f"{begin} by e^14.4 at conv (depth 3 of {max(x.depth for x in report.document.layers)})"
+        assert told[0][f"{said}, beyond e^10 from late (depth 9) on: 9 layers lie behind."] == kind
+        assert told[1][f"{said}: 1 layer lies behind it."] == kind
 
 
 def test_what_was_given_is_told_and_compared(report: Report):
@@ -123,7 +170,7 @@ def test_what_was_given_is_told_and_compared(report: Report):
 
 def test_scores_and_proxies_are_shown_by_name(report: Report):
     more = Report(copy.deepcopy(dict(report.data)))
-    more.data["scores"]["published"] = {"value": 12.5, "standard_error": None}
+    more.data["scores"]["published"] = {"value": 12.5, "standard_error": None, "static": None}
     more.data["proxies"] = {
         "naswot": {"values": {"naswot": 1e-9}, "direction": 1, "error": None},
         "az_nas": {
@@ -172,7 +219,8 @@ LAYER = rows.Layer(
     participation_ratio_corrected=None, log_participation_ratio=None, status="measured", counted=True,
 )  # fmt: skip
 PARAMETER = rows.Parameter(
-    name="w", role="weight", layer=None, depth=1, shape=(8, 8), health=None, grad_std=None, grad_max_abs=None,
+    name="w", role="weight", layer=None, depth=1, shape=(8, 8), health=None, expected_health=None,
+    grad_std=None, grad_max_abs=None,
     status="measured", counted=True,
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,27 +72,24 @@ def _exploding(evidence: Evidence, options: _GradientExploding) -> Iterator[Foun
             yield Found(message, row.layer, "layer", size / unit, options.max_effect)
 
 
-def corrected_health(health: float, shape: Sequence[int]) -> float:
-    """Health times sqrt(2 ln n), independent of the size n of the tensor: about 1 for Gaussian noise."""
-    return health * math.sqrt(2 * math.log(max(math.prod(shape), 3)))
-
-
 @dataclass(frozen=True, slots=True)
 class _LowHealth(Options):
     quantile: Annotated[float, limit("quantile over the weights", 0, 1)] = 0.1
-    min_health: Annotated[float, limit("least corrected health at that quantile")] = 0.02
+    min_health: Annotated[float, limit("least health at that quantile, of the expected one")] = 0.02
     min_layers: Annotated[int, limit("fewest weights for a quantile", 1)] = 4
 
 
 def _health(evidence: Evidence, options: _LowHealth) -> Iterator[Found]:
-    rows = [(r, corrected_health(r.health, r.shape)) for r in _parameters(evidence) if r.counted and r.health]
+    rows = [
+        (r, r.health / r.expected_health) for r in _parameters(evidence) if r.health and r.expected_health
+    ]
     if len(rows) < options.min_layers:
         return
     healths = [health for _, health in rows]
     value = float(np.quantile(healths, options.quantile))
     if value < options.min_health:
         weakest, _ = rows[int(np.argmin(healths))]
-        what = f"the {options.quantile:g} quantile of the gradient health is {value:.3g}"
+        what = f"the {options.quantile:g} quantile of the gradient health is {value:.3g} of the expected"
         message = f"{what}; weakest: {weakest.name}"
         yield Found(message, weakest.layer, "layer", value, options.min_health)
 
@@ -126,8 +123,9 @@ CHECKS = (
         "low-health",
         "Gradients that sit in few elements",
         "warning",
-        "Gradient health std(g) / max|g|, times sqrt(2 ln n) to take the tensor's size out: about 1 for an "
-        "even gradient. The check reads a low quantile over the weights, not the worst one.",
+        "Gradient health std(g) / max|g|, over the health that a gradient without structure has at the same "
+        "rows and size: about 1 for an even gradient. The check reads a low quantile over the weights of "
+        "layers, not the worst one.",
         "Look at the weights named; sparse inputs and large embeddings have this by nature.",
         needs=("checkpoint",),
         run=_health,

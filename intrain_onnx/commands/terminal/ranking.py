@@ -11,7 +11,7 @@ from rich.text import Text
 
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
-from intrain_onnx.report.derived import file_labels
+from intrain_onnx.report.derived import LEADING, file_labels, mixed_kinds, ranked
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import tally
 from intrain_onnx.report.rows import Document
@@ -24,6 +24,8 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     for name in (
         "rank",
         "model",
+        LEADING,
+        "±",
         "InTrain",
         "±",
         "capacity",
@@ -32,14 +34,18 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
         "warnings",
     ):
         table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
-    ordered = sorted((r.document for r in reports), key=lambda r: (-r.score.intrain, str(r.model.path)))
+    ordered = ranked(r.document for r in reports)
     labels = file_labels([str(r.model.path) for r in ordered])
     for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
-        score = report.score
+        score, first = report.score, report.scores.get(LEADING)
+        error = first.standard_error if first is not None else None
+        star = "*" if report.coverage.share < 1 else ""
         table.add_row(
             str(rank),
             printable(label, 120),
-            f"{score.intrain:.4g}{'*' if report.coverage.share < 1 else ''}",
+            f"{first.value:.4g}{star}" if first is not None else star,
+            f"{error:.2g}" if error is not None else "",
+            f"{score.intrain:.4g}",
             f"{score.std:.2g}" if score.std is not None else "",
             f"{score.geometric_capacity:.4g}",
             f"{score.optimization_resilience:.4g}",
@@ -48,6 +54,9 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
         )
     console = console_of(stream)
     console.print(table)
+    mixed = mixed_kinds(ordered)
+    if mixed:
+        console.print(Text(f"  {mixed}", style="bold red"), soft_wrap=True)
     console.print(_baselines(ordered, labels))
     missed = [r for r in ordered if r.coverage.share < 1]
     if missed:

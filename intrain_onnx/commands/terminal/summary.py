@@ -14,7 +14,15 @@ from rich.text import Text
 from intrain_onnx.commands.terminal.shared import left_out, opsets, show_warnings
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
-from intrain_onnx.report.derived import NOT_MEASURED, largest_ratio, relative_ratio
+from intrain_onnx.report.derived import (
+    KINDS,
+    LEADING,
+    MEASURED_ON,
+    NOT_MEASURED,
+    along_depth,
+    largest_ratio,
+    relative_ratio,
+)
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count, tally
 from intrain_onnx.report.rows import Document, GradientReach, Layer, Parity, Proxy, Settings, Stop
@@ -35,6 +43,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
         f"{count(data.model.macs)} MACs a sample"
     )
     console.print()
+    _leading(console, data)
     _figures(console, data)
     share = data.coverage.share
     if share < 1:
@@ -56,6 +65,24 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
         console.print(f"  Report: {printable(saved, 300)}")
 
 
+def _leading(console: Console, data: Document) -> None:
+    found = data.scores.get(LEADING)
+    if found is not None:
+        error = "" if found.standard_error is None else f" ± {found.standard_error:.2g} (standard error)"
+        kind = "" if data.kind is None else f"  (a {KINDS[data.kind]})"
+        console.print(Text(f"  {LEADING} {found.value:.4g}{error}{kind}", style="bold"))
+        if found.static is not None:
+            console.print(f"    counting alone gives         {found.static:.4g}  (its static twin)")
+    if data.kind is not None and data.kind in MEASURED_ON:
+        console.print(f"    measured                     {MEASURED_ON[data.kind]}", soft_wrap=True)
+    if data.gradient is not None:
+        deepest = max((x.depth for x in data.layers), default=0)
+        said = printable(along_depth(data.gradient, deepest), 300)
+        line = Text(f"    gradient along depth         {said}")
+        line.stylize("" if data.gradient.direction == "even" else "red")
+        console.print(line, soft_wrap=True)
+
+
 def _figures(console: Console, data: Document) -> None:
     score, runs = data.score, len(data.score.runs)
     spread = f" ± {score.std:.3g} (standard deviation over {runs} seeds)" if score.std is not None else ""
@@ -72,7 +99,7 @@ def _figures(console: Console, data: Document) -> None:
         f"    counted                      {score.layers} layers, {score.parameter_tensors} parameter tensors"
     )
     for name, row in data.scores.items():
-        if name != "intrain":
+        if name not in ("intrain", LEADING):
             error = "" if row.standard_error is None else f" ± {row.standard_error:.2g}"
             console.print(f"    variant {name:20} {row.value:.4g}{error}")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from intrain_onnx.report.derived import NOT_MEASURED
+from intrain_onnx.report.derived import NOT_MEASURED, along_depth
 from intrain_onnx.report.numbers import percent, power, quantity
 from intrain_onnx.report.page import analysis
-from intrain_onnx.report.rows import Document, GradientReach, Layer, Parameter, Parity
+from intrain_onnx.report.rows import Document, GradientAlongDepth, GradientReach, Layer, Parameter, Parity
 
 Finding = tuple[str, str]
 """Class (``good``, ``bad`` or ``note``) and text."""
@@ -29,6 +29,7 @@ def findings(report: Document) -> list[Finding]:
     return [
         *([("bad", left_out)] if share < 1 else []),
         *_of_layers(report.layers),
+        *_along_depth(report.gradient, report.layers),
         _of_gradients(report.parameters),
         _of_reach(report.gradient_reach),
         _of_parity(report.parity),
@@ -42,6 +43,12 @@ def _of_layers(layers: Sequence[Layer]) -> Iterator[Finding]:
             yield "bad", f"{statuses[status]} of {len(layers)} layers {status} ({meaning})."
     if statuses["measured"] == len(layers):
         yield "good", f"All {len(layers)} layers were measured."
+
+
+def _along_depth(row: GradientAlongDepth | None, layers: Sequence[Layer]) -> Iterator[Finding]:
+    if row is not None and row.log_sensitivity is not None:
+        words = along_depth(row, max((x.depth for x in layers), default=0))
+        yield "good" if row.direction == "even" else "bad", f"The gradient along depth: {words}."
 
 
 def _of_gradients(parameters: Sequence[Parameter]) -> Finding:

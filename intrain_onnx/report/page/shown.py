@@ -44,7 +44,7 @@ class Layer(Node):
 
 @dataclass(frozen=True)
 class Part:
-    """The score or one of its two factors; ``drawn``, its interval plot, is None for a single run."""
+    """The leading score, the paper's, or one of its two factors; ``drawn`` is the plot of its interval."""
 
     name: str
     meaning: str
@@ -111,12 +111,14 @@ class Ranked:
     rank: int
     id: str
     label: str
+    leading: str
     intrain: str
     whole: bool
     interval: str
     drawn: Interval
     capacity: str
     resilience: str
+    width_depth: str
     baselines: Sequence[Cell]
     warnings: int
 
@@ -128,6 +130,7 @@ class Page:
     Attributes:
         baselines: titles of the columns that the ranking has of them.
         different: settings that differ between the reports.
+        mixed: the warning where they are of different kinds of networks.
     """
 
     title: str
@@ -135,3 +138,4 @@ class Page:
     ranking: Sequence[Ranked]
     baselines: Sequence[str]
     different: Sequence[str]
+    mixed: str

@@ -10,6 +10,9 @@ from msgspec import UNSET
 from intrain_onnx.errors import printable
 from intrain_onnx.report.decode import decode
 from intrain_onnx.report.derived import (
+    KINDS,
+    LEADING,
+    MEASURED_ON,
     NOT_MEASURED,
     Figure,
     figures,
@@ -17,6 +20,9 @@ from intrain_onnx.report.derived import (
     largest_ratio,
     layer_gradient,
     layer_health,
+    leading,
+    mixed_kinds,
+    ranked,
     relative_ratio,
 )
 from intrain_onnx.report.document import Report
@@ -52,8 +58,7 @@ def clean(value: Any) -> Any:
 
 def page(reports: Sequence[Report]) -> shown.Page:
     """View model of the page for these reports, highest score first."""
-    cleaned = [decode(clean(r.data)) for r in reports]
-    ordered = sorted(cleaned, key=lambda r: (-r.score.intrain, str(r.model.path)))
+    ordered = ranked(decode(clean(r.data)) for r in reports)
     labels = file_labels([r.model.path or "model in memory" for r in ordered])
     views = [
         _report(f"r{i}", label, r) for i, (label, r) in enumerate(zip(labels, ordered, strict=True), start=1)
@@ -64,6 +69,7 @@ def page(reports: Sequence[Report]) -> shown.Page:
         ranking=_ranking(ordered, views) if len(views) > 1 else [],
         baselines=[baseline.title for baseline in BASELINES.values()],
         different=analysis.different_settings(ordered),
+        mixed=mixed_kinds(ordered),
     )
 
 
@@ -74,12 +80,14 @@ def _ranking(ordered: Sequence[Document], views: Sequence[shown.Report]) -> list
             rank=rank,
             id=view.id,
             label=view.label,
+            leading=decimal(leading(r)),
             intrain=decimal(r.score.intrain),
             whole=r.coverage.share == 1,
             interval=span(analysis.interval(r.score, "intrain")),
             drawn=plot,
             capacity=decimal(r.score.geometric_capacity),
             resilience=decimal(r.score.optimization_resilience),
+            width_depth=decimal(r.scores["width_depth"].value if "width_depth" in r.scores else None),
             baselines=[(tally(value), value) for value in map(r.baselines.get, BASELINES)],
             warnings=len(r.warnings),
         )
@@ -99,7 +107,7 @@ def _report(identity: str, label: str, report: Document) -> shown.Report:
         id=identity,
         label=label,
         model=tables.model(report),
-        score=_score(report.score),
+        score=_score(report),
         findings=findings(report),
         falls=[_fall(f, identities) for f in analysis.bottlenecks(report.layers)],
         missing=_missing(report.layers),
@@ -117,24 +125,41 @@ def _report(identity: str, label: str, report: Document) -> shown.Report:
     )
 
 
-def _score(score: Score) -> shown.Score:
+def _score(report: Document) -> shown.Score:
+    score = report.score
     several = len(score.runs) > 1
     return shown.Score(
         parts=[
-            shown.Part(
-                name=name,
-                meaning=meaning,
-                value=decimal(figures(score)[part]),
-                interval=span(analysis.interval(score, part)),
-                drawn=intervals([_interval_row(score, part)])[0] if several else None,
-            )
-            for part, name, meaning in _PARTS
+            *_leading(report),
+            *(
+                shown.Part(
+                    name=name,
+                    meaning=meaning,
+                    value=decimal(figures(score)[part]),
+                    interval=span(analysis.interval(score, part)),
+                    drawn=intervals([_interval_row(score, part)])[0] if several else None,
+                )
+                for part, name, meaning in _PARTS
+            ),
         ],
         runs=len(score.runs),
         layers=score.layers,
         tensors=score.parameter_tensors,
         seeds=[[str(run.seed), *map(decimal, figures(run).values())] for run in score.runs],
     )
+
+
+def _leading(report: Document) -> list[shown.Part]:
+    """The card of the score by which networks are ranked; none in reports of versions without it."""
+    found = report.scores.get(LEADING)
+    if found is None:
+        return []
+    error = "" if found.standard_error is None else f"standard error {quantity(found.standard_error)}; "
+    twin = "" if found.static is None else f"by counting alone {decimal(found.static)}"
+    kind = "" if report.kind is None else f"; a {KINDS[report.kind]}"
+    known = MEASURED_ON.get(report.kind, "") if report.kind is not None else ""
+    meaning = f"{error}{twin}{kind}{'; ' if known else ''}{known}"
+    return [shown.Part(name=LEADING, meaning=meaning, value=decimal(found.value), interval="", drawn=None)]
 
 
 def _bin(share: float | None) -> int | None:
