@@ -125,6 +125,9 @@ def test_the_leading_score_is_on_the_page_with_its_twin(report: Report):
     ):
         assert words in first
     assert "The gradient along depth: even" in text
+    table = text.partition("<h3>Scores by variant</h3>")[2].partition("</table>")[0]
+    assert "static twin" in table
+    assert tables.short(report.data["scores"]["intrain"]["static"]) in table
 
 
 def test_reports_without_the_leading_score_come_last_and_can_be_drawn(report: Report):

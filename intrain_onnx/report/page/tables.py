@@ -108,9 +108,17 @@ def _some(items: Sequence[str]) -> str:
 
 
 def scores(named: Mapping[str, NamedScore]) -> Table:
-    """Table of the paper's score and its variants."""
+    """Table of the paper's score and its variants, with their static twins."""
     return _table(
-        [{"name": name, "value": x.value, "standard error": x.standard_error} for name, x in named.items()]
+        [
+            {
+                "name": name,
+                "value": x.value,
+                "standard error": x.standard_error,
+                "static twin": x.static,
+            }
+            for name, x in named.items()
+        ]
     )
 
 
