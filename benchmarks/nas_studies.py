@@ -89,11 +89,10 @@ STUDIES = (
     Study(
         space="nasbench101",
         file="nb101.csv.gz",
-        sample=80,
+        sample=100,
         chosen=80,
         used=drawn(300),
         where="source~gennas2500",
-        proxies=True,
         protocols=BOTH,
     ),
     Study(
