@@ -48,7 +48,7 @@ SPLIT = ("nds_resnet", "digits")
 
 
 def page(
-    found: Sequence[Measured], settings: Sequence[SettingsRow], seconds: float, missing: Sequence[str]
+    found: Sequence[Measured], settings: Sequence[SettingsRow], time: str, missing: Sequence[str]
 ) -> str:
     """The page: the template with its tables."""
     columns = [column for measured in found for column in columns_of(measured)]
@@ -68,12 +68,18 @@ def page(
         "subset": reachable(by_space["nasbench201"][0]) if "nasbench201" in by_space else (),
         "ablation": ablation(list(by_space.values())),
         "settings": settings_table(settings),
-        "seconds": [f"{seconds / 60:.0f} minutes of measuring, on {len(os.sched_getaffinity(0))} cores"],
+        "seconds": [time],
     }
     text = (Path(__file__).parent / "nas_page.md").read_text(encoding="utf-8")
     for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", "\n".join(part))
     return text
+
+
+def took(seconds: float, workers: int) -> str:
+    """The time of all measuring, from the seconds of its workers."""
+    cores = len(os.sched_getaffinity(0))
+    return f"{seconds / workers / 60:.0f} minutes with {workers} workers on {cores} cores"
 
 
 def main_protocol(measured: Measured) -> str:
