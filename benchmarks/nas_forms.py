@@ -48,7 +48,7 @@ Form = tuple[str, ...]
 
 def forms() -> dict[Form, Factor]:
     """Every product, by its choices."""
-    found = {}
+    found: dict[Form, Factor] = {}
     for choices in product(*AXES.values()):
         if set(choices) != {"none"}:
             factors = [axis[choice] for axis, choice in zip(AXES.values(), choices, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from intrain_onnx.bench import table
@@ -219,9 +220,12 @@ def parts_of(measured: Measured) -> Iterator[tuple[str, Measured]]:
     yield name, measured
     if name not in SPLIT or family is None:
         return
-    families = [family(entry.architecture) for entry in measured.entries]
-    for part in sorted(set(families)):
-        yield f"{name}/{part}", measured.subset(lambda entry, part=part: family(entry.architecture) == part)
+    for part in sorted({family(entry.architecture) for entry in measured.entries}):
+        yield f"{name}/{part}", measured.subset(partial(_is_of, family, part))
+
+
+def _is_of(family: Callable[[str], str], name: str, entry: Entry) -> bool:
+    return family(entry.architecture) == name
 
 
 def titles(columns: Sequence[Column]) -> list[str]:

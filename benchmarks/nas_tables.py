@@ -15,7 +15,7 @@ from nas_studies import BOTH, COUNTED, SEED, Measured, SettingsRow, parts_of, ti
 from intrain_onnx.bench import summary
 from intrain_onnx.bench.across import Column, Taus, taus
 from intrain_onnx.bench.measures import Measure, measures, twin_group
-from intrain_onnx.bench.ranking import Array, Interval, tau
+from intrain_onnx.bench.ranking import Array, Interval, tau, worst_where_missing
 from intrain_onnx.bench.summary import Summary, accuracies
 from intrain_onnx.report.numbers import decimals, with_interval
 from intrain_onnx.scores.baselines import BASELINES
@@ -38,7 +38,7 @@ def page(
     """The page: the template with its tables."""
     columns = [column for measured in found for column in columns_of(measured)]
     compared = taus(columns, rounds=ROUNDS, seed=SEED)
-    summaries = [summary.summarise(m.entries, m.records, family=m.space.family, seed=SEED) for m in found]
+    summaries = [summarised(m) for m in found]
     by_space = {m.study.space: (m, s) for m, s in zip(found, summaries, strict=True)}
     with_proxies = [(m, s) for m, s in by_space.values() if m.study.proxies]
     parts: dict[str, Iterable[str]] = {
@@ -67,6 +67,14 @@ def took(seconds: float, workers: int) -> str:
     """The time of all measuring, from the seconds of its workers."""
     cores = len(os.sched_getaffinity(0))
     return f"{seconds / workers / 60:.0f} minutes with {workers} workers on {cores} cores"
+
+
+def summarised(measured: Measured) -> Summary:
+    """All statistics of a space."""
+    family = measured.space.family
+    return summary.summarise(
+        measured.entries, measured.records, family=family, seed=SEED, rounds=summary.ROUNDS
+    )
 
 
 def columns_of(measured: Measured) -> Iterator[Column]:
@@ -189,7 +197,8 @@ def zoo(measured: Measured) -> Iterator[str]:
     truth = next(iter(accuracies(measured.entries).values()))
     yield "| measure | pairs within families in order | tau of the families' medians |"
     yield "|---|---|---|"
-    for label, values in compared_measures(measured).items():
+    for label, found in compared_measures(measured).items():
+        values = worst_where_missing(found)
         right = pairs = 0
         for i, j in product(range(len(names)), repeat=2):
             if names[i] == names[j] and truth[i] > truth[j]:
@@ -224,13 +233,30 @@ def reachable(measured: Measured) -> Iterator[str]:
     rows = measured.rows
     names = {measured.space.describe(row) for row in rows if row["reachable_only"] == "1"}
     part = measured.subset(lambda entry: entry.architecture in names)
-    result = summary.summarise(part.entries, part.records, seed=SEED)
+    result = summarised(part)
     heads = list(result.measures[0].results)
     yield f"| Kendall tau (95 % interval), {result.architectures} architectures | {' | '.join(heads)} |"
     yield f"|---|{'---|' * len(heads)}"
     for row in result.measures:
         cells = (with_interval(*astuple(row.results[head].tau)) for head in heads)
         yield f"| {row.group}: {row.name} | {' | '.join(cells)} |"
+    yield from over_aggregates(part)
+
+
+def over_aggregates(measured: Measured) -> Iterator[str]:
+    """`volume` minus the aggregates of proxies, paired, in each data set."""
+    found = {m.name: m.values for m in measures(measured.records) if m.group == "aggregate"}
+    if not found:
+        return
+    found[VOLUME] = compared_measures(measured)[VOLUME]
+    truth = accuracies(measured.entries)
+    compared = taus([Column(t, 1.0, {t: y}, found) for t, y in truth.items()], rounds=ROUNDS, seed=SEED)
+    yield ""
+    yield f"| tau of `volume` minus that of | {' | '.join(titles(compared.columns))} |"
+    yield f"|---|{'---|' * len(truth)}"
+    for name in sorted(found.keys() - {VOLUME}):
+        cells = (with_interval(*astuple(compared.difference(VOLUME, name, i))) for i in range(len(truth)))
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def ablation(found: Sequence[tuple[Measured, Summary]]) -> Iterator[str]:
