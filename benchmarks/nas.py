@@ -1,6 +1,6 @@
 """Every score and every proxy on every search space that has accuracies: one run, one page.
 
-    python benchmarks/nas.py DATA_DIR [-o nas.bench] [--workers 2] [--write docs/benchmarks.md]
+    python benchmarks/nas.py DATA_DIR [-o nas.bench] [--workers 2] [--scale 1.0] [--write docs/benchmarks.md]
 
 DATA_DIR holds the tables of accuracies (see `nas_studies.STUDIES` for their names and columns), which are
 not part of the repository: some have no licence. Results are stored as they come, so a run that was cut off
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from nas_studies import OF_SETTINGS, SEED, SETTINGS, STUDIES, Measured, Settings
 from intrain_onnx.bench import run, summary, table
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.proxy_table import PROXIES
+
+SECONDS = "seconds.txt"
+LEAST = 6
+"""Architectures of a space that are measured at any scale."""
 
 
 def plan(study: Study, workers: int, *, proxies: tuple[str, ...] = (), **settings: Any) -> run.Plan:
@@ -35,34 +41,51 @@ def measure(study: Study, data: Path, folder: Path, workers: int) -> Measured:
     entries = table.entries(rows, space, sample=study.sample, seed=SEED)
     made = plan(study, workers, proxies=tuple(PROXIES) if study.proxies else ())
     path = folder / f"{space.name}.jsonl"
-    started = time.perf_counter()
-    records = run.run(made, entries, path, resume=True, progress=counted(space.title))
-    took = time.perf_counter() - started
-    with (folder / "seconds.txt").open("a", encoding="utf-8") as stream:
-        stream.write(f"{took:.0f}\n")  # a run that goes on adds to those before it
-    print(f"\n{space.title}: {took:.0f} s in this run", file=sys.stderr)
+    with timed(space.title, folder, workers):
+        records = run.run(made, entries, path, resume=True, progress=counted(space.title))
     return Measured(study, rows, entries, records)
+
+
+@contextmanager
+def timed(what: str, folder: Path, workers: int) -> Iterator[None]:
+    """Add to the time that the page says: a run that goes on adds to those before it.
+
+    In seconds of one worker, as spaces may be measured side by side.
+    """
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        took = time.perf_counter() - started
+        with (folder / SECONDS).open("a", encoding="utf-8") as stream:
+            stream.write(f"{took * workers:.0f}\n")
+        print(f"\n{what}: {took:.0f} s in this run", file=sys.stderr)
 
 
 def counted(what: str) -> Callable[[int, int], None]:
     return lambda done, total: print(f"\r{what}: {done} of {total}  ", end="", file=sys.stderr, flush=True)
 
 
-def settings_study(data: Path, folder: Path, workers: int) -> list[SettingsRow]:
+def scaled(count: int, scale: float) -> int:
+    return max(LEAST, round(count * scale))
+
+
+def settings_study(study: Study, sample: int, data: Path, folder: Path, workers: int) -> list[SettingsRow]:
     """Tau of the scores on the same architectures with other numbers and sizes of images."""
-    study = STUDIES[0]
-    entries = table.entries(rows_of(study, data), SPACES[study.space], sample=OF_SETTINGS, seed=SEED)
+    entries = table.entries(rows_of(study, data), SPACES[study.space], sample=sample, seed=SEED)
     rows = []
     for batch, size in SETTINGS:
         made = plan(study, workers, batch=batch, size=size)
         path = folder / f"settings_{batch}x{size}.jsonl"
-        records = run.run(made, entries, path, resume=True, progress=counted(f"{batch} x {size}"))
+        title = f"{batch} x {size}"
+        with timed(title, folder, workers):
+            records = run.run(made, entries, path, resume=True, progress=counted(title))
         found = summary.summarise(entries, records, seed=SEED, rounds=0)
         rows.append(SettingsRow(batch, size, found.measures))
     return rows
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,18 +94,30 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", type=Path, help="write the page here")
     parser.add_argument("--spaces", nargs="*", help="these alone")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    wanted = [s for s in STUDIES if not options.spaces or s.space in options.spaces]
-    missing = [s for s in wanted if not (options.data / s.file).is_file()]
+    parser.add_argument("--scale", type=float, default=1.0, help="times the number of architectures of each")
+    options = parser.parse_args(arguments)
+    data, folder, workers = options.data, options.output, options.workers
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        replace(study, sample=scaled(study.sample, options.scale))
+        for study in STUDIES
+        if not options.spaces or study.space in options.spaces
+    ]
+    missing = [s for s in wanted if not (data / s.file).is_file()]
     for study in missing:
-        print(f"left out: {study.file} is not in {options.data}", file=sys.stderr)
-    measured = [measure(s, options.data, options.output, options.workers) for s in wanted if s not in missing]
+        print(f"left out: {study.file} is not in {data}", file=sys.stderr)
+    measured = [measure(s, data, folder, workers) for s in wanted if s not in missing]
     if options.write:
-        first = STUDIES[0] in wanted and STUDIES[0] not in missing
-        settings = settings_study(options.data, options.output, options.workers) if first else []
-        seconds = sum(float(line) for line in (options.output / "seconds.txt").read_text().split())
-        text = nas_tables.page(measured, settings, seconds, [s.file for s in missing])
+        of_settings = scaled(OF_SETTINGS, options.scale)
+        settings = [
+            row
+            for m in measured
+            if m.study.space == STUDIES[0].space
+            for row in settings_study(m.study, of_settings, data, folder, workers)
+        ]
+        seconds = sum(float(line) for line in (folder / SECONDS).read_text(encoding="utf-8").split())
+        took = nas_tables.took(seconds, workers)
+        text = nas_tables.page(measured, settings, took, [s.file for s in missing])
         options.write.write_text(text, encoding="utf-8")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from intrain_onnx.bench import table
+from intrain_onnx.bench.across import Column
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.spaces import SPACES, Space
 from intrain_onnx.bench.summary import MeasureRow
@@ -143,6 +145,22 @@ STUDIES = (
         protocols=("checkpoint",),
     ),
 )
+COUNTED = {
+    "nasbench201": 1.0,
+    "nasbench101": 1.0,
+    "nats_size": 1.0,
+    "macro": 1.0,
+    "transnas_macro": 1.0,
+    "nds_resnet/ResNet": 0.5,
+    "nds_resnet/ResNeXt": 0.5,
+    "torchvision": 1.0,
+    "openlm": 1.0,
+}
+"""Weights in the mean over the spaces; NAS-Bench-NLP and the digits are shown beside it."""
+
+SPLIT = ("nds_resnet", "digits")
+"""Spaces whose families are columns of their own."""
+
 SETTINGS = ((4, 32), (16, 32), (16, 16), (16, 64))
 """Samples and image side of the study of settings, on the first architectures of NAS-Bench-201."""
 
@@ -193,3 +211,21 @@ def rows_of(study: Study, data: Path) -> list[Row]:
         return [row for row in rows if space.describe(row) not in taken]
     classes = {row[study.twins] for row in rows if space.describe(row) in taken}
     return [row for row in rows if row[study.twins] not in classes]
+
+
+def parts_of(measured: Measured) -> Iterator[tuple[str, Measured]]:
+    """The space by its name, and each family as a part of it where families are shown apart."""
+    name, family = measured.study.space, measured.space.family
+    yield name, measured
+    if name not in SPLIT or family is None:
+        return
+    for part in sorted({family(entry.architecture) for entry in measured.entries}):
+        yield f"{name}/{part}", measured.subset(partial(_is_of, family, part))
+
+
+def _is_of(family: Callable[[str], str], name: str, entry: Entry) -> bool:
+    return family(entry.architecture) == name
+
+
+def titles(columns: Sequence[Column]) -> list[str]:
+    return [column.name.replace("/", ", ") for column in columns]

@@ -3,57 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
-from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from nas_studies import BOTH, SEED, Measured, SettingsRow
+from nas_forms import forms, forms_table, reach_table
+from nas_studies import BOTH, COUNTED, SEED, Measured, SettingsRow, parts_of, titles
 
 from intrain_onnx.bench import summary
 from intrain_onnx.bench.across import Column, Taus, taus
-from intrain_onnx.bench.measures import Measure, measures
-from intrain_onnx.bench.ranking import Array, Interval, tau
-from intrain_onnx.bench.records import Record
+from intrain_onnx.bench.measures import Measure, measures, twin_group
+from intrain_onnx.bench.ranking import Array, Interval, tau, worst_where_missing
 from intrain_onnx.bench.summary import Summary, accuracies
-from intrain_onnx.bench.table import Entry
 from intrain_onnx.report.numbers import decimals, with_interval
 from intrain_onnx.scores.baselines import BASELINES
-from intrain_onnx.scores.run_values import RunValues
-from intrain_onnx.scores.variants import VARIANTS, inner_width, live_size, mean, width
+from intrain_onnx.scores.variants import VARIANTS
 
 ROUNDS = 1000
-PAPER, TWIN = "InTrain, `paper`", "static twin of `volume`"
-SIZE_AND_DEPTH = "log #Params x log(1 + layers)"
-OVER = ("`volume`", TWIN, "`width_depth`", "InTrain")
-"""Scores of the leading table, before the baselines."""
+NAMED = {"intrain": "InTrain"} | {name: f"`{name}`" for name in VARIANTS}
+"""Labels of the named scores."""
 
-COUNTED = {
-    "nasbench201": 1.0,
-    "nasbench101": 1.0,
-    "nats_size": 1.0,
-    "macro": 1.0,
-    "transnas_macro": 1.0,
-    "nds_resnet/ResNet": 0.5,
-    "nds_resnet/ResNeXt": 0.5,
-    "torchvision": 1.0,
-    "openlm": 1.0,
-}
-"""Weights in the mean over the spaces; NAS-Bench-NLP and the digits are shown beside it."""
-
-SPLIT = ("nds_resnet", "digits")
-"""Spaces whose families are columns of their own."""
+PAPER, VOLUME, WIDTH_DEPTH = "InTrain, `paper`", "`volume`", "`width_depth`"
+TWINS = tuple(f"static twin of {label}" for label in NAMED.values())
+PARAMETERS, SIZE_AND_DEPTH = (BASELINES[name].title for name in ("parameters", "parameters_and_layers"))
+LOST = -0.05
+"""A difference that is said in words where it is larger."""
 
 
 def page(
-    found: Sequence[Measured], settings: Sequence[SettingsRow], seconds: float, missing: Sequence[str]
+    found: Sequence[Measured], settings: Sequence[SettingsRow], time: str, missing: Sequence[str]
 ) -> str:
     """The page: the template with its tables."""
     columns = [column for measured in found for column in columns_of(measured)]
     compared = taus(columns, rounds=ROUNDS, seed=SEED)
-    summaries = [summary.summarise(m.entries, m.records, family=m.space.family, seed=SEED) for m in found]
+    summaries = [summarised(m) for m in found]
     by_space = {m.study.space: (m, s) for m, s in zip(found, summaries, strict=True)}
     with_proxies = [(m, s) for m, s in by_space.values() if m.study.proxies]
     parts: dict[str, Iterable[str]] = {
@@ -64,11 +49,13 @@ def page(
         "within": within(list(by_space.values())),
         "zoo": zoo(by_space["torchvision"][0]) if "torchvision" in by_space else (),
         "forms": forms_table(found),
+        "reaches": reach_table(found),
+        "form count": [str(len(forms()))],
         "taus": every_measure(with_proxies),
         "subset": reachable(by_space["nasbench201"][0]) if "nasbench201" in by_space else (),
         "ablation": ablation(list(by_space.values())),
         "settings": settings_table(settings),
-        "seconds": [f"{seconds / 60:.0f} minutes of measuring, on {len(os.sched_getaffinity(0))} cores"],
+        "seconds": [time],
     }
     text = (Path(__file__).parent / "nas_page.md").read_text(encoding="utf-8")
     for name, part in parts.items():
@@ -76,41 +63,37 @@ def page(
     return text
 
 
-def main_protocol(measured: Measured) -> str:
-    """The protocol that columns show: the last one that was measured."""
-    return measured.study.protocols[-1]
+def took(seconds: float, workers: int) -> str:
+    """The time of all measuring, from the seconds of its workers."""
+    cores = len(os.sched_getaffinity(0))
+    return f"{seconds / workers / 60:.0f} minutes with {workers} workers on {cores} cores"
+
+
+def summarised(measured: Measured) -> Summary:
+    """All statistics of a space."""
+    family = measured.space.family
+    return summary.summarise(
+        measured.entries, measured.records, family=family, seed=SEED, rounds=summary.ROUNDS
+    )
 
 
 def columns_of(measured: Measured) -> Iterator[Column]:
     """A column of a space, and one of each family where families are shown apart."""
-    name, family = measured.study.space, measured.space.family
-    parts = {name: measured}
-    if name in SPLIT and family is not None:
-        families = sorted({family(entry.architecture) for entry in measured.entries})
-        parts |= {f"{name}/{f}": measured.subset(partial(_is_of, family, f)) for f in families}
-    for key, part in parts.items():
+    for key, part in parts_of(measured):
         yield Column(key, COUNTED.get(key, 0.0), accuracies(part.entries), compared_measures(part))
-
-
-def _is_of(family: Callable[[str], str], name: str, entry: Entry) -> bool:
-    return family(entry.architecture) == name
 
 
 def compared_measures(measured: Measured) -> dict[str, Array]:
     """The measures of the leading table, by their labels there."""
-    protocol = main_protocol(measured)
+    protocol = measured.study.protocols[-1]
     by_key: dict[tuple[str, str], Measure] = {(m.group, m.name): m for m in measures(measured.records)}
-    found = {f"`{name}`": by_key[protocol, name].values for name in VARIANTS}
-    found["InTrain"] = by_key[protocol, "intrain"].values
+    found = {}
+    for name, label in NAMED.items():
+        found[label] = by_key[protocol, name].values
+        found[f"static twin of {label}"] = by_key[twin_group(protocol), name].values
     if ("paper", "intrain") in by_key:
         found[PAPER] = by_key["paper", "intrain"].values
-    found[TWIN] = values_of(measured.records, protocol, lambda v: VARIANTS["volume"].compute(v.static()))
     return found | {b.title: by_key["baseline", b.title].values for b in BASELINES.values()}
-
-
-def values_of(records: Sequence[Record], protocol: str, form: Callable[[RunValues], float]) -> Array:
-    rows = (record.measured(protocol) for record in records)
-    return np.array([np.nan if row is None else form(row.values) for row in rows])
 
 
 def samples(found: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]:
@@ -135,37 +118,52 @@ def samples(found: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]:
         yield f"- Left out, as the table was not there: `{name}`."
 
 
-def _titles(columns: Sequence[Column]) -> list[str]:
-    return [column.name.replace("/", ", ") for column in columns]
-
-
 def leading(compared: Taus) -> Iterator[str]:
     """Scores and baselines in every column, and their mean."""
-    yield f"| Kendall tau | {' | '.join(_titles(compared.columns))} | mean (95 % interval) |"
+    yield f"| Kendall tau | {' | '.join(titles(compared.columns))} | mean (95 % interval) |"
     yield f"|---|{'---|' * (len(compared.columns) + 1)}"
-    labels = [*OVER, PAPER, *(b.title for b in BASELINES.values())]
+    labels = [VOLUME, f"static twin of {VOLUME}", WIDTH_DEPTH, "InTrain", PAPER, *_baselines()]
     for label in labels:
         cells = [decimals(compared.of(label, i).value) for i in range(len(compared.columns))]
         whole = with_interval(*astuple(compared.mean(label)))
         yield f"| {label} | {' | '.join(cells)} | {whole} |"
 
 
+def _baselines() -> list[str]:
+    return [baseline.title for baseline in BASELINES.values()]
+
+
 def differences(compared: Taus) -> Iterator[str]:
     """Mean of `volume` minus that of the others, paired."""
+    best = max(TWINS, key=lambda label: compared.mean(label).value or 0.0)
     yield "| mean tau of `volume` minus that of | difference (95 % interval) |"
     yield "|---|---|"
-    for label in (TWIN, SIZE_AND_DEPTH, "`width_depth`", "InTrain", *(b.title for b in BASELINES.values())):
-        if label != SIZE_AND_DEPTH or label in compared.taus:
-            yield f"| {label} | {with_interval(*astuple(compared.mean_difference('`volume`', label)))} |"
+    for label in (*TWINS, SIZE_AND_DEPTH, PARAMETERS, WIDTH_DEPTH, "InTrain", *_baselines()[1:-1]):
+        which = " (the best twin)" if label == best else ""
+        yield f"| {label}{which} | {with_interval(*astuple(compared.mean_difference(VOLUME, label)))} |"
+
+
+AGAINST = (PARAMETERS, SIZE_AND_DEPTH, f"static twin of {VOLUME}", WIDTH_DEPTH, "InTrain")
 
 
 def below(compared: Taus) -> Iterator[str]:
-    """`volume` against #Params and its static twin in each column."""
-    yield "| tau of `volume` minus that of | #Params | its static twin |"
-    yield "|---|---|---|"
-    for index, title in enumerate(_titles(compared.columns)):
-        cells = [compared.difference("`volume`", other, index) for other in ("#Params", TWIN)]
+    """`volume` against #Params, its static twin and the other scores in each column."""
+    yield f"| tau of `volume` minus that of | {' | '.join(AGAINST)} |"
+    yield f"|---|{'---|' * len(AGAINST)}"
+    for index, title in enumerate(titles(compared.columns)):
+        cells = [compared.difference(VOLUME, other, index) for other in AGAINST]
         yield f"| {title} | {' | '.join(with_interval(*astuple(cell)) for cell in cells)} |"
+    yield ""
+    for other in AGAINST:
+        lost = ", ".join(_lost(compared, other)) or "nowhere"
+        yield f"- More than {-LOST:g} below {other}: {lost}."
+
+
+def _lost(compared: Taus, other: str) -> Iterator[str]:
+    for index, title in enumerate(titles(compared.columns)):
+        value = compared.difference(VOLUME, other, index).value
+        if value is not None and value < LOST:
+            yield f"{title} ({decimals(value)})"
 
 
 def within(found: Sequence[tuple[Measured, Summary]]) -> Iterator[str]:
@@ -174,7 +172,7 @@ def within(found: Sequence[tuple[Measured, Summary]]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for measured, result in found:
         for group, name in (
-            (main_protocol(measured), "volume"),
+            (measured.study.protocols[-1], "volume"),
             ("baseline", "#Params"),
             ("baseline", SIZE_AND_DEPTH),
         ):
@@ -199,7 +197,8 @@ def zoo(measured: Measured) -> Iterator[str]:
     truth = next(iter(accuracies(measured.entries).values()))
     yield "| measure | pairs within families in order | tau of the families' medians |"
     yield "|---|---|---|"
-    for label, values in compared_measures(measured).items():
+    for label, found in compared_measures(measured).items():
+        values = worst_where_missing(found)
         right = pairs = 0
         for i, j in product(range(len(names)), repeat=2):
             if names[i] == names[j] and truth[i] > truth[j]:
@@ -210,82 +209,6 @@ def zoo(measured: Measured) -> Iterator[str]:
         ]
         x, y = map(np.array, zip(*medians, strict=True))
         yield f"| {label} | {right} of {pairs} | {decimals(tau(x, y))} |"
-
-
-WIDTHS: Mapping[str, Callable[[RunValues], float]] = {
-    "cuts": width,
-    "stages": lambda v: mean([mean(stage) for stage in v.stages]),
-    "cuts and stages": inner_width,
-    "all layers": lambda v: mean([x.log_corrected for x in v.layers if x.live]),
-    "largest layer": lambda v: max((x.log_corrected for x in v.layers if x.live), default=0.0),
-    "none": lambda v: 1.0,
-}
-DEPTHS: Mapping[str, Callable[[RunValues], float]] = {
-    "log(1 + sum of log n)": live_size,
-    "log(1 + live layers)": lambda v: float(np.log1p(len(v.live_layers))),
-    "none": lambda v: 1.0,
-}
-EXTENTS: Mapping[str, Callable[[RunValues], float]] = {
-    "log(1 + sum of PR times positions)": lambda v: float(np.log1p(v.extent)),
-    "none": lambda v: 1.0,
-}
-SIZES: Mapping[str, Callable[[RunValues], float]] = {
-    "log live weights": lambda v: float(np.log1p(sum(t.size for t in v.live_weights))),
-    "none": lambda v: 1.0,
-}
-
-
-def forms_table(found: Sequence[Measured]) -> Iterator[str]:
-    """Every product of one choice on each axis, by its mean; and the choice that leaves one space out."""
-    kept = [c for m in found for c in form_columns(m) if c.weight]
-    compared = taus(kept, rounds=0, seed=SEED)
-    weights = np.array([c.weight for c in kept])
-    values = {name: rows[:, 0] for name, rows in compared.taus.items()}
-    ordered = sorted(values, key=lambda name: -float(np.average(values[name], weights=weights)))
-    yield f"| width | depth | extent | size | {' | '.join(_titles(kept))} | mean |"
-    yield f"|---|---|---|---|{'---|' * (len(kept) + 1)}"
-    for name in ordered[:12]:
-        cells = (decimals(float(value)) for value in values[name])
-        mean_of = decimals(float(np.average(values[name], weights=weights)))
-        yield f"| {name} | {' | '.join(cells)} | {mean_of} |"
-    yield ""
-    left = []
-    spaces = np.array([c.name.partition("/")[0] for c in kept])
-    for index, space in enumerate(spaces):
-        others = spaces != space
-        best = max(values, key=lambda name: float(np.average(values[name][others], weights=weights[others])))
-        left.append(values[best][index])
-    whole = decimals(float(np.average(left, weights=weights)))
-    yield (
-        f"{len(values)} forms. The best form of all other spaces, in the one that is left out: mean {whole} "
-        f"({', '.join(f'{t} {decimals(float(v))}' for t, v in zip(_titles(kept), left, strict=True))})."
-    )
-
-
-def form_columns(measured: Measured) -> Iterator[Column]:
-    protocol = main_protocol(measured)
-    for column, part in zip(columns_of(measured), parts_of(measured), strict=True):
-        forms = {}
-        for (w, wf), (d, df), (e, ef), (s, sf) in product(
-            WIDTHS.items(), DEPTHS.items(), EXTENTS.items(), SIZES.items()
-        ):
-            if {w, d, e, s} != {"none"}:
-                form = partial(_product, (wf, df, ef, sf))
-                forms[f"{w} | {d} | {e} | {s}"] = values_of(part.records, protocol, form)
-        yield Column(column.name, column.weight, column.truth, forms)
-
-
-def parts_of(measured: Measured) -> Iterator[Measured]:
-    """The space, then its families, in the order of `columns_of`."""
-    yield measured
-    family = measured.space.family
-    if measured.study.space in SPLIT and family is not None:
-        for name in sorted({family(entry.architecture) for entry in measured.entries}):
-            yield measured.subset(partial(_is_of, family, name))
-
-
-def _product(factors: Sequence[Callable[[RunValues], float]], values: RunValues) -> float:
-    return float(np.prod([factor(values) for factor in factors]))
 
 
 def every_measure(found: Sequence[tuple[Measured, Summary]]) -> Iterator[str]:
@@ -310,13 +233,30 @@ def reachable(measured: Measured) -> Iterator[str]:
     rows = measured.rows
     names = {measured.space.describe(row) for row in rows if row["reachable_only"] == "1"}
     part = measured.subset(lambda entry: entry.architecture in names)
-    result = summary.summarise(part.entries, part.records, seed=SEED)
+    result = summarised(part)
     heads = list(result.measures[0].results)
     yield f"| Kendall tau (95 % interval), {result.architectures} architectures | {' | '.join(heads)} |"
     yield f"|---|{'---|' * len(heads)}"
     for row in result.measures:
         cells = (with_interval(*astuple(row.results[head].tau)) for head in heads)
         yield f"| {row.group}: {row.name} | {' | '.join(cells)} |"
+    yield from over_aggregates(part)
+
+
+def over_aggregates(measured: Measured) -> Iterator[str]:
+    """`volume` minus the aggregates of proxies, paired, in each data set."""
+    found = {m.name: m.values for m in measures(measured.records) if m.group == "aggregate"}
+    if not found:
+        return
+    found[VOLUME] = compared_measures(measured)[VOLUME]
+    truth = accuracies(measured.entries)
+    compared = taus([Column(t, 1.0, {t: y}, found) for t, y in truth.items()], rounds=ROUNDS, seed=SEED)
+    yield ""
+    yield f"| tau of `volume` minus that of | {' | '.join(titles(compared.columns))} |"
+    yield f"|---|{'---|' * len(truth)}"
+    for name in sorted(found.keys() - {VOLUME}):
+        cells = (with_interval(*astuple(compared.difference(VOLUME, name, i))) for i in range(len(truth)))
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def ablation(found: Sequence[tuple[Measured, Summary]]) -> Iterator[str]:

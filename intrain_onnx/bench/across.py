@@ -42,7 +42,7 @@ class Taus:
 
     def of(self, measure: str, column: int) -> Interval:
         """Tau in one column."""
-        return interval(self.taus[measure][column])
+        return interval(self._taus(measure)[column])
 
     def mean(self, measure: str) -> Interval:
         """Weighted mean over the columns that count."""
@@ -54,12 +54,17 @@ class Taus:
 
     def difference(self, measure: str, other: str, column: int) -> Interval:
         """The same in one column."""
-        return interval(self.taus[measure][column] - self.taus[other][column])
+        return interval(self._taus(measure)[column] - self._taus(other)[column])
 
     def _mean(self, measure: str) -> Array:
         weights = np.array([column.weight for column in self.columns])
         kept = weights > 0
-        return np.asarray(np.average(self.taus[measure][kept], axis=0, weights=weights[kept]))
+        rows = self._taus(measure)[kept]
+        return weights[kept] @ rows / weights.sum() if kept.any() else np.full(rows.shape[1], np.nan)
+
+    def _taus(self, measure: str) -> Array:
+        unknown = np.full((len(self.columns), 1), np.nan)
+        return self.taus.get(measure, unknown)
 
 
 def taus(columns: Sequence[Column], *, rounds: int, seed: int) -> Taus:
