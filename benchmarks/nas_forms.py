@@ -120,7 +120,7 @@ def forms_table(found: Sequence[Measured]) -> Iterator[str]:
 
 REACHES: Mapping[str, Factor] = {
     "none": lambda _: 1.0,
-    "3 nats": lambda v: reach(msgspec.structs.replace(v, kept=True)),
+    "growth of 3, fall of 5 nats": lambda v: reach(msgspec.structs.replace(v, kept=True)),
     "10 nats": lambda v: reach(msgspec.structs.replace(v, kept=False)),
 }
 """The reach of the gradient, by the growth that it allows."""

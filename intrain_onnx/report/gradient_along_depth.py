@@ -7,14 +7,16 @@ import statistics
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
 from intrain_onnx.scores.scoring import Run, Score
-from intrain_onnx.scores.variants import TOLERANCE, excess, reach
+from intrain_onnx.scores.variants import excess, reach, tolerated
 
 
 def gradient_along_depth(result: Score) -> rows.GradientAlongDepth:
     """The row, of the run whose gradient strays most; every path crosses a cut, so the worst one decides."""
     worst = min(result.runs, key=lambda run: reach(run.values))
     cuts = _cuts(result, worst)
-    name, depth, sensitivity = max(cuts, key=lambda cut: abs(cut[2]), default=(None, None, None))
+    name, depth, sensitivity = max(
+        cuts, key=lambda cut: (excess(worst.values, cut[2]), abs(cut[2])), default=(None, None, None)
+    )
     beyond = [cut for cut in cuts if excess(worst.values, cut[2])]
     lost_at, lost_at_depth, _ = max(beyond, key=lambda cut: cut[1], default=(None, None, None))
     behind = [
@@ -22,7 +24,7 @@ def gradient_along_depth(result: Score) -> rows.GradientAlongDepth:
     ]
     return rows.GradientAlongDepth(
         reach=number(statistics.fmean(reach(run.values) for run in result.runs)) or 0.0,
-        tolerance=TOLERANCE[worst.values.kept],
+        tolerance=tolerated(worst.values, sensitivity or 0.0),
         direction="even" if not beyond else "explodes" if (sensitivity or 0.0) > 0 else "dies",
         value=name,
         depth=depth,

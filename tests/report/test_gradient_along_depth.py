@@ -49,9 +49,11 @@ def test_it_explodes_in_chaos_and_dies_in_saturation(function: str, gain: float,
     assert len(cuts) == DEPTH + 1
     assert found.value == max(cuts, key=lambda name: abs(cuts[name][1]))
     assert (found.depth, found.log_sensitivity) == cuts[found.value]
-    assert found.tolerance == TOLERANCE[True]
+    limits = TOLERANCE[True]
+    assert found.tolerance == (limits.growth if found.log_sensitivity > 0 else limits.fall)
     assert found.reach == pytest.approx(math.exp(min(0.0, found.tolerance - abs(found.log_sensitivity))))
-    lost = max((depth for depth, s in cuts.values() if abs(s) > found.tolerance), default=None)
+    beyond = [depth for depth, s in cuts.values() if s > limits.growth or s < -limits.fall]
+    lost = max(beyond, default=None)
     assert found.lost_at_depth == lost
     assert found.lost_at == next((name for name, (depth, _) in cuts.items() if depth == lost), None)
     assert found.layers_behind == sum(x.counted and lost is not None and x.depth <= lost for x in data.layers)
@@ -79,4 +81,4 @@ def test_calibrated_the_same_chain_is_even_and_loses_nothing():
     data = scored("Tanh", 100.0, "architecture")
     assert (data.gradient.direction, data.gradient.reach) == ("even", 1.0)
     assert (data.gradient.lost_at, data.gradient.layers_behind) == (None, 0)
-    assert data.gradient.tolerance == TOLERANCE[False]
+    assert data.gradient.tolerance == TOLERANCE[False].growth == TOLERANCE[False].fall

@@ -69,7 +69,12 @@ class GradientAlongDepth(Row, frozen=True):
         Share,
         Meta(description="Share of `volume` that it leaves, mean over the runs: exp(-(growth - tolerance))."),
     ]
-    tolerance: Annotated[Magnitude, Meta(description="Growth or fall that takes nothing from a score, nats.")]
+    tolerance: Annotated[
+        Magnitude,
+        Meta(
+            description="What takes nothing from a score on the side of the worst cut, growth or fall, nats."
+        ),
+    ]
     direction: Annotated[
         Literal["even", "explodes", "dies"], Meta(description="`even` where no cut is beyond the tolerance.")
     ]
