@@ -14,6 +14,7 @@ from typing import Final, Literal
 import onnx_ir as ir
 
 from intrain_onnx.network.layers import LayerMap, data_dependent
+from intrain_onnx.network.marks import ONLY
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind
@@ -87,7 +88,8 @@ class _Search:
             for value in operands:
                 origins |= self.origins[value]
         for value in node.outputs:
-            self.origins[value] = origins
+            only = self.only(value)
+            self.origins[value] = self.bits[only] if only is not None else origins
             if pooled:
                 self.pooled.add(value)
         self.follow_attention(node, operands, name is not None)
@@ -102,6 +104,13 @@ class _Search:
             self.shares.update(node.outputs)
         elif kind(node) is Kind.ATTENTION or weighs or alone in self.attended:
             self.attended.update(node.outputs)
+
+    def only(self, value: ir.Value) -> str | None:
+        """The layer that a part of a fused layer's output comes from; None for other values."""
+        made = value.meta.get(ONLY)
+        return (
+            next((self.layers[v.name] for v in made.outputs if v.name in self.layers), None) if made else None
+        )
 
     def operands(self, node: ir.Node) -> list[ir.Value]:
         return [v for v in node.inputs if v is not None and v in self.data]
@@ -143,7 +152,7 @@ class _Search:
         node = value.producer()
         if node is None or node not in self.graph:
             return
-        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), None)
+        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), self.only(value))
         if name is not None:
             yield name
         elif kind(node) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.NORMALISATION, Kind.SELECTION):

@@ -55,6 +55,12 @@ CASES = {
         "a = MatMul(x, w) b = MatMul(x, v) g = Sigmoid(b) y = Mul(a, g)",
         {"v": "gate"},
     ),
+    "gated linear unit of one fused layer": (
+        TOKENS,
+        {"w": weight(8, 16), "s": np.array([8, 8])},
+        "f = MatMul(x, w) a, b = Split<axis = -1>(f, s) g = Sigmoid(b) y = Mul(a, g)",
+        {"w": "gate"},
+    ),
     "cell written out": (
         TOKENS,
         DENSE,
