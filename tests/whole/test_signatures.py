@@ -28,7 +28,7 @@ UNREACHED = {"vits_piper": 16, "vits_plain": 1, "faster_rcnn": 3}
 
 DECODED = {"ssdlite": 29}
 """Networks with heads of which no box is chosen, as anchors that the graph computes are drawn like learned
-offsets; fewer than so many layers: of four levels 16 layers of heads, and 12 of blocks that only they read."""
+offsets; fewer than so many layers: of four levels 16 of heads, and 12 of blocks that only they read."""
 
 UNCOMPARED = {
     "vits_piper": ("lengths depend on the data", "random nodes"),
