@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intrain_onnx.bench.ranking import Array, Interval, interval, weighted_taus, worst_where_missing
+from intrain_onnx.bench.ranking import (
+    Array,
+    Interval,
+    bootstrap,
+    interval,
+    weighted_taus,
+    worst_where_missing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +86,7 @@ def taus(columns: Sequence[Column], *, rounds: int, seed: int) -> Taus:
     found = {name: np.full((len(columns), rounds + 1), np.nan) for name in names}
     generator = np.random.default_rng(seed)
     for index, column in enumerate(columns):
-        count = len(next(iter(column.truth.values())))
-        draws = np.vstack([np.arange(count), generator.integers(0, count, (rounds, count))])
-        weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
+        _, weights = bootstrap(len(next(iter(column.truth.values()))), rounds, generator)
         for name, values in column.measures.items():
             filled = worst_where_missing(values)
             parts = [_taus(filled, truth, weights) for truth in column.truth.values()]

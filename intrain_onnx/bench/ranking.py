@@ -186,7 +186,7 @@ def rank(
     kept &= np.isfinite(x)
     x, y = x[kept], y[kept]
     count = len(x)
-    draws, weights = _draws(count, rounds, seed)
+    draws, weights = bootstrap(count, rounds, np.random.default_rng(seed))
     xy = weighted_taus(x, y, weights)
     return Ranking(
         count=count,
@@ -222,14 +222,14 @@ def difference(x: Array, other: Array, y: Array, *, rounds: int, seed: int) -> I
         Undefined where one of them has no tau.
     """
     kept = np.isfinite(y)
-    _, weights = _draws(int(kept.sum()), rounds, seed)
+    _, weights = bootstrap(int(kept.sum()), rounds, np.random.default_rng(seed))
     one, two = (weighted_taus(worst_where_missing(v[kept]), y[kept], weights) for v in (x, other))
     return interval(one - two)
 
 
-def _draws(count: int, rounds: int, seed: int) -> tuple[NDArray[np.int64], Array]:
+def bootstrap(count: int, rounds: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], Array]:
     """Bootstrap samples, the sample itself first: indices, and how often each architecture is drawn."""
-    draws = np.random.default_rng(seed).integers(0, max(count, 1), (rounds, count))
+    draws = generator.integers(0, max(count, 1), (rounds, count))
     draws = np.vstack([np.arange(count, dtype=draws.dtype), draws])
     return draws, np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
 

@@ -51,6 +51,7 @@ def reasons(model: ir.Model, layers: LayerMap) -> dict[str, Reason]:
 class _Search:
     def __init__(self, graph: ir.Graph, layers: LayerMap) -> None:
         self.graph = graph
+        self.nodes = set(graph)
         self.data = data_dependent(graph)
         self.layers = {layer.node_output: layer.name for layer in layers.layers}
         self.bits = {name: 1 << place for place, name in enumerate(self.layers.values())}
@@ -75,7 +76,7 @@ class _Search:
 
     def visit(self, node: ir.Node, found: dict[str, Reason]) -> None:
         operands = self.operands(node)
-        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), None)
+        name = self.layer_of(node)
         pooled = bool(operands) and all(v in self.pooled for v in operands)
         if name is None and not is_view(node) and not pooled and operands:
             pooled = _long_axes(operands[0]) > max(map(_long_axes, node.outputs), default=0) > -1
@@ -105,61 +106,64 @@ class _Search:
         elif kind(node) is Kind.ATTENTION or weighs or alone in self.attended:
             self.attended.update(node.outputs)
 
+    def layer_of(self, node: ir.Node | None) -> str | None:
+        """The layer that a node is; None for other nodes."""
+        outputs = node.outputs if node is not None else ()
+        return next((self.layers[v.name] for v in outputs if v.name in self.layers), None)
+
     def only(self, value: ir.Value) -> str | None:
         """The layer that a part of a fused layer's output comes from; None for other values."""
-        made = value.meta.get(ONLY)
-        return (
-            next((self.layers[v.name] for v in made.outputs if v.name in self.layers), None) if made else None
-        )
+        return self.layer_of(value.meta.get(ONLY))
 
     def operands(self, node: ir.Node) -> list[ir.Value]:
         return [v for v in node.inputs if v is not None and v in self.data]
 
     def gate(self, node: ir.Node) -> Iterator[str]:
         """The layers that a node squashes, if its result multiplies what others made."""
-        bounded = is_op(node, *_SQUASHING) or (
-            is_op(node, "Clip") and all(node.inputs[1:3]) and len(node.inputs) > 2
-        )
         operands = self.operands(node)
-        if bounded and operands and self.multiplies(node.outputs[0], self.origins[operands[0]]):
-            yield from self.alone(operands[0], {operands[0]}, node)
+        if operands and _is_bounded(node) and self.multiplies(node.outputs[0], self.origins[operands[0]]):
+            yield from self.alone(operands[0], node)
 
     def multiplies(self, value: ir.Value, origins: int) -> bool:
         """Whether a value, views and constant factors aside, multiplies one with other origins."""
-        for use in value.uses():
-            reader = use.node
-            operands = self.operands(reader)
-            others = [v for v in operands if v is not value]
-            if is_op(reader, "Mul") and others:
-                if any(self.origins[v] != origins for v in others):
-                    return True
-            elif (
-                (is_view(reader) or kind(reader) is Kind.SELECTION or not others)
-                and operands
-                and (
-                    reader.outputs[0].name not in self.layers
-                    and kind(reader) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.SELECTION)
-                    and self.multiplies(reader.outputs[0], origins)
-                )
-            ):
-                return True
+        seen = {value}
+        waiting = [value]
+        while waiting:
+            value = waiting.pop()
+            for use in value.uses():
+                reader = use.node
+                others = [v for v in self.operands(reader) if v is not value]
+                if is_op(reader, "Mul") and others:
+                    if any(self.origins[v] != origins for v in others):
+                        return True
+                elif self.passes_on(reader, others) and reader.outputs[0] not in seen:
+                    seen.add(reader.outputs[0])
+                    waiting.append(reader.outputs[0])
         return False
 
-    def alone(self, value: ir.Value, seen: set[ir.Value], reader: ir.Node) -> Iterator[str]:
+    def passes_on(self, reader: ir.Node, others: list[ir.Value]) -> bool:
+        """Whether a node gives the value that it reads: a view, a part, or a function of it alone."""
+        moves = kind(reader) in (Kind.VIEW, Kind.SELECTION) or (
+            kind(reader) is Kind.ELEMENTWISE and not others
+        )
+        return moves and bool(self.operands(reader)) and self.layer_of(reader) is None
+
+    def alone(self, value: ir.Value, reader: ir.Node) -> Iterator[str]:
         """Layers before a value whose outputs go nowhere else, through sums, views and normalisations."""
-        if any(use.node is not reader for use in value.uses()):
-            return
-        node = value.producer()
-        if node is None or node not in self.graph:
-            return
-        name = next((self.layers[v.name] for v in node.outputs if v.name in self.layers), self.only(value))
-        if name is not None:
-            yield name
-        elif kind(node) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.NORMALISATION, Kind.SELECTION):
-            for operand in self.operands(node):
-                if operand not in seen:
-                    seen.add(operand)
-                    yield from self.alone(operand, seen, node)
+        seen = {value}
+        waiting = [(value, reader)]
+        while waiting:
+            value, reader = waiting.pop()
+            node = value.producer()
+            if node is None or node not in self.nodes or any(u.node is not reader for u in value.uses()):
+                continue
+            name = self.layer_of(node) or self.only(value)
+            if name is not None:
+                yield name
+            elif kind(node) in (Kind.ELEMENTWISE, Kind.VIEW, Kind.NORMALISATION, Kind.SELECTION):
+                found = [v for v in self.operands(node) if v not in seen]
+                seen.update(found)
+                waiting += [(operand, node) for operand in found]
 
 
 def _is_bounded(node: ir.Node) -> bool:

@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import JOINED
-from intrain_onnx.network.subgraphs import bodies
-from intrain_onnx.network.values import constant_array, static_shape
+from intrain_onnx.network.subgraphs import bodies, carried_states
+from intrain_onnx.network.values import constant_array, is_batch_first, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
@@ -130,19 +130,19 @@ class _Search:
     def find_states(self, node: ir.Node) -> None:
         """Note the sequence of states that a recurrent operator gives, or a loop over layers."""
         if kind(node) is Kind.RECURRENT and node.outputs[0].name:
-            batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
-            self.steps[node.outputs[0]] = 1 if batch_first else 0
-        inner = (v.name for _, body in bodies(node) for n in body.all_nodes() for v in n.outputs)
-        if is_op(node, "Scan", "Loop") and not self.inside.isdisjoint(inner):
-            carried = _carried_states(node)
-            sequences = node.outputs[carried:]
-            given = node.attributes.get("scan_output_axes")
-            axes = given.as_ints() if given is not None else [0] * len(sequences)
-            for value, axis in zip(sequences, axes, strict=True):
+            self.steps[node.outputs[0]] = 1 if is_batch_first(node) else 0
+        if is_op(node, "Scan", "Loop") and self.holds_layers(node):
+            sequences = node.outputs[carried_states(node) :]
+            axes = node.attributes.get_ints("scan_output_axes", (0,) * len(sequences))
+            for value, axis in zip(sequences, axes, strict=False):
                 shape = static_shape(value)
                 if shape is not None and len(shape) >= _STATES and any(value.uses()):
                     self.steps[value] = axis % len(shape)
                     self.axes.setdefault(value, (-1,))
+
+    def holds_layers(self, node: ir.Node) -> bool:
+        inner = (v.name for _, body in bodies(node) for n in body.all_nodes() for v in n.outputs)
+        return not self.inside.isdisjoint(inner)
 
     def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:
         if is_layer or node.outputs[0] in self.joins:
@@ -219,14 +219,6 @@ class _Search:
 
 _STATES = 3
 """Axes of a sequence of states: steps, samples, channels."""
-
-
-def _carried_states(node: ir.Node) -> int:
-    """The number of outputs of a Scan or Loop that are last values and no sequences."""
-    body = next(body for _, body in bodies(node))
-    if is_op(node, "Loop"):
-        return len(body.inputs) - 2
-    return len(body.inputs) - node.attributes["num_scan_inputs"].as_int()
 
 
 def _is_zero(node: ir.Node) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.values import (
     Step,
+    is_batch_first,
     macs,
     name_of,
     of_file,
@@ -154,7 +155,7 @@ def _recurrent(node: ir.Node, depth: int, data: Set[ir.Value]) -> Layer | None:
         weights.append(_of(root, flat, (*steps, ("reshape", flat)), shape[2]))
     assert found[1] is not None
     directions, _, hidden = found[1][1]
-    batch_first = "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+    batch_first = is_batch_first(node)
     sequence = node.outputs[0]
     if sequence.name:  # all steps, even if only the last state is read: it is the same network
         axes = (2, 3) if batch_first else (1, 3)

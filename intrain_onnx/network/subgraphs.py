@@ -31,6 +31,13 @@ def entering(node: ir.Node, body: ir.Graph) -> list[tuple[ir.Value, ir.Value | N
     return list(zip(body.inputs, outer, strict=False))
 
 
+def carried_states(node: ir.Node) -> int:
+    """The number of outputs of a Loop or Scan that are last values and no sequences; they come first."""
+    ((_, body),) = bodies(node)
+    given = 2 if node.op_type == "Loop" else node.attributes.get_int("num_scan_inputs", 0)
+    return len(body.inputs) - given
+
+
 def scan_length(node: ir.Node, body: ir.Graph) -> int | None:
     """How often a Scan runs its body: the length of what it scans; None if unknown, as for Scan-8."""
     scanned = node.attributes.get_int("num_scan_inputs", 0)

@@ -26,6 +26,11 @@ _MASKED = -50.0
 """1 + exp(-50) is 1 in float32. No learned offset is so low; masks have -100 to -inf."""
 
 
+def is_batch_first(node: ir.Node) -> bool:
+    """Whether a recurrent operator has its samples on the first axis, and its steps on the second."""
+    return "layout" in node.attributes and node.attributes["layout"].as_int() == 1
+
+
 def name_of(node: ir.Node) -> str:
     """A node's name, or its first output's, or its operator."""
     return node.name or node_id(node) or node.op_type

@@ -10,7 +10,7 @@ from intrain_onnx.network.layers import Slot
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.scores import activation_functions
 from intrain_onnx.scores.baselines import Counts
-from intrain_onnx.scores.run_values import LayerValue
+from intrain_onnx.scores.run_values import is_live
 from intrain_onnx.scores.scoring import LayerScore
 
 
@@ -35,7 +35,7 @@ def count(network: ProtocolNetwork, layers: Sequence[LayerScore], *, batch: int,
         embeddings=sum(n for name, n in sizes.items() if name in tables | looked_up),
         macs=None if macs is None else macs // max(batch, 1),
         layers=len(layers),
-        live_layers=sum(LayerValue(0.0, s.status).live for s in layers),
+        live_layers=sum(is_live(s.status) for s in layers),
         elements=round(sum(t.rows * t.channels for t in traces) / max(samples, 1)),
         mean_log_channels=statistics.fmean(channels) if channels else 0.0,
         activation_functions=activation_functions.count(network.model, network.layers),

@@ -20,6 +20,11 @@ _LEAST = 1e-300
 _GONE: frozenset[LayerStatus] = frozenset({"dead", "unreached", "not_run"})
 
 
+def is_live(status: LayerStatus) -> bool:
+    """Whether the weights of a layer have a gradient, by its status."""
+    return status not in _GONE
+
+
 class LayerValue(Struct, frozen=True, array_like=True):
     """A layer.
 
@@ -42,7 +47,7 @@ class LayerValue(Struct, frozen=True, array_like=True):
     @property
     def live(self) -> bool:
         """Whether its weights have a gradient."""
-        return self.status not in _GONE
+        return is_live(self.status)
 
 
 class TensorValue(Struct, frozen=True, array_like=True):

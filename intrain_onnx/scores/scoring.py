@@ -272,7 +272,7 @@ def _rows(trace: Trace, layer: LayerScore) -> int:
 
 def _rows_of_weights(trace: Trace, layers: Sequence[LayerScore]) -> dict[str, int]:
     """Rows of the outputs of live layers, by name of their weights."""
-    live = (s for s in layers if run_values.LayerValue(0.0, s.status).live)
+    live = (s for s in layers if run_values.is_live(s.status))
     return {w.name: _rows(trace, s) for s in live for w in s.layer.weights}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from builders import for_probing, model, weight
+from builders import analysed, for_probing, model, normalised, weight
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.measure import as_drawn
@@ -141,3 +141,14 @@ def test_a_gate_hardly_varies_over_samples_as_before_training():
     with torch.no_grad():
         run(runnable.module, fed, {"g": lambda parts: seen.update(g=parts[0])})
     assert seen["g"].std(0).mean() < 0.05  # 0.21 for a pre-activation of unit variance
+
+
+def test_long_ways_between_a_gate_and_what_it_opens_are_followed():
+    """Longer than Python's stack is deep, and with forks of which every one meets the next."""
+    straight = " ".join(f"n{i + 1} = Neg(n{i})" for i in range(1500))
+    forks = " ".join(f"f{i + 1} = Concat<axis = 0>(f{i}, f{i})" for i in range(60))
+    text = f"a = MatMul(x, w) b = MatMul(x, v) g = Sigmoid(b) n0 = Identity(g) {straight} f0 = Neg(n1500) {forks}"
+    weights = {name: DENSE[name] for name in ("w", "v")}
+    proto = model(f"({TOKENS}) => (float[M] y, float[K] f60) {{ {text} y = Mul(a, n1500) }}", weights)
+    found = as_drawn.reasons(normalised(proto), analysed(proto))
+    assert list(found.values()) == ["gate"]

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import BATCH_AXES, DECLARED
-from intrain_onnx.network.values import constant_array, gathers_rows, listed
+from intrain_onnx.network.values import constant_array, gathers_rows, is_batch_first, listed
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
 
@@ -291,13 +291,9 @@ def _feeds_recurrence(value: ir.Value) -> bool:
     return any(
         _feeds_recurrence(node.outputs[0])
         if is_op(node, "Cast", "Identity")
-        else kind(node) is Kind.RECURRENT and index == 0 and not _batch_first(node)
+        else kind(node) is Kind.RECURRENT and index == 0 and not is_batch_first(node)
         for node, index in value.uses()
     )
-
-
-def _batch_first(node: ir.Node) -> bool:
-    return "layout" in node.attributes and node.attributes["layout"].as_int() == 1
 
 
 def _batch_axis(dims: Dims, lead: int, symbol: str | None, fixed: int | None) -> int | None:
