@@ -147,7 +147,8 @@ def test_long_ways_between_a_gate_and_what_it_opens_are_followed():
     """Longer than Python's stack is deep, and with forks of which every one meets the next."""
     straight = " ".join(f"n{i + 1} = Neg(n{i})" for i in range(1500))
     forks = " ".join(f"f{i + 1} = Concat<axis = 0>(f{i}, f{i})" for i in range(60))
-    text = f"a = MatMul(x, w) b = MatMul(x, v) g = Sigmoid(b) n0 = Identity(g) {straight} f0 = Neg(n1500) {forks}"
+    gate = "a = MatMul(x, w) b = MatMul(x, v) g = Sigmoid(b) n0 = Identity(g)"
+    text = f"{gate} {straight} f0 = Neg(n1500) {forks}"
     weights = {name: DENSE[name] for name in ("w", "v")}
     proto = model(f"({TOKENS}) => (float[M] y, float[K] f60) {{ {text} y = Mul(a, n1500) }}", weights)
     found = as_drawn.reasons(normalised(proto), analysed(proto))
