@@ -93,6 +93,7 @@ class Calibration:
         self.standardised: dict[str, Standard] = {}
         self.gradients_hold = True
         self._varies: list[tuple[str, Tensor]] = []
+        self._tensors: dict[str, tuple[nn.Parameter, nn.Parameter, int]] = {}
         values = parameters(module)
         kept = (
             x for x in layers.layers if x.kind in ("embedding", "recurrent") or as_drawn.get(x.name) in GATES
@@ -103,9 +104,8 @@ class Calibration:
             name = layer.weights[0].name
             if layer.kind in ("convolution", "linear") and name in values and layer.bias in values:
                 least = samples + 1 if layer.name in as_drawn else 0
-                self.observers[layer.node_output] = partial(
-                    self._layer, layer, values[name], values[layer.bias], least
-                )
+                self._tensors[layer.name] = values[name], values[layer.bias], least
+                self.observers[layer.node_output] = partial(self._layer, layer, *self._tensors[layer.name])
                 if name not in self._done and name in first:
                     self.gradients_hold &= layer.node_output in first.pop(name)
         for norm in norms:
@@ -115,6 +115,26 @@ class Calibration:
         """Names of layers with channels that do not vary."""
         return [name for name, varies in self._varies if not bool(varies.all())]
 
+    def is_due(self, layer: Layer, rows: int) -> bool:
+        """Whether a layer whose output has so many rows will be calibrated when it runs."""
+        found = self._tensors.get(layer.name)
+        return found is not None and rows >= found[2] and layer.weights[0].name not in self._done
+
+    def before(self, layer: Layer, mean: Tensor, scale: Tensor) -> None:
+        """Calibrate a layer that is due before it runs: its output has this mean and 1 / deviation."""
+        self._varies.append((layer.name, torch.ones_like(scale, dtype=torch.bool)))
+        self._apply(layer, *self._tensors[layer.name][:2], mean, scale)
+
+    def _apply(
+        self, layer: Layer, weight: nn.Parameter, bias: nn.Parameter, mean: Tensor, scale: Tensor
+    ) -> None:
+        reference = layer.weights[0]
+        self._done.add(reference.name)
+        factor = scale.repeat(reference.shape[0] // scale.numel())
+        spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
+        weight.data.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
+        bias.data.copy_((-mean * scale).reshape(bias.shape))
+
     def _layer(
         self, layer: Layer, weight: nn.Parameter, bias: nn.Parameter, least: int, parts: list[Tensor]
     ) -> list[Tensor] | None:
@@ -122,14 +142,10 @@ class Calibration:
         rows = sum(part.numel() // part.shape[axis] for part in parts)
         if reference.name in self._done or rows < least:
             return None
-        self._done.add(reference.name)
         with torch.no_grad():
             found = _standardise(parts, axis)
             self._varies.append((layer.name, found.varies))
-            factor = found.scale.repeat(reference.shape[0] // found.scale.numel())
-            spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
-            weight.data.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
-            bias.data.copy_((-found.mean * found.scale).reshape(bias.shape))
+            self._apply(layer, weight, bias, found.mean, found.scale)
         if len(layer.channel_axes) == 1:
             self.standardised[layer.output] = Standard(
                 found.matrix, found.mean * found.scale, tuple(parts[0].shape)

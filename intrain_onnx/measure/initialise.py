@@ -45,6 +45,13 @@ def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[St
     return canonical
 
 
+def to_canonical(x: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Apply ``steps``, from the layout of an initializer to the canonical one."""
+    for kind, argument in steps:
+        x = x.reshape(argument) if kind == "reshape" else x.permute(argument)
+    return x
+
+
 def reinitialise(
     module: fx.GraphModule,
     layers: LayerMap,

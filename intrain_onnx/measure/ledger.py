@@ -57,25 +57,28 @@ class Ledger:
         correlation: bool,
         mean: Tensor | None = None,
         own: bool = False,
+        panels: list[Tensor] | None = None,
     ) -> None:
         """Measure a matrix (see ``second_moments``); nobody may change it afterwards."""
 
         def told(numbers: list[float]) -> None:
             use(Moments(*numbers))
 
-        if x.numel() > _SMALL:
+        if x.numel() > _SMALL or panels is not None:
             means = None if mean is None else mean[None, None]
-            self._found.append(
-                (
-                    second_moments(x[None], samples, correlation=correlation, mean=means, own=own),
-                    [told],
-                )
+            found = second_moments(
+                x[None], samples, correlation=correlation, mean=means, own=own, panels=panels
             )
+            self._found.append((found, [told]))
             return
         kind = _Kind(
             second_moments, tuple(x.shape), (x.dtype, x.device), samples, correlation, mean is not None
         )
         self._gather(kind, x, told, mean)
+
+    def moments(self, found: Tensor, use: Callable[[Moments], None]) -> None:
+        """Take moments, (1, 7), that were found in another way."""
+        self._found.append((found, [lambda numbers: use(Moments(*numbers))]))
 
     def gradient(self, gradient: Tensor, use: Callable[[GradientStatistics], None]) -> None:
         """Measure a gradient (see ``gradient_moments``); nobody may change it afterwards."""

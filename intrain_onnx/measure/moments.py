@@ -63,6 +63,7 @@ def second_moments(
     correlation: bool = False,
     mean: Tensor | None = None,
     own: bool = False,
+    panels: list[Tensor] | None = None,
 ) -> Tensor:
     """The :class:`Moments` of each matrix, computed in its dtype, with sums in float64.
 
@@ -75,6 +76,7 @@ def second_moments(
         correlation: compute ``correlated`` and ``varying``.
         mean: (matrices, 1, channels), what was subtracted from ``x``; None if nothing was.
         own: ``x`` may be overwritten.
+        panels: those of X^T X, if they are there, to be overwritten; of one matrix with many rows.
 
     Returns:
         (matrices, 7), float64; not finite where an element is not.
@@ -87,7 +89,7 @@ def second_moments(
     scale = torch.ones_like(mean[:, :, :1])
     if centred.is_cuda:
         centred, scale = _scaled(centred, None)
-    found = _products(centred, mean, scale, parts, correlation)
+    found = _products(centred, mean, scale, parts, correlation, panels)
     if not centred.is_cuda:
         level = found[:, 0] / centred[0].numel()
         usual = (level > 1e-12) & (level < 1e9)  # fourth powers are summed, in float32
@@ -108,13 +110,20 @@ def _scaled(centred: Tensor, usual: Tensor | None) -> tuple[Tensor, Tensor]:
     return centred / scale, scale
 
 
-def _products(centred: Tensor, mean: Tensor, scale: Tensor, samples: int, correlation: bool) -> Tensor:
+def _products(
+    centred: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    samples: int,
+    correlation: bool,
+    panels: list[Tensor] | None = None,
+) -> Tensor:
     """(matrices, 5): the first five of the moments."""
     count, rows, channels = centred.shape
     zero = torch.zeros(count, dtype=torch.float64, device=centred.device)
     correlated = varying = zero
     if rows >= channels:
-        panels = _panels(centred)
+        panels = panels or _panels(centred)
         columns = torch.cat([p.diagonal(dim1=1, dim2=2) for p in panels], 1)
         square = _symmetric_square_sum(panels)
         if correlation:
@@ -145,11 +154,28 @@ def _panels(x: Tensor) -> list[Tensor]:
     return [torch.bmm(left, right) for left, right in pairs]
 
 
+def panels_of(x: Tensor) -> list[Tensor]:
+    """x^T x of one matrix as panels, each (1, columns of the panel, columns from it on)."""
+    return _panels(x[None])
+
+
+def full(panels: list[Tensor]) -> Tensor:
+    """The symmetric matrix of panels, (columns, columns)."""
+    found = panels[0].new_empty(panels[0].shape[2], panels[0].shape[2])
+    start = 0
+    for panel in panels:
+        stop = start + panel.shape[1]
+        found[start:stop, start:] = panel[0]
+        found[start:, start:stop] = panel[0].T
+        start = stop
+    return found
+
+
 def _symmetric_square_sum(panels: list[Tensor]) -> Tensor:
     """The sum of squares of a symmetric matrix given as panels."""
-    total = 2 * _square_sum(panels[0]) - _square_sum(panels[0][:, :, : panels[0].shape[1]])
+    total = 2 * square_sum(panels[0]) - square_sum(panels[0][:, :, : panels[0].shape[1]])
     for panel in panels[1:]:
-        total += 2 * _square_sum(panel) - _square_sum(panel[:, :, : panel.shape[1]])
+        total += 2 * square_sum(panel) - square_sum(panel[:, :, : panel.shape[1]])
     return total
 
 
@@ -178,10 +204,10 @@ def _square_within(centred: Tensor, samples: int) -> Tensor:
     if parts.shape[1] < channels:
         parts = parts.transpose(1, 2)
     products = torch.bmm(parts.transpose(1, 2), parts)
-    return _square_sum(products).reshape(count, samples).sum(1)
+    return square_sum(products).reshape(count, samples).sum(1)
 
 
-def _square_sum(x: Tensor) -> Tensor:
+def square_sum(x: Tensor) -> Tensor:
     """(matrices,): sums of squares in the dtype of x over runs of elements, in float64 over the runs."""
     flat = x.reshape(len(x), -1)
     whole = flat.shape[1] // _RUN * _RUN
@@ -226,8 +252,8 @@ def gradient_moments(gradients: Tensor) -> Tensor:
         gradients = gradients / scale[:, None]
     mean = gradients.mean(1)
     square = mean.double().square()
-    variance = _square_sum(gradients) / size - square if looks else square
+    variance = square_sum(gradients) / size - square if looks else square
     if not (looks and bool((variance >= 100 * square).all())):
-        variance = _square_sum(gradients - mean[:, None]) / size
+        variance = square_sum(gradients - mean[:, None]) / size
     std = variance.clamp(min=0).sqrt() * scale
     return torch.stack([std, largest.double()], 1)

@@ -15,13 +15,15 @@ from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
+from intrain_onnx.measure import through_weights
 from intrain_onnx.measure.calibration import HINT, Calibration, Standard, observed
 from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
 from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.ledger import Ledger
-from intrain_onnx.measure.moments import Moments, as_rows
+from intrain_onnx.measure.moments import Moments, as_rows, full, panels_of
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import participation, standardised
+from intrain_onnx.measure.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
@@ -92,6 +94,8 @@ class _Pass:
         self.layers: dict[str, LayerTrace] = {}
         self.points: dict[str, PointTrace] = {}
         self.squares: dict[str, Tensor] = {}
+        self.through: dict[str, Tensor] = {}
+        self.parameters = runnable.parameters
 
     def run(self, fed: Sequence[Tensor | Samples], watching: Mapping[str, Observer]) -> Trace:
         runnable, module, calibration = self.runnable, self.runnable.module, self.calibration
@@ -141,7 +145,27 @@ class _Pass:
             observer.points.append(point)
             if point.cut:
                 observer.watch_gradient = partial(self._add_square, point.value)
+        if runnable.device.type == "cpu":  # elsewhere its decisions would cost more than they save
+            for value, readers in through_weights.readers(runnable.module, runnable.layers).items():
+                axes = (readers[0].axis,)
+                observer = found.setdefault(value, _RowsObserver(self, value, axes))
+                if observer.channel_axes == axes:
+                    observer.readers = readers
         return found, states
+
+    def tell(self, reader: Reader, of: Input) -> None:
+        """Note the moments of a layer's outputs before it runs, and calibrate it."""
+        layer = reader.layer
+        weight = self.parameters.get(layer.weights[0].name)
+        found = of.through(weight, reader) if weight is not None else None
+        if found is None:
+            return
+        due = self.calibration is not None and self.calibration.is_due(layer, of.rows)
+        factor = found.variance.rsqrt() if due else None
+        correlation = any(point.value == layer.output for point in self.runnable.points)
+        self.through[layer.output] = found.moments(factor, correlation)
+        if self.calibration is not None and factor is not None:
+            self.calibration.before(layer, found.mean, factor)
 
     def taken(self, value: str, shape: tuple[int, ...]) -> Standard | None:
         """What calibration has already made of a layer's output, and need not keep any longer."""
@@ -194,6 +218,7 @@ class _RowsObserver:
         layer: name of the layer whose output it is.
         step_axis: the mean of each step along it is subtracted first.
         points: those at this value.
+        readers: layers whose outputs may be told from this value.
         watch_gradient: gets the gradient of the activation.
     """
 
@@ -212,6 +237,7 @@ class _RowsObserver:
         self.layer = layer
         self.step_axis = step_axis
         self.points: list[Point] = []
+        self.readers: Sequence[Reader] = ()
         self.watch_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, parts: list[Tensor]) -> None:
@@ -223,27 +249,53 @@ class _RowsObserver:
 
     def measure(self, parts: list[Tensor]) -> None:
         """Have the moments of all rows of a value taken."""
+        rows = self.rows(parts)
+        if rows.rows < 2 or not rows.channels:
+            self.told(rows, None)
+            return
+        ledger, use = self.of.ledger, partial(self.told, rows)
+        known = self.of.through.pop(self.value, None) if self.step_axis is None else None
+        readers = through_weights.paying(
+            self.readers, rows.rows, rows.samples, shared=self.layer is not None or bool(self.points)
+        )
+        if known is not None and not readers:
+            ledger.moments(known, use)
+            return
         standard = self.of.taken(self.value, tuple(parts[0].shape)) if self.step_axis is None else None
+        panels = None
         if standard is not None:
             matrix, mean, own = standard.matrix, standard.mean, True
         else:
             matrices = [as_rows(self.centred(part.detach()), self.channel_axes) for part in parts]
             matrix, mean = torch.cat(matrices) if len(matrices) > 1 else matrices[0], None
             own = matrix.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr()
-        shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
-        rows, channels = matrix.shape
-        found = _Rows(shape, rows, channels, self.samples(parts), torch.finfo(matrix.dtype).eps)
-        if rows < 2 or not channels:
-            self.told(found, None)
+        if readers:
+            level = torch.zeros_like(matrix[0]) if standard is not None else matrix.mean(0)
+            if standard is None:
+                matrix, mean, own = matrix - level, level, True
+            panels = panels_of(matrix)
+            of = Input(matrix, level, full(panels), rows.samples)
+            for reader in readers:
+                self.of.tell(reader, of)
+        if self.layer is None and not self.points:
             return
-        self.of.ledger.matrix(
+        ledger.matrix(
             matrix,
-            partial(self.told, found),
-            samples=found.samples,
+            use,
+            samples=rows.samples,
             correlation=bool(self.points),
             mean=mean,
             own=own,
+            panels=panels,
         )
+
+    def rows(self, parts: list[Tensor]) -> _Rows:
+        """What the matrix of a value will be like."""
+        first = parts[0]
+        shape = tuple(first.shape) if len(parts) == 1 else (len(parts), *first.shape)
+        channels = math.prod(first.shape[axis] for axis in self.channel_axes)
+        rows = sum(part.numel() for part in parts) // max(channels, 1)
+        return _Rows(shape, rows, channels, self.samples(parts), torch.finfo(first.dtype).eps)
 
     def told(self, rows: _Rows, moments: Moments | None) -> None:
         """Note what was found for the layer and the points; None for fewer than two rows or no channel."""
