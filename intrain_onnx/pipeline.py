@@ -34,7 +34,6 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
 from intrain_onnx.runtime.machine import Machine, machine_for
-from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
@@ -128,6 +127,9 @@ def _one_run(
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
     """The same network, with the same weights, as onnx2torch converts it."""
+    # Here: it imports torchvision, torch._dynamo and triton, a second that no other run needs.
+    from intrain_onnx.runtime.onnx2torch_converter import convert_second  # noqa: PLC0415
+
     values = {name: p.detach().cpu().numpy() for name, p in runnable.parameters.items()}
     module = convert_second(
         runnable.probed.model, runnable.layers, values, batch_statistics=runnable.batch_statistics
