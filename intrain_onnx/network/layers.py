@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.network.layer_edges import Feeders
 from intrain_onnx.network.layer_keys import digest, layer_keys
 from intrain_onnx.network.recognise import Layer, recognise
@@ -303,6 +304,7 @@ def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
     return tuple(node.attributes[name].as_ints()) if name in node.attributes else ()
 
 
+@memory.collector_paused()
 def analyse(model: ir.Model, *, keys: bool = True) -> LayerMap:
     """Analyse a normalised model with inferred shapes (``infer_shapes``).
 

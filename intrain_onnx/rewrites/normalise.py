@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from intrain_onnx import memory
 from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.fold_weights import fold_weights
@@ -14,6 +15,7 @@ from intrain_onnx.rewrites.remove_dropout import remove_dropout
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
 
+@memory.collector_paused()
 def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     """Rewrite a model, in place, to the form that the static analysis and the converter require.
 

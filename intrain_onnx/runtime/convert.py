@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx import ops
+from intrain_onnx import memory, ops
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
 from intrain_onnx.network.values import name_of
 from intrain_onnx.ops import narrow
@@ -78,6 +78,7 @@ def _has_handler(domain: str, op_type: str, opset: int) -> bool:
     return ops.resolve(domain, op_type, opset) is not None
 
 
+@memory.collector_paused()
 def convert(
     model: ir.Model, trainable: Collection[str] = (), *, half_as_float: bool = True
 ) -> fx.GraphModule:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network.given_inputs import resolve
 from intrain_onnx.network.layers import LayerMap, analyse
@@ -136,7 +137,8 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
     Raises:
         UnsupportedError: no output that a loss can read is left.
     """
-    model = network.model.clone()
+    with memory.collector_paused():
+        model = network.model.clone()
     draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.solved.sizes), see)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
