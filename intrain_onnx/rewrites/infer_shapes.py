@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from intrain_onnx import memory
 from intrain_onnx.network.input_shapes import Signature, resized
 from intrain_onnx.network.marks import SEEN, UNSEEN
 from intrain_onnx.network.values import static_shape
+from intrain_onnx.rewrites.static_shapes import infer_static
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 """Runs a model with one sample, and returns the shape of each value by name."""
@@ -46,6 +48,7 @@ def _restore(
     graph.inputs.extend(inputs)
 
 
+@memory.collector_paused()
 def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     """Infer the shape of every value for the signature's inputs; without one, for the declared shapes.
 
@@ -61,7 +64,7 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
-    found = any(infer(model, data_prop=data_prop) for data_prop in (True, False))
+    found = infer_static(model) or any(infer(model, data_prop=data_prop) for data_prop in (True, False))
     seen = model.graph.meta.get(SEEN, {})
     for node in model.graph.all_nodes() if seen else ():
         for value in node.outputs:
