@@ -21,6 +21,7 @@ from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
 from intrain_onnx.proxies.context import ProxyContext
@@ -61,6 +62,8 @@ def score(
         IntrainError: one of its kinds, with the file, node, op and next step.
     """
     config = config or ScoreConfig.for_protocol()
+    if config.parity:
+        onnxruntime_process.start_early()
     with _errors_of(source), machine_for(config) as machine:
         log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
