@@ -96,6 +96,15 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def keep_imports() -> None:
+    """Exempt all objects there are from cycle collection, once: those that imports made stay in any case.
+
+    For a process of this package's own: torch alone makes 350,000, and each full collection looks at them.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
+
+
 def elements_of_one_tensor() -> int:
     """Most float32 elements of one operator's output: a quarter of the free memory, at most 2**31."""
     return min(2**31, available() // 16)

@@ -141,6 +141,7 @@ def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float]
         start_early()
     from intrain_onnx.pipeline import score as score_file
 
+    memory.keep_imports()
     return score_file(model, config, progress=progress)
 
 

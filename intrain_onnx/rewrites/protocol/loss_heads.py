@@ -12,6 +12,7 @@ from onnx_ir.passes import common
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import node_id
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
@@ -105,7 +106,7 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
 
 def _name_sequences(model: ir.Model) -> None:
     """Name the sequence output of every recurrence, so that it is computed and can be measured."""
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
             node.outputs[0].name = f"{node_id(node)}.sequence"
 

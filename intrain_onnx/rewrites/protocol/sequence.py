@@ -126,6 +126,7 @@ class ProtocolNetwork:
     sizes: Mapping[str, int]
 
 
+@memory.collector_paused()
 def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) -> ProtocolNetwork:
     """Rewrite a copy of a network for a protocol.
 
@@ -137,8 +138,7 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
     Raises:
         UnsupportedError: no output that a loss can read is left.
     """
-    with memory.collector_paused():
-        model = network.model.clone()
+    model = network.model.clone()
     draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.solved.sizes), see)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
