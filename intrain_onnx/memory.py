@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
@@ -75,6 +78,31 @@ def cap_process() -> None:
 def _held() -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector off: for code that makes many objects which stay, and runs no model.
+
+    It looks at all objects again and again while a graph of thousands of nodes is built, which takes as long
+    as building it. What holds large tensors is to be collected, so nothing that runs a model is paused.
+    """
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+def keep_imports() -> None:
+    """Exempt all objects there are from cycle collection, once: those that imports made stay in any case.
+
+    For a process of this package's own: torch alone makes 350,000, and each full collection looks at them.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def elements_of_one_tensor() -> int:

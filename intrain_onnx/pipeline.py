@@ -21,6 +21,7 @@ from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
 from intrain_onnx.proxies.context import ProxyContext
@@ -34,7 +35,6 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
 from intrain_onnx.runtime.machine import Machine, machine_for
-from intrain_onnx.runtime.onnx2torch_converter import convert_second
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
 
@@ -62,6 +62,8 @@ def score(
         IntrainError: one of its kinds, with the file, node, op and next step.
     """
     config = config or ScoreConfig.for_protocol()
+    if config.parity:
+        onnxruntime_process.start_early()
     with _errors_of(source), machine_for(config) as machine:
         log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
@@ -128,6 +130,9 @@ def _one_run(
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
     """The same network, with the same weights, as onnx2torch converts it."""
+    # Here: it imports torchvision, torch._dynamo and triton, a second that no other run needs.
+    from intrain_onnx.runtime.onnx2torch_converter import convert_second  # noqa: PLC0415
+
     values = {name: p.detach().cpu().numpy() for name, p in runnable.parameters.items()}
     module = convert_second(
         runnable.probed.model, runnable.layers, values, batch_statistics=runnable.batch_statistics

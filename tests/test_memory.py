@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
@@ -50,3 +51,28 @@ except MemoryError:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "refused\n"
+
+
+def test_the_collector_is_off_inside_and_as_before_outside():
+    assert gc.isenabled()
+    with memory.collector_paused():
+        with memory.collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled(), "an inner pause ended an outer one"
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), memory.collector_paused():
+        _ = 1 / 0
+    assert gc.isenabled()
+
+
+def test_imports_are_kept_once():
+    code = """
+import gc
+from intrain_onnx import memory
+memory.keep_imports()
+first = gc.get_freeze_count()
+later = [[] for _ in range(1000)]
+memory.keep_imports()
+assert first > 1000 and gc.get_freeze_count() <= first
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -135,8 +135,13 @@ def score(
 
 
 def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float], None]) -> Report:
+    from intrain_onnx.parity.onnxruntime_process import start_early
+
+    if config.parity:  # before torch, which takes as long to load as onnxruntime does there
+        start_early()
     from intrain_onnx.pipeline import score as score_file
 
+    memory.keep_imports()
     return score_file(model, config, progress=progress)
 
 

@@ -22,6 +22,7 @@ import onnx.checker
 import onnx_ir as ir
 from onnx_ir import serde
 
+from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printable
 from intrain_onnx.loading import protobuf_scan
 from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, kind_of
@@ -72,6 +73,7 @@ class LoadedModel:
         """Same as `fresh`."""
         return self.fresh()
 
+    @memory.collector_paused()
     def fresh(self) -> ir.Model:
         """A new ``onnx_ir.Model`` that shares no mutable state: rewrites may change it in place.
 
@@ -112,6 +114,7 @@ Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model | LoadedModel
 """A model: the path of a file, a model in memory, or one that is already loaded."""
 
 
+@memory.collector_paused()
 def load(source: Source, limits: Limits | None = None) -> LoadedModel:
     """Load and check a model.
 

@@ -17,6 +17,7 @@ from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.signature.sample_axes import each_by_itself
 from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
@@ -107,9 +108,12 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     points = tuple(p for p in found if p.cut or p.step_axis is not None or config.points == "all")
     used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     left = as_drawn.reasons(probed.model, probed.layers) if config.calibrate else {}
-    if config.weights == "reinitialise":
-        initialise.reinitialise(module, probed.layers, config.seed, left)
-    batched, warnings = _choose_execution(module, used, config.seed, device)
+    if _is_known_to_batch(probed.model, used, batch_statistics):
+        batched, warnings = True, list[ModelWarning]()
+    else:
+        if config.weights == "reinitialise":
+            initialise.reinitialise(module, probed.layers, config.seed, left)
+        batched, warnings = _choose_execution(module, used, config.seed, device)
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:
         text = "the graph runs sample by sample; BatchNorm is normalised over all samples at once"
         warnings = [*warnings, ModelWarning("batch_statistics", text, None)]
@@ -140,6 +144,15 @@ def has_untrained_norms(model: ir.Model) -> bool:
     return bool(statistics) and all(
         mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
         for mean, variance in statistics
+    )
+
+
+def _is_known_to_batch(model: ir.Model, used: input_shapes.Signature, batch_statistics: bool) -> bool:
+    """Whether the graph itself says that all samples can be run in one call, so that no trial is needed."""
+    if used.given or used.separate or (batch_statistics and used.fixed_batch is not None):
+        return False
+    return used.fixed_batch == used.batch or each_by_itself(
+        model.graph, {spec.name: spec.batch_axis for spec in used.inputs}
     )
 
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import left_rolled
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import initializers_behind, macs, name_of, of_file, shape_of
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import UNKNOWN, is_op, is_view, kind, traits
@@ -100,7 +101,7 @@ def measure(model: ir.Model, layers: LayerMap) -> Coverage:
     used = needed(model.graph)
     sizes: dict[str, int] = {}
     roles: dict[str, str] = {}
-    readers = (node for node in model.graph.all_nodes() if node in used)
+    readers = (node for node in every_node(model.graph) if node in used)
     read = (v for node in readers for v in node.inputs if v is not None and v.const_value is not None)
     for value in dict.fromkeys(read):
         slot = layers.slots.get(value.name or "")
@@ -138,7 +139,7 @@ def _belongs_to_a_layer(name: str, layers: LayerMap) -> bool:
 def _missed(model: ir.Model, layers: LayerMap, used: set[ir.Node]) -> Iterator[Missed]:
     data = data_dependent(model.graph)
     known = {layer.node_output for layer in layers.layers}
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if node not in used or not any(v in data for v in node.outputs):
             continue
         if any(v.name in known for v in node.outputs if v.name):

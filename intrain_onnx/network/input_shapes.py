@@ -151,7 +151,8 @@ def resolve_shapes(
     symbols.bind_told(found.axes)
     if found.entries is not None:
         symbols.usual = _of_graphs(shapes, config)
-    least = least_lengths(model.graph)
+    free = (d for v, dims in shapes.items() if len(dims) <= 3 for d in _without(dims, found.axes[v.name]))
+    least = {} if all(isinstance(d, int) for d in free) else least_lengths(model.graph)
     inputs: list[InputSpec] = []
     for value, dims in shapes.items():
         length = least.get(value, 1) if len(dims) <= 3 else 1
@@ -160,6 +161,10 @@ def resolve_shapes(
         inputs.append(replace(spec, number=number))
     inputs = [replace(spec, shape=symbols.complete(spec)) for spec in inputs]
     return Signature(tuple(inputs), samples, found.fixed, found.separate, symbols.free, symbols.why)
+
+
+def _without(dims: Dims, axis: int | None) -> list[int | str | None]:
+    return [d for i, d in enumerate(dims) if i != axis]
 
 
 def mark_roles(model: ir.Model, found: Mapping[str, Role] = MappingProxyType({})) -> None:

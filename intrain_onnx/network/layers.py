@@ -12,10 +12,11 @@ from typing import Any
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.network.layer_edges import Feeders
 from intrain_onnx.network.layer_keys import digest, layer_keys
 from intrain_onnx.network.recognise import Layer, recognise
-from intrain_onnx.network.subgraphs import bodies, entering, scan_length
+from intrain_onnx.network.subgraphs import bodies, entering, every_node, scan_length
 from intrain_onnx.network.values import (
     Step,
     constant_sources,
@@ -88,7 +89,7 @@ def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
     for node in graph:
         reads = list(node.inputs)
         for _, body in bodies(node):
-            if any(v in found for n in (node, *body.all_nodes()) for v in n.inputs if v is not None):
+            if any(v in found for n in (node, *every_node(body)) for v in n.inputs if v is not None):
                 found.update(body.inputs)  # what a Loop carries depends on all that its body reads
             _spread(body, found)
             reads.extend(body.outputs)
@@ -112,7 +113,7 @@ def needed(graph: ir.Graph, ends: Callable[[ir.Node], bool] = lambda node: False
 
 def _inner_nodes(node: ir.Node) -> Iterable[ir.Node]:
     for _, body in bodies(node):
-        yield from body.all_nodes()
+        yield from every_node(body)
 
 
 class _Pass:
@@ -150,7 +151,7 @@ class _Pass:
             layers=layers,
             slots=slots,
             live=frozenset(live),
-            nodes=sum(1 for _ in self.graph.all_nodes()),
+            nodes=sum(1 for _ in every_node(self.graph)),
             fixed=fixed,
             macs=self.macs if self.macs or not self.unknown_macs else None,
             unknown_macs=self.unknown_macs,
@@ -303,6 +304,7 @@ def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
     return tuple(node.attributes[name].as_ints()) if name in node.attributes else ()
 
 
+@memory.collector_paused()
 def analyse(model: ir.Model, *, keys: bool = True) -> LayerMap:
     """Analyse a normalised model with inferred shapes (``infer_shapes``).
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import JOINED
-from intrain_onnx.network.subgraphs import bodies, carried_states
+from intrain_onnx.network.subgraphs import bodies, carried_states, every_node
 from intrain_onnx.network.values import constant_array, is_batch_first, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
@@ -141,7 +141,7 @@ class _Search:
                     self.axes.setdefault(value, (-1,))
 
     def holds_layers(self, node: ir.Node) -> bool:
-        inner = (v.name for _, body in bodies(node) for n in body.all_nodes() for v in n.outputs)
+        inner = (v.name for _, body in bodies(node) for n in every_node(body) for v in n.outputs)
         return not self.inside.isdisjoint(inner)
 
     def originating(self, node: ir.Node, operands: list[ir.Value], is_layer: bool) -> frozenset[Origin]:

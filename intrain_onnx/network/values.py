@@ -175,10 +175,11 @@ def _holds_numbers(dtype: ir.DataType) -> bool:
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """The shape of a value; None if a dimension is unknown."""
-    if value is None or value.shape is None:
+    shape = value.shape if value is not None else None
+    if shape is None:
         return None
-    dims = value.shape.dims
-    return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+    known = tuple(d for d in shape.dims if isinstance(d, int))
+    return known if len(known) == len(shape.dims) else None
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
@@ -265,7 +266,7 @@ def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None
 
 def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
     """A new initializer of the main graph; its data is shared with the array."""
-    tensor = ir.tensor(array, name=name)
+    tensor = ir.Tensor(array, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )

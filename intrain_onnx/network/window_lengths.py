@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import shape_of
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, kind
@@ -16,7 +17,7 @@ def least_lengths(graph: ir.Graph) -> dict[ir.Value, int]:
     counted, so the true bound may be lower. Subgraphs are included.
     """
     least: dict[ir.Value, int] = {}
-    for node in reversed(list(graph.all_nodes())):  # every reader comes after what it reads
+    for node in reversed(list(every_node(graph))):  # every reader comes after what it reads
         if not node.inputs or node.inputs[0] is None or not node.outputs:
             continue
         wanted = least.get(node.outputs[0], 1)

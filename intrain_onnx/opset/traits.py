@@ -27,7 +27,7 @@ def of(domain: str, op_type: str) -> Traits:
 
 def traits(node: ir.Node) -> Traits:
     """The row of a node's operator, or ``UNKNOWN``."""
-    return of(node.domain, node.op_type)
+    return ROWS.get((node.domain, node.op_type)) or of(node.domain, node.op_type)
 
 
 def kind(node: ir.Node) -> Kind:

@@ -23,6 +23,12 @@ _worker: subprocess.Popen[bytes] | None = None
 _lock = threading.Lock()
 
 
+def start_early() -> None:
+    """Start the process that will be asked, if none runs: it loads onnxruntime while this one goes on."""
+    with _lock:
+        _start()
+
+
 def run_reference(
     model: str | bytes,
     inputs: Mapping[str, np.ndarray[Any, Any]],

@@ -83,6 +83,8 @@ def main() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library's prints must not mix with the answers
+    with contextlib.suppress(Exception):  # a request reports it
+        import_onnxruntime()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             header, inputs, model = read_frame(sys.stdin.buffer)

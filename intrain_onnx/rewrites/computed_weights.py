@@ -18,7 +18,7 @@ import onnx_ir as ir
 from intrain_onnx.network.known_values import Constants
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.marks import MADE_FROM
-from intrain_onnx.network.subgraphs import bodies
+from intrain_onnx.network.subgraphs import bodies, every_node
 from intrain_onnx.network.values import (
     ComputedTensor,
     ancestors,
@@ -64,7 +64,7 @@ def separate(
     Returns:
         The number of nodes removed.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
+    before = sum(1 for _ in every_node(model.graph))
     found = dict(_computed(model))
     cut = [value for value in found if constant_sources(value) is None]
     maker = _Maker(model, evaluate, _settled(model, cut, resize) if cut and resize is not None else {})
@@ -77,7 +77,7 @@ def separate(
             assert old is not None
             value.replace_all_uses_with(new)
             remove_unused(old)
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return before - sum(1 for _ in every_node(model.graph))
 
 
 def are_in(model: ir.Model) -> bool:
@@ -100,7 +100,7 @@ def forget_values(model: ir.Model, parameters: Iterable[str]) -> list[str]:
 def _computed(model: ir.Model) -> Iterator[tuple[ir.Value, str]]:
     """Computed parameters with their roles, looking through views, without data and views of initializers."""
     data = data_dependent(model.graph)
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if not any(v in data for v in node.outputs):
             continue
         for index, role in trainable_inputs(node):

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from intrain_onnx.loading.function_checks import all_nodes, plain_domain
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.protobuf_scan import too_many
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.opset import support
 from intrain_onnx.rewrites import contrib_bodies
 from intrain_onnx.rewrites.infer_shapes import infer
@@ -47,7 +48,7 @@ def expand_fused(model: ir.Model) -> int:
     """
     contrib_bodies.unblock(model)
     contrib_bodies.join_biases(model)
-    waiting = [n for n in model.graph.all_nodes() if (n.domain, n.op_type) in contrib_bodies.BODIES]
+    waiting = [n for n in every_node(model.graph) if (n.domain, n.op_type) in contrib_bodies.BODIES]
     if not waiting:
         return 0
     work, left = _Expansion(model), waiting
@@ -69,7 +70,7 @@ class _Expansion:
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self.size = sum(1 for _ in model.graph.all_nodes())
+        self.size = sum(1 for _ in every_node(model.graph))
         self.taken = _value_names(model)
         self.expanded = 0
         self.guess = self.inferred = False
@@ -115,7 +116,7 @@ def expand_missing(model: ir.Model) -> int:
     """
     expanded = 0
     for _ in range(_MAX_DEPTH):
-        nodes = [node for node in model.graph.all_nodes() if _schema(model, node) is not None]
+        nodes = [node for node in every_node(model.graph) if _schema(model, node) is not None]
         if not nodes:
             break
         if any(v is not None and v.type is None for node in nodes for v in node.inputs):
@@ -125,7 +126,7 @@ def expand_missing(model: ir.Model) -> int:
         if not count:
             break
         limit = Limits().expanded_nodes
-        size = sum(1 for graph in (model.graph, *_bodies(model)) for _ in graph.all_nodes())
+        size = sum(1 for graph in (model.graph, *_bodies(model)) for _ in every_node(graph))
         if size > limit:
             raise too_many("expanded_nodes", size, limit)
         InlineFunctions()(model)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from intrain_onnx.errors import LimitError
 from intrain_onnx.network.marks import DEQUANTISED
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer, constant_array, name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.dequantise.arithmetic import dequantise
@@ -25,7 +26,7 @@ def fold_weights(model: ir.Model) -> int:
     """Fold ConstantOfShape and DequantizeLinear of constants, in place; returns the number of nodes."""
     folded = 0
     tied: dict[tuple[Any, ...], ir.Value] = {}
-    for node in list(model.graph.all_nodes()):
+    for node in list(every_node(model.graph)):
         if node.outputs[0].is_graph_output():
             continue
         if is_op(node, "ConstantOfShape"):

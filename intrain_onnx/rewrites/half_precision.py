@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from intrain_onnx.network.subgraphs import every_node
+
 ROUNDING = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 """Unit roundoff of the type: the largest relative error of rounding to nearest."""
 
@@ -16,14 +18,14 @@ def rounding(model: ir.Model) -> float:
 
     0 for float32 and wider types. Weights that are only stored in a narrow type do not count.
     """
-    outputs = (v for node in model.graph.all_nodes() for v in node.outputs if node.op_type != "Cast")
+    outputs = (v for node in every_node(model.graph) for v in node.outputs if node.op_type != "Cast")
     kinds = {v.dtype for v in (*model.graph.inputs, *outputs)}
     return max((error for kind, error in ROUNDING.items() if kind in kinds), default=0.0)
 
 
 def has_bfloat16(model: ir.Model) -> bool:
     """Whether any value of a model, constants included, is bfloat16."""
-    made = (v for node in model.graph.all_nodes() for v in node.outputs)
+    made = (v for node in every_node(model.graph) for v in node.outputs)
     values = (*model.graph.inputs, *model.graph.initializers.values(), *made)
     return any(v.dtype == ir.DataType.BFLOAT16 for v in values)
 
@@ -41,7 +43,7 @@ def widen(model: ir.Model) -> None:
         for value in values:
             if value.dtype == ir.DataType.BFLOAT16:
                 value.dtype = ir.DataType.FLOAT
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         for name, attribute in list(node.attributes.items()):
             if (
                 attribute.type == ir.AttributeType.TENSOR

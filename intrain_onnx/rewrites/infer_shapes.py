@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from intrain_onnx import memory
 from intrain_onnx.network.input_shapes import Signature, resized
 from intrain_onnx.network.marks import SEEN, UNSEEN
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import static_shape
+from intrain_onnx.rewrites.static_shapes import infer_static
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 """Runs a model with one sample, and returns the shape of each value by name."""
@@ -46,6 +49,7 @@ def _restore(
     graph.inputs.extend(inputs)
 
 
+@memory.collector_paused()
 def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     """Infer the shape of every value for the signature's inputs; without one, for the declared shapes.
 
@@ -58,12 +62,12 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     if signature is not None:
         for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
             value.shape = ir.Shape(spec.shape)
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         for value in node.outputs:
             value.shape = None
-    found = any(infer(model, data_prop=data_prop) for data_prop in (True, False))
+    found = infer_static(model) or any(infer(model, data_prop=data_prop) for data_prop in (True, False))
     seen = model.graph.meta.get(SEEN, {})
-    for node in model.graph.all_nodes() if seen else ():
+    for node in every_node(model.graph) if seen else ():
         for value in node.outputs:
             name = value.name or ""
             if name in seen and static_shape(value) is None:
@@ -97,7 +101,7 @@ def complete_shapes(model: ir.Model, single: Signature, see: See) -> None:
     shapes = model.graph.meta[SEEN] = dict(see(model, single))
     if shapes:
         model.graph.meta[UNSEEN] = frozenset(unknown - shapes.keys())
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         for value in node.outputs:
             name = value.name or ""
             if name in shapes and static_shape(value) is None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.network.marks import LITERAL
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.opset.traits import is_op
 
 
@@ -17,7 +18,7 @@ def lift_constants(model: ir.Model) -> None:
     Initializers of subgraphs are moved there, too. A Constant that is a graph output stays. Initializers
     that are also graph inputs are removed from the inputs: they keep the file's value.
     """
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if is_op(node, "Constant"):
             node.outputs[0].meta[LITERAL] = True
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.network.known_values import Constants, Known
-from intrain_onnx.network.subgraphs import bodies, entering
+from intrain_onnx.network.subgraphs import bodies, entering, every_node
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind, trainable_inputs
@@ -80,7 +80,7 @@ class Form:
     @property
     def size(self) -> int:
         """Number of nodes of the body, subgraphs included."""
-        return sum(1 for _ in self.body.all_nodes())
+        return sum(1 for _ in every_node(self.body))
 
 
 def form(node: ir.Node, opset: int) -> Form | None:
@@ -179,7 +179,7 @@ class Flow:
         """Propagate forward from the inputs of a normalised model. Cost: linear in nodes and edges."""
         flow = cls()
         opset = model.opset_imports.get("", 1)
-        for node in model.graph.all_nodes():
+        for node in every_node(model.graph):
             for _, body in bodies(node):
                 flow._join(node, body, opset)
         flow.data = flow._spread(model.graph.inputs, lambda value: False)
@@ -226,7 +226,7 @@ class Flow:
         around = {*loop.node.outputs, *(s.formal for s in loop.states)}
         varying = self._spread(seeds, lambda value: value in self.data or value in around)
         found: set[ir.Value] = set()
-        for node in loop.body.all_nodes():
+        for node in every_node(loop.body):
             weights = [v for v in _weights(node) if v in varying]
             if weights and any(v in self.data for v in node.inputs):
                 found |= self._roots(weights)

@@ -122,7 +122,8 @@ class Network:
         solved, single, known = _inputs(exact, config, runner)
         if runner is not None:
             complete_shapes(exact, single, lambda _, of: runner.shapes(of))
-        model = exact.clone()
+        with memory.collector_paused():
+            model = exact.clone()
         constants += cancel_transposes(model) + written_out.restore(model)
         constants += merge_concats(model) + restore_lookups(model)
         quantisation = dequantise.to_float(model)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from intrain_onnx import memory
 from intrain_onnx.network.marks import DECLARED
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.fold_weights import fold_weights
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
@@ -14,6 +16,7 @@ from intrain_onnx.rewrites.remove_dropout import remove_dropout
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
 
+@memory.collector_paused()
 def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     """Rewrite a model, in place, to the form that the static analysis and the converter require.
 
@@ -37,10 +40,10 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     expand_fused(model)
     expand_missing(model)
     remove_dropout(model)
-    before = sum(1 for _ in model.graph.all_nodes())
+    before = sum(1 for _ in every_node(model.graph))
     lift_constants(model)
     common.TopologicalSortPass()(model)
-    lifted = before - sum(1 for _ in model.graph.all_nodes())
+    lifted = before - sum(1 for _ in every_node(model.graph))
     capture_unchanging(model)
     if unrolled:
         unroll(model)

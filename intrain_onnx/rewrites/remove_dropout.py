@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import drops_values
 from intrain_onnx.opset.traits import is_op
 
@@ -11,7 +12,7 @@ from intrain_onnx.opset.traits import is_op
 def remove_dropout(model: ir.Model) -> None:
     """Remove each Dropout in inference mode, in place, if its mask is unused and it is no graph output."""
     opset = model.opset_imports.get("", 1)
-    for node in list(model.graph.all_nodes()):
+    for node in list(every_node(model.graph)):
         if not is_op(node, "Dropout") or drops_values(node, opset) or node.inputs[0] is None:
             continue
         kept, *mask = node.outputs

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.network.known_values import Array, Constants, Known
 from intrain_onnx.network.marks import LEFT_ROLLED, MADE_FROM, Rolled
-from intrain_onnx.network.subgraphs import bodies
+from intrain_onnx.network.subgraphs import bodies, every_node
 from intrain_onnx.network.values import add_initializer, name_of, of_file
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.loop_rounds import (
@@ -60,7 +60,7 @@ def capture_unchanging(model: ir.Model) -> int:
     """
     number = 0
     opset = model.opset_imports.get("", 1)
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         loop = form(node, opset)
         for state in loop.states if loop is not None and not loop.batched else ():
             if passes(state) and state.begin is not state.formal:
@@ -74,7 +74,7 @@ class _Unroller:
     """Unrolls the outermost loops over layers."""
 
     def __init__(self, model: ir.Model) -> None:
-        nodes = list(model.graph.all_nodes())
+        nodes = list(every_node(model.graph))
         self.model = model
         self.opset = model.opset_imports.get("", 1)
         self.loops = any(is_op(node, "Loop", "Scan") for node in nodes)
@@ -335,14 +335,14 @@ def _wanted(loop: Form) -> set[ir.Node]:
 
 def _reads(node: ir.Node) -> list[ir.Value]:
     """The values that a node reads, those that its subgraphs read or return included."""
-    inner = [n for _, body in bodies(node) for n in body.all_nodes()]
+    inner = [n for _, body in bodies(node) for n in every_node(body)]
     outputs = [v for _, body in bodies(node) for v in body.outputs]
     return [v for n in (node, *inner) for v in n.inputs if v is not None] + outputs
 
 
 def _remove(node: ir.Node) -> None:
     """Remove a node, and the uses of outer values in its subgraphs."""
-    inner = [n for _, body in bodies(node) for n in body.all_nodes()]
+    inner = [n for _, body in bodies(node) for n in every_node(body)]
     assert node.graph is not None
     node.graph.remove(node, safe=True)
     for each in inner:

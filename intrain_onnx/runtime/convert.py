@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx import ops
+from intrain_onnx import memory, ops
 from intrain_onnx.errors import MissingOpsError, UnsupportedError
 from intrain_onnx.network.values import name_of
 from intrain_onnx.ops import narrow
@@ -78,6 +78,7 @@ def _has_handler(domain: str, op_type: str, opset: int) -> bool:
     return ops.resolve(domain, op_type, opset) is not None
 
 
+@memory.collector_paused()
 def convert(
     model: ir.Model, trainable: Collection[str] = (), *, half_as_float: bool = True
 ) -> fx.GraphModule:
@@ -152,13 +153,19 @@ class _Names:
     root: nn.Module
     leaves: set[str] = field(default_factory=set)
     parents: set[str] = field(default_factory=set)
+    extended: dict[str, str] = field(default_factory=dict)
 
     def claim(self, name: str) -> str:
         parts = [re.sub(r"[^A-Za-z0-9_/:\-]", "_", p) or "_" for p in name.split(".")]
         parts = [p + "_" if hasattr(fx.GraphModule, p) or p in self.root.__dict__ else p for p in parts]
-        path = ".".join(parts)
-        while path in self.leaves or path in self.parents or self.leaves & set(_parents(path)):
+        for depth in range(1, len(parts)):  # of "a" and "a.b", "a" is a tensor and no module
+            while ".".join(parts[:depth]) in self.leaves:
+                parts[depth - 1] += "_"
+        wanted = ".".join(parts)
+        path = self.extended.get(wanted, wanted)
+        while path in self.leaves or path in self.parents:
             path += "_"
+        self.extended[wanted] = path
         self.leaves.add(path)
         self.parents.update(_parents(path))
         return path

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.special import erfc, gammainccinv
 
 _TAILS: Final = np.concatenate([np.linspace(1.0, 0.01, 200)[:-1], np.geomspace(0.01, 1e-12, 300)])
 _MOST_ROWS: Final = 10**6
@@ -32,6 +31,8 @@ def expected_health(rows: int, size: int) -> float:
     Returns:
         In (0, 1].
     """
+    from scipy.special import erfc, gammainccinv  # noqa: PLC0415 - slow to load, and an inspection needs none
+
     freedom = min(max(rows, 1), _MOST_ROWS)
     middles = (_TAILS[1:] + _TAILS[:-1]) / 2
     weights = _TAILS[:-1] - _TAILS[1:]

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, PointTrace, Trace
@@ -147,6 +145,8 @@ class Score:
         """Two-sided 95 % confidence interval of the mean score (Student's t); None for a single run."""
         if self.standard_error is None:
             return None
+        from scipy.special import stdtrit  # noqa: PLC0415 - slow to load, and one run needs none
+
         half = float(stdtrit(len(self.runs) - 1, 0.975)) * self.standard_error
         return self.intrain - half, self.intrain + half
 

@@ -86,4 +86,4 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_inspect_imports_no_torch():
     modules = imported("from intrain_onnx.cli import main; main()", "inspect", SAMPLES / "jax_cnn.onnx")
     assert "onnx_ir" in modules
-    assert not modules & {"torch", "onnxruntime", "onnx2torch"}
+    assert not modules & {"torch", "onnxruntime", "onnx2torch", "scipy"}

@@ -51,6 +51,29 @@ def test_one_process_serves_all_models_and_inputs_that_a_model_lacks_are_left_ou
     assert worker() == first
 
 
+def test_a_process_that_was_started_early_is_the_one_that_is_asked():
+    onnxruntime_process._stop()
+    onnxruntime_process.start_early()
+    first = worker()
+    onnxruntime_process.start_early()
+    np.testing.assert_array_equal(ask()[0], run_onnxruntime(NETWORK, FEEDS)[0])
+    assert worker() == first
+
+
+def test_a_process_without_onnxruntime_says_so_when_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no such library')")
+    onnxruntime_process._stop()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        onnxruntime_process.start_early()
+        with pytest.raises(NoReferenceError, match=r"^onnxruntime: no such library$"):
+            ask()
+    finally:
+        onnxruntime_process._stop()
+
+
 def test_a_file_with_external_data_is_read_where_it_lies(tmp_path: Path):
     copy = onnx.ModelProto.FromString(NETWORK.SerializeToString())
     path = tmp_path / "net.onnx"

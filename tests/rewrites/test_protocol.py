@@ -16,6 +16,7 @@ from intrain_onnx.inspection import inspect
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network import input_shapes
+from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import STEPS, for_protocol
 from intrain_onnx.rewrites.protocol.step import Changes, Draft
@@ -39,6 +40,38 @@ def described(graph: ir.Model) -> list[object]:
     ]
     tensors = {name: id(v.const_value) for name, v in graph.graph.initializers.items() if v.uses()}
     return [nodes, tensors, [v.name for v in graph.graph.outputs]]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_an_analysis_that_is_kept_is_that_of_the_graph(
+    path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a rewrite asks for it: no rewrite leaves a stale one."""
+    read = []
+
+    def checked(draft: Draft) -> LayerMap:
+        found = kept.__get__(draft)
+        assert found == analyse(draft.model, keys=False)
+        read.append(found)
+        return found
+
+    kept = Draft.layers
+    monkeypatch.setattr(Draft, "layers", property(checked))
+    config = ScoreConfig.for_protocol(protocol)
+    for_protocol(Network.of(load(path), config, RUNS), config, RUNS.see)
+    assert read
+
+
+@pytest.mark.parametrize("name", ["jax_cnn", "pytorch_resnet_torchscript"])
+def test_a_graph_that_is_cut_nowhere_is_not_analysed_again(name: str) -> None:
+    config = ScoreConfig.for_protocol("checkpoint")
+    network = Network.of(load(ROOT / f"samples/{name}.onnx"), config, RUNS)
+    draft = Draft(network.model.clone(), config, network.single, RUNS.see, network.layers)
+    for step in STEPS[1:3]:
+        done = step.rewrite(draft)
+        assert done is None or not done.rewired
+    assert draft.layers is network.layers
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

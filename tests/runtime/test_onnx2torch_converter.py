@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,9 @@ def test_operators_that_it_lacks_are_all_named():
     assert {"ai.onnx::Gelu-20", "ai.onnx::Conv-22"} <= set(caught.value.counts)
     assert "onnx2torch lacks" in str(caught.value)
     assert "--converter native" in str(caught.value)
+
+
+def test_other_runs_do_not_import_it() -> None:
+    """It brings torchvision and torch._dynamo, a second of start-up."""
+    code = "import sys, intrain_onnx.pipeline; assert not {'onnx2torch', 'torchvision'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -30,7 +30,13 @@ TORCH = {*WITH_TORCH, "pipeline", "backend"}
 TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure", "bench.torchvision_export"}
 """Modules elsewhere that run a model: others import them when they do."""
 
-LIGHT_MODULES = {"measure.trace", "parity.onnxruntime_worker", "proxies.aggregate", "proxies.document"}
+LIGHT_MODULES = {
+    "measure.trace",
+    "parity.onnxruntime_process",
+    "parity.onnxruntime_worker",
+    "proxies.aggregate",
+    "proxies.document",
+}
 """Modules beside those with torch that do without: what others read of a run, and a process of its own."""
 
 ALONE = {"errors", "versions", "vocabulary", "loading.limits", "measure.trace", "opset.kinds"}

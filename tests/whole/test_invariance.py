@@ -335,6 +335,20 @@ def test_the_module_prints_saves_and_computes_what_onnxruntime_does(tmp_path: Pa
         assert torch.equal(again(torch.from_numpy(x)), found)
 
 
+def test_names_that_are_a_part_of_another_name_or_differ_by_a_sign_alone_stay_apart() -> None:
+    """A path of a module cannot be a tensor and a module; these names had no end of trying."""
+    names = ["a", "a.b", "a/b", "a.b.c", "d.e", "d", "a_", "f g", "f,g", "f.g"]
+    values = {name: np.full(3, 10.0**i, np.float32) for i, name in enumerate(names)}
+    proto = model("(float[N,3] x) => (float[N,3] y) { y = Sum(x) }")
+    proto.graph.node[0].input.extend(names)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in values.items())
+    module = intrain_onnx.to_torch(proto)
+    held = [*module.named_parameters(), *module.named_buffers()]
+    assert len({name for name, _ in held}) == len(names)
+    with torch.no_grad():
+        assert module(torch.zeros(1, 3))[0].tolist() == [pytest.approx(1111111111.0)] * 3
+
+
 TIED = """(int64[N,5] ids) => (float[N,5,11] y) {
     h = Gather(table, ids)
     r = Tanh(h)

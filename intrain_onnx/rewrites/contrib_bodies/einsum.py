@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import name_of
 from intrain_onnx.rewrites.contrib_bodies.call import Call, Later, body
 
@@ -50,7 +51,7 @@ def _biased_einsum(call: Call) -> str:
 
 def join_biases(model: ir.Model) -> None:
     """Fuse each Einsum of two operands with the constant that only an Add adds to it, in place."""
-    for node in list(model.graph.all_nodes()):
+    for node in list(every_node(model.graph)):
         if node.op_type != "Einsum" or node.domain or len(node.inputs) != 2 or len(node.outputs) != 1:
             continue
         uses = list(node.outputs[0].uses())

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.errors import ModelFileError, UnsupportedError
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer, constant_array, name_of
 from intrain_onnx.rewrites.contrib_bodies.activations import activation
 from intrain_onnx.rewrites.contrib_bodies.call import MICROSOFT, Call, body
@@ -52,7 +53,7 @@ def unblock(model: ir.Model) -> int:
         UnsupportedError: the number of channels without padding cannot be determined.
         ModelFileError: a node violates its operator's definition.
     """
-    nodes = [n for n in model.graph.all_nodes() if n.domain == DOMAIN]
+    nodes = [n for n in every_node(model.graph) if n.domain == DOMAIN]
     for node in nodes:
         _check(node)
     if nodes:
@@ -156,7 +157,7 @@ class _Unblocking:
         self._spread()
         convolutions = [n for n in nodes if n.op_type == "Conv"]
         self.block = self._find_block(convolutions)
-        for node in self.model.graph.all_nodes():
+        for node in every_node(self.model.graph):
             self._constrain(node)
         for node in nodes:
             self._rewrite(node)
@@ -169,7 +170,7 @@ class _Unblocking:
 
     def _spread(self) -> None:
         """Propagate the blocked layout forward through the graph."""
-        for node in self.model.graph.all_nodes():
+        for node in every_node(self.model.graph):
             own = node.domain == DOMAIN and node.op_type != "ReorderOutput"
             reads = node.domain != DOMAIN and any(v in self.blocked for v in node.inputs)
             if reads and node.op_type == "Reshape":

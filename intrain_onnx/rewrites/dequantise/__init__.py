@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from intrain_onnx import memory
 from intrain_onnx.network.marks import DEQUANTISED
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import constant_array, source
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import is_op, is_view, kind, traits
@@ -55,12 +56,12 @@ def to_float(model: ir.Model) -> Quantisation | None:
     Raises:
         LimitError: the dequantised weights do not fit into memory.
     """
-    if not any(_is_quantised(node) for node in model.graph.all_nodes()) and not any(
+    if not any(_is_quantised(node) for node in every_node(model.graph)) and not any(
         DEQUANTISED in value.meta for value in model.graph.initializers.values()
     ):
         return None
     memory.require_for_weights(_float_bytes(model))
-    before = sum(1 for _ in model.graph.all_nodes())
+    before = sum(1 for _ in every_node(model.graph))
     unused = frozenset(_removable(model.graph, frozenset()))
     lifting = Lifting(model)
     _count_dequantised(model, lifting)
@@ -73,8 +74,8 @@ def to_float(model: ir.Model) -> Quantisation | None:
     for node in _removable(model.graph, unused):
         assert node.graph is not None
         node.graph.remove(node, safe=True)
-    left = Counter(n.op_type for n in model.graph.all_nodes() if _is_quantised(n) and _stops_gradient(n))
-    after = sum(1 for _ in model.graph.all_nodes())
+    left = Counter(n.op_type for n in every_node(model.graph) if _is_quantised(n) and _stops_gradient(n))
+    after = sum(1 for _ in every_node(model.graph))
     return Quantisation(
         dict(lifting.layers),
         tuple(lifting.activations),
@@ -86,7 +87,7 @@ def to_float(model: ir.Model) -> Quantisation | None:
 def _float_bytes(model: ir.Model) -> int:
     """Bytes of all initializers as float32, packed 2- and 4-bit weights counted by number."""
     packed: dict[ir.Value | None, int] = {}
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if node.op_type == "MatMulNBits":
             packed[argument(node, 1)] = max(8 // max(integer(node, "bits", 4), 1), 1)
     tensors = ((v, v.const_value) for v in model.graph.initializers.values())
@@ -121,7 +122,7 @@ def _in_order(graph: ir.Graph) -> Iterator[ir.Node]:
 
 def _count_dequantised(model: ir.Model, lifting: Lifting) -> None:
     """Count the layers of float operators whose weights were dequantised."""
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         weights = [argument(node, i) for i in traits(node).weights]
         if kind(node) is Kind.QUANTISED or not any(_from_integers(v) for v in weights):
             continue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import put_in_place
 
 
@@ -20,11 +21,11 @@ def replace_each(model: ir.Model, suffix: str, make: Callable[[ir.Node], ir.Node
     Returns:
         The number of nodes that are there less.
     """
-    before = sum(1 for _ in model.graph.all_nodes())
-    for node in list(model.graph.all_nodes()):
+    before = sum(1 for _ in every_node(model.graph))
+    for node in list(every_node(model.graph)):
         new = make(node) if node.graph is not None else None
         if new is not None:
             old, out = node.outputs[0], new.outputs[0]
             out.name, out.type, out.shape = f"{old.name}.{suffix}", old.type, old.shape
             put_in_place(node, new)
-    return before - sum(1 for _ in model.graph.all_nodes())
+    return before - sum(1 for _ in every_node(model.graph))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from intrain_onnx.network.recognise import Layer
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
@@ -23,7 +24,7 @@ def absorb_batch_norm(draft: Draft) -> Changes:
     """
     outputs = draft.layers.by_output()
     removed, declined = [], []
-    for node in list(draft.model.graph.all_nodes()):
+    for node in list(every_node(draft.model.graph)):
         if not is_op(node, "BatchNormalization"):
             continue
         value = node.inputs[0]

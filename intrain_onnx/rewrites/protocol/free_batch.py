@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer, constant_array, name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
@@ -21,7 +22,7 @@ def free_batch(draft: Draft) -> Changes:
     model, batch = draft.model, draft.single.fixed_batch if draft.single is not None else None
     data = data_dependent(model.graph)
     changed, declined = [], []
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if not is_op(node, "Reshape") or node.inputs[0] not in data or len(node.inputs) < 2:
             continue
         value, target = node.inputs[0], constant_array(node.inputs[1])

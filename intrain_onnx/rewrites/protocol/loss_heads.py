@@ -12,6 +12,7 @@ from onnx_ir.passes import common
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.network.gradient_reach import blocks_gradient, is_integer, to_integer
 from intrain_onnx.network.layers import data_dependent
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import node_id
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
@@ -89,8 +90,8 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
         )
     model.graph.outputs.clear()
     model.graph.outputs.extend(heads)
-    common.RemoveUnusedNodesPass()(model)
-    _name_sequences(model)
+    removed = common.RemoveUnusedNodesPass()(model).modified
+    named = _name_sequences(model)
     found = tuple(heads.values())
     without = [name for name in outputs if name not in {head.output for head in found}]
     return Changes(
@@ -100,14 +101,18 @@ def cut_at_loss_heads(draft: Draft) -> Changes:
             Declined(name, "no gradient reaches this output, or another one reads the same")
             for name in without
         ],
+        rewired=removed or named or outputs != [head.value for head in found],
     )
 
 
-def _name_sequences(model: ir.Model) -> None:
-    """Name the sequence output of every recurrence, so that it is computed and can be measured."""
-    for node in model.graph.all_nodes():
+def _name_sequences(model: ir.Model) -> bool:
+    """Name the sequence output of every recurrence, so that it is computed; whether one had no name."""
+    named = False
+    for node in every_node(model.graph):
         if kind(node) is Kind.RECURRENT and not node.outputs[0].name:
             node.outputs[0].name = f"{node_id(node)}.sequence"
+            named = True
+    return named
 
 
 def _differentiable(output: ir.Value, data: set[ir.Value]) -> list[tuple[ir.Value, tuple[str, ...]]]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.network.recognise import Layer
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer, name_of, source
 from intrain_onnx.opset.traits import is_op, traits
 from intrain_onnx.rewrites.protocol.step import Changes, Draft
@@ -24,7 +25,7 @@ def own_biases(draft: Draft) -> Changes:
     Exporters drop biases of zeros and share equal ones, so the presence of a bias is no property of the
     architecture; calibration needs one as the shift.
     """
-    nodes = {v.name: node for node in draft.model.graph.all_nodes() for v in node.outputs}
+    nodes = {v.name: node for node in every_node(draft.model.graph) for v in node.outputs}
     owned = []
     for layer in draft.layers.layers:
         if layer.kind not in ("convolution", "linear"):

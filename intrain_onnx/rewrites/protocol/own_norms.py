@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.step import Changes, Draft, FreeNorm
@@ -15,7 +16,7 @@ from intrain_onnx.rewrites.protocol.step import Changes, Draft, FreeNorm
 def own_norms(draft: Draft) -> Changes:
     """Give each BatchNormalization new parameters, those of an identity, to be calibrated."""
     model, found = draft.model, []
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         if not is_op(node, "BatchNormalization") or node.inputs[1] is None:
             continue
         like = node.inputs[1]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network.given_inputs import resolve
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.rewrites.computed_weights import are_in, forget_values
 from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_shapes
 from intrain_onnx.rewrites.network import Network
@@ -70,8 +72,16 @@ def forget_computed_values(draft: Draft) -> Changes:
 
 def infer_shapes_again(draft: Draft) -> None:
     """Infer the shapes of new values."""
+    before = _types(draft.model)
     infer_shapes(draft.model, draft.single)
-    draft.changed()
+    if _types(draft.model) != before:
+        draft.changed()
+
+
+def _types(model: ir.Model) -> list[object]:
+    """Shape and element type of every value that the static analysis may ask for."""
+    values = (v for node in every_node(model.graph) for v in node.outputs)
+    return [(v.shape and tuple(v.shape.dims), v.dtype) for v in (*model.graph.inputs, *values)]
 
 
 def complete_shapes_again(draft: Draft) -> None:
@@ -125,6 +135,7 @@ class ProtocolNetwork:
     sizes: Mapping[str, int]
 
 
+@memory.collector_paused()
 def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) -> ProtocolNetwork:
     """Rewrite a copy of a network for a protocol.
 
@@ -137,7 +148,8 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
         UnsupportedError: no output that a loss can read is left.
     """
     model = network.model.clone()
-    draft = Draft(model, config, resolve(model, config, batch=1, sizes=network.solved.sizes), see)
+    single = resolve(model, config, batch=1, sizes=network.solved.sizes)
+    draft = Draft(model, config, single, see, None if network.keyed else network.layers)
     changes: dict[str, Changes] = {}
     kept: frozenset[str] = frozenset()
     for step in STEPS:
@@ -145,7 +157,7 @@ def for_protocol(network: Network, config: ScoreConfig, see: See | None = None) 
             done = step.rewrite(draft)
             if done is not None:
                 changes[step.name] = done
-                if done.places or done.heads:
+                if done.places or done.rewired:
                     draft.changed()
         if step.rewrite is cut_at_loss_heads:
             kept = draft.layers.live

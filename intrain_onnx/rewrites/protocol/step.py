@@ -61,6 +61,7 @@ class Changes:
         heads: the values that the loss reads.
         norms: BatchNorm nodes to be calibrated.
         declined: matching places that it left unchanged.
+        rewired: other nodes or outputs are left, although no place is named.
     """
 
     places: Sequence[str] = ()
@@ -69,6 +70,7 @@ class Changes:
     heads: Sequence[Head] = ()
     norms: Sequence[FreeNorm] = ()
     declined: Sequence[Declined] = ()
+    rewired: bool = False
 
 
 class Draft:
@@ -79,6 +81,7 @@ class Draft:
         config: the protocol's settings.
         single: shapes of the inputs for one sample; None if no shapes are needed.
         see: runs the model for shapes that inference misses; None if nothing may be run.
+        known: the static analysis of the graph, without keys, if there is one.
     """
 
     def __init__(
@@ -87,12 +90,13 @@ class Draft:
         config: ScoreConfig | None = None,
         single: Signature | None = None,
         see: See | None = None,
+        known: LayerMap | None = None,
     ) -> None:
         self.model = model
         self.config = config or ScoreConfig.for_protocol()
         self.single = single
         self.see = see
-        self._layers: LayerMap | None = None
+        self._layers = known
 
     @property
     def layers(self) -> LayerMap:
