@@ -32,6 +32,7 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
+from intrain_onnx.runtime.fuse import fuse
 from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.onnx2torch_converter import convert_second
@@ -201,7 +202,9 @@ def to_torch(source: Source) -> fx.GraphModule:
         except UnsupportedError:  # a sequence, an optional, strings, or an unknown rank: none are needed
             shapes = None
         infer_shapes(model, shapes)
-        return convert.convert(model, analyse(model).slots, half_as_float=False)
+        module = convert.convert(model, analyse(model).slots, half_as_float=False)
+        fuse(module, [value.name or "" for value in model.graph.outputs])
+        return module
 
 
 @contextmanager
