@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -49,7 +50,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def export(native: nn.Module, x: Tensor, path: Path, exporter: str) -> None:
     """Write a network as one of PyTorch's exporters does, with its batch fixed."""
     if not path.exists():
-        opset = {} if exporter == "dynamo" else {"opset_version": 17}
+        opset: dict[str, Any] = {} if exporter == "dynamo" else {"opset_version": 17}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -60,7 +61,7 @@ def export(native: nn.Module, x: Tensor, path: Path, exporter: str) -> None:
 def second(path: Path) -> nn.Module | None:
     """The module of onnx2torch; None where it fails."""
     try:
-        module = onnx2torch.convert(onnx.load(path)).eval()
+        module: nn.Module = onnx2torch.convert(onnx.load(path)).eval()
     except Exception as error:  # it raises many kinds
         print(f"  onnx2torch: {type(error).__name__}: {' '.join(str(error).split())[:80]}")
         return None
@@ -99,7 +100,8 @@ def measure(name: str, exporter: str, folder: Path, pairs: int) -> None:
             taken = one_pass(module, x)
             if index > 1:  # the first rounds warm up
                 seconds[key].append(taken)
-    print(f"{name}, {exporter}, {'x'.join(map(str, shape))}: native {statistics.median(seconds['native']):.3f} s")
+    took = statistics.median(seconds["native"])
+    print(f"{name}, {exporter}, {'x'.join(map(str, shape))}: native {took:.3f} s")
     for key in present.keys() - {"native"}:
         ratios = [a / b for a, b in zip(seconds[key], seconds["native"], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)

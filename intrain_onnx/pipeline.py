@@ -88,6 +88,8 @@ def _measured(
         budget.require(network, probed, config, machine.device)
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device)
+    if watch is not None:  # any value may be watched
+        runnable = replace(runnable, module=runnable.whole)
     watching = watch(runnable) if watch is not None else {}
     traces = [
         _one_run(runnable, config, index, log, {} if index else watching) for index in range(config.seeds)
@@ -203,8 +205,7 @@ def to_torch(source: Source) -> fx.GraphModule:
             shapes = None
         infer_shapes(model, shapes)
         module = convert.convert(model, analyse(model).slots, half_as_float=False)
-        fuse(module, [value.name or "" for value in model.graph.outputs])
-        return module
+        return fuse(module, [value.name or "" for value in model.graph.outputs])
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """ONNX to torch: one ``call_function`` node of a ``torch.fx.GraphModule`` for each ONNX node.
 
 Initializers become parameters (trainable ones) or buffers, one for each ONNX name, so ties survive.
-The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``onnx_outputs``; and the ``dtype`` and ``rank`` of
-its value, None where shape inference does not know them.
+The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``onnx_outputs``; and the
+``dtype`` and ``rank`` of its value, None where shape inference does not know them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Functions that exporters take apart, put together again in a converted module: one file for each form.
 
-A form that is found computes the same function, with the same gradient, up to the rounding of its type. What is not
-known to be the same is left as it is; each file says where it declines.
+A form that is found computes the same function, with the same gradient, up to the rounding of its type. What
+is not known to be the same is left as it is; each file says where it declines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import copy
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, fx
 
@@ -18,33 +19,41 @@ from intrain_onnx.runtime.fuse.form import Form, Found, View
 _FORMS: Sequence[Form] = (activations.find, norms.find, attention.find, linear.find)
 
 
-def fuse(module: fx.GraphModule, keep: Collection[str]) -> int:
-    """Put compositions together and fold constants, in place, in the module and its subgraphs.
+def fuse(module: fx.GraphModule, keep: Collection[str]) -> fx.GraphModule:
+    """The same function and the same parameters, in fewer nodes: compositions put together, constants folded.
 
     Args:
-        module: from ``convert``; its parameters stay as they are.
+        module: from ``convert``; it is not changed, and shares its tensors with the result.
         keep: names of the values that stay visible to observers; outputs of the graph always do.
-
-    Returns:
-        The number of compositions.
     """
-    return _fuse(View(module, frozenset(keep)))
+    return _fused(module, frozenset(keep), ())
 
 
-def _fuse(view: View) -> int:
-    graph = view.module.graph
+def _fused(
+    module: fx.GraphModule, keep: Collection[str], captured: Sequence[Tensor | None]
+) -> fx.GraphModule:
+    """``captured``: what is known of the last placeholders of a subgraph, which its surroundings bind."""
+    copied = fx.GraphModule(module, copy.deepcopy(module.graph), class_name=module.__class__.__name__)
+    copied.meta |= module.meta
+    places = [n for n in copied.graph.nodes if n.op == "placeholder"]
+    bound = zip(places[len(places) - len(captured) :], captured, strict=True)
+    view = View(copied, keep, {place: tensor for place, tensor in bound if tensor is not None})
     drop_identities(view)
     fold(view)
-    count = 0
-    for node in list(graph.nodes):
-        for form in _FORMS if node.op == "call_function" and not node._erased else ():
-            found = form(view, node)
-            if found is not None and view.hides(found):
-                _replace(graph, found)
-                count += 1
-                break
-    view.module.recompile()
-    return count + sum(_fuse(inner) for inner in _subgraphs(view))
+    for node in list(copied.graph.nodes):
+        if node.op == "call_function" and not node._erased:
+            _put_together(view, node)
+    _fuse_subgraphs(view)
+    copied.recompile()
+    return copied
+
+
+def _put_together(view: View, node: fx.Node) -> None:
+    for form in _FORMS:
+        found = form(view, node)
+        if found is not None and view.hides(found):
+            _replace(view.module.graph, found)
+            return
 
 
 def _replace(graph: fx.Graph, found: Found) -> None:
@@ -65,19 +74,11 @@ def _replace(graph: fx.Graph, found: Found) -> None:
         waiting = [n for n in waiting if n not in done]
 
 
-def _subgraphs(view: View) -> list[View]:
-    """The subgraphs, with the tensors that each captures."""
-    found = []
+def _fuse_subgraphs(view: View) -> None:
     for node in view.module.graph.nodes:
         if node.op == "call_function" and node.target is bind:
-            inner = view.module.get_submodule(str(node.args[0].target))
+            path = str(node.args[0].target)
+            inner = view.module.get_submodule(path)
             assert isinstance(inner, fx.GraphModule)
-            found.append(View(inner, view.keep, _captured(view, inner, node.args[1:])))
-    return found
-
-
-def _captured(view: View, inner: fx.GraphModule, captured: Sequence[fx.Node]) -> Mapping[fx.Node, Tensor]:
-    formal = [n for n in inner.graph.nodes if n.op == "placeholder"]
-    pairs = zip(formal[len(formal) - len(captured) :], captured, strict=True)
-    tensors = {place: view.tensor(source) for place, source in pairs}
-    return {place: tensor for place, tensor in tensors.items() if tensor is not None}
+            known = [view.tensor(source) for source in node.args[1:]]
+            setattr(view.module, path, _fused(inner, view.keep, known))

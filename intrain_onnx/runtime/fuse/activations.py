@@ -6,17 +6,20 @@ given polynomial in x and z, however its factors are ordered and grouped.
     GELU        z = erf(x / sqrt 2)                                  y = x / 2 + x z / 2
     by tanh     z = tanh(sqrt(2 / pi) (x + 0.044715 x^3))            y = x / 2 + x z / 2
     SiLU        z = sigmoid(x)                                       y = x z
-    HardSwish   z = clip(p, 0, h), or hard sigmoid, which is clip(a p + b, 0, 1)
-                                                                     y = c x z, c h = 1, c p = x / 6 + 1 / 2
+    HardSwish   z = clip(h (x / 6 + 1 / 2), 0, h)                    y = x z / h
 
-It declines where a constant is another one, beyond the rounding of the type, where a bound or a coefficient is
-trained, and in half precision, which ONNX rounds after each node.
+A hard sigmoid of p is clip(a p + b, 0, 1); erf and tanh are odd, so that their argument may have the other
+sign.
+
+It declines where a constant is another one, beyond the rounding of the type, where a bound or a coefficient
+is trained, and in half precision, which ONNX rounds after each node.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,7 +27,7 @@ from torch import fx
 from torch.nn import functional
 
 from intrain_onnx.runtime.fuse.form import Found, View, followers, is_op, precision, rank
-from intrain_onnx.runtime.fuse.polynomial import Expansion, Polynomial, equals
+from intrain_onnx.runtime.fuse.polynomial import Expansion, Polynomial, equals, scaled
 
 _X: Polynomial = {(1, 0): 1.0}
 _HALVES: Polynomial = {(1, 0): 0.5, (1, 1): 0.5}
@@ -38,7 +41,11 @@ _SMOOTH: dict[str, tuple[Polynomial, Polynomial, str, dict[str, Any]]] = {
 }
 """Gate: its argument, the product, the ONNX operator and its attributes."""
 
-_FUNCTIONS = {"Gelu": functional.gelu, "Swish": functional.silu, "HardSwish": functional.hardswish}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Gelu": functional.gelu,
+    "Swish": functional.silu,
+    "HardSwish": functional.hardswish,
+}
 
 _ULPS = 16
 """Rounding errors by which a product of rounded constants may differ from the exact one."""
@@ -50,62 +57,91 @@ _LONGEST = 4
 def find(view: View, gate: fx.Node) -> Found | None:
     """The activation function whose gate a node computes; None if it is none."""
     eps = precision(gate)
-    if eps is None or not is_op(gate, *_SMOOTH, "HardSigmoid", "Clip") or not view.may_go(gate):
+    gated = _gated(view, gate) if eps is not None and view.may_go(gate) else None
+    if eps is None or gated is None:
         return None
-    for x in _candidates(gate.args[0]):
-        argument = Expansion(view, {x: (1, 0)}, rank(gate))
-        p = argument.of(gate.args[0])
-        wanted = _wanted(view, gate, p, eps * _ULPS) if p is not None else None
-        if wanted is None:
+    for x in _candidates(gated.argument):
+        inner = Expansion(view, {x: (1, 0)}, rank(gate))
+        p = inner.of(gated.argument)
+        sign = next((s for s in gated.signs if equals(p, scaled(gated.p, s), eps * _ULPS)), None)
+        if sign is None:
             continue
-        y, op, attributes = wanted
+        y = {(i, j): c * sign**j for (i, j), c in gated.y.items()}
         for root in followers(gate, _LONGEST):
-            product = Expansion(view, {x: (1, 0), gate: (0, 1)}, rank(gate))
-            if equals(product.of(root), y, eps * _ULPS):
-                inside = {**argument.inside, **product.inside, gate: None}
+            outer = Expansion(view, {x: (1, 0), gate: (0, 1)}, rank(gate))
+            if equals(outer.of(root), y, eps * _ULPS):
+                inside = dict.fromkeys((*inner.inside, *outer.inside, *gated.inside, gate))
                 inside.pop(root)
-                return Found(root, tuple(inside), _FUNCTIONS[op], (x,), attributes, op)
+                return Found(root, tuple(inside), _FUNCTIONS[gated.op], (x,), gated.attributes, gated.op)
     return None
 
 
 def _candidates(argument: Any) -> Iterator[fx.Node]:
     """Values that the argument of a gate may be a polynomial of, the nearest first; constants are none."""
-    waiting, seen = [argument], set()
+    waiting, seen = [argument], set[fx.Node]()
     while waiting and len(seen) < _LONGEST * 2:
         node = waiting.pop(0)
         if isinstance(node, fx.Node) and node.op != "get_attr" and node not in seen:
             seen.add(node)
             yield node
-            if is_op(node, "Add", "Sub", "Mul", "Div", "Pow"):
+            if is_op(node, "Add", "Sub", "Mul", "Div", "Neg", "Pow"):
                 waiting += node.args
 
 
-def _wanted(
-    view: View, gate: fx.Node, p: Polynomial, tolerance: float
-) -> tuple[Polynomial, str, dict[str, Any]] | None:
-    """What the product has to be, the operator and its attributes; None for another argument of the gate."""
-    op = gate.meta["onnx_op"]
-    if op in _SMOOTH:
-        argument, y, name, attributes = _SMOOTH[op]
-        return (y, name, attributes) if equals(p, argument, tolerance) else None
-    high = _clipped(view, gate)
-    if op == "HardSigmoid":
-        a, b = gate.kwargs.get("alpha", 0.2), gate.kwargs.get("beta", 0.5)
-        p, high = {k: a * v for k, v in p.items()}, 1.0
-        p[0, 0] = p.get((0, 0), 0.0) + b
-    if high is None or not equals(p, {(1, 0): high / 6, (0, 0): high / 2}, tolerance):
-        return None
-    return {(1, 1): 1 / high}, "HardSwish", {}
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What a gate has to be for an activation function.
+
+    Attributes:
+        argument: the node whose value the gate is a function of.
+        p: what that has to be, in x.
+        y: what the product has to be, in x and the gate.
+        op: the ONNX operator.
+        attributes: of it.
+        signs: of the argument that will do: an odd function has both.
+        inside: nodes between argument and gate.
+    """
+
+    argument: Any
+    p: Polynomial
+    y: Polynomial
+    op: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    signs: tuple[int, ...] = (1,)
+    inside: tuple[fx.Node, ...] = ()
 
 
-def _clipped(view: View, gate: fx.Node) -> float | None:
-    """The upper bound of a Clip from zero; None for other bounds."""
-    if gate.meta["onnx_op"] != "Clip":
+def _gated(view: View, gate: fx.Node) -> _Gate | None:
+    """What is expected of a gate; None for a node that is none."""
+    if is_op(gate, *_SMOOTH):
+        p, y, op, attributes = _SMOOTH[gate.meta["onnx_op"]]
+        signs = (1,) if op == "Swish" else (1, -1)
+        return _Gate(gate.args[0], p, y, op, attributes, signs)
+    if is_op(gate, "HardSigmoid"):
+        attribute: Mapping[str, Any] = gate.kwargs
+        a, b = attribute.get("alpha", 0.2), attribute.get("beta", 0.5)
+        p = {(1, 0): 1 / (6 * a), (0, 0): (0.5 - b) / a} if a else {}
+        return _Gate(gate.args[0], {k: v for k, v in p.items() if v}, _PRODUCT, "HardSwish")
+    clipped = _clipped(view, gate)
+    if clipped is None:
         return None
-    number = partial(view.number, rank=rank(gate))
-    low, high = (
-        (gate.kwargs.get("min"), gate.kwargs.get("max"))
-        if len(gate.args) == 1
-        else (number(a) for a in (*gate.args[1:], None)[:2])
-    )
-    return high if low == 0 and high else None
+    argument, low, high, inside = clipped
+    if low != 0 or not high or high <= 0:
+        return None
+    p, y = {(1, 0): high / 6, (0, 0): high / 2}, {(1, 1): 1 / high}
+    return _Gate(argument, p, y, "HardSwish", inside=inside)
+
+
+def _clipped(view: View, gate: fx.Node) -> tuple[Any, float | None, float | None, tuple[fx.Node, ...]] | None:
+    """What a node limits, its bounds, and the nodes between: a Clip, or a Min of a Max or a Relu."""
+    number, attribute = partial(view.number, rank=rank(gate)), dict[str, Any](gate.kwargs)
+    if is_op(gate, "Clip") and len(gate.args) == 1:
+        return gate.args[0], attribute.get("min"), attribute.get("max"), ()
+    if is_op(gate, "Clip") and len(gate.args) == 3:
+        return gate.args[0], number(gate.args[1]), number(gate.args[2]), ()
+    inner: Any = gate.args[0] if is_op(gate, "Min") and len(gate.args) == 2 else None
+    if is_op(inner, "Relu"):
+        return inner.args[0], 0.0, number(gate.args[1]), (inner,)
+    if is_op(inner, "Max") and len(inner.args) == 2:
+        return inner.args[0], number(inner.args[1]), number(gate.args[1]), (inner,)
+    return None

@@ -1,10 +1,11 @@
 """Softmax attention written out: MatMul, a scale, a mask added, Softmax, MatMul.
 
-Found by the Softmax over the last axis. The scale may be a factor of the scores, of the queries, of the transposed
-keys, or of several of them.
+Found by the Softmax over the last axis. The scale may be a factor of the scores, of the queries, of the
+transposed keys, or of several of them.
 
-It declines where the scores or their softmax have to stay visible; where the mask is computed or trained, or hides
-all keys of a query (torch's kernel gives zeros there, softmax no number) and for more or less than three or four axes.
+It declines where the scores or their softmax have to stay visible, where the mask is computed or trained, or
+hides all keys of a query (torch's kernel gives zeros there, softmax no number), in half precision, and for
+other values than those of three or four axes.
 """
 
 from __future__ import annotations
@@ -36,14 +37,19 @@ def attention(q: Tensor, keys: Tensor, v: Tensor, mask: Tensor | None, *, scale:
 
 def find(view: View, weights: fx.Node) -> Found | None:
     """The attention whose weights a Softmax gives; None if it is none."""
-    if weights.target is not softmax or precision(weights) is None or rank(weights) not in (_HEADS - 1, _HEADS):
+    if (
+        weights.target is not softmax
+        or precision(weights) is None
+        or rank(weights) not in (_HEADS - 1, _HEADS)
+    ):
         return None
     if weights.kwargs.get("axis", -1) not in (-1, (rank(weights) or 0) - 1):
         return None
     root = only_user(weights)
     if root is None or not is_op(root, "MatMul") or root.args[0] is not weights:
         return None
-    scores, mask, inside = weights.args[0], None, [weights]
+    scores: Any = weights.args[0]
+    mask, inside = None, [weights]
     if is_op(scores, "Add"):
         found = _masked(view, scores)
         if found is None:
@@ -66,12 +72,14 @@ def find(view: View, weights: fx.Node) -> Found | None:
     return Found(root, tuple(inside), attention, args, {"scale": scale}, "Attention", named=scores)
 
 
-def _masked(view: View, add: fx.Node) -> tuple[Any, fx.Node] | None:
-    """The scores and the constant mask that a node adds; None for a mask that torch's kernel does not take."""
+def _masked(view: View, add: fx.Node) -> tuple[Any, fx.Node | None] | None:
+    """The scores and the constant mask that a node adds; None for one that torch's kernel does not take."""
     for scores, mask in (add.args, reversed(add.args)):
         held = view.constant(mask)
         if held is None:
             continue
+        if view.number(mask, rank(add)) == 0:
+            return scores, None
         fits = held.dtype == add.meta.get("dtype") and 2 <= held.dim() <= (rank(add) or 0)
         hidden = bool((held == -math.inf).all(-1).any())
         return (scores, mask) if fits and not hidden else None  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """Folding of what exporters leave to be computed from constants, and of Identity, which names a value twice.
 
-It declines for random nodes and loops, for values that have to stay, for what reads a trained parameter, and for large
-results: a mask that is expanded by the graph takes no memory before it runs.
+It declines for random nodes and loops, for values that have to stay, for what reads a trained parameter, and
+for large results: a mask that is expanded by the graph takes no memory before it runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fold(view: View) -> None:
     for node in reversed(list(made)):
         graph.erase_node(node)
     for node in reversed(list(graph.nodes)):
-        if node.op == "get_attr" and not node.users:
+        if node.op == "get_attr" and not node.users and view.constant(node) is not None:
             graph.erase_node(node)
 
 
@@ -69,7 +69,7 @@ def _value(view: View, node: fx.Node, made: dict[fx.Node, Tensor]) -> Tensor | N
 
 
 def _called(node: fx.Node, args: Any, kwargs: Any) -> Tensor | None:
-    """The result of a node; None if it fails, as it then does when it runs, or is no tensor of moderate size."""
+    """The result of a node; None if it is no tensor of moderate size, or fails, as it will when it runs."""
     assert callable(node.target)
     try:
         with torch.no_grad(), element_limit(_MOST):
@@ -80,7 +80,7 @@ def _called(node: fx.Node, args: Any, kwargs: Any) -> Tensor | None:
 
 
 def _static_shape(view: View, node: Any) -> list[int] | None:
-    """The shape that a value has whatever the inputs are: that of a Reshape to constant sizes, or a view of it."""
+    """The shape that a value has whatever the inputs are: of a Reshape to constant sizes, or a view of it."""
     if is_op(node, "Transpose") and node.kwargs.get("perm") is not None:
         before = _static_shape(view, node.args[0])
         return None if before is None else [before[i] for i in node.kwargs["perm"]]

@@ -1,4 +1,4 @@
-"""What a form is: a function that several nodes write out, found in a converted graph, and put in their place."""
+"""What a form is: a function that several nodes write out, found in a converted graph."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-
-from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import of_call
 
 _EXACT = {torch.float32, torch.float64}
 """Types in which a composition and its function differ by rounding alone; half precision rounds each step."""
@@ -133,8 +130,3 @@ def other_operand(node: fx.Node, one: fx.Node) -> Any:
     """The operand of a node of two operands that is not ``one``."""
     first, second = node.args
     return second if first is one else first
-
-
-def is_random(node: fx.Node) -> bool:
-    """Whether a node draws numbers."""
-    return of_call(node.meta).kind is Kind.RANDOM

@@ -1,4 +1,4 @@
-"""Expansion of arithmetic with constant numbers to a polynomial, so that the order of operands does not matter.
+"""Expansion of arithmetic with constant numbers to a polynomial: the order of operands does not matter.
 
 A polynomial in the values x and z is a mapping of exponents (i, j) to the coefficient of x^i z^j.
 """
@@ -55,16 +55,16 @@ class Expansion:
 def _combine(op: str, terms: list[Polynomial]) -> Polynomial | None:
     first, second = terms[0], terms[-1]
     if op == "Neg":
-        return _scaled(first, -1.0)
+        return scaled(first, -1.0)
     if op == "Add":
         return _sum(first, second)
     if op == "Sub":
-        return _sum(first, _scaled(second, -1.0))
+        return _sum(first, scaled(second, -1.0))
     if op == "Mul":
         return _product(first, second)
     number = second.get((0, 0), 0.0) if second.keys() <= {(0, 0)} else 0.0
     if op == "Div":
-        return _scaled(first, 1 / number) if number else None
+        return scaled(first, 1 / number) if number else None
     return _power(first, number)
 
 
@@ -77,7 +77,8 @@ def _power(base: Polynomial, exponent: float) -> Polynomial | None:
     return result
 
 
-def _scaled(p: Polynomial, factor: float) -> Polynomial:
+def scaled(p: Polynomial, factor: float) -> Polynomial:
+    """A polynomial times a number."""
     return {k: v * factor for k, v in p.items()}
 
 
