@@ -1,11 +1,13 @@
 """Folding of what exporters leave to be computed from constants, and of Identity, which names a value twice.
 
 It declines for random nodes and loops, for values that have to stay, for what reads a trained parameter, and
-for large results: a mask that is expanded by the graph takes no memory before it runs.
+for large results: a mask that is expanded by the graph takes no memory before it runs. Nor is a node folded
+that makes an infinite value or no number, which an error has to name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import torch
@@ -58,14 +60,25 @@ def _value(view: View, node: fx.Node, made: dict[fx.Node, Tensor]) -> Tensor | N
     if not node.meta.get("onnx_op") or of_call(node.meta).kind in _LEFT or not node.users:
         return None
     if is_op(node, "Shape") and not node.kwargs:
-        sizes = _static_shape(view, node.args[0])
+        sizes = _static_shape(view, node.args[0], made)
         if sizes is not None:
             return torch.tensor(sizes)
     operands = {n: made[n] if n in made else view.constant(n) for n in node.all_input_nodes}
     if any(t is None or t.numel() > _MOST for t in operands.values()):
         return None
     args, kwargs = fx.map_arg((node.args, node.kwargs), operands.__getitem__)
-    return _called(node, args, kwargs)
+    value = _called(node, args, kwargs)
+    return None if value is None or _is_first_not_finite(value, operands.values()) else value
+
+
+def _is_first_not_finite(value: Tensor, operands: Iterable[Tensor | None]) -> bool:
+    """Whether a value is infinite or no number and its operands are not: an error is to name the node."""
+    floats = [t for t in operands if t is not None and t.is_floating_point()]
+    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
+        return False
+    if bool(torch.isnan(value).any()):
+        return not any(bool(torch.isnan(t).any()) for t in floats)
+    return all(bool(torch.isfinite(t).all()) for t in floats)
 
 
 def _called(node: fx.Node, args: Any, kwargs: Any) -> Tensor | None:
@@ -79,14 +92,15 @@ def _called(node: fx.Node, args: Any, kwargs: Any) -> Tensor | None:
     return value.clone() if isinstance(value, Tensor) and value.numel() <= _MOST else None
 
 
-def _static_shape(view: View, node: Any) -> list[int] | None:
+def _static_shape(view: View, node: Any, made: Mapping[fx.Node, Tensor]) -> list[int] | None:
     """The shape that a value has whatever the inputs are: of a Reshape to constant sizes, or a view of it."""
     if is_op(node, "Transpose") and node.kwargs.get("perm") is not None:
-        before = _static_shape(view, node.args[0])
+        before = _static_shape(view, node.args[0], made)
         return None if before is None else [before[i] for i in node.kwargs["perm"]]
     if not is_op(node, "Reshape"):
         return None
-    sizes = view.integers(node.args[1])
+    target: Any = node.args[1]
+    sizes = made[target].tolist() if target in made else view.integers(target)
     return sizes if sizes and min(sizes) > 0 else None
 
 
