@@ -1,7 +1,7 @@
 """What the converted module costs over the same network written in torch, forward and backward.
 
     python benchmarks/converted.py [resnet50 convnext swin vit encoder] [--exporter torchscript|dynamo]
-        [--pairs 9] [--threads 2] [--folder DIR]
+        [--pairs 9] [--threads 2] [--cpu-time] [--folder DIR]
 
 The networks have random weights and are exported by PyTorch. All contestants run in turn in one process: the
 network itself, the module of ``to_torch``, and that of onnx2torch where it takes the file. The ratio is taken
@@ -71,16 +71,16 @@ def second(path: Path) -> nn.Module | None:
     return module
 
 
-def one_pass(module: nn.Module, x: Tensor) -> float:
+def one_pass(module: nn.Module, x: Tensor, clock: Callable[[], float]) -> float:
     """Seconds of a forward and a backward pass."""
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.grad = None
-    started = time.perf_counter()
+    started = clock()
     module(x).square().mean().backward()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def measure(name: str, exporter: str, folder: Path, pairs: int) -> None:
+def measure(name: str, exporter: str, folder: Path, pairs: int, clock: Callable[[], float]) -> None:
     """Print the ratios of one network."""
     maker, shape = NETWORKS[name]
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def measure(name: str, exporter: str, folder: Path, pairs: int) -> None:
     seconds: dict[str, list[float]] = {k: [] for k in present}
     for index in range(pairs + 2):
         for key, module in present.items():
-            taken = one_pass(module, x)
+            taken = one_pass(module, x, clock)
             if index > 1:  # the first rounds warm up
                 seconds[key].append(taken)
     took = statistics.median(seconds["native"])
@@ -118,13 +118,17 @@ def main() -> None:
     parser.add_argument("--exporter", choices=["torchscript", "dynamo"], default="torchscript")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of all threads: where others use the machine"
+    )
     parser.add_argument("--folder", type=Path, help="keeps the exported files")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    clock = time.process_time if options.cpu_time else time.perf_counter
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
     for name in options.networks or NETWORKS:
-        measure(name, options.exporter, folder, options.pairs)
+        measure(name, options.exporter, folder, options.pairs, clock)
 
 
 if __name__ == "__main__":
