@@ -33,6 +33,7 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
+from intrain_onnx.runtime.fuse import fuse
 from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.random_streams import random_nodes_from
@@ -89,6 +90,8 @@ def _measured(
         budget.require(network, probed, config, machine.device)
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device)
+    if watch is not None:  # any value may be watched
+        runnable = replace(runnable, module=runnable.whole)
     watching = watch(runnable) if watch is not None else {}
     traces = [
         _one_run(runnable, config, index, log, {} if index else watching) for index in range(config.seeds)
@@ -206,7 +209,8 @@ def to_torch(source: Source) -> fx.GraphModule:
         except UnsupportedError:  # a sequence, an optional, strings, or an unknown rank: none are needed
             shapes = None
         infer_shapes(model, shapes)
-        return convert.convert(model, analyse(model).slots, half_as_float=False)
+        module = convert.convert(model, analyse(model).slots, half_as_float=False)
+        return fuse(module, [value.name or "" for value in model.graph.outputs])
 
 
 @contextmanager

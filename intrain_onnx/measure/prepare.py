@@ -22,6 +22,8 @@ from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
 from intrain_onnx.runtime import convert
+from intrain_onnx.runtime.fuse import fuse
+from intrain_onnx.runtime.fuse.visible import measured
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
 
 
@@ -31,7 +33,8 @@ class Runnable:
 
     Attributes:
         probed: the network after the protocol's rewrites.
-        module: the network in torch.
+        module: the network in torch, with compositions put together where no measured value lies inside.
+        whole: the same with the same parameters, and every value of the graph.
         points: values between the layers that are measured.
         used: shapes of the inputs of a run.
         batched: all samples run in one call; else in several calls in lock step.
@@ -44,6 +47,7 @@ class Runnable:
 
     probed: ProtocolNetwork
     module: fx.GraphModule
+    whole: fx.GraphModule
     points: tuple[measuring_points.Point, ...]
     used: input_shapes.Signature
     batched: bool
@@ -122,6 +126,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
         warnings = [*warnings, ModelWarning("untrained_batch_norm", text, None)]
     return Runnable(
         probed,
+        fuse(module, measured(probed.layers, points, calibrated=config.calibrate)),
         module,
         points,
         used,

@@ -17,6 +17,8 @@ _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 def gather(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Entries of one axis, which is replaced by the axes of the indices."""
     axis = axis + data.dim() if axis < 0 else axis
+    if indices.dim() == 0 and indices.device.type == "cpu":  # a view, whose gradient needs no scatter
+        return data.select(axis, int(indices))
     picked = positions(indices, data.shape[axis])
     if picked.dim() == 1:
         return data.index_select(axis, picked)

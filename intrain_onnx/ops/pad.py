@@ -61,6 +61,8 @@ def pad_axes(data: Tensor, axes: list[int], pads: list[int], mode: str, value: f
 
 
 def _pad_constant(data: Tensor, amounts: list[int], value: float) -> Tensor:
+    if not any(amounts):
+        return data
     if data.dtype == torch.bool:
         return F.pad(data.to(torch.uint8), amounts, value=int(value)).to(torch.bool)
     return F.pad(data, amounts, value=value)

@@ -67,7 +67,7 @@ class ProxyContext:
     @property
     def module(self) -> fx.GraphModule:
         """The network in torch, whose outputs the loss reads."""
-        return self.runnable.module
+        return self.runnable.whole
 
     @property
     def layers(self) -> LayerMap:

@@ -1,7 +1,8 @@
 """ONNX to torch: one ``call_function`` node of a ``torch.fx.GraphModule`` for each ONNX node.
 
 Initializers become parameters (trainable ones) or buffers, one for each ONNX name, so ties survive.
-The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``onnx_outputs``.
+The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``onnx_outputs``; and the
+``dtype`` and ``rank`` of its value, None where shape inference does not know them.
 """
 
 from __future__ import annotations
@@ -191,6 +192,7 @@ class _Builder:
             placeholder = target.placeholder(_identifier(value.name or "input"))
             placeholder.target = placeholder.name  # fx makes it a unique Python identifier
             placeholder.meta |= {"onnx_op": "Input", "onnx_name": value.name, "onnx_outputs": [value.name]}
+            placeholder.meta |= self._type(value)
             scope.values[value] = placeholder
         for node in graph:
             try:
@@ -237,13 +239,21 @@ class _Builder:
             "onnx_outputs": [v.name for v in outputs],
         }
         if not handler.returns_tuple:
+            call.meta |= self._type(outputs[0])
             scope.values[outputs[0]] = call
             return
         for index, value in enumerate(outputs):
             if value.name:
                 item = scope.graph.call_function(operator.getitem, (call, index))
                 item.meta |= {"onnx_op": "Output", "onnx_name": name_of(node), "onnx_outputs": [value.name]}
+                item.meta |= self._type(value)
                 scope.values[value] = item
+
+    def _type(self, value: ir.Value) -> dict[str, Any]:
+        """The torch type and the number of axes of a value, where shape inference knows them."""
+        dtype = _DTYPES.get(value.dtype) if value.dtype is not None else None
+        narrowed = torch.float32 if self.half_as_float and dtype in _HALF else dtype
+        return {"dtype": narrowed, "rank": len(value.shape) if value.shape is not None else None}
 
     def _attribute(self, handler: ops.Handler, attribute: ir.Attr, scope: _Scope) -> Any:
         if attribute.name not in handler.attributes:
