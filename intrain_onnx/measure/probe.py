@@ -116,7 +116,7 @@ class _Pass:
                 raise NotFiniteError
         except NotFiniteError:
             hint = HINT if calibration is not None else None
-            raise first_non_finite_value(module, fed, hint) from None
+            raise first_non_finite_value(runnable.whole, fed, hint) from None
         forward = time.perf_counter() - started
         del outputs
         gradients = backward(module, loss, self.ledger)
@@ -395,7 +395,7 @@ class _Reader:
 def _first_non_finite_gradient(
     runnable: Runnable, fed: Sequence[Tensor | Samples], parameter: str
 ) -> NumericalError:
-    finder = Finder(runnable.module, "gradient")
+    finder = Finder(runnable.whole, "gradient")
     loss, _ = runnable.loss(finder.outputs(*fed), torch.Generator().manual_seed(0))
     loss.backward()
     for p in runnable.module.parameters():

@@ -19,6 +19,7 @@ from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.ops.conv import conv
 from intrain_onnx.ops.linear import gemm, matmul
+from intrain_onnx.runtime.fuse.linear import linear
 
 _SHARE: Final = 0.02
 """Of a channel's variance among that of uncorrelated inputs: with less, too many digits cancel."""
@@ -91,7 +92,7 @@ def readers(module: fx.GraphModule, layers: LayerMap) -> Mapping[str, Sequence[R
 
     Only of values for which they have more outputs than inputs together.
     """
-    made = {layer.node_output: layer for layer in layers.layers}
+    made = {name: layer for layer in layers.layers for name in (layer.node_output, layer.output)}
     found: defaultdict[str, list[Reader]] = defaultdict(list)
     for node in module.graph.nodes:
         if node.op != "call_function":
@@ -119,7 +120,7 @@ def _axis(node: fx.Node, layer: Layer) -> int | None:
         or layer.weights[0].shape[0] != layer.channels
     ):
         return None
-    if node.target is matmul or (node.target is gemm and not node.kwargs.get("transA")):
+    if node.target in (matmul, linear) or (node.target is gemm and not node.kwargs.get("transA")):
         return -1 if layer.channel_axes == (-1,) else None
     if node.target is not conv or any(length != 1 for length in layer.weights[0].shape[2:]):
         return None
