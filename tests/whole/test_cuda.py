@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from builders import for_probing, model, weight
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.measure.prepare import prepare
+from intrain_onnx.measure.probe import calibrate_and_probe
 from intrain_onnx.pipeline import score
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.onnx"))
@@ -35,6 +40,36 @@ def test_two_runs_on_cuda_are_the_same():
     first.pop("timings_s")
     second.pop("timings_s")
     assert first == second
+
+
+def waits(layers: int) -> int:
+    """How often one seed waits for the device, with a chain of so many layers."""
+    body = "".join(f"a{i} = Gemm(h{i}, w, b) h{i + 1} = Relu(a{i}) " for i in range(layers))
+    proto = model(
+        f"(float[N,16] h0) => (float[N,16] y) {{ {body} y = Gemm(h{layers}, w, b) }}",
+        {"w": weight(16, 16), "b": np.zeros(16, np.float32)},
+    )
+    device = torch.device("cuda")
+    config = ScoreConfig.for_protocol("architecture", device="cuda")
+    runnable = prepare(for_probing(proto), config, device)
+    generator = torch.Generator().manual_seed(0)
+    fed = runnable.feed(generator)
+    runnable.redraw(0)
+    calibrate_and_probe(runnable, fed, generator)
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            calibrate_and_probe(runnable, fed, generator)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+@needs_cuda
+def test_no_layer_waits_for_the_device():
+    assert 1 <= waits(4) == waits(16)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
