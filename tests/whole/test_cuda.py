@@ -44,10 +44,11 @@ def test_two_runs_on_cuda_are_the_same():
 
 def waits(layers: int) -> int:
     """How often one seed waits for the device, with a chain of so many layers."""
-    body = "".join(f"a{i} = Gemm(h{i}, w, b) h{i + 1} = Relu(a{i}) " for i in range(layers))
+    body = "".join(f"a{i} = Gemm(h{i}, w{i}, b{i}) h{i + 1} = Relu(a{i}) " for i in range(layers))
     proto = model(
-        f"(float[N,16] h0) => (float[N,16] y) {{ {body} y = Gemm(h{layers}, w, b) }}",
-        {"w": weight(16, 16), "b": np.zeros(16, np.float32)},
+        f"(float[N,16] h0) => (float[N,16] y) {{ {body} y = Identity(h{layers}) }}",
+        {f"w{i}": weight(16, 16, seed=i) for i in range(layers)}
+        | {f"b{i}": np.zeros(16, np.float32) for i in range(layers)},
     )
     device = torch.device("cuda")
     config = ScoreConfig.for_protocol("architecture", device="cuda")
