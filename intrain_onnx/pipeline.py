@@ -48,6 +48,7 @@ def score(
     *,
     progress: Progress = silent,
     watch: Watch | None = None,
+    stream: bool = False,
 ) -> Report:
     """Score a model.
 
@@ -57,6 +58,7 @@ def score(
         config: the settings; by default the ``architecture`` protocol.
         progress: called at the start of each step.
         watch: called with the converted network; what it returns observes the first run.
+        stream: make weights when they are read even if they fit into memory (see ``measure.streamed``).
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.
@@ -71,11 +73,17 @@ def score(
             network = fitting or Network.of(loaded, config, runs)
             config = replace(config, inputs=network.given)
         with node_hints.told(network, config, machine.device):
-            return _measured(network, config, machine, log, watch)
+            return _measured(network, config, machine, log, watch, stream=stream)
 
 
 def _measured(
-    network: Network, config: ScoreConfig, machine: Machine, log: Log, watch: Watch | None
+    network: Network,
+    config: ScoreConfig,
+    machine: Machine,
+    log: Log,
+    watch: Watch | None,
+    *,
+    stream: bool,
 ) -> Report:
     """All runs of a network, and the report of them."""
     with log.step("parity", 0.05):
@@ -84,9 +92,9 @@ def _measured(
         network.runner.forget()
     with log.step("rewrite", 0.1):
         probed = for_protocol(network, config, runs_on(machine.device).see)
-        budget.require(network, probed, config, machine.device)
+        stream = budget.require(network, probed, config, machine.device) or stream
     with log.step("convert", 0.12):
-        runnable = prepare(probed, config, machine.device)
+        runnable = prepare(probed, config, machine.device, stream=stream)
     watching = watch(runnable) if watch is not None else {}
     traces = [
         _one_run(runnable, config, index, log, {} if index else watching) for index in range(config.seeds)

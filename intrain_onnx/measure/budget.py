@@ -12,6 +12,7 @@ import torch
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
+from intrain_onnx.measure import streamed
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
@@ -31,8 +32,11 @@ _FEWEST = 2
 """Samples below which another shape is the better advice."""
 
 
-def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> None:
+def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> bool:
     """Refuse a score that takes more memory than is free on the device, or more work than the limit.
+
+    Returns:
+        Whether the weights do not fit, and all fits without them (see ``measure.streamed``).
 
     Raises:
         LimitError: with the option that lowers it.
@@ -42,6 +46,12 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
     if estimate.place is not None:
         _require_elements(estimate.place)
     free = _free(device)
+    stream = estimate.peak(used.batch) > free and not config.proxies and config.converter == "native"
+    if stream:
+        names = streamed.of_layers(probed.model, probed.layers)
+        without = footprint(probed.model, network.single.batch, names)
+        stream = without.peak(used.batch) <= free
+        estimate = without if stream else estimate
     _require_memory(network, config, used, estimate, free)
     limit = config.max_macs or MOST_MACS[device.type]
     work = _work(estimate, used.batch, config)
@@ -51,6 +61,7 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
             f"limit is {limit:.1e}",
             hint=_less_work(estimate, used, config, limit),
         )
+    return stream
 
 
 def _require_elements(value: ir.Value) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, fx, nn
 
 from intrain_onnx.measure.as_drawn import GATES, Reason
 from intrain_onnx.measure.finiteness import NotFiniteError, first_non_finite_value
+from intrain_onnx.measure.streamed import StreamedWeight
+from intrain_onnx.measure.streamed import weights as streamed_weights
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.values import Step
@@ -63,6 +66,7 @@ def reinitialise(
     first use.
     """
     values = parameters(module)
+    streamed = streamed_weights(module)
     gates = {name for name, reason in as_drawn.items() if reason in GATES}
     done: set[str] = set()
     # A recurrence reads an embedding as it is, and small numbers leave its gates half open for every word.
@@ -73,11 +77,19 @@ def reinitialise(
     with torch.no_grad():
         for layer in layers.layers:
             for index, weight in enumerate(layer.weights):
-                if weight.name in values and weight.name not in done:
-                    generator = generator_for(seed, f"{layer.key}.{index}")
-                    gain = _gain(layer, layer.name in gates)
-                    _draw_weight(values[weight.name], layer, weight, generator, gain, weight.name in shared)
-                    done.add(weight.name)
+                if weight.name in done:
+                    continue
+                std = _gain(layer, layer.name in gates) / math.sqrt(
+                    _fan_in(layer, weight, weight.name in shared)
+                )
+                key = f"{layer.key}.{index}"
+                if weight.name in streamed:
+                    again = streamed[weight.name]
+                    again.restart(partial(_drawn, weight, again.shape, std, seed, key))
+                elif weight.name in values:
+                    parameter = values[weight.name]
+                    parameter.copy_(_drawn(weight, tuple(parameter.shape), std, seed, key))
+                done.add(weight.name)
         for name, parameter in values.items():
             if name not in done:
                 slot = layers.slots[name]
@@ -88,17 +100,13 @@ def _gain(layer: Layer, gate: bool) -> float:
     return 1.0 if gate or layer.kind in ("embedding", "recurrent") else math.sqrt(2.0)
 
 
-def _draw_weight(
-    parameter: nn.Parameter,
-    layer: Layer,
-    weight: Weight,
-    generator: torch.Generator,
-    gain: float,
-    shared: bool,
-) -> None:
-    fan_in = weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
-    canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(fan_in))
-    parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), weight.steps))
+def _fan_in(layer: Layer, weight: Weight, shared: bool) -> int:
+    return weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
+
+
+def _drawn(weight: Weight, shape: tuple[int, ...], std: float, seed: int, key: str) -> Tensor:
+    canonical = torch.randn(weight.shape, generator=generator_for(seed, key)).mul_(std)
+    return to_file_layout(canonical, shape, weight.steps)
 
 
 def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) -> None:
@@ -149,20 +157,21 @@ def calibrate(
         NumericalError: what a layer gives is not finite; names the node where that began. No weight is
             changed by it.
     """
-    values = parameters(module)
+    held = parameters(module)
+    values: dict[str, nn.Parameter | StreamedWeight] = {**held, **streamed_weights(module)}
     flat: list[str] = []
     kept = (x for x in layers.layers if x.kind in ("embedding", "recurrent") or as_drawn.get(x.name) in GATES)
     done = {weight.name for layer in kept for weight in layer.weights}
     observers: dict[str, Observer] = {}
     for layer in layers.layers:
         weight = layer.weights[0]
-        if layer.kind in ("convolution", "linear") and weight.name in values and layer.bias in values:
+        if layer.kind in ("convolution", "linear") and weight.name in values and layer.bias in held:
             least = samples + 1 if layer.name in as_drawn else 0
             observers[layer.node_output] = _layer_observer(
-                layer, values[weight.name], values[layer.bias], done, flat, least
+                layer, values[weight.name], held[layer.bias], done, flat, least
             )
     for norm in norms:
-        observers[norm.output] = _norm_observer(norm, values[norm.scale], values[norm.bias])
+        observers[norm.output] = _norm_observer(norm, held[norm.scale], held[norm.bias])
     try:
         with torch.no_grad():
             run(module, inputs, observers)
@@ -191,7 +200,12 @@ def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
 
 
 def _layer_observer(
-    layer: Layer, weight: nn.Parameter, bias: nn.Parameter, done: set[str], flat: list[str], least: int
+    layer: Layer,
+    weight: nn.Parameter | StreamedWeight,
+    bias: nn.Parameter,
+    done: set[str],
+    flat: list[str],
+    least: int,
 ) -> Observer:
     reference, axis = layer.weights[0], layer.channel_axes[0]
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.warnings import ModelWarning
-from intrain_onnx.measure import as_drawn, initialise, inputs
+from intrain_onnx.measure import as_drawn, initialise, inputs, streamed
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
@@ -66,6 +66,12 @@ class Runnable:
         """The module's parameters by ONNX name."""
         return initialise.parameters(self.module)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter by ONNX name, in the file's layout."""
+        held = {name: tuple(p.shape) for name, p in self.parameters.items()}
+        return held | {name: w.shape for name, w in streamed.weights(self.module).items()}
+
     def feed(self, generator: torch.Generator) -> list[Tensor | Samples]:
         """Inputs of one run, drawn from the generator's seed."""
         return inputs.feed(self.used, generator, self.device, batched=self.batched)
@@ -88,13 +94,19 @@ class Runnable:
         return synthetic_loss(outputs, self.head_names, self.used.batch, generator, channels_last=last)
 
 
-def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Runnable:
+def prepare(
+    probed: ProtocolNetwork, config: ScoreConfig, device: torch.device, *, stream: bool = False
+) -> Runnable:
     """Convert a network, and test whether all samples can be run in one call.
+
+    With ``stream``, the module does not hold the weights of large layers (see ``measure.streamed``).
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
     """
-    module = convert.convert(probed.model, probed.layers.slots)
+    names = streamed.of_layers(probed.model, probed.layers) if stream else ()
+    stand_ins = streamed.stand_ins(probed.model, names, device)
+    module = convert.convert(probed.model, probed.layers.slots, stand_ins=stand_ins)
     untrained = config.batch_norm == "inference" and has_untrained_norms(probed.model)
     batch_statistics = untrained or config.batch_norm == "training"
     if batch_statistics:

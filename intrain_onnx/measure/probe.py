@@ -19,6 +19,8 @@ from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_fi
 from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
+from intrain_onnx.measure.streamed import made_again
+from intrain_onnx.measure.streamed import weights as streamed_weights
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
@@ -66,7 +68,7 @@ def probe(
             observer.watch_gradient = partial(_add_square, squares, point.value)
     started = time.perf_counter()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), made_again(module):
             outputs = run(module, fed, _joined(watching, _joined(states, observers)))
             for observer in observers.values():
                 observer.finish()
@@ -255,12 +257,21 @@ def backward(module: fx.GraphModule, loss: Tensor) -> dict[str, GradientStatisti
     for name, parameter in parameters(module).items():
         parameter.grad = None
         handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found)))
+    streamed = streamed_weights(module)
+    for name, weight in streamed.items():
+        weight.read = partial(_note, found, name)
     try:
         loss.backward()
     finally:
         for handle in handles:
             handle.remove()
+        for weight in streamed.values():
+            weight.read = None
     return found
+
+
+def _note(found: dict[str, GradientStatistics], name: str, gradient: Tensor) -> None:
+    found[name] = gradient_statistics(gradient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +281,7 @@ class _Reader:
 
     def __call__(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        self.found[self.name] = gradient_statistics(parameter.grad)
+        _note(self.found, self.name, parameter.grad)
         parameter.grad = None
 
 

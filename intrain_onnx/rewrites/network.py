@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
@@ -113,8 +112,6 @@ class Network:
             LimitError: a constant or the dequantised model does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
-        if runs is not None:
-            memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
         asked, config = config, given_inputs.read_for(exact, config)
