@@ -16,7 +16,7 @@ from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
 from intrain_onnx.loading.load import LoadedModel, Source, load
 from intrain_onnx.measure import budget, node_hints
 from intrain_onnx.measure.prepare import Runnable, prepare
-from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, input_shapes
@@ -124,14 +124,14 @@ def _one_run(
         if config.weights == "reinitialise":
             with log.step("initialise", start):
                 runnable.redraw(seed)
-        if config.calibrate:
-            with log.step("calibrate", start):
-                runnable.calibrate(fed)
+        measure = calibrate_and_probe if config.calibrate else probe
         if config.converter == "onnx2torch":
             with log.step("convert", start):
-                runnable = _through_onnx2torch(runnable, config)
+                if config.calibrate:
+                    runnable.calibrate(fed)
+                runnable, measure = _through_onnx2torch(runnable, config), probe
         with log.step("probe", start + 0.3 * share):
-            return probe(runnable, fed, generator, watching)
+            return measure(runnable, fed, generator, watching)
 
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:

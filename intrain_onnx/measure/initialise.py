@@ -1,4 +1,4 @@
-"""Kaiming initialisation of a converted module, calibration to unit variance, BatchNorm in training mode.
+"""Kaiming initialisation of a converted module, BatchNorm in training mode.
 
 Each tensor is drawn in its canonical layout from a generator keyed by the seed and the structural key of the
 layer or parameter, so that names, node order and the layout in the file do not change it.
@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx, nn
 
+from intrain_onnx.measure import streamed
 from intrain_onnx.measure.as_drawn import GATES, Reason
-from intrain_onnx.measure.finiteness import NotFiniteError, first_non_finite_value
-from intrain_onnx.measure.streamed import StreamedWeight
-from intrain_onnx.measure.streamed import weights as streamed_weights
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
-from intrain_onnx.rewrites.protocol.step import FreeNorm
-from intrain_onnx.runtime.interpreter import Observer, Samples, run
 from intrain_onnx.runtime.random_streams import generator_for
 
 _PRELU_SLOPE = 0.25
@@ -51,6 +47,13 @@ def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[St
     return canonical
 
 
+def to_canonical(x: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Apply ``steps``, from the layout of an initializer to the canonical one."""
+    for kind, argument in steps:
+        x = x.reshape(argument) if kind == "reshape" else x.permute(argument)
+    return x
+
+
 def reinitialise(
     module: fx.GraphModule,
     layers: LayerMap,
@@ -66,7 +69,7 @@ def reinitialise(
     first use.
     """
     values = parameters(module)
-    streamed = streamed_weights(module)
+    not_held = streamed.weights(module)
     gates = {name for name, reason in as_drawn.items() if reason in GATES}
     done: set[str] = set()
     # A recurrence reads an embedding as it is, and small numbers leave its gates half open for every word.
@@ -83,8 +86,8 @@ def reinitialise(
                     _fan_in(layer, weight, weight.name in shared)
                 )
                 key = f"{layer.key}.{index}"
-                if weight.name in streamed:
-                    again = streamed[weight.name]
+                if weight.name in not_held:
+                    again = not_held[weight.name]
                     again.restart(partial(_drawn, weight, again.shape, std, seed, key))
                 elif weight.name in values:
                     parameter = values[weight.name]
@@ -123,118 +126,6 @@ def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) 
     else:
         canonical = torch.randn(slot.shape or parameter.shape, generator=generator) * _TABLE_STD
         parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), slot.steps))
-
-
-def calibrate(
-    module: fx.GraphModule,
-    layers: LayerMap,
-    norms: Iterable[FreeNorm],
-    inputs: Sequence[Tensor | Samples],
-    as_drawn: Mapping[str, Reason] = MappingProxyType({}),
-    samples: int = 0,
-) -> list[str]:
-    """Scale and shift convolutions and linear layers to zero mean and unit variance per channel, in place.
-
-    Data-dependent initialisation as LSUV (Mishkin and Matas, ICLR 2016), but per channel and with a shift: in
-    one forward pass each layer is calibrated on the outputs of the calibrated layers before it. BatchNorm
-    does the same at initialisation, so a graph with folded BatchNorm behaves as the original network. Free
-    BatchNorm nodes are calibrated in the same pass. Recurrences (the scale of a gate matters) and embeddings
-    are not calibrated, nor are those in ``as_drawn`` and a layer tied to an embedding. Another tied weight is
-    calibrated at its first use; a constant channel keeps its scale.
-
-    Args:
-        module: the converted module.
-        layers: of a graph in which each such layer has a separate bias (``own_biases``).
-        norms: BatchNorm nodes that no layer absorbed.
-        inputs: those of the probe.
-        as_drawn: layers to leave alone (see ``as_drawn.reasons``); a pooled one only with one row a sample.
-        samples: in ``inputs``.
-
-    Returns:
-        Names of layers with channels that do not vary.
-
-    Raises:
-        NumericalError: what a layer gives is not finite; names the node where that began. No weight is
-            changed by it.
-    """
-    held = parameters(module)
-    values: dict[str, nn.Parameter | StreamedWeight] = {**held, **streamed_weights(module)}
-    flat: list[str] = []
-    kept = (x for x in layers.layers if x.kind in ("embedding", "recurrent") or as_drawn.get(x.name) in GATES)
-    done = {weight.name for layer in kept for weight in layer.weights}
-    observers: dict[str, Observer] = {}
-    for layer in layers.layers:
-        weight = layer.weights[0]
-        if layer.kind in ("convolution", "linear") and weight.name in values and layer.bias in held:
-            least = samples + 1 if layer.name in as_drawn else 0
-            observers[layer.node_output] = _layer_observer(
-                layer, values[weight.name], held[layer.bias], done, flat, least
-            )
-    for norm in norms:
-        observers[norm.output] = _norm_observer(norm, held[norm.scale], held[norm.bias])
-    try:
-        with torch.no_grad():
-            run(module, inputs, observers)
-    except NotFiniteError:
-        raise first_non_finite_value(module, inputs, "Feed it values of another size") from None
-    return flat
-
-
-def _moments(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, 1 / standard deviation, and whether it varies, of each channel over all other axes and parts."""
-    whole, axis = parts[0], axis % parts[0].dim()
-    if len(parts) > 1:
-        whole, axis = torch.cat([p.movedim(axis, 0).reshape(p.shape[axis], -1) for p in parts], 1), 0
-    var, mean = torch.var_mean(whole, [i for i in range(whole.dim()) if i != axis], correction=0)
-    if not bool(torch.isfinite(var).all() & torch.isfinite(mean).all()):
-        raise NotFiniteError
-    noise = (torch.finfo(var.dtype).eps * 8 * mean).square()
-    varies = var > noise.clamp(min=torch.finfo(var.dtype).tiny)
-    if whole.numel() // whole.shape[axis] < 2:
-        return torch.zeros_like(mean), torch.ones_like(var), torch.ones_like(varies)
-    return mean, torch.where(varies, var.rsqrt(), torch.ones_like(var)), varies
-
-
-def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
-    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
-
-
-def _layer_observer(
-    layer: Layer,
-    weight: nn.Parameter | StreamedWeight,
-    bias: nn.Parameter,
-    done: set[str],
-    flat: list[str],
-    least: int,
-) -> Observer:
-    reference, axis = layer.weights[0], layer.channel_axes[0]
-
-    def observe(parts: list[Tensor]) -> list[Tensor] | None:
-        rows = sum(part.numel() // part.shape[axis] for part in parts)
-        if reference.name in done or rows < least:
-            return None
-        done.add(reference.name)
-        mean, scale, varies = _moments(parts, axis)
-        if not bool(varies.all()):
-            flat.append(layer.name)
-        factor = scale.repeat(reference.shape[0] // scale.numel())
-        spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
-        weight.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
-        bias.copy_((-mean * scale).reshape(bias.shape))
-        shift = mean if layer.output == layer.node_output else torch.zeros_like(mean)
-        return [(p - _along(shift, axis, p.dim())) * _along(scale, axis, p.dim()) for p in parts]
-
-    return observe
-
-
-def _norm_observer(norm: FreeNorm, scale: nn.Parameter, bias: nn.Parameter) -> Observer:
-    def observe(parts: list[Tensor]) -> list[Tensor]:
-        mean, factor, _ = _moments(parts, 1)
-        scale.mul_(factor)
-        bias.copy_(-mean * factor)
-        return [(p - _along(mean, 1, p.dim())) * _along(factor, 1, p.dim()) for p in parts]
-
-    return observe
 
 
 def use_batch_statistics(module: fx.GraphModule) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import as_drawn, initialise, inputs, streamed
+from intrain_onnx.measure.calibration import Calibration, calibrate
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
@@ -80,11 +81,13 @@ class Runnable:
         """Re-initialise the weights, in place (see ``reinitialise``)."""
         initialise.reinitialise(self.module, self.layers, seed, self.as_drawn)
 
+    def calibration(self) -> Calibration:
+        """What calibrates the weights in a pass."""
+        return Calibration(self.module, self.layers, self.probed.norms, self.as_drawn, self.used.batch)
+
     def calibrate(self, fed: Sequence[Tensor | Samples]) -> list[str]:
         """Calibrate the weights on inputs, in place; returns the layers that do not vary."""
-        return initialise.calibrate(
-            self.module, self.layers, self.probed.norms, fed, self.as_drawn, self.used.batch
-        )
+        return calibrate(self.module, self.layers, self.probed.norms, fed, self.as_drawn, self.used.batch)
 
     def loss(
         self, outputs: Sequence[list[Tensor]], generator: torch.Generator

@@ -8,22 +8,48 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
+from intrain_onnx.measure import streamed, through_weights
+from intrain_onnx.measure.calibration import HINT, Calibration, Standard, observed
 from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
 from intrain_onnx.measure.initialise import parameters
+from intrain_onnx.measure.ledger import Ledger
+from intrain_onnx.measure.moments import Moments, as_rows, full, panels_of
 from intrain_onnx.measure.prepare import Runnable
-from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio, standardised_ratio
-from intrain_onnx.measure.streamed import made_again
-from intrain_onnx.measure.streamed import weights as streamed_weights
+from intrain_onnx.measure.statistics import participation, standardised
+from intrain_onnx.measure.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+
+
+def calibrate_and_probe(
+    runnable: Runnable,
+    fed: Sequence[Tensor | Samples],
+    generator: torch.Generator,
+    watching: Mapping[str, Observer] = MappingProxyType({}),
+) -> Trace:
+    """Calibrate the weights and measure, in the same forward and backward pass (see :class:`Calibration`).
+
+    A second pass is made where the first cannot have the gradients of the calibrated network.
+
+    Raises:
+        NumericalError, UnsupportedError: see `probe`.
+    """
+    calibration = runnable.calibration()
+    if calibration.gradients_hold:
+        try:
+            return _Pass(runnable, generator, calibration).run(fed, watching)
+        except _CopiedWeightError:
+            pass
+    runnable.calibrate(fed)
+    return probe(runnable, fed, generator, watching)
 
 
 def probe(
@@ -34,8 +60,9 @@ def probe(
 ) -> Trace:
     """Measure one forward and one backward pass.
 
-    Participation ratios are computed when each activation appears; each gradient is read and freed when it
-    is complete. So activations and gradients are not kept beyond what autograd keeps.
+    The moments of each activation are taken when it appears; each gradient is read and freed when it is
+    complete. So activations and gradients are not kept beyond what autograd keeps, but for small ones. The
+    numbers are brought from the device twice: after the forward and after the backward pass.
 
     Args:
         runnable: the module, whose outputs the loss reads, and the values to measure.
@@ -47,136 +74,172 @@ def probe(
         NumericalError: an activation, the loss or a gradient is not finite; names the node where it began.
         UnsupportedError: a node fails, or no output has a gradient.
     """
-    module = runnable.module
-    found: dict[str, LayerTrace] = {}
-    between: dict[str, PointTrace] = {}
-    squares: dict[str, Tensor] = {}
-    main = {name for node in module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
-    observers: dict[str, _RowsObserver] = {
-        layer.output: (_RowsObserver if layer.output in main else _BodyObserver)(
-            layer.channel_axes, [_LayerReader(layer.name, found)], runnable.used.batch
-        )
-        for layer in runnable.layers.layers
-    }
-    states: dict[str, _RowsObserver] = {}
-    for point in runnable.points:
-        made = _RowsObserver(point.channel_axes, [], runnable.used.batch, point.step_axis)
-        shared = observers if point.step_axis is None else states
-        observer = shared.setdefault(point.value, made)
-        observer.readers.append(_PointReader(point, runnable.all_points, between))
-        if point.cut:
-            observer.watch_gradient = partial(_add_square, squares, point.value)
-    started = time.perf_counter()
-    try:
-        with torch.enable_grad(), made_again(module):
-            outputs = run(module, fed, _joined(watching, _joined(states, observers)))
-            for observer in observers.values():
-                observer.finish()
-            loss, terms = runnable.loss(outputs, generator)
-        if not math.isfinite(loss.item()):
-            raise NotFiniteError
-    except NotFiniteError:
-        raise first_non_finite_value(module, fed) from None
-    forward = time.perf_counter() - started
-    del outputs
-    gradients = backward(module, loss)
-    bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
-    if bad:
-        raise _first_non_finite_gradient(runnable, fed, bad[0])
-    between |= {n: replace(between[n], gradient=math.sqrt(s.item())) for n, s in squares.items()}
-    seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
-    samples = runnable.used.batch
-    return Trace(generator.initial_seed(), found, gradients, tuple(terms), seconds, between, samples)
+    return _Pass(runnable, generator, None).run(fed, watching)
 
 
-def _add_square(squares: dict[str, Tensor], name: str, gradient: Tensor) -> None:
-    """Add the sum of squares of a gradient, or of its part, in float64 on its device."""
-    square = torch.linalg.vector_norm(gradient).double().square()
-    squares[name] = squares[name] + square if name in squares else square
+class _CopiedWeightError(Exception):
+    """Autograd saved a copy of a weight that was calibrated afterwards."""
 
 
-def _joined(some: Mapping[str, Observer], others: Mapping[str, Observer]) -> Mapping[str, Observer]:
-    """Both observers of the values that have two."""
+class _Pass:
+    """One forward and one backward pass, and what was found in it."""
 
-    def both(name: str, parts: list[Tensor]) -> None:
-        some[name](parts)
-        others[name](parts)
+    def __init__(
+        self, runnable: Runnable, generator: torch.Generator, calibration: Calibration | None
+    ) -> None:
+        self.runnable = runnable
+        self.generator = generator
+        self.calibration = calibration
+        self.ledger = Ledger()
+        self.layers: dict[str, LayerTrace] = {}
+        self.points: dict[str, PointTrace] = {}
+        self.squares: dict[str, Tensor] = {}
+        self.through: dict[str, Tensor] = {}
+        self.parameters = runnable.parameters
 
-    return {**some, **others, **{name: partial(both, name) for name in some.keys() & others.keys()}}
+    def run(self, fed: Sequence[Tensor | Samples], watching: Mapping[str, Observer]) -> Trace:
+        runnable, module, calibration = self.runnable, self.runnable.module, self.calibration
+        observers, states = self.observers()
+        first = calibration.observers if calibration is not None else {}
+        started = time.perf_counter()
+        try:
+            with torch.enable_grad(), streamed.made_again(module):
+                watched = observed(first, observed(watching, observed(states, observers)))
+                outputs = run(module, fed, watched)
+                if calibration is not None and not calibration.gradients_hold:
+                    raise _CopiedWeightError
+                for observer in observers.values():
+                    observer.finish()
+                loss, terms = runnable.loss(outputs, self.generator)
+            self.ledger.settle()
+            if not math.isfinite(loss.item()):
+                raise NotFiniteError
+        except NotFiniteError:
+            hint = HINT if calibration is not None else None
+            raise first_non_finite_value(module, fed, hint) from None
+        forward = time.perf_counter() - started
+        del outputs
+        gradients = backward(module, loss, self.ledger)
+        for name, square in self.squares.items():
+            self.ledger.number(square, partial(self._passed, name))
+        self.ledger.settle()
+        bad = [name for name, statistics in gradients.items() if not math.isfinite(statistics.max_abs)]
+        if bad:
+            raise _first_non_finite_gradient(runnable, fed, bad[0])
+        seconds = {"forward": forward, "backward": time.perf_counter() - started - forward}
+        seed, samples = self.generator.initial_seed(), runnable.used.batch
+        return Trace(seed, self.layers, gradients, tuple(terms), seconds, self.points, samples)
 
+    def observers(self) -> tuple[dict[str, _RowsObserver], dict[str, _RowsObserver]]:
+        """Observers of layers and points, and of states of recurrences, which are centred by step."""
+        runnable = self.runnable
+        main = {name for node in runnable.module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
+        found: dict[str, _RowsObserver] = {}
+        for layer in runnable.layers.layers:
+            kind = _RowsObserver if layer.output in main else _BodyObserver
+            found[layer.output] = kind(self, layer.output, layer.channel_axes, layer=layer.name)
+        states: dict[str, _RowsObserver] = {}
+        for point in runnable.points:
+            made = _RowsObserver(self, point.value, point.channel_axes, step_axis=point.step_axis)
+            observer = (found if point.step_axis is None else states).setdefault(point.value, made)
+            observer.points.append(point)
+            if point.cut:
+                observer.watch_gradient = partial(self._add_square, point.value)
+        if runnable.device.type == "cpu":  # elsewhere its decisions would cost more than they save
+            for value, readers in through_weights.readers(runnable.module, runnable.layers).items():
+                axes = (readers[0].axis,)
+                held = [r for r in readers if r.layer.weights[0].name in self.parameters]
+                observer = found.setdefault(value, _RowsObserver(self, value, axes))
+                if observer.channel_axes == axes:
+                    observer.readers = held
+        return found, states
 
-_T = TypeVar("_T")
+    def tell(self, reader: Reader, of: Input) -> None:
+        """Note the moments of a layer's outputs before it runs, and calibrate it."""
+        layer = reader.layer
+        weight = self.parameters.get(layer.weights[0].name)
+        found = of.through(weight, reader) if weight is not None else None
+        if found is None:
+            return
+        due = self.calibration is not None and self.calibration.is_due(layer, of.rows)
+        factor = found.variance.rsqrt() if due else None
+        correlation = any(point.value == layer.output for point in self.runnable.points)
+        self.through[layer.output] = found.moments(factor, correlation)
+        if self.calibration is not None and factor is not None:
+            self.calibration.before(layer, found.mean, factor)
 
-Rows = tuple[int, ...]
-"""The shape of an activation; in lock step the number of calls comes first."""
+    def taken(self, value: str, shape: tuple[int, ...]) -> Standard | None:
+        """What calibration has already made of a layer's output, and need not keep any longer."""
+        found = self.calibration.standardised.pop(value, None) if self.calibration is not None else None
+        return found if found is not None and found.shape == shape else None
+
+    def _add_square(self, name: str, gradient: Tensor) -> None:
+        """Add the sum of squares of a gradient, or of its part, in float64 on its device."""
+        square = torch.linalg.vector_norm(gradient).double().square()
+        self.squares[name] = self.squares[name] + square if name in self.squares else square
+
+    def _passed(self, name: str, square: float) -> None:
+        self.points[name] = replace(self.points[name], gradient=math.sqrt(square))
 
 
 @dataclass(frozen=True, slots=True)
-class _LayerReader:
-    name: str
-    found: dict[str, LayerTrace]
+class _Rows:
+    """A measured matrix: shape of its value, its own, samples that the rows consist of, machine epsilon."""
 
-    def __call__(self, matrix: Tensor, shape: Rows, samples: int) -> None:
-        rows, channels = matrix.shape
-        self.found[self.name] = LayerTrace(shape, rows, channels, _participation(matrix, samples))
+    shape: tuple[int, ...]
+    rows: int
+    channels: int
+    samples: int
+    eps: float
 
+    def participation(self, moments: Moments) -> Participation:
+        try:
+            return participation(moments, self.rows, self.channels, self.samples, self.eps)
+        except ValueError:
+            raise NotFiniteError from None
 
-@dataclass(frozen=True, slots=True)
-class _PointReader:
-    point: Point
-    plain: bool
-    found: dict[str, PointTrace]
+    def standardised(self, moments: Moments) -> float | None:
+        try:
+            return standardised(moments, self.rows)
+        except ValueError:
+            raise NotFiniteError from None
 
-    def __call__(self, matrix: Tensor, shape: Rows, samples: int) -> None:
-        standardised = _finite(standardised_ratio, matrix)
-        plain = _participation(matrix, samples) if self.plain else None
-        rows, channels = matrix.shape
-        self.found[self.point.value] = PointTrace(
-            rows,
-            channels,
-            standardised=standardised,
-            plain=plain.ratio if plain else None,
-            scale=_scale(matrix) if self.point.cut else 0.0,
-        )
+    def deviation(self, moments: Moments) -> float:
+        """Root mean square over the columns of their standard deviations."""
+        return math.sqrt(moments.trace / (self.rows * self.channels)) * moments.scale
 
 
-def _scale(matrix: Tensor) -> float:
-    """Root mean square over the columns of their standard deviations; 0 for fewer than two rows."""
-    return torch.var(matrix, 0, correction=0).mean().sqrt().item() if len(matrix) > 1 else 0.0
-
-
-def _participation(matrix: Tensor, samples: int) -> Participation | None:
-    return _finite(partial(participation_ratio, samples=samples), matrix)
-
-
-def _finite(statistic: Callable[[Tensor], _T], matrix: Tensor) -> _T | None:
-    """A statistic of a matrix; None for fewer than two rows or no channel."""
-    rows, channels = matrix.shape
-    if rows < 2 or not channels:
-        return None
-    try:
-        return statistic(matrix)
-    except ValueError:
-        raise NotFiniteError from None
-
-
-@dataclass(slots=True)
 class _RowsObserver:
-    """Reshapes an activation to (rows, channels) once, and passes it to each reader.
+    """Reshapes an activation to (rows, channels) once, and has its moments taken for a layer and for points.
 
     Attributes:
+        of: the pass.
+        value: name of the activation.
         channel_axes: see `as_rows`.
-        readers: get the matrix, the activation's shape, and the samples that the rows consist of in order.
-        batch: samples of a run.
+        layer: name of the layer whose output it is.
         step_axis: the mean of each step along it is subtracted first.
+        points: those at this value.
+        readers: layers whose outputs may be told from this value.
         watch_gradient: gets the gradient of the activation.
     """
 
-    channel_axes: tuple[int, ...]
-    readers: list[Callable[[Tensor, Rows, int], None]]
-    batch: int
-    step_axis: int | None = None
-    watch_gradient: Callable[[Tensor], None] | None = None
+    def __init__(
+        self,
+        of: _Pass,
+        value: str,
+        channel_axes: tuple[int, ...],
+        *,
+        layer: str | None = None,
+        step_axis: int | None = None,
+    ) -> None:
+        self.of = of
+        self.value = value
+        self.channel_axes = channel_axes
+        self.layer = layer
+        self.step_axis = step_axis
+        self.points: list[Point] = []
+        self.readers: Sequence[Reader] = ()
+        self.watch_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, parts: list[Tensor]) -> None:
         if self.watch_gradient is not None:
@@ -186,19 +249,75 @@ class _RowsObserver:
         self.measure(parts)
 
     def measure(self, parts: list[Tensor]) -> None:
-        """Pass all rows of a value to the readers."""
-        matrices = [as_rows(self.centred(part.detach()), self.channel_axes) for part in parts]
-        matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
-        shape = tuple(parts[0].shape) if len(parts) == 1 else (len(parts), *parts[0].shape)
-        for reader in self.readers:
-            reader(matrix, shape, self.samples(parts))
+        """Have the moments of all rows of a value taken."""
+        rows = self.rows(parts)
+        if rows.rows < 2 or not rows.channels:
+            self.told(rows, None)
+            return
+        ledger, use = self.of.ledger, partial(self.told, rows)
+        known = self.of.through.pop(self.value, None) if self.step_axis is None else None
+        readers = through_weights.paying(
+            self.readers, rows.rows, rows.samples, shared=self.layer is not None or bool(self.points)
+        )
+        if known is not None and not readers:
+            ledger.moments(known, use)
+            return
+        standard = self.of.taken(self.value, tuple(parts[0].shape)) if self.step_axis is None else None
+        panels = None
+        if standard is not None:
+            matrix, mean, own = standard.matrix, standard.mean, True
+        else:
+            matrices = [as_rows(self.centred(part.detach()), self.channel_axes) for part in parts]
+            matrix, mean = torch.cat(matrices) if len(matrices) > 1 else matrices[0], None
+            own = matrix.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr()
+        if readers:
+            level = torch.zeros_like(matrix[0]) if standard is not None else matrix.mean(0)
+            if standard is None:
+                matrix, mean, own = matrix - level, level, True
+            panels = panels_of(matrix)
+            of = Input(matrix, level, full(panels), rows.samples)
+            for reader in readers:
+                self.of.tell(reader, of)
+        if self.layer is None and not self.points:
+            return
+        ledger.matrix(
+            matrix,
+            use,
+            samples=rows.samples,
+            correlation=bool(self.points),
+            mean=mean,
+            own=own,
+            panels=panels,
+        )
+
+    def rows(self, parts: list[Tensor]) -> _Rows:
+        """What the matrix of a value will be like."""
+        first = parts[0]
+        shape = tuple(first.shape) if len(parts) == 1 else (len(parts), *first.shape)
+        channels = math.prod(first.shape[axis] for axis in self.channel_axes)
+        rows = sum(part.numel() for part in parts) // max(channels, 1)
+        return _Rows(shape, rows, channels, self.samples(parts), torch.finfo(first.dtype).eps)
+
+    def told(self, rows: _Rows, moments: Moments | None) -> None:
+        """Note what was found for the layer and the points; None for fewer than two rows or no channel."""
+        plain = rows.participation(moments) if moments is not None else None
+        if self.layer is not None:
+            self.of.layers[self.layer] = LayerTrace(rows.shape, rows.rows, rows.channels, plain)
+        for point in self.points:
+            self.of.points[point.value] = PointTrace(
+                rows.rows,
+                rows.channels,
+                standardised=rows.standardised(moments) if moments is not None else None,
+                plain=plain.ratio if plain is not None and self.of.runnable.all_points else None,
+                scale=rows.deviation(moments) if moments is not None and point.cut else 0.0,
+            )
 
     def samples(self, parts: list[Tensor]) -> int:
         """Samples whose rows follow each other: calls in lock step, or the first axis if it holds them."""
         if len(parts) > 1:
             return len(parts) if all(p.shape == parts[0].shape for p in parts) else 1
-        first = parts[0].shape[:1] == (self.batch,) and 0 not in self.channel_axes
-        return self.batch if first else 1
+        first = parts[0].shape[:1] == (self.of.runnable.used.batch,) and 0 not in self.channel_axes
+        return self.of.runnable.used.batch if first else 1
 
     def centred(self, x: Tensor) -> Tensor:
         """What of x differs between samples in the same step, where steps are told apart."""
@@ -214,15 +333,8 @@ class _RowsObserver:
 class _BodyObserver(_RowsObserver):
     """Collects the outputs of a layer in a subgraph over all executions, and measures them together."""
 
-    __slots__ = ("parts",)
-
-    def __init__(
-        self,
-        channel_axes: tuple[int, ...],
-        readers: list[Callable[[Tensor, Rows, int], None]],
-        batch: int,
-    ) -> None:
-        super().__init__(channel_axes, readers, batch)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.parts: list[Tensor] = []
 
     def __call__(self, parts: list[Tensor]) -> None:
@@ -239,49 +351,39 @@ class _BodyObserver(_RowsObserver):
             self.parts = []
 
 
-def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
-    """Reshape an activation to (rows, channels): the channel axes last, all others flattened."""
-    axes = [a % x.dim() for a in channel_axes]
-    order = [a for a in range(x.dim()) if a not in axes]
-    channels = math.prod(x.shape[a] for a in axes)
-    if order == list(range(x.dim() - len(axes))):
-        return x.reshape(-1, channels)
-    # Channels outermost in memory, so that the copy and sums over rows access contiguous memory.
-    return x.permute(*axes, *order).reshape(channels, -1).T
+def backward(module: fx.GraphModule, loss: Tensor, ledger: Ledger) -> dict[str, GradientStatistics]:
+    """Run the backward pass; each gradient is measured and freed once it is complete.
 
-
-def backward(module: fx.GraphModule, loss: Tensor) -> dict[str, GradientStatistics]:
-    """Run the backward pass; returns statistics of each gradient, which is freed once it is complete."""
+    Returns:
+        Their statistics, which are there when the ledger is settled.
+    """
     found: dict[str, GradientStatistics] = {}
     handles: list[RemovableHandle] = []
     for name, parameter in parameters(module).items():
         parameter.grad = None
-        handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found)))
-    streamed = streamed_weights(module)
-    for name, weight in streamed.items():
-        weight.read = partial(_note, found, name)
+        handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found, ledger)))
+    not_held = streamed.weights(module)
+    for name, weight in not_held.items():
+        weight.read = partial(ledger.gradient, use=partial(found.__setitem__, name))
     try:
         loss.backward()
     finally:
+        for weight in not_held.values():
+            weight.read = None
         for handle in handles:
             handle.remove()
-        for weight in streamed.values():
-            weight.read = None
     return found
-
-
-def _note(found: dict[str, GradientStatistics], name: str, gradient: Tensor) -> None:
-    found[name] = gradient_statistics(gradient)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     name: str
     found: dict[str, GradientStatistics]
+    ledger: Ledger
 
     def __call__(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        _note(self.found, self.name, parameter.grad)
+        self.ledger.gradient(parameter.grad, partial(self.found.__setitem__, self.name))
         parameter.grad = None
 
 

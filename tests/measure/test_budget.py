@@ -108,7 +108,7 @@ def test_what_torch_cannot_allocate_is_a_limit(attention: Path, monkeypatch: pyt
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4294967296")
 
-    monkeypatch.setattr("intrain_onnx.pipeline.probe", fail)
+    monkeypatch.setattr("intrain_onnx.pipeline.calibrate_and_probe", fail)
     found = typed(attention)
     assert found.exit_code == 6
     assert "out of memory" in found.stderr

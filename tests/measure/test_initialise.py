@@ -12,7 +12,8 @@ from builders import analysed, for_all, model, normalised, weight
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from intrain_onnx.measure.initialise import calibrate, parameters, reinitialise, to_file_layout
+from intrain_onnx.measure.calibration import calibrate
+from intrain_onnx.measure.initialise import parameters, reinitialise, to_file_layout
 from intrain_onnx.network.layers import analyse
 from intrain_onnx.network.values import Step
 from intrain_onnx.runtime.convert import convert

@@ -279,7 +279,8 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     caught: list[tuple[tuple[Any, ...], torch.Generator]] = []
     targets: list[Tensor] = []
 
-    original, cross_entropy = pipeline.probe, functional.cross_entropy
+    measure = "calibrate_and_probe" if protocol == "architecture" else "probe"
+    original, cross_entropy = getattr(pipeline, measure), functional.cross_entropy
 
     def spy(*arguments: Any, **options: Any) -> Trace:
         caught.append((arguments, copied(arguments[2])))
@@ -291,7 +292,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
     config = ScoreConfig.for_protocol(protocol, seeds=1, threads=1, device="cpu", parity=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "probe", spy)
+        patch.setattr(pipeline, measure, spy)
         patch.setattr(functional, "cross_entropy", watched)
         report = pipeline.score(path, config)
     (arguments, labels) = caught[0]
