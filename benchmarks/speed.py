@@ -57,7 +57,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All numbers that were asked for."""
+    """All numbers that were asked for; they are kept as they come, since a run takes many minutes."""
     device = torch.device(asked.device)
     nets = [NETS[name] for name in asked.networks]
     cuda = asked.device == "cuda"
@@ -69,10 +69,12 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for net in _told(nets if "times" in asked.parts else ()):
         calls = runs.entrants(net, folder, device)
         results["times"][net.name] = runs.side_by_side(calls, asked.pairs, device)
+        _keep(asked, results)
     if "studies" in asked.parts:
         results["studies"] = {
             name: runs.study(points, folder, asked.pairs, device) for name, points in STUDIES.items()
         }
+        _keep(asked, results)
     if "nodes" in asked.parts:
         counts = [count for count in NODES if count <= asked.nodes]
         results["nodes"] = [runs.per_node(folder, count, device) for count in counts]
@@ -80,11 +82,18 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         results["bench"] = runs.bench_cost(device, folder)
     if "score" in asked.parts:
         results["score"] = runs.whole_score(NETS["resnet50"], folder, asked.threads, asked.pairs, device)
+    _keep(asked, results)
     if "memory" in asked.parts:
         rows = [net for net in nets if net.name in REMEMBERED]
         results["memory"] = {net.name: _peaks(net, asked, folder) for net in _told(rows)}
     results["profiles"] = {name: runs.profile(NETS[name], folder, device) for name in asked.profile}
+    _keep(asked, results)
     return results
+
+
+def _keep(asked: argparse.Namespace, results: dict[str, Any]) -> None:
+    if asked.keep:
+        asked.keep.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _told(nets: Iterable[Net]) -> Iterable[Net]:
@@ -117,8 +126,6 @@ def main() -> None:
         print(runs.peak_above_start(NETS[asked.networks[0]], asked.peak, folder, device))
         return
     results = measured(asked, folder)
-    if asked.keep:
-        asked.keep.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     before = json.loads(asked.before.read_text(encoding="utf-8")) if asked.before else None
     text = page(results, before)
     if asked.write:

@@ -30,7 +30,7 @@ from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure.prepare import Runnable, prepare
-from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
@@ -47,9 +47,7 @@ def _one_seed(
     runnable: Runnable, config: ScoreConfig, fed: Sequence[Tensor | Samples], generator: torch.Generator
 ) -> object:
     """What a score does for one seed, without the drawing of weights and inputs."""
-    if config.calibrate:
-        runnable.calibrate(fed)
-    return probe(runnable, fed, generator)
+    return (calibrate_and_probe if config.calibrate else probe)(runnable, fed, generator)
 
 
 def config_of(net: Net, protocol: str = "architecture") -> ScoreConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -168,7 +169,8 @@ def _choose_execution(
     how = f"{used.batch // size} calls were run in lock step"
     pair = input_shapes.resized(used, 2 * size)
     drawn = inputs.draw(pair, torch.Generator().manual_seed(seed), device)
-    with torch.no_grad():
+    values_matter = used.fixed_batch is not None
+    with torch.no_grad(), nullcontext() if values_matter else streamed.blank(module):
         try:
             together = run(module, drawn)
         except NodeError as error:
@@ -176,7 +178,7 @@ def _choose_execution(
             assert apart
             text = f"the graph has a batch of {size} built in; {how}"
             return False, [ModelWarning("sample_by_sample", text, error.node)]
-        if used.fixed_batch is None:
+        if not values_matter:
             return True, []
         apart = run(module, inputs.chunk(drawn, pair, size))
     if all(inputs.same(a, b) for a, b in zip(together, apart, strict=True)):

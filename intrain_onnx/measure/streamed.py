@@ -29,7 +29,8 @@ class StreamedWeight(nn.Module):
     Attributes:
         shape: in the file.
         make_new: makes the value, in the shape of the file, in float32; may be exchanged.
-        read: gets the gradient of a pass; it may keep nothing of it.
+        read: gets the gradient of a pass.
+        blank: give zeros, which take no time to make.
     """
 
     def __init__(self, tensor: ir.TensorProtocol, device: torch.device) -> None:
@@ -39,6 +40,7 @@ class StreamedWeight(nn.Module):
         self.make_new: Callable[[], Tensor] = lambda: convert.to_tensor(tensor)
         self.read: Callable[[Tensor], None] | None = None
         self._factors: list[Tensor] = []
+        self.blank = False
         self._last: Callable[[], Tensor | None] = _none
         self._live: dict[int, StreamedWeight] | None = None
         self._anchor = torch.zeros((), requires_grad=True)
@@ -68,6 +70,8 @@ class StreamedWeight(nn.Module):
 
     def forward(self) -> Tensor:
         """The value, whose gradient is read."""
+        if self.blank:
+            return torch.zeros((), device=self.device).expand(self.shape)
         made: Tensor = _Made.apply(self._anchor, self)
         self._last = weakref.ref(made)
         if self._live is not None:
@@ -142,6 +146,18 @@ def made_again(module: fx.GraphModule) -> Iterator[None]:
     finally:
         for weight in streamed.values():
             weight._live = None
+
+
+@contextmanager
+def blank(module: fx.GraphModule) -> Iterator[None]:
+    """Within it, streamed weights are zero: for a run of which only shapes and failures matter."""
+    for weight in weights(module).values():
+        weight.blank = True
+    try:
+        yield
+    finally:
+        for weight in weights(module).values():
+            weight.blank = False
 
 
 def large(model: ir.Model, among: Iterable[str]) -> list[str]:

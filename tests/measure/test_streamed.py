@@ -22,7 +22,7 @@ from intrain_onnx.errors import LimitError
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure import streamed
 from intrain_onnx.measure.prepare import Runnable, prepare
-from intrain_onnx.measure.probe import probe
+from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network.footprint import held_bytes
 from intrain_onnx.rewrites.network import Network
@@ -156,6 +156,25 @@ def test_no_value_outlives_the_node_that_reads_it(name: str, protocol: str):
     assert len(alive) > made_at[0]  # again on the way back
     gc.collect()
     assert not [reference for reference in alive if reference() is not None]
+
+
+def test_a_run_makes_each_weight_once_on_each_way(monkeypatch: pytest.MonkeyPatch):
+    """Calibration included; the trial run before, whose values do not matter, makes none."""
+    made: list[streamed.StreamedWeight] = []
+    original = streamed.StreamedWeight.value
+
+    def counted(self: streamed.StreamedWeight) -> Tensor:
+        made.append(self)
+        return original(self)
+
+    monkeypatch.setattr(streamed.StreamedWeight, "value", counted)
+    runnable = ready(built("attention"), "architecture")
+    assert not made
+    generator = torch.Generator().manual_seed(0)
+    calibrate_and_probe(runnable, runnable.feed(generator), generator)
+    counts = {name: made.count(weight) for name, weight in streamed.weights(runnable.module).items()}
+    # Nothing asks for the gradient of the input, which wq, wk and wv read.
+    assert counts == {"wq": 1, "wk": 1, "wv": 1, "wo": 2, "wy": 2}
 
 
 def watched(one: streamed.StreamedWeight, alive: list[weakref.ref[Tensor]]) -> Any:
