@@ -58,7 +58,7 @@ def score(
         config: the settings; by default the ``architecture`` protocol.
         progress: called at the start of each step.
         watch: called with the converted network; what it returns observes the first run.
-        stream: make weights when they are read even if they fit into memory (see ``measure.streamed``).
+        stream: make weights when they are read even if they fit into memory (see ``runtime.streamed``).
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.

@@ -12,7 +12,6 @@ import torch
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
-from intrain_onnx.measure import streamed
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
@@ -21,6 +20,7 @@ from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+from intrain_onnx.runtime import streamed
 
 MOST_MACS: Mapping[str, float] = {"cpu": 1e15, "cuda": 1e17}
 """Multiply-accumulate operations of a score, unless ``ScoreConfig.max_macs`` is set: hours on that device."""
@@ -36,7 +36,7 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
     """Refuse a score that takes more memory than is free on the device, or more work than the limit.
 
     Returns:
-        Whether the weights do not fit, and all fits without them (see ``measure.streamed``).
+        Whether the weights do not fit, and all fits without them (see ``runtime.streamed``).
 
     Raises:
         LimitError: with the option that lowers it.

@@ -15,16 +15,16 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx.measure import streamed
 from intrain_onnx.measure.as_drawn import GATES, Reason
 from intrain_onnx.measure.finiteness import first_non_finite_value
 from intrain_onnx.measure.initialise import parameters, to_file_layout
 from intrain_onnx.measure.moments import as_rows
-from intrain_onnx.measure.streamed import StreamedWeight
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.protocol.step import FreeNorm
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.streamed import StreamedWeight
 
 HINT: Final = "Feed it values of another size"
 

@@ -15,12 +15,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, fx, nn
 
-from intrain_onnx.measure import streamed
 from intrain_onnx.measure.as_drawn import GATES, Reason
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.random_streams import generator_for
 
 _PRELU_SLOPE = 0.25

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.warnings import ModelWarning
-from intrain_onnx.measure import as_drawn, initialise, inputs, streamed
+from intrain_onnx.measure import as_drawn, initialise, inputs
 from intrain_onnx.measure.calibration import Calibration, calibrate
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
@@ -21,7 +21,7 @@ from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
-from intrain_onnx.runtime import convert
+from intrain_onnx.runtime import convert, streamed
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
 
 
@@ -103,7 +103,7 @@ def prepare(
 ) -> Runnable:
     """Convert a network, and test whether all samples can be run in one call.
 
-    With ``stream``, the module does not hold the weights of large layers (see ``measure.streamed``).
+    With ``stream``, the module does not hold the weights of large layers (see ``runtime.streamed``).
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.

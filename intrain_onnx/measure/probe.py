@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
-from intrain_onnx.measure import streamed, through_weights
+from intrain_onnx.measure import through_weights
 from intrain_onnx.measure.calibration import HINT, Calibration, Standard, observed
 from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
 from intrain_onnx.measure.initialise import parameters
@@ -26,6 +26,7 @@ from intrain_onnx.measure.statistics import participation, standardised
 from intrain_onnx.measure.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
 
 

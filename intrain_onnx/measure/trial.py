@@ -11,11 +11,10 @@ from torch import Tensor, fx
 
 from intrain_onnx import memory
 from intrain_onnx.errors import UnsupportedError
-from intrain_onnx.measure import streamed
 from intrain_onnx.measure.inputs import draw
 from intrain_onnx.network.footprint import held_bytes
 from intrain_onnx.network.input_shapes import Signature
-from intrain_onnx.runtime import convert
+from intrain_onnx.runtime import convert, streamed
 from intrain_onnx.runtime.interpreter import Observer, run
 from intrain_onnx.runtime.random_streams import random_nodes_from
 

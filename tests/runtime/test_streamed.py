@@ -20,14 +20,13 @@ from intrain_onnx import memory, pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import LimitError
 from intrain_onnx.loading.load import load
-from intrain_onnx.measure import streamed
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.network.footprint import held_bytes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
-from intrain_onnx.runtime import convert
+from intrain_onnx.runtime import convert, streamed
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
