@@ -110,7 +110,8 @@ def prepare(
     """
     names = streamed.of_layers(probed.model, probed.layers) if stream else ()
     stand_ins = streamed.stand_ins(probed.model, names, device)
-    module = convert.convert(probed.model, probed.layers.slots, stand_ins=stand_ins)
+    drawn = config.weights == "reinitialise"
+    module = convert.convert(probed.model, probed.layers.slots, to_be_drawn=drawn, stand_ins=stand_ins)
     untrained = config.batch_norm == "inference" and has_untrained_norms(probed.model)
     batch_statistics = untrained or config.batch_norm == "training"
     if batch_statistics:
@@ -120,7 +121,7 @@ def prepare(
     points = tuple(p for p in found if p.cut or p.step_axis is not None or config.points == "all")
     used = given_inputs.resolve(probed.model, config, sizes=probed.sizes)
     left = as_drawn.reasons(probed.model, probed.layers) if config.calibrate else {}
-    if config.weights == "reinitialise":
+    if drawn:
         initialise.reinitialise(module, probed.layers, config.seed, left)
     batched, warnings = _choose_execution(module, used, config.seed, device)
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:

@@ -84,6 +84,7 @@ def convert(
     trainable: Collection[str] = (),
     *,
     half_as_float: bool = True,
+    to_be_drawn: bool = False,
     stand_ins: Mapping[str, nn.Module] = MappingProxyType({}),
 ) -> fx.GraphModule:
     """Convert a normalised model (see ``normalise``) to torch.
@@ -92,6 +93,7 @@ def convert(
         model: the model; it is not changed and shares no memory with the result.
         trainable: names of the initializers that become parameters; the others become buffers.
         half_as_float: hold and compute float16 and bfloat16 in float32.
+        to_be_drawn: leave the values of parameters undefined, without reading them.
         stand_ins: by name of an initializer that is not held, a module that gives its value when it is read.
 
     Returns:
@@ -106,7 +108,7 @@ def convert(
     missing = unsupported(model, _has_handler)
     if missing:
         raise MissingOpsError(missing)
-    builder = _Builder(model, frozenset(trainable), half_as_float, stand_ins)
+    builder = _Builder(model, frozenset(trainable), half_as_float, to_be_drawn, stand_ins)
     module = builder.build(model.graph, captured=(), unwrap=True)
     module.meta["stand_ins"] = stand_ins
     return module
@@ -183,11 +185,13 @@ class _Builder:
         model: ir.Model,
         trainable: frozenset[str],
         half_as_float: bool,
+        to_be_drawn: bool,
         stand_ins: Mapping[str, nn.Module],
     ) -> None:
         self.opsets = model.opset_imports
         self.trainable = trainable
         self.half_as_float = half_as_float
+        self.to_be_drawn = to_be_drawn
         self.stand_ins = stand_ins
         self.streams = 0
 
@@ -221,8 +225,13 @@ class _Builder:
             scope.values[value] = scope.ask(value.name or "", stand_in)
         elif value not in scope.values:
             assert value.const_value is not None, f"{value.name} is used before it is made"
-            tensor = to_tensor(value.const_value, half_as_float=self.half_as_float)
-            trainable = value.name in self.trainable and tensor.is_floating_point()
+            known = value.const_value
+            dtype = torch_dtype(known.dtype, half_as_float=self.half_as_float)
+            trainable = value.name in self.trainable and dtype.is_floating_point
+            if trainable and self.to_be_drawn:
+                tensor = torch.empty(tuple(known.shape.numpy()), dtype=dtype)
+            else:
+                tensor = to_tensor(known, half_as_float=self.half_as_float)
             scope.values[value] = scope.hold(value.name or "constant", tensor, trainable=trainable)
         return scope.values[value]
 

@@ -227,8 +227,12 @@ def test_no_weight_of_the_file_is_read_where_all_are_drawn(tmp_path: Path, monke
     found = pipeline.score(path, settings("architecture"), stream=True)
     assert found.intrain == pytest.approx(expected, rel=1e-5)
     assert not read & names
-    pipeline.score(path, settings("checkpoint"), stream=True)
-    assert read >= names
+    pipeline.score(path, settings("architecture"))
+    assert not read & names
+    for stream in (True, False):
+        read.clear()
+        pipeline.score(path, settings("checkpoint"), stream=stream)
+        assert read >= names
 
 
 def test_it_is_the_way_where_weights_do_not_fit_and_all_else_does(monkeypatch: pytest.MonkeyPatch):
