@@ -23,10 +23,13 @@ from intrain_onnx.loading.load import load
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
+from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.footprint import held_bytes
+from intrain_onnx.parity.check import check_parity
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert, streamed
+from intrain_onnx.runtime.machine import machine_for
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -263,3 +266,27 @@ def test_it_is_the_way_where_weights_do_not_fit_and_all_else_does(monkeypatch: p
     monkeypatch.setattr(memory, "available", lambda: weights // 100)
     with pytest.raises(LimitError, match="of memory"):
         pipeline.score(proto, settings("architecture"))
+
+
+def test_what_runs_before_the_probe_does_without_weights_that_do_not_fit(monkeypatch: pytest.MonkeyPatch):
+    network = Network.of(load(built("attention")), settings("checkpoint"))
+    held = Trial(network.exact, CPU)
+    expected = held.run(network.single)
+    monkeypatch.setattr(memory, "available", lambda: 100)
+
+    light = Trial(network.exact, CPU)
+
+    assert streamed.weights(light.module).keys() == {"wq", "wk", "wv", "wo", "wy"}
+    assert not streamed.weights(held.module)
+    assert sum(tensor.numel() for tensor in light.module.state_dict().values()) == 0
+    torch.testing.assert_close(light.run(network.single), expected)
+
+
+def test_onnxruntime_is_not_asked_to_hold_what_does_not_fit(monkeypatch: pytest.MonkeyPatch):
+    config = settings("checkpoint")
+    network = Network.of(load(built("attention")), config)
+    monkeypatch.setattr(memory, "available", lambda: 100)
+    with machine_for(config) as machine:
+        found = check_parity(network, machine, 0)
+    assert found.ok is None
+    assert "do not fit into memory" in (found.reason or "")
