@@ -42,7 +42,9 @@ WIDE = ("resnet50", "vit_b")
 
 def page(results: Results, before: Results | None = None) -> str:
     """The whole page in Markdown."""
-    parts = [_head(results), _times(results), _modules(results)]
+    parts = [_head(results)]
+    if results["times"]:
+        parts += [_times(results), _modules(results)]
     for key, made in (
         ("studies", _studies), ("nodes", _nodes), ("bench", _bench), ("score", _score), ("memory", _memory)
     ):  # fmt: skip
