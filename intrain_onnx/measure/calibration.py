@@ -7,6 +7,7 @@ pass are those of the calibrated network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -135,7 +136,8 @@ class Calibration:
     def _apply(self, layer: Layer, weight: Weight, bias: nn.Parameter, mean: Tensor, scale: Tensor) -> None:
         reference = layer.weights[0]
         self._done.add(reference.name)
-        factor = scale.repeat(reference.shape[0] // scale.numel())
+        repeats = reference.shape[0] // scale.numel()
+        factor = scale.repeat(repeats) if repeats > 1 else scale
         spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
         value = weight.data if isinstance(weight, nn.Parameter) else weight
         value.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
@@ -143,11 +145,11 @@ class Calibration:
 
     def _layer(
         self, layer: Layer, weight: Weight, bias: nn.Parameter, least: int, parts: list[Tensor]
-    ) -> list[Tensor] | None:
+    ) -> None:
         reference, axis = layer.weights[0], layer.channel_axes[0]
         rows = sum(part.numel() // part.shape[axis] for part in parts)
         if reference.name in self._done or rows < least:
-            return None
+            return
         with torch.no_grad():
             found = _standardise(parts, axis)
             self._varies.append((layer.name, found.varies))
@@ -156,24 +158,28 @@ class Calibration:
             self.standardised[layer.output] = Standard(
                 found.matrix, found.mean * found.scale, tuple(parts[0].shape)
             )
-        shift = found.mean if layer.output == layer.node_output else torch.zeros_like(found.mean)
-        return self._replaced(parts, weight, shift, found.scale, axis)
+        self._rescale(parts, weight, found, axis, shifted=layer.output == layer.node_output)
 
-    def _norm(self, scale: nn.Parameter, bias: nn.Parameter, parts: list[Tensor]) -> list[Tensor]:
+    def _norm(self, scale: nn.Parameter, bias: nn.Parameter, parts: list[Tensor]) -> None:
         with torch.no_grad():
             found = _standardise(parts, 1)
             scale.data.mul_(found.scale)
             bias.data.copy_(-found.mean * found.scale)
-        return self._replaced(parts, scale, found.mean, found.scale, 1)
+        self._rescale(parts, scale, found, 1, shifted=True)
 
-    def _replaced(
-        self, parts: list[Tensor], weight: Weight, shift: Tensor, factor: Tensor, axis: int
-    ) -> list[Tensor]:
+    def _rescale(
+        self, parts: list[Tensor], weight: Weight, found: _Standardised, axis: int, *, shifted: bool
+    ) -> None:
+        """Give a value what its producer's weights were given, unseen by autograd, which saved no value."""
         if parts[0].requires_grad:
             self.gradients_hold &= _saves_itself(parts[0], weight)
-        rank = parts[0].dim()
-        offset, factor = _along(-shift * factor, axis, rank), _along(factor, axis, rank)
-        return [_Rescaled.apply(part, offset, factor) for part in parts]
+        factor = _along(found.scale, axis, parts[0].dim())
+        offset = _along(-found.mean * found.scale, axis, parts[0].dim())
+        for part in parts:
+            if shifted:
+                torch.addcmul(offset, part.data, factor, out=part.data)
+            else:
+                part.data.mul_(factor)
 
 
 def calibrate(
@@ -195,11 +201,10 @@ def calibrate(
     calibration = Calibration(module, layers, norms, as_drawn, samples)
     finite: list[Tensor] = []
 
-    def checked(observer: Observer, parts: list[Tensor]) -> list[Tensor] | None:
+    def checked(observer: Observer, parts: list[Tensor]) -> None:
         finite.append(torch.stack([torch.isfinite(part).all() for part in parts]).all())
-        found = observer(parts)
+        observer(parts)
         calibration.standardised.clear()
-        return found
 
     observers = {name: partial(checked, observer) for name, observer in calibration.observers.items()}
     with torch.no_grad():
@@ -207,18 +212,6 @@ def calibrate(
     if finite and not bool(torch.stack(finite).all()):
         raise first_non_finite_value(module, inputs, HINT)
     return calibration.flat()
-
-
-class _Rescaled(torch.autograd.Function):
-    """Scale and shift a value, as its producer's weights were in place: gradients pass as they are."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, offset: Tensor, factor: Tensor) -> Tensor:
-        return torch.addcmul(offset, x, factor)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0], None, None
 
 
 class _Standardised(NamedTuple):
@@ -235,14 +228,14 @@ def _standardise(parts: list[Tensor], axis: int) -> _Standardised:
     mean = whole.mean(0)
     centred = whole - mean
     variance = torch.linalg.vector_norm(centred, dim=0).square_() / max(len(whole), 1)
-    noise = (torch.finfo(variance.dtype).eps * 8 * mean).square()
-    varies = variance > noise.clamp(min=torch.finfo(variance.dtype).tiny)
+    limits = torch.finfo(variance.dtype)
     if len(whole) < 2:
-        return _Standardised(centred, torch.zeros_like(mean), torch.ones_like(mean), torch.ones_like(varies))
-    finite = torch.isfinite(variance) & torch.isfinite(mean)
-    scale = torch.where(varies & finite, variance.rsqrt(), torch.ones_like(variance))
-    mean = torch.where(finite, mean, torch.zeros_like(mean))
-    return _Standardised(centred.mul_(scale), mean, scale, varies)
+        ones = torch.ones_like(mean)
+        return _Standardised(centred, torch.zeros_like(mean), ones, ones.bool())
+    noise = (mean * (8 * limits.eps)).square_().clamp_(min=limits.tiny)
+    varies = (variance > noise) & (variance < math.inf)
+    scale = torch.where(varies, variance.rsqrt(), 1.0)
+    return _Standardised(centred.mul_(scale), mean.nan_to_num(0.0, 0.0, 0.0), scale, varies)
 
 
 def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
@@ -296,11 +289,10 @@ def _leads_to(node: Any, weight: Weight) -> bool:
 
 
 def observed(first: Mapping[str, Observer], then: Mapping[str, Observer]) -> Mapping[str, Observer]:
-    """Both observers of the values that have two; the second sees what the first gives."""
+    """Both observers of the values that have two."""
 
-    def both(name: str, parts: list[Tensor]) -> list[Tensor] | None:
-        replaced = first[name](parts)
-        later = then[name](parts if replaced is None else replaced)
-        return replaced if later is None else later
+    def both(name: str, parts: list[Tensor]) -> None:
+        first[name](parts)
+        then[name](parts)
 
     return {**first, **then, **{name: partial(both, name) for name in first.keys() & then.keys()}}

@@ -29,7 +29,8 @@ _TABLE_STD = 0.02
 
 def parameters(module: fx.GraphModule) -> dict[str, nn.Parameter]:
     """The module's parameters by ONNX name."""
-    return {name: module.get_parameter(path) for name, path in module.meta["parameters"].items()}
+    held = dict(module.named_parameters(remove_duplicate=False))
+    return {name: held[path] for name, path in module.meta["parameters"].items()}
 
 
 def to_file_layout(canonical: Tensor, shape: tuple[int, ...], steps: Sequence[Step]) -> Tensor:

@@ -30,6 +30,7 @@ class _Kind:
     shape: tuple[int, ...]
     like: tuple[Any, ...]
     samples: int = 1
+    covariance: bool = True
     correlation: bool = False
     centred: bool = False
 
@@ -53,8 +54,9 @@ class Ledger:
         x: Tensor,
         use: Callable[[Moments], None],
         *,
-        samples: int,
-        correlation: bool,
+        samples: int = 1,
+        covariance: bool = True,
+        correlation: bool = False,
         mean: Tensor | None = None,
         own: bool = False,
         panels: list[Tensor] | None = None,
@@ -67,13 +69,18 @@ class Ledger:
         if x.numel() > _SMALL or panels is not None:
             means = None if mean is None else mean[None, None]
             found = second_moments(
-                x[None], samples, correlation=correlation, mean=means, own=own, panels=panels
+                x[None],
+                samples,
+                covariance=covariance,
+                correlation=correlation,
+                mean=means,
+                own=own,
+                panels=panels,
             )
             self._found.append((found, [told]))
             return
-        kind = _Kind(
-            second_moments, tuple(x.shape), (x.dtype, x.device), samples, correlation, mean is not None
-        )
+        like = (x.dtype, x.device)
+        kind = _Kind(second_moments, tuple(x.shape), like, samples, covariance, correlation, mean is not None)
         self._gather(kind, x, told, mean)
 
     def moments(self, found: Tensor, use: Callable[[Moments], None]) -> None:
@@ -130,6 +137,11 @@ class Ledger:
             return
         mean = torch.stack(group.means)[:, None] if kind.centred else None
         found = second_moments(
-            stacked, kind.samples, correlation=kind.correlation, mean=mean, own=not kind.centred
+            stacked,
+            kind.samples,
+            covariance=kind.covariance,
+            correlation=kind.correlation,
+            mean=mean,
+            own=not kind.centred,
         )
         self._found.append((found, group.uses))

@@ -34,10 +34,10 @@ class Moments(NamedTuple):
 
     Attributes:
         trace: ||X||_F^2.
-        square: ||X^T X||_F^2.
-        within: the sum of the same over the parts that the rows consist of; 0 if it was not asked for.
-        correlated: ||X^T X||_F^2 with the columns scaled to unit length; 0 if it was not asked for.
-        varying: columns that vary by more than round-off; 0 likewise.
+        square: ||X^T X||_F^2; 0, as the next three, if it was not asked for.
+        within: the sum of the same over the parts that the rows consist of.
+        correlated: ||X^T X||_F^2 with the columns scaled to unit length.
+        varying: columns that vary by more than round-off.
         mean: largest magnitude of a column's mean, not scaled.
         scale: what X was divided by.
     """
@@ -51,6 +51,12 @@ class Moments(NamedTuple):
     scale: float
 
 
+class _Wanted(NamedTuple):
+    covariance: bool
+    correlation: bool
+    samples: int
+
+
 def leaves_pairs_out(samples: int, rows: int, channels: int) -> bool:
     """Whether pairs of rows within a sample are many enough among all pairs to be left out."""
     return 1 < samples < rows < _AMPLE * channels and rows % samples == 0
@@ -60,6 +66,7 @@ def second_moments(
     x: Tensor,
     samples: int = 1,
     *,
+    covariance: bool = True,
     correlation: bool = False,
     mean: Tensor | None = None,
     own: bool = False,
@@ -73,6 +80,7 @@ def second_moments(
     Args:
         x: (matrices, rows, channels), floating point, at least one row and channel.
         samples: parts of equal length that the rows consist of, in order.
+        covariance: compute ``square`` and ``within``.
         correlation: compute ``correlated`` and ``varying``.
         mean: (matrices, 1, channels), what was subtracted from ``x``; None if nothing was.
         own: ``x`` may be overwritten.
@@ -89,13 +97,14 @@ def second_moments(
     scale = torch.ones_like(mean[:, :, :1])
     if centred.is_cuda:
         centred, scale = _scaled(centred, None)
-    found = _products(centred, mean, scale, parts, correlation, panels)
+    wanted = _Wanted(covariance, correlation, parts)
+    found = _products(centred, mean, scale, wanted, panels)
     if not centred.is_cuda:
         level = found[:, 0] / centred[0].numel()
         usual = (level > 1e-12) & (level < 1e9)  # fourth powers are summed, in float32
         if not bool(usual.all()):
             centred, scale = _scaled(centred, usual)
-            found = _products(centred, mean, scale, parts, correlation)
+            found = _products(centred, mean, scale, wanted)
     largest = mean.abs().amax((1, 2))
     return torch.cat([found, torch.stack([largest, scale[:, 0, 0]], 1).double()], 1)
 
@@ -114,31 +123,33 @@ def _products(
     centred: Tensor,
     mean: Tensor,
     scale: Tensor,
-    samples: int,
-    correlation: bool,
+    wanted: _Wanted,
     panels: list[Tensor] | None = None,
 ) -> Tensor:
     """(matrices, 5): the first five of the moments."""
     count, rows, channels = centred.shape
     zero = torch.zeros(count, dtype=torch.float64, device=centred.device)
-    correlated = varying = zero
+    square = within = correlated = varying = zero
     if rows >= channels:
         panels = panels or _panels(centred)
         columns = torch.cat([p.diagonal(dim1=1, dim2=2) for p in panels], 1)
-        square = _symmetric_square_sum(panels)
-        if correlation:
+        if wanted.covariance:
+            square = _symmetric_square_sum(panels)
+        if wanted.correlation:
             inverse = _inverse_lengths(columns, mean / scale, rows)
             correlated = _symmetric_square_sum(_between_units(panels, inverse))
             varying = (inverse > 0).sum(1, dtype=torch.float64)
     else:
         columns = torch.linalg.vector_norm(centred, dim=1).square_()
-        square = _symmetric_square_sum(_panels(centred.transpose(1, 2)))
-        if correlation:
+        if wanted.covariance:
+            square = _symmetric_square_sum(_panels(centred.transpose(1, 2)))
+        if wanted.correlation:
             inverse = _inverse_lengths(columns, mean / scale, rows)
             units = (centred * inverse[:, None]).transpose(1, 2)
             correlated = _symmetric_square_sum(_panels(units))
             varying = (inverse > 0).sum(1, dtype=torch.float64)
-    within = _square_within(centred, samples) if samples > 1 else zero
+    if wanted.covariance and wanted.samples > 1:
+        within = _square_within(centred, wanted.samples)
     return torch.stack([columns.sum(1, dtype=torch.float64), square, within, correlated, varying], 1)
 
 

@@ -242,6 +242,16 @@ class _RowsObserver:
         self.readers: Sequence[Reader] = ()
         self.watch_gradient: Callable[[Tensor], None] | None = None
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether the covariance of points is wanted too."""
+        return self.of.runnable.all_points
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the covariance is wanted, and not only the correlation."""
+        return self.layer is not None or self.takes_all
+
     def __call__(self, parts: list[Tensor]) -> None:
         if self.watch_gradient is not None:
             for part in parts:
@@ -284,7 +294,8 @@ class _RowsObserver:
         ledger.matrix(
             matrix,
             use,
-            samples=rows.samples,
+            samples=rows.samples if self.layer is not None else 1,
+            covariance=self.is_plain,
             correlation=bool(self.points),
             mean=mean,
             own=own,
@@ -301,7 +312,7 @@ class _RowsObserver:
 
     def told(self, rows: _Rows, moments: Moments | None) -> None:
         """Note what was found for the layer and the points; None for fewer than two rows or no channel."""
-        plain = rows.participation(moments) if moments is not None else None
+        plain = rows.participation(moments) if moments is not None and self.is_plain else None
         if self.layer is not None:
             self.of.layers[self.layer] = LayerTrace(rows.shape, rows.rows, rows.channels, plain)
         for point in self.points:
@@ -309,7 +320,7 @@ class _RowsObserver:
                 rows.rows,
                 rows.channels,
                 standardised=rows.standardised(moments) if moments is not None else None,
-                plain=plain.ratio if plain is not None and self.of.runnable.all_points else None,
+                plain=plain.ratio if plain is not None and self.takes_all else None,
                 scale=rows.deviation(moments) if moments is not None and point.cut else 0.0,
             )
 

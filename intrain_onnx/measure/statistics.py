@@ -93,7 +93,7 @@ def standardised_ratio(x: Tensor) -> float | None:
     Raises:
         ValueError: a value is not finite.
     """
-    (numbers,) = second_moments(x[None], correlation=True).tolist()
+    (numbers,) = second_moments(x[None], covariance=False, correlation=True).tolist()
     return standardised(Moments(*numbers), len(x))
 
 

@@ -87,7 +87,10 @@ def paying(readers: Sequence[Reader], rows: int, samples: int, *, shared: bool) 
 
 
 def readers(module: fx.GraphModule, layers: LayerMap) -> Mapping[str, Sequence[Reader]]:
-    """The layers that are a linear map of each row, by the name of the value that they read."""
+    """The layers that are a linear map of each row, by the name of the value that they read.
+
+    Only of values for which they have more outputs than inputs together.
+    """
     made = {layer.node_output: layer for layer in layers.layers}
     found: defaultdict[str, list[Reader]] = defaultdict(list)
     for node in module.graph.nodes:
@@ -99,7 +102,11 @@ def readers(module: fx.GraphModule, layers: LayerMap) -> Mapping[str, Sequence[R
             if layer is not None and axis is not None:
                 (value,) = node.args[0].meta["onnx_outputs"]
                 found[value].append(Reader(layer, axis))
-    return found
+    return {
+        value: layers
+        for value, layers in found.items()
+        if sum(reader.outputs for reader in layers) > layers[0].inputs
+    }
 
 
 def _axis(node: fx.Node, layer: Layer) -> int | None:

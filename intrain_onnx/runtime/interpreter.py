@@ -31,6 +31,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
+_PLAIN: Final = frozenset({fx.Node, int, float, str, bool, type(None)})
+"""Types of arguments that hold no nodes, and nodes."""
+
+
 class Samples(list[Any]):
     """A value as one tensor for each call of a graph with a fixed batch size."""
 
@@ -49,6 +53,8 @@ class ObservedInterpreter(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
         super().__init__(module)
         self.observers = observers
+        self.in_lock_step = True
+        self._attributes: dict[str, Any] = {}
 
     def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
         """The interpreter of a subgraph."""
@@ -56,13 +62,42 @@ class ObservedInterpreter(fx.Interpreter):
 
     def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
         """Run the module; returns its outputs, each as a list of tensors (one, or one for each sample)."""
+        self.in_lock_step = any(isinstance(x, Samples) for x in inputs)
         results = self.run(*inputs)
         return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
+
+    def run(self, *args: Any, **_: Any) -> Any:
+        """Run the module: the loop of ``fx.Interpreter`` alone, which costs more than a small operator."""
+        env = self.env = {}
+        self.args_iter = iter(args)
+        result = None
+        for node in self.graph.nodes:
+            result = env[node] = self.run_node(node)
+            for dead in self.user_to_last_uses.get(node, ()):
+                del env[dead]
+        return result
+
+    def fetch_attr(self, target: str) -> Any:
+        """A parameter, buffer or subgraph of the module, looked up once."""
+        if target not in self._attributes:
+            self._attributes[target] = super().fetch_attr(target)
+        return self._attributes[target]
+
+    def _result(self, n: fx.Node) -> Any:
+        """What a node gives. Plain arguments are taken from the environment without a tree walk."""
+        if n.op == "get_attr":
+            return self.get_attr(n.target, (), {})
+        if n.op != "call_function" or any(type(x) not in _PLAIN for x in (*n.args, *n.kwargs.values())):
+            return super().run_node(n)
+        env = self.env
+        args = tuple(env[x] if type(x) is fx.Node else x for x in n.args)
+        kwargs = {key: env[x] if type(x) is fx.Node else x for key, x in n.kwargs.items()}
+        return self.call_function(n.target, args, kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, then the observer of its output; errors name the ONNX node."""
         try:
-            result = super().run_node(n)
+            result = self._result(n)
         except IntrainError as error:
             if isinstance(error, NodeError):
                 error.failure = error.failure.seen_from(n)
@@ -103,7 +138,7 @@ class ObservedInterpreter(fx.Interpreter):
         if target is if_ and _agree(args[0]):  # all samples take the same branch: they stay in lock step
             args = (_pick(args[0], 0),)
             return super().call_function(target, args, kwargs)
-        count = _sample_count((args, kwargs))
+        count = _sample_count((args, kwargs)) if self.in_lock_step else None
         if count is None:
             return super().call_function(target, args, kwargs)
         if target is batch_normalization_of_batch:
