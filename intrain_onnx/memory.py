@@ -31,6 +31,11 @@ def available() -> int:
         return 2**34
 
 
+def fits(size: int) -> bool:
+    """Whether so many bytes are free, with a half more for what is made of them."""
+    return 1.5 * size <= available()
+
+
 def require_for_weights(tensor_bytes: int) -> None:
     """Refuse a model whose weights do not fit, before they are copied.
 

@@ -49,6 +49,7 @@ def score(
     *,
     progress: Progress = silent,
     watch: Watch | None = None,
+    stream: bool = False,
 ) -> Report:
     """Score a model.
 
@@ -58,6 +59,7 @@ def score(
         config: the settings; by default the ``architecture`` protocol.
         progress: called at the start of each step.
         watch: called with the converted network; what it returns observes the first run.
+        stream: make weights when they are read even if they fit into memory (see ``runtime.streamed``).
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.
@@ -74,11 +76,17 @@ def score(
             network = fitting or Network.of(loaded, config, runs)
             config = replace(config, inputs=network.given)
         with node_hints.told(network, config, machine.device):
-            return _measured(network, config, machine, log, watch)
+            return _measured(network, config, machine, log, watch, stream=stream)
 
 
 def _measured(
-    network: Network, config: ScoreConfig, machine: Machine, log: Log, watch: Watch | None
+    network: Network,
+    config: ScoreConfig,
+    machine: Machine,
+    log: Log,
+    watch: Watch | None,
+    *,
+    stream: bool,
 ) -> Report:
     """All runs of a network, and the report of them."""
     with log.step("parity", 0.05):
@@ -87,9 +95,9 @@ def _measured(
         network.runner.forget()
     with log.step("rewrite", 0.1):
         probed = for_protocol(network, config, runs_on(machine.device).see)
-        budget.require(network, probed, config, machine.device)
+        stream = budget.require(network, probed, config, machine.device) or stream
     with log.step("convert", 0.12):
-        runnable = prepare(probed, config, machine.device)
+        runnable = prepare(probed, config, machine.device, stream=stream)
     if watch is not None:  # any value may be watched
         runnable = replace(runnable, module=runnable.whole)
     watching = watch(runnable) if watch is not None else {}

@@ -20,6 +20,7 @@ from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
+from intrain_onnx.runtime import streamed
 
 MOST_MACS: Mapping[str, float] = {"cpu": 1e15, "cuda": 1e17}
 """Multiply-accumulate operations of a score, unless ``ScoreConfig.max_macs`` is set: hours on that device."""
@@ -31,8 +32,11 @@ _FEWEST = 2
 """Samples below which another shape is the better advice."""
 
 
-def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> None:
+def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> bool:
     """Refuse a score that takes more memory than is free on the device, or more work than the limit.
+
+    Returns:
+        Whether the weights do not fit, and all fits without them (see ``runtime.streamed``).
 
     Raises:
         LimitError: with the option that lowers it.
@@ -42,6 +46,12 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
     if estimate.place is not None:
         _require_elements(estimate.place)
     free = _free(device)
+    stream = estimate.peak(used.batch) > free and not config.proxies and config.converter == "native"
+    if stream:
+        names = streamed.of_layers(probed.model, probed.layers)
+        without = footprint(probed.model, network.single.batch, names)
+        stream = without.peak(used.batch) <= free
+        estimate = without if stream else estimate
     _require_memory(network, config, used, estimate, free)
     limit = config.max_macs or MOST_MACS[device.type]
     work = _work(estimate, used.batch, config)
@@ -51,6 +61,7 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
             f"limit is {limit:.1e}",
             hint=_less_work(estimate, used, config, limit),
         )
+    return stream
 
 
 def _require_elements(value: ir.Value) -> None:

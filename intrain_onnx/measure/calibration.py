@@ -23,7 +23,9 @@ from intrain_onnx.measure.moments import as_rows
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.protocol.step import FreeNorm
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.streamed import StreamedWeight
 
 HINT: Final = "Feed it values of another size"
 
@@ -42,6 +44,10 @@ _VIEWS: Final = frozenset(
     for name in ("View", "UnsafeView", "ReshapeAlias", "T", "Transpose", "Permute", "Squeeze", "Unsqueeze")
     for version in range(3)
 )
+
+
+Weight = nn.Parameter | StreamedWeight
+"""Of a layer, held or not."""
 
 
 class Standard(NamedTuple):
@@ -94,8 +100,9 @@ class Calibration:
         self.standardised: dict[str, Standard] = {}
         self.gradients_hold = True
         self._varies: list[tuple[str, Tensor]] = []
-        self._tensors: dict[str, tuple[nn.Parameter, nn.Parameter, int]] = {}
-        values = parameters(module)
+        self._tensors: dict[str, tuple[Weight, nn.Parameter, int]] = {}
+        held = parameters(module)
+        values: dict[str, Weight] = {**held, **streamed.weights(module)}
         kept = (
             x for x in layers.layers if x.kind in ("embedding", "recurrent") or as_drawn.get(x.name) in GATES
         )
@@ -103,14 +110,14 @@ class Calibration:
         first = dict(_first_readers(module))
         for layer in layers.layers:
             name = layer.weights[0].name
-            if layer.kind in ("convolution", "linear") and name in values and layer.bias in values:
+            if layer.kind in ("convolution", "linear") and name in values and layer.bias in held:
                 least = samples + 1 if layer.name in as_drawn else 0
-                self._tensors[layer.name] = values[name], values[layer.bias], least
+                self._tensors[layer.name] = values[name], held[layer.bias], least
                 self.observers[layer.node_output] = partial(self._layer, layer, *self._tensors[layer.name])
                 if name not in self._done and name in first:
                     self.gradients_hold &= layer.node_output in first.pop(name)
         for norm in norms:
-            self.observers[norm.output] = partial(self._norm, values[norm.scale], values[norm.bias])
+            self.observers[norm.output] = partial(self._norm, held[norm.scale], held[norm.bias])
 
     def flat(self) -> list[str]:
         """Names of layers with channels that do not vary."""
@@ -126,19 +133,18 @@ class Calibration:
         self._varies.append((layer.name, torch.ones_like(scale, dtype=torch.bool)))
         self._apply(layer, *self._tensors[layer.name][:2], mean, scale)
 
-    def _apply(
-        self, layer: Layer, weight: nn.Parameter, bias: nn.Parameter, mean: Tensor, scale: Tensor
-    ) -> None:
+    def _apply(self, layer: Layer, weight: Weight, bias: nn.Parameter, mean: Tensor, scale: Tensor) -> None:
         reference = layer.weights[0]
         self._done.add(reference.name)
         repeats = reference.shape[0] // scale.numel()
         factor = scale.repeat(repeats) if repeats > 1 else scale
         spread = _along(factor, 0, len(reference.shape)).expand(reference.shape)
-        weight.data.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
+        value = weight.data if isinstance(weight, nn.Parameter) else weight
+        value.mul_(to_file_layout(spread, tuple(weight.shape), reference.steps))
         bias.data.copy_((-mean * scale).reshape(bias.shape))
 
     def _layer(
-        self, layer: Layer, weight: nn.Parameter, bias: nn.Parameter, least: int, parts: list[Tensor]
+        self, layer: Layer, weight: Weight, bias: nn.Parameter, least: int, parts: list[Tensor]
     ) -> None:
         reference, axis = layer.weights[0], layer.channel_axes[0]
         rows = sum(part.numel() // part.shape[axis] for part in parts)
@@ -162,7 +168,7 @@ class Calibration:
         self._rescale(parts, scale, found, 1, shifted=True)
 
     def _rescale(
-        self, parts: list[Tensor], weight: nn.Parameter, found: _Standardised, axis: int, *, shifted: bool
+        self, parts: list[Tensor], weight: Weight, found: _Standardised, axis: int, *, shifted: bool
     ) -> None:
         """Give a value what its producer's weights were given, unseen by autograd, which saved no value."""
         if parts[0].requires_grad:
@@ -239,9 +245,13 @@ def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
 def _first_readers(module: fx.GraphModule) -> Mapping[str, frozenset[str]]:
     """What the first node gives that reads each parameter and anything else too."""
     paths = {path: name for name, path in module.meta["parameters"].items()}
+    not_held = streamed.weights(module)
     origin: dict[fx.Node, str] = {}
     found: dict[str, frozenset[str]] = {}
     for node in module.graph.nodes:
+        if node.op == "call_module" and node.meta.get("onnx_name") in not_held:
+            origin[node] = node.meta["onnx_name"]
+            continue
         if node.op == "get_attr":
             if node.target in paths:
                 origin[node] = paths[node.target]
@@ -255,7 +265,7 @@ def _first_readers(module: fx.GraphModule) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _saves_itself(y: Tensor, weight: nn.Parameter) -> bool:
+def _saves_itself(y: Tensor, weight: Weight) -> bool:
     """Whether autograd saved the weight itself, and no copy, for the gradient of what it multiplies."""
     node: Any = y.grad_fn
     while node is not None and node.name() in _VIEWS:
@@ -265,15 +275,17 @@ def _saves_itself(y: Tensor, weight: nn.Parameter) -> bool:
         return False
     for attribute, (operand, _) in zip(saved, node.next_functions, strict=False):
         if attribute is not None and _leads_to(operand, weight):
+            if isinstance(weight, StreamedWeight):  # asking for it would make it
+                return True
             kept = getattr(node, attribute)
             return kept is None or kept.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
     return False
 
 
-def _leads_to(node: Any, weight: nn.Parameter) -> bool:
+def _leads_to(node: Any, weight: Weight) -> bool:
     while node is not None and node.name() in _VIEWS:
         node = node.next_functions[0][0]
-    return getattr(node, "variable", None) is weight
+    return getattr(node, "variable" if isinstance(weight, nn.Parameter) else "weight", None) is weight
 
 
 def observed(first: Mapping[str, Observer], then: Mapping[str, Observer]) -> Mapping[str, Observer]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -19,6 +20,7 @@ from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.values import Step
 from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.random_streams import generator_for
 
 _PRELU_SLOPE = 0.25
@@ -68,6 +70,7 @@ def reinitialise(
     first use.
     """
     values = parameters(module)
+    not_held = streamed.weights(module)
     gates = {name for name, reason in as_drawn.items() if reason in GATES}
     done: set[str] = set()
     # A recurrence reads an embedding as it is, and small numbers leave its gates half open for every word.
@@ -78,11 +81,19 @@ def reinitialise(
     with torch.no_grad():
         for layer in layers.layers:
             for index, weight in enumerate(layer.weights):
-                if weight.name in values and weight.name not in done:
-                    generator = generator_for(seed, f"{layer.key}.{index}")
-                    gain = _gain(layer, layer.name in gates)
-                    _draw_weight(values[weight.name], layer, weight, generator, gain, weight.name in shared)
-                    done.add(weight.name)
+                if weight.name in done:
+                    continue
+                std = _gain(layer, layer.name in gates) / math.sqrt(
+                    _fan_in(layer, weight, weight.name in shared)
+                )
+                key = f"{layer.key}.{index}"
+                if weight.name in not_held:
+                    again = not_held[weight.name]
+                    again.restart(partial(_drawn, weight, again.shape, std, seed, key))
+                elif weight.name in values:
+                    parameter = values[weight.name]
+                    parameter.copy_(_drawn(weight, tuple(parameter.shape), std, seed, key))
+                done.add(weight.name)
         for name, parameter in values.items():
             if name not in done:
                 slot = layers.slots[name]
@@ -93,17 +104,13 @@ def _gain(layer: Layer, gate: bool) -> float:
     return 1.0 if gate or layer.kind in ("embedding", "recurrent") else math.sqrt(2.0)
 
 
-def _draw_weight(
-    parameter: nn.Parameter,
-    layer: Layer,
-    weight: Weight,
-    generator: torch.Generator,
-    gain: float,
-    shared: bool,
-) -> None:
-    fan_in = weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
-    canonical = torch.randn(weight.shape, generator=generator) * (gain / math.sqrt(fan_in))
-    parameter.copy_(to_file_layout(canonical, tuple(parameter.shape), weight.steps))
+def _fan_in(layer: Layer, weight: Weight, shared: bool) -> int:
+    return weight.shape[-1] if layer.kind == "embedding" and shared else weight.fan_in
+
+
+def _drawn(weight: Weight, shape: tuple[int, ...], std: float, seed: int, key: str) -> Tensor:
+    canonical = torch.randn(weight.shape, generator=generator_for(seed, key)).mul_(std)
+    return to_file_layout(canonical, shape, weight.steps)
 
 
 def _draw_slot(parameter: nn.Parameter, slot: Slot, generator: torch.Generator) -> None:

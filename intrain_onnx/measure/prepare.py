@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -21,7 +22,7 @@ from intrain_onnx.network.signature.sample_axes import each_by_itself
 from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
-from intrain_onnx.runtime import convert
+from intrain_onnx.runtime import convert, streamed
 from intrain_onnx.runtime.fuse import fuse
 from intrain_onnx.runtime.fuse.visible import measured
 from intrain_onnx.runtime.interpreter import NodeError, Samples, run
@@ -72,6 +73,12 @@ class Runnable:
         """The module's parameters by ONNX name."""
         return initialise.parameters(self.module)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter by ONNX name, in the file's layout."""
+        held = {name: tuple(p.shape) for name, p in self.parameters.items()}
+        return held | {name: w.shape for name, w in streamed.weights(self.module).items()}
+
     def feed(self, generator: torch.Generator) -> list[Tensor | Samples]:
         """Inputs of one run, drawn from the generator's seed."""
         return inputs.feed(self.used, generator, self.device, batched=self.batched)
@@ -96,13 +103,20 @@ class Runnable:
         return synthetic_loss(outputs, self.head_names, self.used.batch, generator, channels_last=last)
 
 
-def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Runnable:
+def prepare(
+    probed: ProtocolNetwork, config: ScoreConfig, device: torch.device, *, stream: bool = False
+) -> Runnable:
     """Convert a network, and test whether all samples can be run in one call.
+
+    With ``stream``, the module does not hold the weights of large layers (see ``runtime.streamed``).
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
     """
-    module = convert.convert(probed.model, probed.layers.slots)
+    names = streamed.of_layers(probed.model, probed.layers) if stream else ()
+    stand_ins = streamed.stand_ins(probed.model, names, device)
+    drawn = config.weights == "reinitialise"
+    module = convert.convert(probed.model, probed.layers.slots, to_be_drawn=drawn, stand_ins=stand_ins)
     untrained = config.batch_norm == "inference" and has_untrained_norms(probed.model)
     batch_statistics = untrained or config.batch_norm == "training"
     if batch_statistics:
@@ -115,7 +129,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) 
     if _is_known_to_batch(probed.model, used, batch_statistics):
         batched, warnings = True, list[ModelWarning]()
     else:
-        if config.weights == "reinitialise":
+        if drawn:
             initialise.reinitialise(module, probed.layers, config.seed, left)
         batched, warnings = _choose_execution(module, used, config.seed, device)
     if not batched and config.batch_norm == "training" and used.fixed_batch != used.batch:
@@ -174,7 +188,8 @@ def _choose_execution(
     how = f"{used.batch // size} calls were run in lock step"
     pair = input_shapes.resized(used, 2 * size)
     drawn = inputs.draw(pair, torch.Generator().manual_seed(seed), device)
-    with torch.no_grad():
+    values_matter = used.fixed_batch is not None
+    with torch.no_grad(), nullcontext() if values_matter else streamed.blank(module):
         try:
             together = run(module, drawn)
         except NodeError as error:
@@ -182,7 +197,7 @@ def _choose_execution(
             assert apart
             text = f"the graph has a batch of {size} built in; {how}"
             return False, [ModelWarning("sample_by_sample", text, error.node)]
-        if used.fixed_batch is None:
+        if not values_matter:
             return True, []
         apart = run(module, inputs.chunk(drawn, pair, size))
     if all(inputs.same(a, b) for a, b in zip(together, apart, strict=True)):

@@ -26,6 +26,7 @@ from intrain_onnx.measure.statistics import participation, standardised
 from intrain_onnx.measure.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
+from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
 
 
@@ -103,7 +104,7 @@ class _Pass:
         first = calibration.observers if calibration is not None else {}
         started = time.perf_counter()
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), streamed.made_again(module):
                 watched = observed(first, observed(watching, observed(states, observers)))
                 outputs = run(module, fed, watched)
                 if calibration is not None and not calibration.gradients_hold:
@@ -148,9 +149,10 @@ class _Pass:
         if runnable.device.type == "cpu":  # elsewhere its decisions would cost more than they save
             for value, readers in through_weights.readers(runnable.module, runnable.layers).items():
                 axes = (readers[0].axis,)
+                held = [r for r in readers if r.layer.weights[0].name in self.parameters]
                 observer = found.setdefault(value, _RowsObserver(self, value, axes))
                 if observer.channel_axes == axes:
-                    observer.readers = readers
+                    observer.readers = held
         return found, states
 
     def tell(self, reader: Reader, of: Input) -> None:
@@ -372,9 +374,14 @@ def backward(module: fx.GraphModule, loss: Tensor, ledger: Ledger) -> dict[str, 
     for name, parameter in parameters(module).items():
         parameter.grad = None
         handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found, ledger)))
+    not_held = streamed.weights(module)
+    for name, weight in not_held.items():
+        weight.read = partial(ledger.gradient, use=partial(found.__setitem__, name))
     try:
         loss.backward()
     finally:
+        for weight in not_held.values():
+            weight.read = None
         for handle in handles:
             handle.remove()
     return found

@@ -9,10 +9,12 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
+from intrain_onnx import memory
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.measure.inputs import draw
+from intrain_onnx.network.footprint import held_bytes
 from intrain_onnx.network.input_shapes import Signature
-from intrain_onnx.runtime import convert
+from intrain_onnx.runtime import convert, streamed
 from intrain_onnx.runtime.interpreter import Observer, run
 from intrain_onnx.runtime.random_streams import random_nodes_from
 
@@ -38,7 +40,10 @@ class Trial:
             MissingOpsError, UnsupportedError: see ``convert``.
         """
         if self._module is None:
-            self._module = convert.convert(self.model).to(self.device)
+            fits = memory.fits(held_bytes(self.model))
+            names = () if fits else streamed.large(self.model, self.model.graph.initializers)
+            stand_ins = streamed.stand_ins(self.model, names, self.device)
+            self._module = convert.convert(self.model, stand_ins=stand_ins).to(self.device)
         return self._module
 
     def forget(self) -> None:

@@ -7,7 +7,7 @@ operator reads, or that of the operator itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -36,11 +36,12 @@ class Footprint:
     """Memory and work of a graph for one sample.
 
     Attributes:
-        constant: bytes of initializers and of values that depend on no input.
+        constant: bytes of initializers that are held, and of values that depend on no input.
         kept: bytes of activations that autograd keeps, per sample.
         largest: bytes of the largest activation, per sample.
         place: the value that has it; None if no shape is known.
         macs: multiply-accumulate operations, per sample; those of unknown shapes are left out.
+        made: bytes of the largest initializer that is not held.
     """
 
     constant: int
@@ -48,28 +49,35 @@ class Footprint:
     largest: int
     place: ir.Value | None
     macs: int
+    made: int = 0
 
     def peak(self, samples: int) -> int:
         """Bytes of a forward and backward pass: parameters, activations, and temporaries."""
-        return int(_COPIES * self.constant) + samples * (self.kept + _TEMPORARIES * self.largest)
+        held = int(_COPIES * self.constant) + _MADE * self.made
+        return held + samples * (self.kept + _TEMPORARIES * self.largest)
 
 
 _COPIES = 1.25
 """Of weights: a parameter, and for a while its gradient, which is freed once it is read."""
 
+_MADE = 3
+"""Of a weight that is not held: itself, its gradient, and a copy in another layout or element type."""
+
 _TEMPORARIES = 3
 """Of the largest activation: its gradient, and what measuring copies."""
 
 
-def footprint(model: ir.Model, samples: int = 1) -> Footprint:
+def footprint(model: ir.Model, samples: int = 1, not_held: Collection[str] = ()) -> Footprint:
     """Estimate a graph.
 
     Args:
         model: a normalised model, with shapes inferred.
         samples: that its shapes are for.
+        not_held: names of initializers that are made when they are read.
     """
     data = data_dependent(model.graph)
-    constant = sum(_bytes(v) for v in model.graph.initializers.values())
+    constant = held_bytes(model, not_held)
+    made = max((_bytes(model.graph.initializers[name]) for name in not_held), default=0)
     kept = largest = work = 0
     place: ir.Value | None = None
     for value in model.graph.inputs:
@@ -85,7 +93,13 @@ def footprint(model: ir.Model, samples: int = 1) -> Footprint:
             if size > largest:
                 largest, place = size, value
             kept += times * size * _keeps(node, value)
-    return Footprint(constant, kept // samples, largest // samples, place, work // samples)
+    return Footprint(constant, kept // samples, largest // samples, place, work // samples, made)
+
+
+def held_bytes(model: ir.Model, not_held: Collection[str] = ()) -> int:
+    """Bytes of the initializers in a run, without some."""
+    apart = frozenset(not_held)
+    return sum(_bytes(v) for name, v in model.graph.initializers.items() if name not in apart)
 
 
 def _executions(graph: ir.Graph, times: int) -> Iterator[tuple[ir.Node, int]]:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError, MissingOpsError, printable
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import inputs
@@ -50,6 +51,8 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
         MemoryError: the process is out of memory.
     """
     samples = network.single.batch
+    if not memory.fits(network.loaded.tensor_bytes):
+        return failed("the weights do not fit into memory, where onnxruntime needs them", samples)
     try:
         return _compared(network, machine, seed)
     except onnxruntime_process.NoReferenceError as error:

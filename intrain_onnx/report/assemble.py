@@ -310,7 +310,7 @@ def _layer(s: LayerScore) -> rows.Layer:
 
 
 def _parameters(m: Measurements) -> tuple[rows.Parameter, ...]:
-    shapes = {name: tuple(p.shape) for name, p in m.runnable.parameters.items()}
+    shapes = m.runnable.shapes
     return tuple(_parameter(p, shapes[p.name]) for p in m.scored.parameters)
 
 

@@ -113,8 +113,6 @@ class Network:
             LimitError: a constant or the dequantised model does not fit into memory.
             ModelFileError: the graph has a cycle.
         """
-        if runs is not None:
-            memory.require_for_weights(loaded.tensor_bytes)
         exact = loaded.fresh()
         constants = normalise(exact)
         asked, config = config, given_inputs.read_for(exact, config)

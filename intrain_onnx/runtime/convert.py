@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
@@ -81,7 +82,12 @@ def _has_handler(domain: str, op_type: str, opset: int) -> bool:
 
 @memory.collector_paused()
 def convert(
-    model: ir.Model, trainable: Collection[str] = (), *, half_as_float: bool = True
+    model: ir.Model,
+    trainable: Collection[str] = (),
+    *,
+    half_as_float: bool = True,
+    to_be_drawn: bool = False,
+    stand_ins: Mapping[str, nn.Module] = MappingProxyType({}),
 ) -> fx.GraphModule:
     """Convert a normalised model (see ``normalise``) to torch.
 
@@ -89,10 +95,13 @@ def convert(
         model: the model; it is not changed and shares no memory with the result.
         trainable: names of the initializers that become parameters; the others become buffers.
         half_as_float: hold and compute float16 and bfloat16 in float32.
+        to_be_drawn: leave the values of parameters undefined, without reading them.
+        stand_ins: by name of an initializer that is not held, a module that gives its value when it is read.
 
     Returns:
         A module whose inputs and outputs are the graph's, in order (one output is not wrapped in a tuple).
-        ``module.meta["parameters"]`` maps each trainable initializer to the path of its parameter.
+        ``module.meta["parameters"]`` maps each trainable initializer to the path of its parameter, and
+        ``module.meta["stand_ins"]`` is ``stand_ins``.
 
     Raises:
         MissingOpsError: names every operator that has no handler.
@@ -101,8 +110,10 @@ def convert(
     missing = unsupported(model, _has_handler)
     if missing:
         raise MissingOpsError(missing)
-    builder = _Builder(model, frozenset(trainable), half_as_float)
-    return builder.build(model.graph, captured=(), unwrap=True)
+    builder = _Builder(model, frozenset(trainable), half_as_float, to_be_drawn, stand_ins)
+    module = builder.build(model.graph, captured=(), unwrap=True)
+    module.meta["stand_ins"] = stand_ins
+    return module
 
 
 def bind(graph: Callable[..., Any], *captured: Any) -> Callable[..., tuple[Any, ...]]:
@@ -177,10 +188,19 @@ def _parents(path: str) -> list[str]:
 
 
 class _Builder:
-    def __init__(self, model: ir.Model, trainable: frozenset[str], half_as_float: bool) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        trainable: frozenset[str],
+        half_as_float: bool,
+        to_be_drawn: bool,
+        stand_ins: Mapping[str, nn.Module],
+    ) -> None:
         self.opsets = model.opset_imports
         self.trainable = trainable
         self.half_as_float = half_as_float
+        self.to_be_drawn = to_be_drawn
+        self.stand_ins = stand_ins
         self.streams = 0
 
     def build(self, graph: ir.Graph, captured: Iterable[ir.Value], *, unwrap: bool = False) -> fx.GraphModule:
@@ -209,10 +229,18 @@ class _Builder:
     def _value(self, value: ir.Value | None, scope: _Scope) -> fx.Node | None:
         if value is None:
             return None
-        if value not in scope.values:
+        stand_in = self.stand_ins.get(value.name or "")
+        if value not in scope.values and stand_in is not None:
+            scope.values[value] = scope.ask(value.name or "", stand_in)
+        elif value not in scope.values:
             assert value.const_value is not None, f"{value.name} is used before it is made"
-            tensor = to_tensor(value.const_value, half_as_float=self.half_as_float)
-            trainable = value.name in self.trainable and tensor.is_floating_point()
+            known = value.const_value
+            dtype = torch_dtype(known.dtype, half_as_float=self.half_as_float)
+            trainable = value.name in self.trainable and dtype.is_floating_point
+            if trainable and self.to_be_drawn:
+                tensor = torch.empty(tuple(known.shape.numpy()), dtype=dtype)
+            else:
+                tensor = to_tensor(known, half_as_float=self.half_as_float)
             scope.values[value] = scope.hold(value.name or "constant", tensor, trainable=trainable)
         return scope.values[value]
 
@@ -295,12 +323,7 @@ class _Scope:
     def hold(self, name: str, tensor: Tensor, *, trainable: bool) -> fx.Node:
         """Register a tensor as parameter or buffer under its ONNX name; returns its ``get_attr`` node."""
         path = self.names.claim(name)
-        *parents, leaf = path.split(".")
-        owner = self.root
-        for part in parents:
-            if part not in owner._modules:
-                owner.add_module(part, nn.Module())
-            owner = owner.get_submodule(part)
+        owner, leaf = self._owner(path)
         if trainable:
             owner.register_parameter(leaf, nn.Parameter(tensor))
             self.parameters[name] = path
@@ -309,3 +332,22 @@ class _Scope:
         node = self.graph.get_attr(path)
         node.meta |= {"onnx_op": "Initializer", "onnx_name": name, "onnx_outputs": [name]}
         return node
+
+    def ask(self, name: str, stand_in: nn.Module) -> fx.Node:
+        """Register a module that stands in for an initializer; returns the node that calls it."""
+        path = self.names.claim(name)
+        owner, leaf = self._owner(path)
+        owner.add_module(leaf, stand_in)
+        node = self.graph.call_module(path)
+        node.meta |= {"onnx_op": "Initializer", "onnx_name": name, "onnx_outputs": []}
+        return node
+
+    def _owner(self, path: str) -> tuple[nn.Module, str]:
+        """The module that holds what has a path, made where it is missing, and the last part of the path."""
+        *parents, leaf = path.split(".")
+        owner = self.root
+        for part in parents:
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        return owner, leaf
