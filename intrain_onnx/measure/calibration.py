@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from intrain_onnx.measure.as_drawn import GATES, Reason
 from intrain_onnx.measure.finiteness import first_non_finite_value
 from intrain_onnx.measure.initialise import parameters, to_file_layout
-from intrain_onnx.measure.moments import as_rows
+from intrain_onnx.measure.statistics.moments import as_rows
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.protocol.step import FreeNorm

@@ -15,15 +15,15 @@ from torch import Tensor, fx
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
-from intrain_onnx.measure import through_weights
 from intrain_onnx.measure.calibration import HINT, Calibration, Standard, observed
 from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
 from intrain_onnx.measure.initialise import parameters
-from intrain_onnx.measure.ledger import Ledger
-from intrain_onnx.measure.moments import Moments, as_rows, full, panels_of
 from intrain_onnx.measure.prepare import Runnable
-from intrain_onnx.measure.statistics import participation, standardised
-from intrain_onnx.measure.through_weights import Input, Reader
+from intrain_onnx.measure.statistics import through_weights
+from intrain_onnx.measure.statistics.ledger import Ledger
+from intrain_onnx.measure.statistics.moments import Moments, as_rows, full, panels_of
+from intrain_onnx.measure.statistics.ratios import participation, standardised
+from intrain_onnx.measure.statistics.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime import streamed

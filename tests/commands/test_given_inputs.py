@@ -20,7 +20,7 @@ from intrain_onnx.audit.gather import gather
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.loading.load import Source
 from intrain_onnx.measure.prepare import prepare
-from intrain_onnx.measure.statistics import participation_ratio
+from intrain_onnx.measure.statistics.ratios import participation_ratio
 from intrain_onnx.runtime.interpreter import run
 
 from .helpers import CHECKPOINT, Run, save, valid

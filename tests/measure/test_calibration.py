@@ -13,11 +13,12 @@ import torch
 from builders import for_probing, model, weight
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.measure import calibration, through_weights
+from intrain_onnx.measure import calibration
 from intrain_onnx.measure import probe as probing
 from intrain_onnx.measure.calibration import Calibration
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
+from intrain_onnx.measure.statistics import through_weights
 from intrain_onnx.measure.trace import Trace
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.onnx"))

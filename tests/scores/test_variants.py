@@ -18,7 +18,7 @@ from onnx import numpy_helper
 import intrain_onnx
 from intrain_onnx.bench import ablation
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
-from intrain_onnx.measure.statistics import standardised_ratio
+from intrain_onnx.measure.statistics.ratios import standardised_ratio
 from intrain_onnx.report.rows import Document
 from intrain_onnx.report.saved_values import saved_values
 from intrain_onnx.scores import variants

@@ -72,6 +72,8 @@ TESTED_BY = {
     "network.recognise": "network/test_layers.py",
     "measure.search_sizes": "measure/test_node_hints.py",
     "measure.trial": "rewrites/test_solve_sizes.py",
+    "measure.statistics.ledger": "measure/statistics/test_moments.py",
+    "measure.statistics.through_weights": "measure/test_calibration.py",
     "network.signature.mask_polarity": "measure/test_settle_values.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.evidence": "audit/test_needs.py",

@@ -9,7 +9,7 @@ from builders import for_all
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intrain_onnx.measure.statistics import gradient_statistics, participation_ratio
+from intrain_onnx.measure.statistics.ratios import gradient_statistics, participation_ratio
 from intrain_onnx.measure.trace import GradientStatistics
 from intrain_onnx.scores.scoring import gradient_health
 

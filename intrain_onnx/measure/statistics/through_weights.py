@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from intrain_onnx.measure.initialise import to_canonical
-from intrain_onnx.measure.moments import full, leaves_pairs_out, panels_of, square_sum
+from intrain_onnx.measure.statistics.moments import full, leaves_pairs_out, panels_of, square_sum
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.ops.conv import conv

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from intrain_onnx.measure.ledger import Ledger
-from intrain_onnx.measure.moments import Moments, full, gradient_moments, panels_of, second_moments
+from intrain_onnx.measure.statistics.ledger import Ledger
+from intrain_onnx.measure.statistics.moments import Moments, full, gradient_moments, panels_of, second_moments
 from intrain_onnx.measure.trace import GradientStatistics
 
 SHAPES = [(40, 7), (7, 40), (40, 200), (600, 300), (300, 600), (64, 64), (2, 1), (1, 5)]

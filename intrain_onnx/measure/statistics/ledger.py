@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from intrain_onnx.measure.moments import Moments, gradient_moments, second_moments
+from intrain_onnx.measure.statistics.moments import Moments, gradient_moments, second_moments
 from intrain_onnx.measure.trace import GradientStatistics
 
 _SMALL: Final = 8192

@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from intrain_onnx.measure.moments import Moments, gradient_moments, leaves_pairs_out, second_moments
+from intrain_onnx.measure.statistics.moments import (
+    Moments,
+    gradient_moments,
+    leaves_pairs_out,
+    second_moments,
+)
 from intrain_onnx.measure.trace import GradientStatistics, Participation
 
 

@@ -1,0 +1,1 @@
+"""Moments of activations and gradients, and what is made of them."""
