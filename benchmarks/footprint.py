@@ -48,6 +48,7 @@ def compare(model: Path, batch: int) -> str:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         before = resident("VmRSS")
         runnable = prepare(probed, config, machine.device)
+        runnable.redraw(0)
         generator = torch.Generator().manual_seed(0)
         probe(runnable, runnable.feed(generator), generator)
     samples = runnable.used.batch

@@ -58,7 +58,10 @@ def config_of(net: Net, protocol: str = "architecture") -> ScoreConfig:
 def runnable_of(path: Path, config: ScoreConfig, device: torch.device) -> Runnable:
     """A file, ready to be probed."""
     runs = runs_on(device)
-    return prepare(for_protocol(Network.of(load(path), config, runs), config, runs.see), config, device)
+    made = prepare(for_protocol(Network.of(load(path), config, runs), config, runs.see), config, device)
+    if config.weights == "reinitialise":
+        made.redraw(0)
+    return made
 
 
 def second(runnable: Runnable) -> nn.Module | None:

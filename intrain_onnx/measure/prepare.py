@@ -108,7 +108,8 @@ def prepare(
 ) -> Runnable:
     """Convert a network, and test whether all samples can be run in one call.
 
-    With ``stream``, the module does not hold the weights of large layers (see ``runtime.streamed``).
+    Weights that the protocol draws have no values before ``Runnable.redraw``. With ``stream``, the module
+    does not hold the weights of large layers (see ``runtime.streamed``).
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
