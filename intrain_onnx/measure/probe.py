@@ -16,7 +16,13 @@ from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
 from intrain_onnx.measure.calibration import HINT, Calibration, Standard, observed
-from intrain_onnx.measure.finiteness import Finder, NotFiniteError, first_non_finite_value, numerical
+from intrain_onnx.measure.finiteness import (
+    SCALED,
+    Finder,
+    NotFiniteError,
+    first_non_finite_value,
+    numerical,
+)
 from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import through_weights
@@ -116,7 +122,7 @@ class _Pass:
             if not math.isfinite(loss.item()):
                 raise NotFiniteError
         except NotFiniteError:
-            hint = HINT if calibration is not None else None
+            hint = HINT if calibration is not None else SCALED
             raise first_non_finite_value(runnable.whole, fed, hint) from None
         forward = time.perf_counter() - started
         del outputs
