@@ -72,7 +72,8 @@ class Calibration:
     does the same at initialisation, so a graph with folded BatchNorm behaves as the original network. Free
     BatchNorm nodes are calibrated in the same pass. Recurrences (the scale of a gate matters) and embeddings
     are not calibrated, nor are those in ``as_drawn`` and a layer tied to an embedding. Another tied weight is
-    calibrated at its first use; a constant channel keeps its scale, as does one that is not finite.
+    calibrated at its first use; a constant channel keeps its scale, as does one that is not finite. Biases
+    are zeroed first, so that a calibrated network can be calibrated again.
 
     Args:
         module: the converted module.
@@ -114,10 +115,12 @@ class Calibration:
                 least = samples + 1 if layer.name in as_drawn else 0
                 self._tensors[layer.name] = values[name], held[layer.bias], least
                 self.observers[layer.node_output] = partial(self._layer, layer, *self._tensors[layer.name])
+                held[layer.bias].data.zero_()
                 if name not in self._done and name in first:
                     self.gradients_hold &= layer.node_output in first.pop(name)
         for norm in norms:
             self.observers[norm.output] = partial(self._norm, held[norm.scale], held[norm.bias])
+            held[norm.bias].data.zero_()
 
     def flat(self) -> list[str]:
         """Names of layers with channels that do not vary."""

@@ -116,7 +116,10 @@ def close(row: Any) -> dict[str, Any]:
 def ready(proto: onnx.ModelProto, protocol: str, *, stream: bool = True) -> Runnable:
     config, runs = settings(protocol), runs_on(CPU)
     network = Network.of(load(proto), config, runs)
-    return prepare(for_protocol(network, config, runs.see), config, CPU, stream=stream)
+    made = prepare(for_protocol(network, config, runs.see), config, CPU, stream=stream)
+    if config.weights == "reinitialise":
+        made.redraw(0)
+    return made
 
 
 @pytest.mark.parametrize("protocol", ["architecture", "checkpoint", "paper"])

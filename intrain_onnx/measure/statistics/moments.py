@@ -156,7 +156,7 @@ def _products(
 def _panels(x: Tensor) -> list[Tensor]:
     """x^T x, (matrices, columns, columns), as panels of rows from the diagonal to the right."""
     columns = x.shape[2]
-    count = min(max(columns // _PANEL, 1), _PANELS)
+    count = 1 if x.is_cuda else min(max(columns // _PANEL, 1), _PANELS)  # there, calls are what costs
     starts = [columns * i // count for i in range(count + 1)]
     wide = x.transpose(1, 2)
     pairs = ((wide[:, a:b], x[:, :, a:]) for a, b in itertools.pairwise(starts))
@@ -184,6 +184,8 @@ def full(panels: list[Tensor]) -> Tensor:
 
 def _symmetric_square_sum(panels: list[Tensor]) -> Tensor:
     """The sum of squares of a symmetric matrix given as panels."""
+    if len(panels) == 1:
+        return square_sum(panels[0])
     total = 2 * square_sum(panels[0]) - square_sum(panels[0][:, :, : panels[0].shape[1]])
     for panel in panels[1:]:
         total += 2 * square_sum(panel) - square_sum(panel[:, :, : panel.shape[1]])
@@ -221,6 +223,8 @@ def _square_within(centred: Tensor, samples: int) -> Tensor:
 def square_sum(x: Tensor) -> Tensor:
     """(matrices,): sums of squares in the dtype of x over runs of elements, in float64 over the runs."""
     flat = x.reshape(len(x), -1)
+    if x.is_cuda:
+        return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).square_()
     whole = flat.shape[1] // _RUN * _RUN
     total: Tensor = torch.linalg.vector_norm(flat[:, whole:], dim=1).double().square_()
     if whole:
@@ -243,8 +247,8 @@ def as_rows(x: Tensor, channel_axes: tuple[int, ...]) -> Tensor:
 def gradient_moments(gradients: Tensor) -> Tensor:
     """Population standard deviation and largest magnitude of each gradient.
 
-    The mean is subtracted first only where it is large beside the deviation, which is not looked at on other
-    devices than the CPU. Cost there: two passes over the gradient, no copy of it.
+    On the CPU the mean is subtracted first only where it is large beside the deviation. Cost there: three
+    passes over the gradient, no copy of it.
 
     Args:
         gradients: (gradients, elements), floating point, at least one element.
@@ -258,13 +262,15 @@ def gradient_moments(gradients: Tensor) -> Tensor:
     least, most = _SQUARABLE
     fits = (largest > least) & (largest < most)
     scale = torch.where(fits | (largest == 0), torch.ones_like(largest), largest)
-    looks = not gradients.is_cuda
-    if not (looks and bool(fits.all())):
+    if gradients.is_cuda:
+        std = torch.std(gradients / scale[:, None], dim=1, correction=0)
+        return torch.stack([std.double() * scale, largest.double()], 1)
+    if not bool(fits.all()):
         gradients = gradients / scale[:, None]
     mean = gradients.mean(1)
     square = mean.double().square()
-    variance = square_sum(gradients) / size - square if looks else square
-    if not (looks and bool((variance >= 100 * square).all())):
+    variance = square_sum(gradients) / size - square
+    if not bool((variance >= 100 * square).all()):
         variance = square_sum(gradients - mean[:, None]) / size
     std = variance.clamp(min=0).sqrt() * scale
     return torch.stack([std, largest.double()], 1)
