@@ -57,6 +57,11 @@ class _Wanted(NamedTuple):
     samples: int
 
 
+def _is_looked_at(x: Tensor) -> bool:
+    """Whether a number of a tensor can be had without waiting for a device."""
+    return not x.is_cuda
+
+
 def leaves_pairs_out(samples: int, rows: int, channels: int) -> bool:
     """Whether pairs of rows within a sample are many enough among all pairs to be left out."""
     return 1 < samples < rows < _AMPLE * channels and rows % samples == 0
@@ -95,11 +100,11 @@ def second_moments(
         centred = x.sub_(mean) if own else x - mean
     parts = samples if leaves_pairs_out(samples, x.shape[1], x.shape[2]) else 1
     scale = torch.ones_like(mean[:, :, :1])
-    if centred.is_cuda:
+    if not _is_looked_at(x) and panels is None:
         centred, scale = _scaled(centred, None)
     wanted = _Wanted(covariance, correlation, parts)
     found = _products(centred, mean, scale, wanted, panels)
-    if not centred.is_cuda:
+    if _is_looked_at(x):
         level = found[:, 0] / centred[0].numel()
         usual = (level > 1e-12) & (level < 1e9)  # fourth powers are summed, in float32
         if not bool(usual.all()):
@@ -156,7 +161,9 @@ def _products(
 def _panels(x: Tensor) -> list[Tensor]:
     """x^T x, (matrices, columns, columns), as panels of rows from the diagonal to the right."""
     columns = x.shape[2]
-    count = 1 if x.is_cuda else min(max(columns // _PANEL, 1), _PANELS)  # there, calls are what costs
+    count = (
+        1 if not _is_looked_at(x) else min(max(columns // _PANEL, 1), _PANELS)
+    )  # there, calls are what costs
     starts = [columns * i // count for i in range(count + 1)]
     wide = x.transpose(1, 2)
     pairs = ((wide[:, a:b], x[:, :, a:]) for a, b in itertools.pairwise(starts))
@@ -223,8 +230,9 @@ def _square_within(centred: Tensor, samples: int) -> Tensor:
 def square_sum(x: Tensor) -> Tensor:
     """(matrices,): sums of squares in the dtype of x over runs of elements, in float64 over the runs."""
     flat = x.reshape(len(x), -1)
-    if x.is_cuda:
-        return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).square_()
+    if not _is_looked_at(x):
+        wide: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
+        return wide.square_()
     whole = flat.shape[1] // _RUN * _RUN
     total: Tensor = torch.linalg.vector_norm(flat[:, whole:], dim=1).double().square_()
     if whole:
@@ -262,7 +270,7 @@ def gradient_moments(gradients: Tensor) -> Tensor:
     least, most = _SQUARABLE
     fits = (largest > least) & (largest < most)
     scale = torch.where(fits | (largest == 0), torch.ones_like(largest), largest)
-    if gradients.is_cuda:
+    if not _is_looked_at(gradients):
         std = torch.std(gradients / scale[:, None], dim=1, correction=0)
         return torch.stack([std.double() * scale, largest.double()], 1)
     if not bool(fits.all()):
