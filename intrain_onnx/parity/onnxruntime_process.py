@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,8 +25,11 @@ _lock = threading.Lock()
 
 
 def start_early() -> None:
-    """Start the process that will be asked, if none runs: it loads onnxruntime while this one goes on."""
-    with _lock:
+    """Start the process that will be asked, if none runs: it loads onnxruntime while this one goes on.
+
+    If it cannot be started, it is tried again when it is asked.
+    """
+    with _lock, contextlib.suppress(NoReferenceError):
         _start()
 
 
@@ -51,7 +55,8 @@ def run_reference(
         optimised: let onnxruntime rewrite the graph first, as it does by default.
 
     Raises:
-        NoReferenceError: onnxruntime refuses the model, crashes, or takes too long.
+        NoReferenceError: onnxruntime refuses the model, crashes, or takes too long, or no process can be
+            started.
     """
     with _lock:
         worker = _start()
@@ -85,13 +90,16 @@ def run_reference(
 def _start() -> subprocess.Popen[bytes]:
     global _worker  # noqa: PLW0603 - one process serves all models
     if _worker is None or _worker.poll() is not None:
-        _worker = subprocess.Popen(
-            [sys.executable, "-m", "intrain_onnx.parity.onnxruntime_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        try:
+            _worker = subprocess.Popen(
+                [sys.executable, "-m", "intrain_onnx.parity.onnxruntime_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        except OSError as error:  # no memory, or no process, is left
+            raise NoReferenceError(f"onnxruntime's process cannot be started: {error.strerror}") from None
     return _worker
 
 

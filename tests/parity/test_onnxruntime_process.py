@@ -176,3 +176,17 @@ def test_a_frame_arrives_as_it_was_sent(arrays: dict[str, np.ndarray]):
     assert read_frame(stream) == ({}, {}, b"")
     with pytest.raises(EOFError):
         read_frame(stream)
+
+
+def test_a_process_that_cannot_be_started_is_no_reference(monkeypatch: pytest.MonkeyPatch):
+    onnxruntime_process._stop()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime_process.subprocess, "Popen", refused)
+        onnxruntime_process.start_early()
+        with pytest.raises(NoReferenceError, match="cannot be started: Cannot allocate memory"):
+            ask()
+    ask()

@@ -315,13 +315,21 @@ class _Builder:
 
 
 def on_grid(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A model with every weight rounded to the grid of `weights.on_grid`: it can be quantised exactly."""
+    """A model with every weight rounded to the grid of `weights.on_grid`: it can be quantised exactly.
+
+    Shapes that the file declares and that contradict its graph are dropped: jax2onnx keeps those from before
+    a change of layout, and onnxruntime refuses some rewritings of such a file, by chance.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     for tensor in result.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
             array = put_on_grid(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    try:
+        onnx.shape_inference.infer_shapes(result, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        del result.graph.value_info[:]
     return result
 
 
