@@ -229,7 +229,8 @@ def _standardise(parts: list[Tensor], axis: int) -> _Standardised:
     matrices = [as_rows(part.detach(), (axis,)) for part in parts]
     whole = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
     mean = whole.mean(0)
-    centred = whole - mean
+    owned = whole.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr()
+    centred = whole.sub_(mean) if owned else whole - mean
     variance = torch.linalg.vector_norm(centred, dim=0).square_() / max(len(whole), 1)
     limits = torch.finfo(variance.dtype)
     if len(whole) < 2:
