@@ -229,7 +229,7 @@ def _errors_of(source: Source | Network) -> Iterator[None]:
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise LimitError("out of memory", path=name, hint=LESS_MEMORY) from error

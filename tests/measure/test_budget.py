@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from pathlib import Path
@@ -104,9 +105,20 @@ def test_without_an_option_the_limit_is_that_of_the_device(attention: Path, monk
     assert "the limit is 1.0e+00" in found.stderr
 
 
-def test_what_torch_cannot_allocate_is_a_limit(attention: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4294967296"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_allocated_is_a_limit(
+    error: Exception, attention: Path, monkeypatch: pytest.MonkeyPatch
+):
     def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4294967296")
+        raise error
 
     monkeypatch.setattr("intrain_onnx.pipeline.calibrate_and_probe", fail)
     found = typed(attention)
