@@ -131,6 +131,8 @@ def _wait(device: torch.device) -> None:
 def side_by_side(calls: Mapping[str, Call], pairs: int, device: torch.device) -> Times:
     """Seconds of each call in each round; the first round warms up and is dropped."""
     times: Times = {name: [] for name in calls}
+    gc.collect()
+    gc.freeze()  # a collection looks at the networks of the other rows too
     for index in range(pairs + 1):
         for name, call in calls.items():
             if name in RIVALS and index > RIVAL_ROUNDS:
@@ -138,6 +140,7 @@ def side_by_side(calls: Mapping[str, Call], pairs: int, device: torch.device) ->
             seconds = timed(call, device)
             if index:
                 times[name].append(seconds)
+    gc.unfreeze()
     return times
 
 
@@ -248,15 +251,22 @@ class Ended:
     peak: int
 
 
+_STARTER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Starts a process: its peak would begin at the size of this one, which is large, if this one started it."""
+
+
 def process(arguments: Sequence[str]) -> Ended:
     """Run a Python process to its end."""
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, env=environment())
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, arguments)
-    return Ended(time.perf_counter() - started, usage.ru_maxrss * 1024)
+    command = [sys.executable, "-c", _STARTER, sys.executable, *arguments]
+    peak = int(subprocess.check_output(command, env=environment()))
+    return Ended(time.perf_counter() - started, peak * 1024)
 
 
 def environment() -> dict[str, str]:
