@@ -1,6 +1,6 @@
 """What the converted module costs over the same network written in torch, forward and backward.
 
-    python benchmarks/converted.py [resnet50 convnext swin vit encoder] [--exporter torchscript|dynamo]
+    python benchmarks/converted.py [resnet50 convnext swin vit_b encoder] [--exporter torchscript|dynamo]
         [--pairs 9] [--threads 2] [--cpu-time] [--folder DIR]
 
 The networks have random weights and are exported by PyTorch. All contestants run in turn in one process: the
@@ -25,26 +25,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import onnx
 import onnx2torch
 import torch
-import torchvision
+from speed_nets import NETS
 from torch import Tensor, nn
 
 import intrain_onnx
 
-
-def encoder() -> nn.Module:
-    """Twelve layers of width 256 with four heads."""
-    layer = nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True, activation="gelu")
-    return nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
-
-
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "resnet50": (torchvision.models.resnet50, (16, 3, 64, 64)),
-    "convnext": (torchvision.models.convnext_tiny, (8, 3, 96, 96)),
-    "swin": (torchvision.models.swin_t, (8, 3, 96, 96)),
-    "vit": (torchvision.models.vit_b_16, (2, 3, 224, 224)),
-    "encoder": (encoder, (16, 128, 256)),
-}
-"""Makers, with the shape of a batch."""
+NETWORKS = {name: NETS[name] for name in ("resnet50", "convnext", "swin", "vit_b", "encoder")}
 
 
 def export(native: nn.Module, x: Tensor, path: Path, exporter: str) -> None:
@@ -82,9 +68,9 @@ def one_pass(module: nn.Module, x: Tensor, clock: Callable[[], float]) -> float:
 
 def measure(name: str, exporter: str, folder: Path, pairs: int, clock: Callable[[], float]) -> None:
     """Print the ratios of one network."""
-    maker, shape = NETWORKS[name]
-    torch.manual_seed(0)
-    native, x = maker().eval(), torch.randn(shape)
+    net = NETWORKS[name]
+    native, x = net.native(), torch.randn(net.shape)
+    assert native is not None
     path = folder / f"{name}_{exporter}.onnx"
     export(native, x, path, exporter)
     native.train(False)
@@ -101,7 +87,7 @@ def measure(name: str, exporter: str, folder: Path, pairs: int, clock: Callable[
             if index > 1:  # the first rounds warm up
                 seconds[key].append(taken)
     took = statistics.median(seconds["native"])
-    print(f"{name}, {exporter}, {'x'.join(map(str, shape))}: native {took:.3f} s")
+    print(f"{name}, {exporter}, {net.size}: native {took:.3f} s")
     for key in present.keys() - {"native"}:
         ratios = [a / b for a, b in zip(seconds[key], seconds["native"], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
