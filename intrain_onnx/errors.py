@@ -14,7 +14,9 @@ The number is the exit code of the command line.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -137,3 +139,39 @@ class LimitError(IntrainError):
     """A limit was exceeded."""
 
     exit_code = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as a record, which another process can be sent.
+
+    Attributes:
+        kind: name of its class.
+        message: one line that is safe to print: file, cause, node, op, next step.
+        exit_code: of the command line.
+        trace: the traceback.
+        node: name of the ONNX node, if it concerns one.
+        op: its operator.
+    """
+
+    kind: str
+    message: str
+    exit_code: int
+    trace: str = ""
+    node: str | None = None
+    op: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, path: str | None = None) -> Failure:
+        """The record of an error; one that is no `IntrainError` is an internal one, or of the file system."""
+        trace = "".join(traceback.format_exception(error))
+        kind = type(error).__name__
+        place = f"{path}: " if path is not None else ""
+        if isinstance(error, IntrainError):
+            error.at(path=path)
+            return cls(kind, printable(error, 5000), error.exit_code, trace, error.node, error.op)
+        if isinstance(error, OSError):
+            return cls(kind, printable(f"{place}{error.strerror or error}", 5000), 3, trace)
+        detail = f"{kind}: {error}".splitlines()[0]
+        message = f"{place}internal error: {detail}. Run with --debug and report it"
+        return cls(kind, printable(message, 5000), 1, trace)

@@ -66,8 +66,10 @@ def _require(size: int, takes: str, needs: str, hint: str) -> None:
         )
 
 
-def cap_process() -> None:
-    """Set RLIMIT_DATA to the data segment plus free memory: an allocation beyond it raises MemoryError.
+def cap_process(size: int | None = None) -> None:
+    """Set RLIMIT_DATA to the data segment and so many bytes more: an allocation beyond raises MemoryError.
+
+    The default is all free memory.
 
     Otherwise Linux overcommits, and its out-of-memory killer ends a process. Does nothing where CUDA may be
     used, which reserves far more address space than it fills, and on systems without RLIMIT_DATA.
@@ -75,7 +77,7 @@ def cap_process() -> None:
     if resource is None or not hasattr(resource, "RLIMIT_DATA") or Path("/dev/nvidiactl").exists():
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = available() + _held()
+    wanted = (available() if size is None else size) + _held()
     limits = [v for v in (wanted, soft, hard) if v != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 

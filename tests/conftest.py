@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from intrain_onnx.engine import processes
+from intrain_onnx.engine.serial import Serial
 from intrain_onnx.parity import telemetry
 
 os.environ.update(telemetry.SWITCHES)
@@ -23,6 +25,13 @@ def seed_of_the_commit() -> int:
 
 # Here, so that all processes of a run have the same one.
 os.environ.setdefault("INTRAIN_REWRITING_SEED", str(seed_of_the_commit()))
+
+
+@pytest.fixture(autouse=True)
+def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure in this process, but for tests that are marked: a worker takes seconds to load torch."""
+    if request.node.get_closest_marker("workers") is None:
+        monkeypatch.setattr(processes, "Processes", lambda *_, **__: Serial())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.engine.log import Log
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
@@ -126,8 +126,8 @@ def _short(row: _Value) -> _Value:
     return msgspec.structs.replace(row, **{n: number(v, _DIGITS) for n, v in values if isinstance(v, float)})
 
 
-def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
-    """Open a results file, or create it; returns the records that it has.
+def opened(path: Path, settings: Settings, *, resume: bool) -> Log:
+    """A results file for appending; ``read`` gives the records that it has.
 
     Args:
         path: the file.
@@ -135,28 +135,13 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
         resume: continue an existing file. An incomplete last line is dropped.
 
     Raises:
-        SettingsError: results exist and ``resume`` is not set, or they have other settings.
+        SettingsError: results exist and ``resume`` is not set, they have other settings, or another run
+            writes to them.
     """
-    told = Header(FORMAT, as_stored(settings))
-    header = json.dumps(msgspec.to_builtins(told), sort_keys=True)
-    if not path.exists():
-        path.write_text(header + "\n", encoding="utf-8")
-        return []
-    if not resume:
-        raise SettingsError(
-            f"{path} is there already", hint="Go on with --resume, or name another place with -o"
-        )
-    records = read(path)
-    found = path.read_text(encoding="utf-8").partition("\n")[0]
-    if found != header:
-        before, after = (msgspec.json.decode(text, type=Header).settings for text in (found, header))
-        raise SettingsError(
-            f"{path} was made with other settings: {_changes(before, after)}",
-            hint="Name another place with -o",
-        )
-    lines = [header, *(line(record) for record in records)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return records
+    if resume and path.exists() and path.stat().st_size:
+        read(path)  # one of another format, or with lines of another, is refused as that
+    header = Header(FORMAT, as_stored(settings))
+    return Log(path, msgspec.to_builtins(header), resume=resume, changes=_changes)
 
 
 def as_stored(settings: Settings) -> dict[str, Any]:
@@ -170,19 +155,15 @@ def as_stored(settings: Settings) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    keys = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
-    return ", ".join(f"{k} was {before.get(k)!r}, is {after.get(k)!r}" for k in keys)[:400]
+    was, now = before.get("settings", {}), after["settings"]
+    keys = [k for k in sorted({*was, *now}) if was.get(k) != now.get(k)]
+    return ", ".join(f"{k} was {was.get(k)!r}, is {now.get(k)!r}" for k in keys)[:400]
 
 
-def line(record: Record) -> str:
-    """One record as strict JSON on a single line."""
-    return json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False)
-
-
-def append(path: Path, record: Record) -> None:
-    """Append one record."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(line(record) + "\n")
+def row(record: Record) -> dict[str, Any]:
+    """One record as JSON values, which are a line of the file."""
+    made: dict[str, Any] = msgspec.to_builtins(record)
+    return made
 
 
 def read(path: Path) -> list[Record]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from intrain_onnx import memory
 from intrain_onnx.bench import records
 from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import LimitError
+from intrain_onnx.engine import processes
+from intrain_onnx.engine.outcomes import Lost, Tell
+from intrain_onnx.engine.retries import with_retries
 from intrain_onnx.versions import version
 
 
@@ -72,35 +71,35 @@ def run(
     """Score the architectures that have no record yet; returns the records of all entries, in their order.
 
     Raises:
-        SettingsError: see `records.start`.
-        LimitError: a worker was killed, as happens when memory runs out.
+        SettingsError: see `records.opened`.
+        LimitError: the results cannot be written.
     """
-    found = {record.architecture: record for record in records.start(path, plan.settings(), resume=resume)}
-    waiting = [entry.architecture for entry in entries if entry.architecture not in found]
-    progress(len(entries) - len(waiting), len(entries))
-    try:
-        for record in _measured(plan, waiting):
-            records.append(path, record)
-            found[record.architecture] = record
-            progress(sum(entry.architecture in found for entry in entries), len(entries))
-    except BrokenProcessPool as error:
-        raise LimitError(
-            "a worker process was ended from outside, probably for want of memory",
-            hint="Take fewer --workers and go on with --resume",
-        ) from error
-    return [found[entry.architecture] for entry in entries]
+    with records.opened(path, plan.settings(), resume=resume) as log:
+        found = {record.architecture: record for record in records.read(path)}
+        wanted = [entry.architecture for entry in entries]
+        done = sum(name in found for name in wanted)
+        progress(done, len(wanted))
+        waiting = [name for name in wanted if name not in found]
+        engine = processes.Processes(plan.workers, preload=("intrain_onnx.bench.measure",))
+        job = partial(_job, plan)
+        with closing(with_retries(engine, job, waiting, name=str)) as outcomes:
+            for outcome in outcomes:
+                result = outcome.result
+                record = _lost(plan, outcome.item, result) if isinstance(result, Lost) else result
+                log.append(records.row(record))
+                found[record.architecture] = record
+                done += 1
+                progress(done, len(wanted))
+    return [found[name] for name in wanted]
 
 
-def _measured(plan: Plan, waiting: Sequence[str]) -> Iterator[records.Record]:
-    if not waiting:
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    workers = min(plan.workers, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=memory.cap_process) as pool:
-        yield from pool.map(partial(_job, plan), waiting)
-
-
-def _job(plan: Plan, architecture: str) -> records.Record:
+def _job(plan: Plan, architecture: str, tell: Tell) -> records.Record:
     from intrain_onnx.bench.measure import measure  # noqa: PLC0415 - torch stays in the workers
 
     return measure(plan.space, architecture, plan.size, plan.configs)
+
+
+def _lost(plan: Plan, architecture: str, lost: Lost) -> records.Record:
+    """The record of an architecture that took its process down."""
+    failed = records.Failed(str(lost.error()))
+    return records.Record(architecture, {config.protocol: failed for config in plan.configs})

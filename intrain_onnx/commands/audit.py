@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from intrain_onnx import memory
-from intrain_onnx.commands.shared import failures, given, quiet_threads, shared
-from intrain_onnx.errors import IntrainError, SettingsError, printable
+from intrain_onnx.commands.shared import failures, given, measured, quiet_threads, shared
+from intrain_onnx.engine.outcomes import Lost
+from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
+from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.report.document import Report, write_atomically
 from intrain_onnx.report.output_files import check_outputs
 
 if TYPE_CHECKING:
+    from intrain_onnx.audit.job import AuditFile
     from intrain_onnx.audit.policy import Policy
     from intrain_onnx.audit.run import Result
 
@@ -111,12 +112,16 @@ def audit(
     if failed[0]:
         sys.exit(failed[0])
     quiet_threads()
-    memory.cap_process()
-    results = _run(models, policy, baselines, debug)
+    done, ended = _Audits(policy, targets, debug), 0
+    try:
+        with ended_by_signals():
+            done.run(models, baselines)
+    except KeyboardInterrupt as error:
+        ended = exit_code_of(error)
     with failures(debug) as failed:
-        _show(results, shown)
-        _write(results, targets)
-    sys.exit(next((r.exit_code for r in results if not r.passed), 0) or _internal(failed[0]))
+        _show(done.results, shown)
+    code = next((r.exit_code for r in done.results if not r.passed), 0)
+    sys.exit(ended or code or done.code or _internal(failed[0]))
 
 
 def _explain(wanted: str) -> None:
@@ -180,37 +185,37 @@ def _check_outputs(
     check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 
-def _run(
-    models: Sequence[Path], policy: Policy, baselines: Sequence[Report | None], debug: bool
-) -> list[Result]:
-    from intrain_onnx.commands import terminal
+@dataclass
+class _Audits:
+    """The results so far, which every file that is asked for holds."""
 
-    results = []
-    with terminal.progress(sys.stderr) as begin:
-        for model, baseline in zip(models, baselines, strict=True):
-            results.append(_audit_one(model, policy, baseline, begin(model.name), debug))
-            if results[-1].error is not None:
-                click.echo(f"error: {results[-1].error}", err=True)
-    return results
+    policy: Policy
+    targets: Sequence[tuple[str, Path]]
+    debug: bool
+    results: list[Result] = field(default_factory=list)
+    code: int = 0
 
+    def run(self, models: Sequence[Path], baselines: Sequence[Report | None]) -> None:
+        """Audit each model in a process that can die alone; all outputs are written after each of them."""
+        from intrain_onnx.audit.job import AuditFile
 
-def _audit_one(
-    model: Path, policy: Policy, baseline: Report | None, progress: Callable[[str, float], None], debug: bool
-) -> Result:
-    """Audit one model; any exception becomes a result, so that every output covers every model."""
-    from intrain_onnx.audit.run import audit as audit_file
-    from intrain_onnx.audit.run import broken
+        job, items = AuditFile(self.policy, self.debug), list(zip(models, baselines, strict=True))
+        outcomes = measured(job, models, items, parity=self.policy.run.parity, debug=self.debug)
+        with closing(outcomes):
+            for outcome in outcomes:
+                self._keep(job, outcome.item[0], outcome.result)
 
-    started = time.perf_counter()
-    try:
-        result = audit_file(model, policy, baseline, progress=progress)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        hint = "Run with --debug and report it"
-        result = broken(model, policy, IntrainError(f"internal error: {detail}", path=str(model), hint=hint))
-    return replace(result, seconds=time.perf_counter() - started)
+    def _keep(self, job: AuditFile, model: Path, found: Result | Lost) -> None:
+        if isinstance(found, Lost):
+            if self.debug:
+                click.echo(found.trace, err=True)
+            found = job.result_of(found, model)
+        self.results.append(found)
+        if found.error is not None:
+            click.echo(f"error: {found.error}", err=True)
+        with failures(self.debug) as failed:
+            _write(self.results, self.targets)
+        self.code = self.code or _internal(failed[0])
 
 
 def _show(results: Sequence[Result], shown: str) -> None:

@@ -76,7 +76,7 @@ def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> No
 
 def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
     from intrain_onnx.bench import run, table
-    from intrain_onnx.commands import terminal
+    from intrain_onnx.commands.terminal.progress import counter
 
     written = [(f"-o {folder}", folder / name) for name in _FILES]
     check_outputs(written, [("the table of accuracies", options["table"])])
@@ -91,7 +91,7 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
         raise SettingsError(
             f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
         ) from error
-    with terminal.counter(sys.stderr, f"{space.title}") as count:
+    with counter(sys.stderr, f"{space.title}") as count:
         records = run.run(plan, entries, folder / _RESULTS, resume=options["resume"], progress=count)
     _write(space, plan, entries, records, folder, options["seed"])
 
@@ -118,7 +118,7 @@ def _write(
     import msgspec
 
     from intrain_onnx.bench import summary
-    from intrain_onnx.commands import terminal
+    from intrain_onnx.commands.terminal.bench import benchmark
     from intrain_onnx.report.document import write_atomically
 
     found = summary.summarise(entries, records, family=space.family, seed=seed)
@@ -128,7 +128,7 @@ def _write(
         folder / _SUMMARY, json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n"
     )
     write_atomically(folder / _TABLE, summary.markdown(found, space.title, settings))
-    terminal.benchmark(found, sys.stdout)
+    benchmark(found, sys.stdout)
     _plot(folder / _SCATTER, space.title, entries, records)
     click.echo(f"{', '.join(_FILES)} are in {folder}", err=True)
 

@@ -27,7 +27,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
 
     Exit code 0 where they are, 7 where they are not.
     """
-    from intrain_onnx.commands import terminal
+    from intrain_onnx.commands.terminal.compare import comparison as show
     from intrain_onnx.report import comparison
     from intrain_onnx.report.document import Report
 
@@ -38,7 +38,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
         if failed[0]:
             sys.exit(failed[0])
     found = comparison.compare(*networks)
-    terminal.comparison(found, (first, second), sys.stdout, show_all=show_all)
+    show(found, (first, second), sys.stdout, show_all=show_all)
     sys.exit(0 if found.same else _DIFFERENT)
 
 

@@ -33,7 +33,7 @@ def inspect(
     batch_axes: dict[str, int | None],
 ) -> None:
     """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
-    from intrain_onnx.commands import terminal
+    from intrain_onnx.commands.terminal.inspect import inspection
     from intrain_onnx.inspection import inspect as inspect_file
     from intrain_onnx.inspection import rewrites_as_data
 
@@ -44,5 +44,5 @@ def inspect(
             told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
             click.echo(json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False))
         else:
-            terminal.inspection(found, sys.stdout, show_all=show_all)
+            inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])

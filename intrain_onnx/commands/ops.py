@@ -12,7 +12,7 @@ import click
 @click.option("--markdown", is_flag=True, help="Print docs/operators.md instead.")
 def ops(missing: bool, markdown: bool) -> None:
     """Show which versions of which operators have a handler, and why the others have none."""
-    from intrain_onnx.commands import terminal
+    from intrain_onnx.commands.terminal.operators import operators
     from intrain_onnx.opset import support_table
 
     if markdown and missing:
@@ -20,4 +20,4 @@ def ops(missing: bool, markdown: bool) -> None:
     if markdown:
         click.echo(support_table.markdown(), nl=False)
         return
-    terminal.operators(support_table.rows(), sys.stdout, missing=missing)
+    operators(support_table.rows(), sys.stdout, missing=missing)

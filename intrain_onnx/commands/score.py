@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from intrain_onnx import memory
-from intrain_onnx.commands.shared import EXIT_CODES, failures, given, quiet_threads, shared
+from intrain_onnx.commands.shared import (
+    EXIT_CODES,
+    failures,
+    given,
+    measured,
+    quiet_threads,
+    shared,
+    show_failure,
+)
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
-from intrain_onnx.errors import SettingsError, printable
+from intrain_onnx.engine.outcomes import Lost, Outcome
+from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
+from intrain_onnx.errors import Failure, SettingsError, printable
+from intrain_onnx.jobs import Scored, ScoreFile, failure_of
 from intrain_onnx.proxy_table import names
+from intrain_onnx.report.document import Report
 from intrain_onnx.report.output_files import check_outputs, distinct_names
-
-if TYPE_CHECKING:
-    from intrain_onnx.report.document import Report
 
 
 @click.command(epilog=EXIT_CODES)
@@ -94,8 +104,6 @@ def score(
 
     Several models end in a table in rank order. One bad model does not stop the others.
     """
-    from intrain_onnx.commands import terminal
-
     if batch is not None:
         settings["batch"] = batch
     if max_macs is not None:
@@ -109,40 +117,66 @@ def score(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
-    memory.cap_process()
-    reports: list[Report] = []
-    code = 0
-    with terminal.progress(sys.stderr) as begin:
-        for model, target in zip(models, targets, strict=True):
-            with failures(debug, model) as failed:
-                report = _score_one(model, config, begin(model.name))
-                if target is None:
-                    click.echo(
-                        report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
-                    )
-                else:
-                    _save(report, target)
-                reports.append(report)
-                if annotated is not None:
-                    _annotate(model, report, annotated)
-            code = code or failed[0]
-    out = sys.stderr if output == "-" else sys.stdout
-    if len(models) == 1 and reports:
-        terminal.summary(reports[0], out, saved=targets[0])
-    elif reports:
-        terminal.ranking(reports, out)
-    sys.exit(code)
+    done = _Done(models, output == "-", debug)
+    try:
+        with ended_by_signals():
+            done.score(config, targets, annotated)
+    except KeyboardInterrupt as error:
+        done.code = exit_code_of(error)
+    done.show(targets)
+    sys.exit(done.code)
 
 
-def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float], None]) -> Report:
-    from intrain_onnx.parity.onnxruntime_process import start_early
+@dataclass
+class _Done:
+    """What is scored so far, and the exit code of the first failure."""
 
-    if config.parity:  # before torch, which takes as long to load as onnxruntime does there
-        start_early()
-    from intrain_onnx.pipeline import score as score_file
+    models: Sequence[Path]
+    printed: bool
+    debug: bool
+    reports: list[Report] = field(default_factory=list)
+    code: int = 0
 
-    memory.keep_imports()
-    return score_file(model, config, progress=progress)
+    def score(self, config: ScoreConfig, targets: Sequence[Path | None], annotated: Path | None) -> None:
+        """Score all models, each in a process that can die alone, and save each report as it comes."""
+        job = ScoreFile(config, annotated)
+        outcomes = measured(job, self.models, self.models, parity=config.parity, debug=self.debug)
+        with closing(outcomes):
+            for outcome in outcomes:
+                self._keep(outcome, targets[outcome.index], annotated)
+
+    def _keep(
+        self, outcome: Outcome[Path, Scored | Failure], target: Path | None, annotated: Path | None
+    ) -> None:
+        found = outcome.result
+        if isinstance(found, Scored):
+            with failures(self.debug, outcome.item) as failed:
+                self._save(Report(found.data), target)
+                _tell_missing(found.elsewhere, annotated)
+            self.code = self.code or failed[0]
+        else:
+            failure = failure_of(found, outcome.item) if isinstance(found, Lost) else found
+            code = show_failure(failure, self.debug)
+            self.code = self.code or code
+
+    def _save(self, report: Report, target: Path | None) -> None:
+        if target is None:
+            alone = len(self.models) == 1
+            click.echo(report.to_json() if alone else json.dumps(report.data), nl=not alone)
+        else:
+            _save(report, target)
+        self.reports.append(report)
+
+    def show(self, targets: Sequence[Path | None]) -> None:
+        """Print the summary of one model, or the ranking of several."""
+        from intrain_onnx.commands.terminal.ranking import ranking
+        from intrain_onnx.commands.terminal.summary import summary
+
+        out = sys.stderr if self.printed else sys.stdout
+        if len(self.models) == 1 and self.reports:
+            summary(self.reports[0], out, saved=targets[0])
+        elif self.reports:
+            ranking(self.reports, out)
 
 
 def _save(report: Report, target: Path) -> None:
@@ -154,25 +188,22 @@ def _save(report: Report, target: Path) -> None:
 
 
 def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None) -> None:
-    from intrain_onnx.report.annotate import check_target
-
     written = [(f"-o {target}", target) for target in targets if target is not None]
     if annotated is not None:
         if len(models) > 1:
             raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
+        from intrain_onnx.report.annotate import check_target
+
         check_target(annotated)
         written.append((f"--annotate {annotated}", annotated))
     check_outputs(written, (), models)
 
 
-def _annotate(model: Path, report: Report, target: Path) -> None:
-    from intrain_onnx.report.annotate import annotate
-
-    written = annotate(model, report, target)
-    if written.elsewhere:
+def _tell_missing(elsewhere: Sequence[str], target: Path | None) -> None:
+    if elsewhere:
         click.echo(
-            f"{len(written.elsewhere)} layers have no node of their own in the file and are not in {target}: "
-            f"{printable(', '.join(written.elsewhere), 120)}",
+            f"{len(elsewhere)} layers have no node of their own in the file and are not in {target}: "
+            f"{printable(', '.join(elsewhere), 120)}",
             err=True,
         )
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from intrain_onnx.errors import IntrainError, SettingsError, printable
+from intrain_onnx.errors import Failure, SettingsError
+
+if TYPE_CHECKING:
+    from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result
 
 EXIT_CODES = """
 \b
@@ -55,6 +59,8 @@ def _parse_axes(
 def _parse_values(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
+    if not values:
+        return {}
     from intrain_onnx.loading import given_inputs
 
     try:
@@ -64,10 +70,12 @@ def _parse_values(
 
 
 def _list_arrays(context: click.Context, parameter: click.Parameter, place: Path | None) -> dict[str, str]:
+    if place is None:
+        return {}
     from intrain_onnx.loading import given_inputs
 
     try:
-        return {} if place is None else given_inputs.listed(place)
+        return given_inputs.listed(place)
     except SettingsError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -132,21 +140,48 @@ def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
     code = [0]
     try:
         yield code
-    except IntrainError as error:
-        _report_error(str(error.at(path=str(model)) if model else error), debug)
-        code[0] = error.exit_code
     except BrokenPipeError:  # nobody reads on: for click to end in silence
         raise
-    except OSError as error:
-        _report_error(f"{model}: {error.strerror or error}", debug)
-        code[0] = 3
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        _report_error(f"{model}: internal error: {detail}. Run with --debug and report it", debug)
-        code[0] = 1
+        code[0] = show_failure(Failure.of(error, str(model) if model else None), debug)
 
 
-def _report_error(message: str, debug: bool) -> None:
+def show_failure(failure: Failure, debug: bool) -> int:
+    """Print a failure as one line; returns its exit code."""
     if debug:
-        traceback.print_exc()
-    click.echo(f"error: {printable(message, 2000)}", err=True)
+        click.echo(failure.trace, err=True)
+    click.echo(f"error: {failure.message}", err=True)
+    return failure.exit_code
+
+
+def measured(
+    job: Job[Item, Result], models: Sequence[Path], items: Sequence[Item], *, parity: bool, debug: bool
+) -> Generator[Outcome[Item, Result], None, None]:
+    """Run a job on the item of each model, with a bar of progress; what kills its process costs one model.
+
+    Args:
+        job: tells each step and the share that is done.
+        models: for the bar.
+        items: one a model.
+        parity: whether onnxruntime is needed.
+        debug: show what the processes write on their standard error.
+    """
+    from intrain_onnx.engine.processes import Processes
+    from intrain_onnx.jobs import LoadLibraries
+
+    # One load of torch serves all; for one model, torch and onnxruntime are loaded side by side.
+    preload = ("intrain_onnx.pipeline",) if len(models) > 1 else ()
+    engine = Processes(preload=preload, silent=not debug)
+    engine.warm(LoadLibraries(parity))
+    from intrain_onnx.commands.terminal.progress import progress  # meanwhile
+
+    with progress(sys.stderr) as begin:
+        steps = [begin(models[0].name)]
+
+        def following() -> Iterator[Item]:
+            for model, item in zip(models, items, strict=True):
+                steps[0] = begin(model.name)
+                yield item
+
+        with closing(engine.map(job, following(), lambda _, event: steps[0](*event))) as outcomes:
+            yield from outcomes

@@ -17,6 +17,7 @@ from intrain_onnx.bench import records, summary
 from intrain_onnx.bench.measure import measure
 from intrain_onnx.bench.records import Failed, Record, Settings
 from intrain_onnx.bench.table import Entry
+from intrain_onnx.engine.log import as_line
 
 STORED = Path(__file__).parent / "stored"
 ACCURACIES = (10.0, 60.0, 50.5, None)
@@ -45,7 +46,7 @@ def main() -> None:
     settings = msgspec.convert(head["settings"], Settings)
     made = [again(row, settings) for row in rows]
     told = json.dumps(head | {"format": records.FORMAT}, sort_keys=True)
-    results.write_text("\n".join([told, *map(records.line, made)]) + "\n", encoding="utf-8")
+    results.write_bytes(f"{told}\n".encode() + b"".join(as_line(records.row(r)) for r in made))
     summary_json, table = summarised(records.read(results))
     (STORED / "summary.json").write_text(summary_json, encoding="utf-8")
     (STORED / "table.md").write_text(table, encoding="utf-8")

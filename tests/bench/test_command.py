@@ -32,16 +32,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure in this process: a worker takes seconds to start."""
-
-    def measured(plan: run.Plan, waiting: list[str]):
-        return (measure.measure(plan.space, name, plan.size, plan.configs) for name in waiting)
-
-    monkeypatch.setattr(run, "_measured", measured)
-
-
 def bench(*args: object) -> Result:
     result = CliRunner().invoke(main, ["bench", *map(str, args)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -52,6 +42,7 @@ def bench(*args: object) -> Result:
 SMALL = ("--size", 16, "--batch", 4)
 
 
+@pytest.mark.workers
 def test_workers_measure_and_everything_is_written(table: Path, tmp_path: Path):
     out = tmp_path / "out"
     result = bench("nasbench201", "--accuracies", table, *SMALL, "--proxies", "params,naswot", "-o", out)
@@ -79,7 +70,6 @@ def test_workers_measure_and_everything_is_written(table: Path, tmp_path: Path):
     assert text.count("<image") + text.count("PathCollection") >= 2 * 2
 
 
-@pytest.mark.usefixtures("in_process")
 def test_it_goes_on_where_it_was_cut_off(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
     real = measure.measure
@@ -109,7 +99,6 @@ def test_it_goes_on_where_it_was_cut_off(table: Path, tmp_path: Path, monkeypatc
     assert lines == again
 
 
-@pytest.mark.usefixtures("in_process")
 def test_an_architecture_that_fails_loses_no_other(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

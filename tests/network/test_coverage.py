@@ -13,7 +13,9 @@ from builders import model, weight
 from intrain_onnx import ScoreConfig, inspect, score
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.run import audit
-from intrain_onnx.commands import terminal
+from intrain_onnx.commands.terminal.compare import comparison as show
+from intrain_onnx.commands.terminal.ranking import ranking
+from intrain_onnx.commands.terminal.summary import summary
 from intrain_onnx.pipeline import canonical_network
 from intrain_onnx.report import comparison
 from intrain_onnx.report.page.document import page
@@ -62,11 +64,11 @@ def test_a_product_that_is_no_layer_is_named(name: str):
 def test_a_terminal_and_a_ranking_say_it():
     reports = [score(build(name), QUICK) for name in MISSED] + [score(SAMPLES[0], QUICK)]
     stream = io.StringIO()
-    terminal.ranking(reports, stream)
+    ranking(reports, stream)
     assert stream.getvalue().count("*") == len(MISSED) + 1
     assert "weights_not_recognised" in stream.getvalue()
     stream = io.StringIO()
-    terminal.summary(reports[0], stream)
+    summary(reports[0], stream)
     assert "of the weights are in no layer" in stream.getvalue()
 
 
@@ -84,7 +86,7 @@ def test_equal_layers_are_not_the_same_where_weights_are_missed(tmp_path: Path):
     found = comparison.compare(*networks)
     assert not found.same
     stream = io.StringIO()
-    terminal.comparison(found, (tmp_path, tmp_path), stream)
+    show(found, (tmp_path, tmp_path), stream)
     assert "not known to be the same" in stream.getvalue()
     whole = canonical_network(SAMPLES[0])
     assert comparison.compare(whole, whole).same

@@ -12,7 +12,7 @@ import pytest
 from builders import model, normalised, weight
 
 import intrain_onnx
-from intrain_onnx.commands import terminal
+from intrain_onnx.commands.terminal import summary as terminal
 from intrain_onnx.network import gradient_reach
 from intrain_onnx.network.gradient_reach import UNKNOWN, Reach, Stop
 from intrain_onnx.network.layers import Slot, analyse

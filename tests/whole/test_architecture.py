@@ -15,13 +15,14 @@ PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
 
 GROUND = ("errors", "versions", "memory", "progress", "vocabulary", "proxy_table", "config")
+ENGINE = ("engine",)
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
-ENTRIES = ("inspection", "pipeline", "backend")
+ENTRIES = ("inspection", "pipeline", "backend", "jobs")
 USERS = ("bench", "audit", "commands", "cli", "__init__", "__main__")
 
-ORDER = GROUND + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
+ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
 
 TORCH = {*WITH_TORCH, "pipeline", "backend"}
@@ -45,9 +46,10 @@ ALONE = {"errors", "versions", "vocabulary", "loading.limits", "measure.trace", 
 IMPORTED_BY = {
     "audit": {"commands"},
     "bench": {"commands"},
-    "report.annotate": {"commands"},
+    "report.annotate": {"commands", "jobs"},
     "report.page": {"commands"},
-    "pipeline": {"audit", "bench", "commands", "__init__"},
+    "pipeline": {"audit", "bench", "commands", "jobs", "__init__"},
+    "multiprocessing": {"engine"},
     "click": {"cli", "commands"},
     "rich": {"audit.formats.terminal", "commands.terminal", "report.console"},
     "jinja2": {"report.page"},
@@ -68,6 +70,10 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 """May be of any size; their tests go by families, or by what every entry has in common."""
 
 TESTED_BY = {
+    "engine.outcomes": "engine/test_processes.py",
+    "engine.worker": "engine/test_processes.py",
+    "engine.worker_process": "engine/test_processes.py",
+    "jobs": "commands/test_isolation.py",
     "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
     "network.recognise": "network/test_layers.py",
     "measure.search_sizes": "measure/test_node_hints.py",

@@ -1,0 +1,173 @@
+"""The parent's side of one worker process: begins an item, waits, and says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from intrain_onnx.engine import worker_process
+from intrain_onnx.engine.outcomes import Lost, WorkerLimits
+from intrain_onnx.engine.worker_process import BEGUN, DONE
+
+LOOK = 0.25
+"""Seconds between two looks at the memory of a worker."""
+
+_START = 600.0
+"""Seconds that a process may take to start: it loads libraries, maybe from a slow disk."""
+
+_MOST_STARTS = 3
+"""Processes that may die before they begin an item, of which it knows nothing."""
+
+_FAULTS = {"SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL", "SIGTRAP", "SIGSYS"}
+
+PENDING = object()
+"""There is no outcome yet."""
+
+
+class Worker:
+    """A process that takes one item at a time, started when it is needed.
+
+    Args:
+        context: how processes start.
+        limits: of one item.
+        silent: drop what the process writes on its standard error.
+    """
+
+    def __init__(self, context: BaseContext, limits: WorkerLimits, *, silent: bool = True) -> None:
+        self.limits = limits
+        self._context, self._silent = context, silent
+        self._process: BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
+        self._deadline = float("inf")
+        self._begun = False
+        self._sent: tuple[Any, Any] = (None, None)
+        self._starts = 0
+
+    def begin(self, job: Any, item: Any) -> None:
+        """Send an item; starts the process if there is none."""
+        self._sent, self._starts = (job, item), 0
+        self._send()
+
+    def _send(self) -> None:
+        self._begun = False
+        self._deadline = time.monotonic() + _START
+        pipe = self._start()
+        # A process that has just died may still take it, or not: `news` tells that it never began.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            pipe.send(self._sent)
+
+    def _start(self) -> Connection[Any, Any]:
+        if self._pipe is None or self._process is None or not self._process.is_alive():
+            self.kill()
+            self._pipe, theirs = self._context.Pipe()
+            process = self._context.Process(  # type: ignore[attr-defined]
+                target=worker_process.main, args=(theirs, self.limits, self._silent), daemon=False
+            )
+            process.start()
+            self._process = process
+            theirs.close()
+        return self._pipe
+
+    def waits_on(self) -> list[Any]:
+        """What becomes ready when there is news."""
+        assert self._pipe is not None
+        assert self._process is not None
+        return [self._pipe, self._process.sentinel]
+
+    def patience(self) -> float:
+        """Seconds until `news` is to be asked in any case."""
+        left = max(self._deadline - time.monotonic(), 0.0)
+        return min(left, LOOK) if self.limits.memory else left
+
+    def news(self, told: Callable[[Any], None]) -> Any:
+        """The result of the item, `Lost`, or `PENDING`."""
+        assert self._pipe is not None
+        try:
+            while self._pipe.poll():
+                kind, value = self._pipe.recv()
+                if kind == DONE:
+                    return value
+                if kind == BEGUN:
+                    self._begin_clock()
+                else:
+                    told(value)
+        except (EOFError, OSError):
+            return self._ended()
+        except Exception as error:  # half a message, or one that cannot be read
+            self.kill()
+            return Lost("internal", f"its answer cannot be read: {type(error).__name__}: {error}")
+        if self._process is not None and not self._process.is_alive() and not self._pipe.poll():
+            return self._ended()
+        return self._over_limit()
+
+    def _begin_clock(self) -> None:
+        self._begun = True
+        self._deadline = time.monotonic() + (self.limits.seconds or float("inf"))
+
+    def _over_limit(self) -> Any:
+        if time.monotonic() >= self._deadline:
+            self.kill()
+            if not self._begun:
+                return Lost("internal", f"its process took longer than {_START:.0f} s to start")
+            return Lost("timeout", f"longer than {self.limits.seconds:g} s")
+        if self.limits.memory and self._process is not None:
+            held = private_bytes(self._process.pid or 0)
+            if held > self.limits.memory:
+                self.kill()
+                return Lost("memory", f"more than {self.limits.memory / 2**30:.2g} GiB")
+        return PENDING
+
+    def _ended(self) -> Any:
+        """Why the process is gone; one that died before it began the item is replaced."""
+        process = self._process
+        assert process is not None
+        process.join(10)
+        code = process.exitcode
+        self.kill()
+        if not self._begun and self._starts < _MOST_STARTS:
+            self._starts += 1
+            self._send()
+            return PENDING
+        if code is None or code >= 0:
+            return Lost("killed", f"exit code {code}")
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        if name == "SIGXCPU":
+            return Lost("cpu_time", f"more than {self.limits.cpu_seconds:g} s")
+        return Lost("crashed" if name in _FAULTS else "killed", name)
+
+    def kill(self) -> None:
+        """End the process and what it has started; `begin` starts another."""
+        if self._process is not None:
+            if self._process.pid is not None:
+                worker_process.end_group(self._process.pid)
+            with contextlib.suppress(AttributeError, OSError):
+                self._process.kill()
+            self._process.join(10)
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def private_bytes(pid: int) -> int:
+    """Bytes that a process and its children share with no file, where Linux tells; otherwise 0."""
+    lines = _lines(f"/proc/{pid}/status")
+    held = sum(int(x.split()[1]) * 1024 for x in lines if x.startswith(("RssAnon:", "RssShmem:")))
+    children = _lines(f"/proc/{pid}/task/{pid}/children")
+    return held + sum(private_bytes(int(child)) for line in children for child in line.split())
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,89 @@
+"""The worker's side: takes items from a pipe, and ends when its parent does. No torch at import."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from intrain_onnx import memory
+from intrain_onnx.engine.outcomes import Lost, WorkerLimits
+from intrain_onnx.engine.serial import attempt
+
+BEGUN, TOLD, DONE = "begun", "told", "done"
+
+
+def main(connection: Connection[Any, Any], limits: WorkerLimits, silent: bool) -> None:
+    """Run jobs until the pipe is closed."""
+    _stand_alone(silent)
+    memory.cap_process(limits.memory or None)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job, item = connection.recv()
+            _limit_cpu(limits.cpu_seconds)
+            connection.send((BEGUN, None))
+            found = attempt(job, item, lambda event: connection.send((TOLD, event)))
+            _send(connection, found)
+
+
+def _send(connection: Connection[Any, Any], found: Any) -> None:
+    try:
+        connection.send((DONE, found))
+    except OSError:  # the parent is gone
+        raise
+    except Exception as error:  # it cannot be pickled, and nothing has been sent
+        connection.send((DONE, Lost("internal", f"its result cannot be sent: {error}")))
+
+
+def _stand_alone(silent: bool) -> None:
+    """Make a process group, which is killed as a whole, and watch the parent, which may be killed itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    with contextlib.suppress(OSError):  # where memory runs out, the kernel takes a worker
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)  # it carries the parent's report
+    if silent:  # native libraries write there as they die; the parent says it in one line
+        os.dup2(null, 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    end_group(os.getpid())
+
+
+def end_group(pid: int) -> None:
+    """Kill a worker and what it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+
+
+def _limit_cpu(seconds: float) -> None:
+    """Allow so much CPU time from now on: the kernel counts that of the whole life of a process."""
+    if resource is None or not seconds:
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = math.ceil(used.ru_utime + used.ru_stime + seconds)
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+    )
