@@ -46,7 +46,7 @@ class ExternalFile:
         Raises:
             UnsafeModelError: the file was changed or exchanged since the model was loaded.
         """
-        fd = _open_inside(self.path.parents[len(_parts(self.location)) - 1], self.location)
+        fd = _open_inside(self.path.parents[len(parts(self.location)) - 1], self.location)
         with os.fdopen(fd, "rb") as file:
             if _identity(os.fstat(fd)) != self.identity:
                 raise UnsafeModelError(
@@ -120,7 +120,7 @@ class ExternalFiles:
             raise LimitError(
                 f"{self._sum:,} bytes of external data, over external_bytes={self.limits.external_bytes:,}"
             )
-        path = self.folder.joinpath(*_parts(location))
+        path = self.folder.joinpath(*parts(location))
         file = self.files[location] = ExternalFile(location, path, found.st_size, _identity(found))
         return file
 
@@ -134,7 +134,7 @@ def _number(entries: dict[str, str], key: str, default: int) -> int:
     return int(text)
 
 
-def _parts(location: str) -> list[str]:
+def parts(location: str) -> list[str]:
     """The components of a relative location.
 
     Raises:
@@ -142,9 +142,9 @@ def _parts(location: str) -> list[str]:
             something else (a Windows drive, onnxruntime's marker for an address in memory).
     """
     shown = printable(location)
-    parts = [part for part in location.split("/") if part not in ("", ".")]
+    found = [part for part in location.split("/") if part not in ("", ".")]
     hint = "External data must lie in the model's own folder; load and save the model again with onnx"
-    if not parts or len(location) > _MAX_PATH or not location.isprintable():
+    if not found or len(location) > _MAX_PATH or not location.isprintable():
         raise UnsafeModelError(f"external data has no usable location: '{shown}'", hint=hint)
     if posixpath.isabs(location) or ntpath.isabs(location) or ntpath.splitdrive(location)[0]:
         raise UnsafeModelError(f"external data at the absolute path '{shown}'", hint=hint)
@@ -152,7 +152,7 @@ def _parts(location: str) -> list[str]:
         raise UnsafeModelError(f"external data outside the model's folder: '{shown}'", hint=hint)
     if "_ORT_MEM_ADDR_" in location:
         raise UnsafeModelError(f"external data at an address in memory: '{shown}'", hint=hint)
-    return parts
+    return found
 
 
 def _open_inside(folder: Path, location: str) -> int:
@@ -161,23 +161,23 @@ def _open_inside(folder: Path, location: str) -> int:
     Each component is opened relative to the one before, so that nobody can exchange a checked folder for a
     link. Where the system cannot do this (Windows), links are looked for before the file is opened.
     """
-    parts = _parts(location)
+    components = parts(location)
     shown = printable(location)
     held = -1
     try:
         if os.open in os.supports_dir_fd:
             held = os.open(folder, _READ | os.O_DIRECTORY)
-            for part in parts[:-1]:
+            for part in components[:-1]:
                 inner = os.open(part, _READ | os.O_DIRECTORY | _NO_LINK, dir_fd=held)
                 os.close(held)
                 held = inner
-            before = os.stat(parts[-1], dir_fd=held, follow_symlinks=False)
+            before = os.stat(components[-1], dir_fd=held, follow_symlinks=False)
             _require_plain(before, shown)
-            fd = os.open(parts[-1], _READ | _NO_LINK, dir_fd=held)
+            fd = os.open(components[-1], _READ | _NO_LINK, dir_fd=held)
         else:
-            for depth in range(1, len(parts)):
-                _require_folder(os.lstat(folder.joinpath(*parts[:depth])), shown)
-            path = folder.joinpath(*parts)
+            for depth in range(1, len(components)):
+                _require_folder(os.lstat(folder.joinpath(*components[:depth])), shown)
+            path = folder.joinpath(*components)
             _require_plain(os.lstat(path), shown)
             fd = os.open(path, _READ)
     except FileNotFoundError:

@@ -25,7 +25,7 @@ from onnx_ir import serde
 from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printable
 from intrain_onnx.loading import protobuf_scan
-from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, kind_of
+from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, kind_of, parts
 from intrain_onnx.loading.file_type import recognise
 from intrain_onnx.loading.function_checks import plain_domain
 from intrain_onnx.loading.limits import Limits
@@ -172,6 +172,24 @@ def _load(data: bytes, path: Path | None, folder: Path | None, limits: Limits) -
         _proto=proto,
         _folder=folder,
     )
+
+
+def external_locations(path: Path, limits: Limits | None = None) -> list[str]:
+    """Locations of the external data that a model names, relative to its folder; they need not exist.
+
+    Raises:
+        ModelFileError: it cannot be read, or is not a valid ONNX model.
+        UnsafeModelError: one lies outside its folder.
+        LimitError: it asks for more than the limits allow.
+    """
+    limits = limits or Limits()
+    data = _read(path, limits)
+    protobuf_scan.scan(data, limits)
+    try:
+        model = serde.deserialize_model(_parse(data))
+    except (serde.SerdeError, ValueError, TypeError) as error:
+        raise ModelFileError(f"this is not an ONNX model: {printable(error)}") from None
+    return sorted({"/".join(parts(str(tensor.location))) for tensor in _external_tensors(model)})
 
 
 def _read(path: Path, limits: Limits) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -68,10 +68,15 @@ def ranked(reports: Iterable[Document]) -> list[Document]:
 
 def mixed_kinds(reports: Sequence[Document]) -> str:
     """The warning where networks of different kinds are ranked together; empty where they are of one."""
-    kinds = [name for kind, name in KINDS.items() if any(r.kind == kind for r in reports)]
-    if len(kinds) < 2:
+    return mixed_names({report.kind for report in reports})
+
+
+def mixed_names(kinds: Collection[str | None]) -> str:
+    """The warning where kinds of networks are more than one; empty otherwise."""
+    named = [name for kind, name in KINDS.items() if kind in kinds]
+    if len(named) < 2:
         return ""
-    return f"scores of different kinds of networks cannot be compared: here a {' and a '.join(kinds)}"
+    return f"scores of different kinds of networks cannot be compared: here a {' and a '.join(named)}"
 
 
 def along_depth(row: GradientAlongDepth, deepest: int) -> str:

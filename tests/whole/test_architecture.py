@@ -20,7 +20,7 @@ BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
 ENTRIES = ("inspection", "pipeline", "backend", "jobs")
-USERS = ("bench", "audit", "commands", "cli", "__init__", "__main__")
+USERS = ("bench", "audit", "rank", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
@@ -48,7 +48,10 @@ IMPORTED_BY = {
     "bench": {"commands"},
     "report.annotate": {"commands", "jobs"},
     "report.page": {"commands"},
-    "pipeline": {"audit", "bench", "commands", "jobs", "__init__"},
+    "pipeline": {"audit", "bench", "commands", "jobs", "rank", "__init__"},
+    "rank": {"commands"},
+    "fsspec": {"rank.remote"},
+    "pyarrow": {"rank.tables"},
     "multiprocessing": {"engine"},
     "click": {"cli", "commands"},
     "rich": {"audit.formats.terminal", "commands.terminal", "report.console"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import jinja2
 
@@ -18,20 +19,14 @@ def page(reports: Sequence[Report]) -> str:
     Raises:
         ModelFileError: a report does not follow its schema.
     """
-    shown = view.page(reports)
+    return rendered("page.html", page=view.page(reports), bins=range(view.BINS), health_top=view.HEALTH_TOP)
+
+
+def rendered(template: str, **shown: Any) -> str:
+    """A template with its style and script inlined."""
     style, script = _file("page.css"), _file("page.js")
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=shown,
-            bins=range(view.BINS),
-            health_top=view.HEALTH_TOP,
-            style=style,
-            script=script,
-            policy=_policy(style, script),
-        )
-    )
+    made = _environment().get_template(template)
+    return made.render(style=style, script=script, policy=_policy(style, script), **shown)
 
 
 def _file(name: str) -> str:

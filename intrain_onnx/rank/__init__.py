@@ -1,0 +1,1 @@
+"""Scores thousands of model files and ranks them: sources, the log, tables and the page. No torch."""

@@ -1,0 +1,145 @@
+"""The rows of a ranking as tables: order, CSV, and Parquet where pyarrow is installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from intrain_onnx.errors import SettingsError, printable
+from intrain_onnx.proxy_table import PROXIES
+from intrain_onnx.rank.rows import Row
+from intrain_onnx.report.derived import mixed_names
+from intrain_onnx.report.document import write_atomically
+from intrain_onnx.report.numbers import tally
+from intrain_onnx.report.page.ranks import Ranks
+from intrain_onnx.scores.baselines import BASELINES
+
+_LOWER = {part for proxy in PROXIES.values() if proxy.direction < 0 for part in proxy.parts}
+"""Parts of proxies of which a lower value is better."""
+
+
+def ranked(rows: Iterable[Row], by: str) -> list[Row]:
+    """Best first by a score, a baseline or a part of a proxy; those without it last, by name.
+
+    Raises:
+        SettingsError: no row has it.
+    """
+    listed = list(rows)
+    if any(r.status == "scored" for r in listed) and all(r.value(by) is None for r in listed):
+        known = sorted({name for r in listed for name in (*r.scores, *r.baselines, *r.proxies)})
+        raise SettingsError(f"no model has {by!r}", hint=f"--by takes {', '.join(known)}")
+    sign = 1 if by in _LOWER else -1
+
+    def key(row: Row) -> tuple[bool, float, str]:
+        value = row.value(by)
+        return value is None, sign * (value or 0.0), row.model
+
+    return sorted(listed, key=key)
+
+
+def columns(rows: Sequence[Row], by: str) -> tuple[list[str], list[list[Any]]]:
+    """Names and values of a table in rank order; empty cells are None."""
+    scores, baselines, proxies, given = (
+        sorted({name for r in rows for name in getattr(r, part)})
+        for part in ("scores", "baselines", "proxies", "given")
+    )
+    names = ["rank", "model", "status", "sha256", "same_as", "kind", "layers", "coverage"]
+    names += [*scores, *(f"{name}_se" for name in scores), *baselines, *proxies]
+    names += [*(f"given_{name}" for name in given), "warnings", "parity", "device", "threads"]
+    names += ["attempts", "seconds", "error_kind", "error", "exit_code"]
+    return names, [
+        [
+            rank if row.value(by) is not None else None,
+            printable(row.model, 4096),
+            row.status,
+            row.sha256,
+            printable(row.same_as, 4096) if row.same_as else None,
+            row.kind,
+            row.layers,
+            row.coverage,
+            *(row.scores[name].value if name in row.scores else None for name in scores),
+            *(row.scores[name].standard_error if name in row.scores else None for name in scores),
+            *(row.baselines.get(name) for name in baselines),
+            *(row.proxies.get(name) for name in proxies),
+            *(row.given.get(name) for name in given),
+            " ".join(row.warnings),
+            row.parity,
+            row.device,
+            row.threads,
+            row.attempts,
+            row.seconds,
+            row.error.kind if row.error is not None else None,
+            row.error.message if row.error is not None else None,
+            row.error.exit_code if row.error is not None else None,
+        ]
+        for rank, row in enumerate(rows, start=1)
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Row], by: str) -> None:
+    """Write all rows, in rank order."""
+    names, values = columns(rows, by)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([[_cell(value) for value in row] for row in values])
+    write_atomically(path, stream.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula is kept from it: names come from strangers."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def write_parquet(path: Path, rows: Sequence[Row], by: str) -> bool:
+    """Write all rows, in rank order; returns whether pyarrow is installed."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        return False
+    names, values = columns(rows, by)
+    made = {name: pa.array([row[i] for row in values]) for i, name in enumerate(names)}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(made), sink)
+    write_atomically(path, sink.getvalue().to_pybytes())
+    return True
+
+
+MOST_SHOWN = 2000
+"""Rows of the page; a browser draws more of them slowly."""
+
+
+def for_page(rows: Sequence[Row], by: str) -> Ranks:
+    """What the page shows of rows in rank order."""
+    scored = [row for row in rows if row.value(by) is not None]
+    failed = [row for row in rows if row.error is not None]
+    values = list(dict.fromkeys([by, "volume", "intrain", "width_depth", *BASELINES]))
+    cells = [
+        [(str(rank), float(rank)), (printable(row.model), None)]
+        + [_shown(row.value(name)) for name in values]
+        + [(str(len(row.warnings)), float(len(row.warnings)))]
+        for rank, row in enumerate(scored[:MOST_SHOWN], start=1)
+    ]
+    more = max(len(scored) - MOST_SHOWN, 0) + max(len(failed) - MOST_SHOWN, 0)
+    return Ranks(
+        title=f"{len(scored)} networks, ranked by {by}",
+        summary=f"{len(rows)} models: {len(scored)} have a rank, {len(failed)} have no score.",
+        mixed=mixed_names({row.kind for row in scored}),
+        columns=["rank", "model", *values, "warnings"],
+        rows=cells,
+        left_out=f"{more:,} more rows are in ranking.csv." if more else "",
+        failures=[
+            (printable(r.model), r.status, r.error.kind, printable(r.error.message, 600))
+            for r in failed[:MOST_SHOWN]
+            if r.error is not None
+        ],
+    )
+
+
+def _shown(value: float | None) -> tuple[str, float | None]:
+    text = tally(value) if value is None or isinstance(value, int) else f"{value:.5g}"
+    return text, value
