@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+
+LEADING: Final = "volume"
+"""The named score by which networks are ranked."""
 
 LayerKind = Literal["convolution", "linear", "recurrent", "embedding"]
 """Kind of a layer, independent of the ONNX operators that compute it."""

@@ -137,7 +137,7 @@ def _plot(path: Path, title: str, entries: list[Entry], records: list[Record]) -
     from intrain_onnx.bench import plot
     from intrain_onnx.bench.measures import LAYERS, PARAMETERS, measures, twin_group
     from intrain_onnx.bench.summary import accuracies
-    from intrain_onnx.report.derived import LEADING
+    from intrain_onnx.vocabulary import LEADING
 
     wanted = (LEADING, "intrain", LAYERS, PARAMETERS)
     twins = {twin_group(protocol) for protocol in records[0].protocols}

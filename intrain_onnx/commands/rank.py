@@ -16,7 +16,7 @@ from intrain_onnx.engine.outcomes import Engine, WorkerLimits
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import Failure, SettingsError
 from intrain_onnx.proxy_table import names
-from intrain_onnx.report.derived import LEADING
+from intrain_onnx.vocabulary import LEADING
 
 if TYPE_CHECKING:
     from intrain_onnx.rank.job import RankOne

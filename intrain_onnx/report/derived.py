@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from intrain_onnx.report.rows import Document, GradientAlongDepth, Layer, Parameter, Run, Score
-from intrain_onnx.vocabulary import LayerStatus, NetworkKind
+from intrain_onnx.vocabulary import LEADING, LayerStatus, NetworkKind
 
 Figure = Literal["intrain", "geometric_capacity", "optimization_resilience"]
 """The score and its two factors."""
-
-LEADING: Final = "volume"
-"""The named score by which networks are ranked."""
 
 KINDS: Final[Mapping[NetworkKind, str]] = {
     "vision": "vision network",

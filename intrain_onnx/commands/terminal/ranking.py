@@ -11,11 +11,12 @@ from rich.text import Text
 
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
-from intrain_onnx.report.derived import LEADING, file_labels, mixed_kinds, ranked
+from intrain_onnx.report.derived import file_labels, mixed_kinds, ranked
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import tally
 from intrain_onnx.report.rows import Document
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.vocabulary import LEADING
 
 
 def ranking(reports: Sequence[Report], stream: TextIO) -> None:

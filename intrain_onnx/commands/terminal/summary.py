@@ -16,7 +16,6 @@ from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
 from intrain_onnx.report.derived import (
     KINDS,
-    LEADING,
     MEASURED_ON,
     NOT_MEASURED,
     along_depth,
@@ -27,6 +26,7 @@ from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count, tally
 from intrain_onnx.report.rows import Document, GradientReach, Layer, Parity, Proxy, Settings, Stop
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.vocabulary import LEADING
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3

@@ -11,7 +11,6 @@ from intrain_onnx.errors import printable
 from intrain_onnx.report.decode import decode
 from intrain_onnx.report.derived import (
     KINDS,
-    LEADING,
     MEASURED_ON,
     NOT_MEASURED,
     Figure,
@@ -32,6 +31,7 @@ from intrain_onnx.report.page.charts import intervals
 from intrain_onnx.report.page.findings import findings
 from intrain_onnx.report.rows import Document, Layer, Parameter, Score
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.vocabulary import LEADING
 
 BINS = 10
 HEALTH_TOP = 0.5
