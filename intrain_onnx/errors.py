@@ -14,6 +14,7 @@ The number is the exit code of the command line.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -33,6 +34,11 @@ def printable(text: object, limit: int = 200) -> str:
     kept = whole[:limit]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in kept)
     return f"{shown}… (+{len(whole) - limit:,} characters)" if len(whole) > limit else shown
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    r"""A path as text that any encoding of Unicode holds: bytes that are not UTF-8 are shown as ``\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class IntrainError(Exception):

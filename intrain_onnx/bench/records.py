@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from intrain_onnx import untrusted
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.report import rows
-from intrain_onnx.report.document import number
+from intrain_onnx.report.document import number, write_atomically
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
 FORMAT = "intrain-onnx bench 2"
 _DIGITS = 9
+_LINE_BYTES = untrusted.DOCUMENT_BYTES
 _Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
 
@@ -147,7 +149,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
             f"{path} is there already", hint="Go on with --resume, or name another place with -o"
         )
     records = read(path)
-    found = path.read_text(encoding="utf-8").partition("\n")[0]
+    found = next(_lines(path))
     if found != header:
         before, after = (msgspec.json.decode(text, type=Header).settings for text in (found, header))
         raise SettingsError(
@@ -155,7 +157,7 @@ def start(path: Path, settings: Settings, *, resume: bool) -> list[Record]:
             hint="Name another place with -o",
         )
     lines = [header, *(line(record) for record in records)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(path, "\n".join(lines) + "\n")
     return records
 
 
@@ -191,15 +193,26 @@ def read(path: Path) -> list[Record]:
     Raises:
         SettingsError: not a results file.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
     try:
-        if msgspec.json.decode(lines[0], type=Header).format != FORMAT:
+        lines = _lines(path)
+        if msgspec.json.decode(next(lines, ""), type=Header).format != FORMAT:
             raise SettingsError(
                 f"{path} has another format, as another version wrote", hint="Name another place with -o"
             )
-        return [_record(text) for text in lines[1:-1]]
-    except msgspec.DecodeError as error:
-        raise SettingsError(f"{path} holds no results of a benchmark: {error}") from error
+        return [_record(text) for text in lines]
+    except (OSError, untrusted.UnreadableError, msgspec.DecodeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{path} holds no results of a benchmark: {reason}") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The complete lines of a file, each of bounded length."""
+    with untrusted.opened(path) as (file, _):
+        while line := file.readline(_LINE_BYTES):
+            if len(line) == _LINE_BYTES:
+                raise untrusted.UnreadableError(f"a line has over {_LINE_BYTES:,} bytes")
+            if line.endswith(b"\n"):
+                yield untrusted.decoded(line[:-1])
 
 
 def _record(text: str) -> Record:

@@ -74,7 +74,9 @@ With several models it is the code of the first that did not pass.
     help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
-@click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
+@click.option(
+    "--threads", type=click.IntRange(0), help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]"
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
 @shared

@@ -47,7 +47,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where to compute; auto takes CUDA where there is one.",
 )
-@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]",
+)
 @click.option(
     "--converter",
     type=click.Choice(["native", "onnx2torch"]),

@@ -20,6 +20,7 @@ from pathlib import Path
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, printable
 from intrain_onnx.report.derived import layer_gradient, layer_health, relative_ratio
 from intrain_onnx.report.document import Report, write_atomically
@@ -73,7 +74,8 @@ def annotate(source: Path, report: Report, target: Path) -> Annotated:
     check_outputs([(f"--annotate {target}", target)], (), [source])
     _check_external(source, report, target)
     try:
-        data = source.read_bytes()
+        with untrusted.opened(source) as (file, size):
+            data = file.read(size)
         if hashlib.sha256(data).hexdigest() != report.document.model.sha256:
             raise ModelFileError("the file is not the one that was scored", path=str(source))
         model = onnx.ModelProto.FromString(data)
