@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -61,7 +60,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "batch": (1, _LARGEST),
     "size": (1, _LARGEST),
     "sequence": (1, _LARGEST),
-    "max_macs": (0, math.inf),
+    "max_macs": (0, 1e100),
 }
 """Least and largest value of each number among the settings; for threads see `most_threads`."""
 

@@ -5,8 +5,8 @@ Every integer that comes out fits into 64 bits, so that arithmetic on it cannot 
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import os
 import re
 import stat
@@ -27,6 +27,9 @@ _DEPTH = 64
 _PARTS = 32
 _LARGEST = 2**63 - 1
 _DIGITS = 19
+_GREATEST = 1e150
+"""Magnitude of a float in JSON: the sum of many squares is finite still."""
+
 _KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{_PARTS}}}")
 """A dotted key of more parts than any policy has: tomllib takes quadratic time for it."""
@@ -159,8 +162,8 @@ def _integer(text: str) -> int:
 
 def _finite(text: str) -> float:
     value = float(text)
-    if not math.isfinite(value):
-        raise UnreadableError(f"{text[:_DIGITS]} is not a finite number")
+    if not abs(value) <= _GREATEST:
+        raise UnreadableError(f"{text[:_DIGITS]} is not a finite number of at most {_GREATEST:g}")
     return value
 
 
@@ -176,7 +179,8 @@ def _bounded(value: Any) -> Any:
     level = [value]
     for _ in range(_DEPTH):
         for item in level:
-            _require_number(item)
+            _require_small(item)
+            _require_text(item)
         level = [inner for item in level for inner in _inside(item)]
         if not level:
             return value
@@ -185,11 +189,19 @@ def _bounded(value: Any) -> Any:
 
 def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
-        return value.values()
+        return itertools.chain(value, value.values())
     return value if isinstance(value, list) else ()
 
 
-def _require_number(value: Any) -> None:
+def _require_text(value: Any) -> None:
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UnreadableError("it holds half of a surrogate pair, which is no text") from None
+
+
+def _require_small(value: Any) -> None:
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise UnreadableError(f"it holds a number of {value.bit_length()} bits; 64 is the limit")
 
