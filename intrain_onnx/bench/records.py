@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from intrain_onnx import untrusted
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number, write_atomically
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
@@ -199,10 +200,25 @@ def read(path: Path) -> list[Record]:
             raise SettingsError(
                 f"{path} has another format, as another version wrote", hint="Name another place with -o"
             )
-        return [_record(text) for text in lines]
+        records = [_record(text) for text in lines]
+        _require_alike(records)
+        return records
     except (OSError, untrusted.UnreadableError, msgspec.DecodeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"{path} holds no results of a benchmark: {reason}") from error
+
+
+def _require_alike(records: Sequence[Record]) -> None:
+    """Refuse records that cannot stand in one table."""
+    protocols = {frozenset(record.protocols) for record in records}
+    if len(protocols) > 1 or frozenset() in protocols:
+        raise untrusted.UnreadableError("its lines are of other protocols")
+    for protocol in next(iter(protocols), ()):
+        found = [m for record in records if (m := record.measured(protocol)) is not None]
+        if len({(frozenset(m.scores), frozenset(m.proxies)) for m in found}) > 1:
+            raise untrusted.UnreadableError("its lines have other scores or proxies")
+        if not {name for m in found for name in m.proxies} <= {*PROXIES}:
+            raise untrusted.UnreadableError("it has a proxy that is not known")
 
 
 def _lines(path: Path) -> Iterator[str]:
