@@ -23,7 +23,8 @@ def printable(text: object, limit: int = 200) -> str:
     r"""Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
 
     Control characters, ANSI escapes, line breaks, bidirectional overrides and lone surrogates are shown as
-    Python escapes; letters of any alphabet stay. Text over ``limit`` characters is cut, and says by how much.
+    Python escapes, bytes of a path that are not UTF-8 as those of bytes; letters of any alphabet stay. Text over
+    ``limit`` characters is cut, and says by how much.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
@@ -32,13 +33,19 @@ def printable(text: object, limit: int = 200) -> str:
     """
     whole = str(text)
     kept = whole[:limit]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in kept)
+    shown = "".join(c if c.isprintable() else _escaped(c) for c in kept)
     return f"{shown}… (+{len(whole) - limit:,} characters)" if len(whole) > limit else shown
 
 
+def _escaped(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python holds a byte of a path
+        return path_text(character)
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def path_text(path: str | os.PathLike[str]) -> str:
-    r"""A path as text that any encoding of Unicode holds: bytes that are not UTF-8 are shown as ``\xff``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path, or a message with one, as text of valid Unicode: bytes that are not UTF-8 become ``\xff``."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class IntrainError(Exception):

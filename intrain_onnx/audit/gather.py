@@ -5,7 +5,6 @@ No torch at import: modules that run the model are imported when needed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -58,7 +57,7 @@ def gather(
     weights = weight_facts(network.model, network.layers)
     file = static.file_facts(network)
     evidence = Evidence(
-        path=os.fspath(path),
+        path=str(path),
         deploy=policy.deploy,
         model=assemble.describe(network),
         file=file,

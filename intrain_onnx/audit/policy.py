@@ -21,7 +21,7 @@ from intrain_onnx import untrusted
 from intrain_onnx.audit.fields import Field, fields_of, limit, read, refuse_unknown, says, table, value, whole
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
 from intrain_onnx.config import Device
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import SettingsError, path_text
 
 Deploy = Literal["float32", "float16"]
 FailOn = Literal[Severity, "never"]
@@ -147,7 +147,7 @@ def load(path: Path) -> Policy:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"cannot read the policy: {reason}", path=str(path)) from error
     try:
-        return parse(text, path.name)
+        return parse(text, path_text(path.name))
     except SettingsError as error:
         error.at(path=str(path))
         raise

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intrain_onnx import memory
-from intrain_onnx.commands.shared import EXIT_CODES, failures, given, quiet_threads, shared
+from intrain_onnx.commands.shared import EXIT_CODES, failures, given, print_document, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.proxy_table import names
-from intrain_onnx.report.output_files import check_outputs, distinct_names
+from intrain_onnx.report.output_files import check_outputs, report_names
 
 if TYPE_CHECKING:
     from intrain_onnx.report.document import Report
@@ -110,7 +110,7 @@ def score(
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
-        _check_outputs(models, targets, annotated)
+        _check_outputs(models, targets, annotated, config)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
@@ -122,9 +122,7 @@ def score(
             with failures(debug, model) as failed:
                 report = _score_one(model, config, begin(model.name))
                 if target is None:
-                    click.echo(
-                        report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
-                    )
+                    print_document(report.to_json() if len(models) == 1 else f"{json.dumps(report.data)}\n")
                 else:
                     _save(report, target)
                 reports.append(report)
@@ -158,16 +156,18 @@ def _save(report: Report, target: Path) -> None:
         raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
 
 
-def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None) -> None:
-    from intrain_onnx.report.annotate import check_target
+def _check_outputs(
+    models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None, config: ScoreConfig
+) -> None:
+    from intrain_onnx.loading import given_inputs
 
     written = [(f"-o {target}", target) for target in targets if target is not None]
     if annotated is not None:
         if len(models) > 1:
             raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
-        check_target(annotated)
         written.append((f"--annotate {annotated}", annotated))
-    check_outputs(written, (), models)
+    read = [("the given input", file) for file in given_inputs.files(config.inputs)]
+    check_outputs(written, read, models)
 
 
 def _annotate(model: Path, report: Report, target: Path) -> None:
@@ -191,10 +191,8 @@ def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
             raise SettingsError(
                 f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists"
             )
-        if not Path(output).absolute().parent.is_dir():
-            raise SettingsError(f"-o {output}: its folder does not exist", hint="Create it first")
         return [Path(output)]
     folder = Path(output or ".")
     if not folder.is_dir():
         raise SettingsError(f"-o {output}: no such folder", hint="Create it first")
-    return [folder / f"{name}.intrain.json" for name in distinct_names([model.stem for model in models])]
+    return [folder / name for name in report_names(models)]

@@ -128,22 +128,33 @@ def quiet_threads() -> None:
 
 @contextmanager
 def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
-    """Turn an exception into a one-line error; its exit code is stored in the yielded list."""
+    """Turn an exception into a one-line error; its exit code is stored in the yielded list.
+
+    An OSError is that of the model's file, or else of an output, which is a wrong setting.
+    """
     code = [0]
     try:
         yield code
     except IntrainError as error:
         _report_error(str(error.at(path=str(model)) if model else error), debug)
         code[0] = error.exit_code
-    except BrokenPipeError:  # nobody reads on: for click to end in silence
-        raise
     except OSError as error:
-        _report_error(f"{model}: {error.strerror or error}", debug)
-        code[0] = 3
+        place = model or error.filename
+        _report_error(f"{_place(place)}{error.strerror or error}", debug)
+        code[0] = 3 if model else 2
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        _report_error(f"{model}: internal error: {detail}. Run with --debug and report it", debug)
+        _report_error(f"{_place(model)}internal error: {detail}. Run with --debug and report it", debug)
         code[0] = 1
+
+
+def _place(path: Path | str | None) -> str:
+    return f"{path}: " if path else ""
+
+
+def print_document(text: str) -> None:
+    """Print a document in UTF-8, whatever the terminal's encoding is."""
+    click.echo(text.encode(), nl=False)
 
 
 def _report_error(message: str, debug: bool) -> None:

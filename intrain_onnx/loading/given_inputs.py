@@ -6,6 +6,7 @@ import io
 import lzma
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -98,6 +99,12 @@ def split(text: str) -> tuple[str, str]:
     if not found or not name or not _is_value(value):
         raise SettingsError(f"{text!r} is not {FORM}")
     return name, value
+
+
+def files(told: Mapping[str, Any]) -> list[Path]:
+    """The files that :func:`read` may open; more than one for a name or a file that holds ``=@``."""
+    texts = (f"{name}={value}" for name, value in told.items() if isinstance(value, str))
+    return [Path(text[found.end() :]) for text in texts for found in re.finditer("=@", text)]
 
 
 def listed(place: Path) -> dict[str, str]:
