@@ -23,8 +23,8 @@ def printable(text: object, limit: int = 200) -> str:
     r"""Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
 
     Control characters, ANSI escapes, line breaks, bidirectional overrides and lone surrogates are shown as
-    Python escapes, bytes of a path that are not UTF-8 as those of bytes; letters of any alphabet stay. Text over
-    ``limit`` characters is cut, and says by how much.
+    Python escapes, bytes of a path that are not UTF-8 as those of bytes; letters of any alphabet stay. Text
+    over ``limit`` characters is cut, and says by how much.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'

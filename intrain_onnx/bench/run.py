@@ -15,7 +15,7 @@ from intrain_onnx import memory
 from intrain_onnx.bench import records
 from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.table import Entry
-from intrain_onnx.config import ScoreConfig
+from intrain_onnx.config import ScoreConfig, most_threads, require
 from intrain_onnx.errors import LimitError
 from intrain_onnx.versions import version
 
@@ -51,6 +51,7 @@ class Plan:
 
         ``proxies`` are measured under the first protocol only; ``settings`` are fields of `ScoreConfig`.
         """
+        require("workers", workers, 1, most_threads())
         size = size or space.size
         shared = {"batch": space.batch, "threads": 1, "parity": False, "points": "all"} | settings
         configs = tuple(

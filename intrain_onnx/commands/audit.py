@@ -137,11 +137,15 @@ def _explain(wanted: str) -> None:
 def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     """The policy, with run settings overridden by the command line."""
     from intrain_onnx.audit import policy
+    from intrain_onnx.audit.gather import PROTOCOLS, config_for
 
     told = policy.default() if file is None else policy.load(file)
     by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "batch_axes", "inputs")}
     changes = {n: v for n, v in settings.items() if v is not None}
-    return replace(told, run=replace(told.run, **(changes | by_input)))
+    run = replace(told.run, **(changes | by_input))
+    for protocol in PROTOCOLS:
+        config_for(protocol, run, None)  # refuses what is out of range, before any model is run
+    return replace(told, run=run)
 
 
 def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
