@@ -144,8 +144,10 @@ def toml_table(text: str) -> dict[str, Any]:
         value = tomllib.loads(text)
     except RecursionError:
         raise UnreadableError(_too_deep()) from None
-    except ValueError as error:  # also of a number with thousands of digits
+    except tomllib.TOMLDecodeError as error:
         raise UnreadableError(f"it is not TOML: {error}") from None
+    except ValueError:  # Python's own limit on digits
+        raise UnreadableError("it holds a number of thousands of digits; 64 bits are the limit") from None
     return dict(_bounded(value))
 
 
