@@ -186,13 +186,13 @@ def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
     """Path of each report; None is standard output."""
     if output == "-":
         return [None] * len(models)
-    if output is not None and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
+    if output is not None and not os.path.isdir(output) and not output.endswith(("/", os.sep)):
         if len(models) > 1:
             raise SettingsError(
                 f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists"
             )
         return [Path(output)]
     folder = Path(output or ".")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SettingsError(f"-o {output}: no such folder", hint="Create it first")
     return [folder / name for name in report_names(models)]

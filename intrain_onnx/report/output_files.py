@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from os.path import exists, isfile
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from intrain_onnx.errors import SettingsError
@@ -91,13 +91,13 @@ def _cut(stem: str) -> str:
 
 
 def _require_writable(label: str, path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise SettingsError(f"{label}: its folder does not exist", hint="Create it first")
-    if path.is_dir():
-        raise SettingsError(f"{label} is a folder", hint="Name a file")
     if len(os.fsencode(path.name)) > _NAME_BYTES:
         raise SettingsError(f"{label}: its name is too long", hint=f"Files take {_NAME_BYTES} bytes")
+    folder = path.absolute().parent
+    if not isdir(folder):
+        raise SettingsError(f"{label}: its folder does not exist", hint="Create it first")
+    if isdir(path):
+        raise SettingsError(f"{label} is a folder", hint="Name a file")
     if not os.access(path if exists(path) and not isfile(path) else folder, os.W_OK):
         raise SettingsError(f"{label} cannot be written there", hint="Name another place")
 
