@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from intrain_onnx.commands import streams
 from intrain_onnx.commands.audit import audit
 from intrain_onnx.commands.bench import bench
 from intrain_onnx.commands.compare import compare
@@ -14,7 +17,13 @@ from intrain_onnx.commands.report import report
 from intrain_onnx.commands.score import score
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Program(click.Group):
+    def main(self, *args: Any, **options: Any) -> Any:
+        with streams.guarded():
+            return super().main(*args, **options)
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="intrain-onnx")
 def main() -> None:
     """Score how trainable a neural network is from its ONNX file alone, without training it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
 from intrain_onnx import proxy_table
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import SettingsError, path_text
 
 Protocol = Literal["architecture", "checkpoint", "paper"]
 Converter = Literal["native", "onnx2torch"]
@@ -51,6 +52,42 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+_LARGEST: Final = 2**31 - 1
+
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "seed": (0, 2**53),  # a number that every reader of JSON keeps; each run adds one
+    "seeds": (1, 100_000),
+    "batch": (1, _LARGEST),
+    "size": (1, _LARGEST),
+    "sequence": (1, _LARGEST),
+    "max_macs": (0, 1e100),
+}
+"""Least and largest value of each number among the settings; for threads see `most_threads`."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def most_threads() -> int:
+    """Threads or processes that can be asked for: a multiple of the cores; thousands end in a standstill."""
+    return max(64, 16 * cores())
+
+
+def require(name: str, value: float, least: float, most: float) -> None:
+    """Check the range of a setting.
+
+    Raises:
+        SettingsError: it lies outside.
+    """
+    if not value >= least:
+        raise SettingsError(f"{name} is {value}", hint=f"It must be at least {least}")
+    if value > most:
+        raise SettingsError(f"{name} is {value}", hint=f"It must be at most {most}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
@@ -77,7 +114,7 @@ class ScoreConfig:
             override ``batch``.
         max_macs: most multiply-accumulate operations of all runs; 0 for 1e15 on the CPU and 1e17 on CUDA.
         device: ``auto`` selects CUDA if available.
-        threads: CPU threads; 0 for all cores that this process may use.
+        threads: CPU threads; 0 for as many as ``OMP_NUM_THREADS`` says, or else all cores of this process.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
         parity: compare the converted model with onnxruntime.
         points: values measured besides the layers: ``cuts``, the dominators of the loss, which a variant
@@ -123,17 +160,9 @@ class ScoreConfig:
                 raise SettingsError(
                     f"{name} is {getattr(self, name)!r}", hint=f"Use one of {', '.join(allowed)}"
                 )
-        for name, least in (
-            ("seeds", 1),
-            ("batch", 1),
-            ("size", 1),
-            ("sequence", 1),
-            ("threads", 0),
-            ("max_macs", 0),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} is {getattr(self, name)}", hint=f"It must be at least {least}")
+        for name, (least, most) in RANGES.items():
+            require(name, getattr(self, name), least, most)
+        require("threads", self.threads, 0, most_threads())
         if self.weights == "keep" and (self.calibrate or self.batch_norm == "fold"):
             raise SettingsError(
                 "kept weights can be neither calibrated nor folded",
@@ -144,6 +173,10 @@ class ScoreConfig:
         for name, shape in self.input_shapes.items():
             if any(d < 0 for d in shape):
                 raise SettingsError(f"input_shapes[{name!r}] is {shape}", hint="No dimension may be negative")
+            if any(d > _LARGEST for d in shape):
+                raise SettingsError(
+                    f"input_shapes[{name!r}] is {shape}", hint=f"A dimension may be {_LARGEST} at most"
+                )
         for name, axis in self.batch_axes.items():
             if axis is not None and axis < 0:
                 raise SettingsError(f"batch_axes[{name!r}] is {axis}", hint="Axes count from 0; or None")
@@ -168,7 +201,7 @@ class ScoreConfig:
         values["proxies"] = list(self.proxies)
         values["input_shapes"] = {name: list(shape) for name, shape in sorted(self.input_shapes.items())}
         values["batch_axes"] = dict(sorted(self.batch_axes.items()))
-        values["inputs"] = {name: as_text(value) for name, value in sorted(self.inputs.items())}
+        values["inputs"] = {name: path_text(as_text(value)) for name, value in sorted(self.inputs.items())}
         return values
 
 

@@ -14,6 +14,7 @@ The number is the exit code of the command line.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ def printable(text: object, limit: int = 200) -> str:
     r"""Text from an untrusted file, safe to show on a terminal and in a log: one line, of bounded length.
 
     Control characters, ANSI escapes, line breaks, bidirectional overrides and lone surrogates are shown as
-    Python escapes; letters of any alphabet stay. Text over ``limit`` characters is cut, and says by how much.
+    Python escapes, bytes of a path that are not UTF-8 as those of bytes; letters of any alphabet stay. Text
+    over ``limit`` characters is cut, and says by how much.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
@@ -33,8 +35,19 @@ def printable(text: object, limit: int = 200) -> str:
     """
     whole = str(text)
     kept = whole[:limit]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in kept)
+    shown = "".join(c if c.isprintable() else _escaped(c) for c in kept)
     return f"{shown}… (+{len(whole) - limit:,} characters)" if len(whole) > limit else shown
+
+
+def _escaped(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python holds a byte of a path
+        return path_text(character)
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    r"""A path, or a message with one, as text of valid Unicode: bytes that are not UTF-8 become ``\xff``."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class IntrainError(Exception):
@@ -171,7 +184,9 @@ class Failure:
             error.at(path=path)
             return cls(kind, printable(error, 5000), error.exit_code, trace, error.node, error.op)
         if isinstance(error, OSError):
-            return cls(kind, printable(f"{place}{error.strerror or error}", 5000), 3, trace)
+            named = place or (f"{error.filename}: " if error.filename else "")
+            code = 2 if path is None else 3
+            return cls(kind, printable(f"{named}{error.strerror or error}", 5000), code, trace)
         detail = f"{kind}: {error}".splitlines()[0]
         message = f"{place}internal error: {detail}. Run with --debug and report it"
         return cls(kind, printable(message, 5000), 1, trace)

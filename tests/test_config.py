@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields
 
 import pytest
 
-from intrain_onnx.config import PROTOCOLS, ScoreConfig
+from intrain_onnx.config import PROTOCOLS, RANGES, ScoreConfig, most_threads
 from intrain_onnx.errors import SettingsError
 
 DEFAULTS = ScoreConfig()
@@ -29,6 +30,21 @@ def test_a_number_that_is_too_small_is_refused_with_the_least(name: str):
         ScoreConfig(**{name: least - 1})
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_too_large_is_refused_with_the_most(name: str):
+    most = most_threads() if name == "threads" else RANGES[name][1]
+    assert getattr(ScoreConfig(**{name: most}), name) == most
+    for value in (most + 1, 2**70, 2**2000):
+        if value > most:
+            with pytest.raises(SettingsError, match=rf"^{name} is .*\. It must be at most "):
+                ScoreConfig(**{name: value})
+
+
+def test_no_number_is_nan():
+    with pytest.raises(SettingsError, match="max_macs is nan"):
+        ScoreConfig(max_macs=math.nan)
+
+
 def test_every_number_and_word_is_checked():
     """A field that is neither is checked by its own rule, or is of no bound kind: true or false, or eps."""
     others = {"calibrate", "live_layers_only", "eps", "parity", "proxies"}
@@ -40,6 +56,8 @@ def test_shapes_have_no_negative_dimensions():
     ScoreConfig(input_shapes={"x": (1, 3), "past": (1, 0, 8)})
     with pytest.raises(SettingsError, match=r"input_shapes\['x'\] is \(1, -1\)\. No dimension may be"):
         ScoreConfig(input_shapes={"x": (1, -1)})
+    with pytest.raises(SettingsError, match=r"A dimension may be 2147483647 at most"):
+        ScoreConfig(input_shapes={"x": (1, 2**31)})
 
 
 @pytest.mark.parametrize("changed", [{"calibrate": True}, {"batch_norm": "fold"}])

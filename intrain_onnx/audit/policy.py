@@ -7,7 +7,6 @@ settings and the default policy are generated from it.
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -18,10 +17,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from intrain_onnx import untrusted
 from intrain_onnx.audit.fields import Field, fields_of, limit, read, refuse_unknown, says, table, value, whole
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
 from intrain_onnx.config import Device
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import SettingsError, path_text
 
 Deploy = Literal["float32", "float16"]
 FailOn = Literal[Severity, "never"]
@@ -47,7 +47,7 @@ class RunSettings:
     seeds: Annotated[int, whole(1)] = 3
     batch: Annotated[int, whole(1)] = 16
     max_macs: Annotated[float, limit("0: 1e15, on CUDA 1e17")] = 0.0
-    threads: Annotated[int, whole(0, "0: all cores")] = 0
+    threads: Annotated[int, whole(0, "0: OMP_NUM_THREADS, or all cores")] = 0
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True
     input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
@@ -142,12 +142,12 @@ def load(path: Path) -> Policy:
         SettingsError: it cannot be read, is not TOML, or names a check or a field that does not exist.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        text = untrusted.text_of(path, untrusted.SETTINGS_BYTES)
+    except (OSError, untrusted.UnreadableError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"cannot read the policy: {reason}", path=str(path)) from error
     try:
-        return parse(text, path.name)
+        return parse(text, path_text(path.name))
     except SettingsError as error:
         error.at(path=str(path))
         raise
@@ -160,9 +160,9 @@ def parse(text: str, source: str = "policy") -> Policy:
         SettingsError: not TOML, or an unknown check, field or value.
     """
     try:
-        told = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the policy is not valid TOML: {error}") from error
+        told = untrusted.toml_table(text)
+    except untrusted.UnreadableError as error:
+        raise SettingsError(f"cannot read the policy: {error}") from error
     fields = fields_of(Demands)
     refuse_unknown(told, fields, "the policy")
     version = told.pop("version", _VERSION)

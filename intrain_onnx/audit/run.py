@@ -27,7 +27,7 @@ from intrain_onnx.audit.rows import (
     Waived,
 )
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
-from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.errors import IntrainError, path_text, printable
 from intrain_onnx.progress import Progress
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
@@ -155,7 +155,7 @@ def audit(
 def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date | None = None) -> Result:
     """The result for a model whose audit was ended by an error."""
     error.at(path=str(path))
-    found = Found(error.message, error.node, "node" if error.node else "model")
+    found = Found(path_text(error.message), error.node, "node" if error.node else "model")
     finding = Finding("not-loaded", "error", found)
     return Result(str(path), policy, (finding,), None, error, today or datetime.date.today(), ("not-loaded",))
 
@@ -227,7 +227,7 @@ def _audited(path: str, evidence: Evidence | None) -> Audited:
     model = evidence.model if evidence is not None else None
     file = evidence.file if evidence is not None else None
     return Audited(
-        path=path,
+        path=path_text(path),
         sha256=model.sha256 if model else None,
         bytes=file.bytes if file else None,
         producer=model.producer if model else None,

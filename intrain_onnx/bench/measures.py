@@ -95,7 +95,7 @@ def _proxies(records: Sequence[Record], protocols: Sequence[str]) -> Iterable[Me
 
 
 def _baseline(found: Measured, name: str) -> float | None:
-    return found.baselines[name]
+    return found.baselines.get(name)
 
 
 def _score(found: Measured, name: str) -> float:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from intrain_onnx.bench.measures import Measure
 from intrain_onnx.bench.ranking import Array
+from intrain_onnx.report.document import write_atomically
 
 _SIDE = 3.1
+_PLACE = "MPLCONFIGDIR"
 
 
 def scatter(path: Path, title: str, shown: Sequence[Measure], truth: Mapping[str, Array]) -> None:
@@ -17,7 +23,8 @@ def scatter(path: Path, title: str, shown: Sequence[Measure], truth: Mapping[str
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - optional, and slow to import
+    with _no_cache_at_home():
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional, and slow to import
 
     figure = Figure(figsize=(_SIDE * len(shown), _SIDE * len(truth) + 0.4), layout="constrained")
     axes = figure.subplots(len(truth), len(shown), squeeze=False)
@@ -31,4 +38,21 @@ def scatter(path: Path, title: str, shown: Sequence[Measure], truth: Mapping[str
             axis.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(f"{name}: test accuracy, %", fontsize=8)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    kind = path.suffix.removeprefix(".")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    write_atomically(path, drawn.getvalue())
+
+
+@contextmanager
+def _no_cache_at_home() -> Iterator[None]:
+    """Have matplotlib write its list of fonts, as it does when it is imported, where it is thrown away."""
+    before = os.environ.get(_PLACE)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[_PLACE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(_PLACE)
+            if before is not None:
+                os.environ[_PLACE] = before

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
+from intrain_onnx import untrusted
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.log import Log
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
 from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, TensorValue
 
 FORMAT = "intrain-onnx bench 2"
 _DIGITS = 9
+_LINE_BYTES = untrusted.DOCUMENT_BYTES
 _Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
 
@@ -172,15 +175,41 @@ def read(path: Path) -> list[Record]:
     Raises:
         SettingsError: not a results file.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
     try:
-        if msgspec.json.decode(lines[0], type=Header).format != FORMAT:
+        lines = _lines(path)
+        if msgspec.json.decode(next(lines, ""), type=Header).format != FORMAT:
             raise SettingsError(
                 f"{path} has another format, as another version wrote", hint="Name another place with -o"
             )
-        return [_record(text) for text in lines[1:-1]]
-    except msgspec.DecodeError as error:
-        raise SettingsError(f"{path} holds no results of a benchmark: {error}") from error
+        records = [_record(text) for text in lines]
+        _require_alike(records)
+        return records
+    except (OSError, untrusted.UnreadableError, msgspec.DecodeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{path} holds no results of a benchmark: {reason}") from error
+
+
+def _require_alike(records: Sequence[Record]) -> None:
+    """Refuse records that cannot stand in one table."""
+    protocols = {frozenset(record.protocols) for record in records}
+    if len(protocols) > 1 or frozenset() in protocols:
+        raise untrusted.UnreadableError("its lines are of other protocols")
+    for protocol in next(iter(protocols), ()):
+        found = [m for record in records if (m := record.measured(protocol)) is not None]
+        if len({(frozenset(m.scores), frozenset(m.proxies)) for m in found}) > 1:
+            raise untrusted.UnreadableError("its lines have other scores or proxies")
+        if not {name for m in found for name in m.proxies} <= {*PROXIES}:
+            raise untrusted.UnreadableError("it has a proxy that is not known")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The complete lines of a file, each of bounded length."""
+    with untrusted.opened(path) as (file, _):
+        while line := file.readline(_LINE_BYTES):
+            if len(line) == _LINE_BYTES:
+                raise untrusted.UnreadableError(f"a line has over {_LINE_BYTES:,} bytes")
+            if line.endswith(b"\n"):
+                yield untrusted.decoded(line[:-1])
 
 
 def _record(text: str) -> Record:

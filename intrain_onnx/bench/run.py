@@ -12,7 +12,7 @@ from typing import Any
 from intrain_onnx.bench import records
 from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.table import Entry
-from intrain_onnx.config import ScoreConfig
+from intrain_onnx.config import ScoreConfig, most_threads, require
 from intrain_onnx.engine import processes
 from intrain_onnx.engine.outcomes import Lost, Tell
 from intrain_onnx.engine.retries import with_retries
@@ -50,6 +50,7 @@ class Plan:
 
         ``proxies`` are measured under the first protocol only; ``settings`` are fields of `ScoreConfig`.
         """
+        require("workers", workers, 1, most_threads())
         size = size or space.size
         shared = {"batch": space.batch, "threads": 1, "parity": False, "points": "all"} | settings
         configs = tuple(

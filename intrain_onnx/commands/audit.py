@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intrain_onnx.commands.shared import failures, given, measured, quiet_threads, shared
+from intrain_onnx.commands.shared import failures, given, measured, print_document, quiet_threads, shared
 from intrain_onnx.engine.outcomes import Lost
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.report.document import Report, write_atomically
-from intrain_onnx.report.output_files import check_outputs
+from intrain_onnx.report.output_files import check_outputs, report_names
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.job import AuditFile
@@ -75,7 +75,9 @@ With several models it is the code of the first that did not pass.
     help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
-@click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
+@click.option(
+    "--threads", type=click.IntRange(0), help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]"
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
 @shared
@@ -105,9 +107,9 @@ def audit(
         settings["parity"] = False if no_parity else None
         settings["inputs"] = samples | values
         targets = _targets(outputs)
-        earlier = [_baseline_file(baseline, model, len(models)) for model in models]
-        _check_outputs(targets, models, policy_file, earlier)
+        earlier = _baseline_files(baseline, models)
         policy = _read(policy_file, settings)
+        _check_outputs(targets, models, policy, policy_file, earlier)
         baselines = [Report.load(file) if file is not None else None for file in earlier]
     if failed[0]:
         sys.exit(failed[0])
@@ -139,11 +141,15 @@ def _explain(wanted: str) -> None:
 def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     """The policy, with run settings overridden by the command line."""
     from intrain_onnx.audit import policy
+    from intrain_onnx.audit.gather import PROTOCOLS, config_for
 
     told = policy.default() if file is None else policy.load(file)
     by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "batch_axes", "inputs")}
     changes = {n: v for n, v in settings.items() if v is not None}
-    return replace(told, run=replace(told.run, **(changes | by_input)))
+    run = replace(told.run, **(changes | by_input))
+    for protocol in PROTOCOLS:
+        config_for(protocol, run, None)  # refuses what is out of range, before any model is run
+    return replace(told, run=run)
 
 
 def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
@@ -154,34 +160,39 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
             raise SettingsError(
                 f"--output {output} is not FORMAT=FILE", hint=f"FORMAT is one of {', '.join(_FORMATS[1:])}"
             )
-        if not Path(file).absolute().parent.is_dir():
-            raise SettingsError(f"--output {output}: its folder does not exist", hint="Create it first")
         targets.append((name, Path(file)))
     return targets
 
 
-def _baseline_file(place: Path | None, model: Path, models: int) -> Path | None:
+def _baseline_files(place: Path | None, models: Sequence[Path]) -> Sequence[Path | None]:
     if place is None:
-        return None
+        return [None] * len(models)
     if place.is_dir():
-        file = place / f"{model.stem}.intrain.json"
-        if not file.is_file():
-            raise SettingsError(f"--baseline {place} has no {file.name}", hint="Write it with `score -o`")
-        return file
-    if models > 1:
-        raise SettingsError(f"--baseline is one report for {models} models", hint="Name a folder of reports")
-    return place
+        files = [place / name for name in report_names(models)]
+        for file in files:
+            if not file.is_file():
+                raise SettingsError(f"--baseline {place} has no {file.name}", hint="Write it with `score -o`")
+        return files
+    if len(models) > 1:
+        raise SettingsError(
+            f"--baseline is one report for {len(models)} models", hint="Name a folder of reports"
+        )
+    return [place]
 
 
 def _check_outputs(
     targets: Sequence[tuple[str, Path]],
     models: Sequence[Path],
-    policy: Path | None,
+    policy: Policy,
+    policy_file: Path | None,
     baselines: Sequence[Path | None],
 ) -> None:
+    from intrain_onnx.loading import given_inputs
+
     read = [("the baseline", file) for file in baselines if file is not None]
-    if policy is not None:
-        read.append(("the policy", policy))
+    if policy_file is not None:
+        read.append(("the policy", policy_file))
+    read += [("the given input", file) for file in given_inputs.files(policy.run.inputs)]
     check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 
@@ -224,17 +235,20 @@ def _show(results: Sequence[Result], shown: str) -> None:
     if shown == "terminal":
         terminal.draw(results, sys.stdout)
     else:
-        click.echo(FORMATS[shown](results), nl=False)
+        print_document(FORMATS[shown](results))
 
 
 def _write(results: Sequence[Result], targets: Sequence[tuple[str, Path]]) -> None:
     from intrain_onnx.audit.formats import FORMATS
 
+    lost = []
     for name, file in targets:
         try:
             write_atomically(file, FORMATS[name](results))
         except OSError as error:
-            raise SettingsError(f"cannot write {file}: {error.strerror or error}") from error
+            lost.append(f"cannot write {file}: {error.strerror or error}")
+    if lost:
+        raise SettingsError("; ".join(lost), hint="Name another place with -o")
 
 
 def _internal(code: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from intrain_onnx.commands.shared import EXIT_CODES, failures, shared
+from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document, shared
 from intrain_onnx.config import ScoreConfig
 
 
@@ -42,7 +42,8 @@ def inspect(
         found = inspect_file(model, config, rewrites=verbose)
         if as_json:
             told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
-            click.echo(json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False))
+            text = json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False)
+            print_document(f"{text}\n")
         else:
             inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from intrain_onnx.commands.shared import EXIT_CODES, failures
+from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document
+from intrain_onnx.errors import printable
 from intrain_onnx.report.output_files import check_outputs
 
 
@@ -46,10 +47,10 @@ def report(reports: tuple[Path, ...], output: str, debug: bool) -> None:
     if failed[0]:
         sys.exit(failed[0])
     if output == "-":
-        click.echo(text, nl=False)
+        print_document(text)
         return
     try:
         write_atomically(Path(output), text)
     except OSError as error:
         raise click.UsageError(f"cannot write {output}: {error.strerror or error}") from None
-    click.echo(f"Page: {output}")
+    click.echo(f"Page: {printable(output, 4096)}")

@@ -18,6 +18,7 @@ from intrain_onnx.commands.shared import (
     failures,
     given,
     measured,
+    print_document,
     quiet_threads,
     shared,
     show_failure,
@@ -29,7 +30,7 @@ from intrain_onnx.errors import Failure, SettingsError, printable
 from intrain_onnx.jobs import Scored, ScoreFile, failure_of
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.document import Report
-from intrain_onnx.report.output_files import check_outputs, distinct_names
+from intrain_onnx.report.output_files import check_outputs, report_names
 
 
 @click.command(epilog=EXIT_CODES)
@@ -57,7 +58,12 @@ from intrain_onnx.report.output_files import check_outputs, distinct_names
     show_default=True,
     help="Where to compute; auto takes CUDA where there is one.",
 )
-@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]",
+)
 @click.option(
     "--converter",
     type=click.Choice(["native", "onnx2torch"]),
@@ -113,7 +119,7 @@ def score(
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
-        _check_outputs(models, targets, annotated)
+        _check_outputs(models, targets, annotated, config)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
@@ -162,7 +168,7 @@ class _Done:
     def _save(self, report: Report, target: Path | None) -> None:
         if target is None:
             alone = len(self.models) == 1
-            click.echo(report.to_json() if alone else json.dumps(report.data), nl=not alone)
+            print_document(report.to_json() if alone else f"{json.dumps(report.data)}\n")
         else:
             _save(report, target)
         self.reports.append(report)
@@ -187,16 +193,18 @@ def _save(report: Report, target: Path) -> None:
         raise SettingsError(f"cannot write {target}: {reason}", hint="Name another place with -o") from error
 
 
-def _check_outputs(models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None) -> None:
+def _check_outputs(
+    models: Sequence[Path], targets: Sequence[Path | None], annotated: Path | None, config: ScoreConfig
+) -> None:
+    from intrain_onnx.loading import given_inputs
+
     written = [(f"-o {target}", target) for target in targets if target is not None]
     if annotated is not None:
         if len(models) > 1:
             raise SettingsError(f"--annotate {annotated} is one file for {len(models)} models")
-        from intrain_onnx.report.annotate import check_target
-
-        check_target(annotated)
         written.append((f"--annotate {annotated}", annotated))
-    check_outputs(written, (), models)
+    read = [("the given input", file) for file in given_inputs.files(config.inputs)]
+    check_outputs(written, read, models)
 
 
 def _tell_missing(elsewhere: Sequence[str], target: Path | None) -> None:
@@ -212,15 +220,13 @@ def _targets(models: tuple[Path, ...], output: str | None) -> list[Path | None]:
     """Path of each report; None is standard output."""
     if output == "-":
         return [None] * len(models)
-    if output is not None and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
+    if output is not None and not os.path.isdir(output) and not output.endswith(("/", os.sep)):
         if len(models) > 1:
             raise SettingsError(
                 f"-o {output} is one file for {len(models)} models", hint="Name a folder that exists"
             )
-        if not Path(output).absolute().parent.is_dir():
-            raise SettingsError(f"-o {output}: its folder does not exist", hint="Create it first")
         return [Path(output)]
     folder = Path(output or ".")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SettingsError(f"-o {output}: no such folder", hint="Create it first")
-    return [folder / f"{name}.intrain.json" for name in distinct_names([model.stem for model in models])]
+    return [folder / name for name in report_names(models)]

@@ -136,14 +136,20 @@ def quiet_threads() -> None:
 
 @contextmanager
 def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
-    """Turn an exception into a one-line error; its exit code is stored in the yielded list."""
+    """Turn an exception into a one-line error; its exit code is stored in the yielded list.
+
+    An OSError is that of the model's file, or else of an output, which is a wrong setting.
+    """
     code = [0]
     try:
         yield code
-    except BrokenPipeError:  # nobody reads on: for click to end in silence
-        raise
     except Exception as error:
         code[0] = show_failure(Failure.of(error, str(model) if model else None), debug)
+
+
+def print_document(text: str) -> None:
+    """Print a document in UTF-8, whatever the terminal's encoding is."""
+    click.echo(text.encode(), nl=False)
 
 
 def show_failure(failure: Failure, debug: bool) -> int:

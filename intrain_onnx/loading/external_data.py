@@ -23,6 +23,7 @@ import onnx
 from intrain_onnx.errors import LimitError, ModelFileError, UnsafeModelError, printable
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.warnings import Notes
+from intrain_onnx.untrusted import kind_of
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _MAX_PATH = 4096
@@ -222,16 +223,3 @@ def _require_plain(found: os.stat_result, shown: str) -> None:
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_dev, found.st_ino, found.st_mtime_ns
-
-
-def kind_of(found: os.stat_result) -> str:
-    """Type of a file in words, from its mode."""
-    kinds = [
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISREG, "a regular file"),
-    ]
-    return next((words for test, words in kinds if test(found.st_mode)), "a special file")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 import math
 import os
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +30,20 @@ FORM = "NAME=1.0, NAME=1,2,3 or NAME=@FILE.npy"
 """How a value is written on the command line."""
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_HEADER_BYTES = 2**14
+"""What numpy accepts of a header is shorter; the file may say that it has gigabytes."""
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 """What reading a damaged, encrypted or foreign file raises; RuntimeError also for an unknown compression."""
 
 
@@ -82,6 +99,12 @@ def split(text: str) -> tuple[str, str]:
     if not found or not name or not _is_value(value):
         raise SettingsError(f"{text!r} is not {FORM}")
     return name, value
+
+
+def files(told: Mapping[str, Any]) -> list[Path]:
+    """The files that :func:`read` may open; more than one for a name or a file that holds ``=@``."""
+    texts = (f"{name}={value}" for name, value in told.items() if isinstance(value, str))
+    return [Path(text[found.end() :]) for text in texts for found in re.finditer("=@", text)]
 
 
 def listed(place: Path) -> dict[str, str]:
@@ -178,10 +201,7 @@ def _from_file(file: Path, name: str) -> Array:
 
 def _checked(stream: IO[bytes], name: str) -> Array:
     """An array without Python objects, whose size its header told before it was read."""
-    version = npy.read_magic(stream)
-    if version not in _HEADERS:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = _HEADERS[version](stream)
+    shape, dtype = _header(io.BytesIO(stream.read(_HEADER_BYTES)))
     if dtype.hasobject or dtype.names is not None or dtype.kind in "SUMm":
         raise ValueError(f"an array of {dtype}")
     if min(shape, default=0) < 0:
@@ -194,6 +214,17 @@ def _checked(stream: IO[bytes], name: str) -> Array:
     stream.seek(0)
     array: Array = npy.read_array(stream, allow_pickle=False)
     return array
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the format")
+    try:
+        shape, _, dtype = _HEADERS[version](stream)
+    except Exception as error:  # it is parsed as Python, and fails as that may
+        raise ValueError(f"its header is damaged: {error}") from error
+    return shape, dtype
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:

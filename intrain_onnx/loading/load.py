@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,10 +21,10 @@ import onnx.checker
 import onnx_ir as ir
 from onnx_ir import serde
 
-from intrain_onnx import memory
+from intrain_onnx import memory, untrusted
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printable
 from intrain_onnx.loading import protobuf_scan
-from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, kind_of, parts
+from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, parts
 from intrain_onnx.loading.file_type import recognise
 from intrain_onnx.loading.function_checks import plain_domain
 from intrain_onnx.loading.limits import Limits
@@ -193,31 +192,20 @@ def external_locations(path: Path, limits: Limits | None = None) -> list[str]:
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    """The bytes of a regular file. Nothing else is opened: a pipe would block, a device may never end."""
-    flags = os.O_RDONLY
-    for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
-        flags |= getattr(os, name, 0)
+    """The bytes of a regular file."""
     try:
-        _require_regular(os.stat(path))
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            _require_regular(found)
-            if found.st_size > limits.file_bytes:
+        with untrusted.opened(path) as (file, size):
+            if size > limits.file_bytes:
                 raise LimitError(
-                    f"the file has {found.st_size:,} bytes, over the limit file_bytes={limits.file_bytes:,}",
+                    f"the file has {size:,} bytes, over the limit file_bytes={limits.file_bytes:,}",
                     hint="Larger models must keep their weights in external data",
                 )
-            return file.read(found.st_size)
+            return file.read(size)
+    except untrusted.NotRegularError as error:
+        raise ModelFileError(str(error), hint="Name the .onnx file itself") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ModelFileError(f"cannot read the file: {reason}") from None
-
-
-def _require_regular(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ModelFileError(
-            f"this is {kind_of(found)}, not a regular file", hint="Name the .onnx file itself"
-        )
 
 
 def _from_memory(source: onnx.ModelProto | ir.Model) -> tuple[bytes, Path | None]:

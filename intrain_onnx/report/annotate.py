@@ -20,6 +20,7 @@ from pathlib import Path
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, printable
 from intrain_onnx.report.derived import layer_gradient, layer_health, relative_ratio
 from intrain_onnx.report.document import Report, write_atomically
@@ -47,18 +48,6 @@ class Annotated:
     elsewhere: tuple[str, ...]
 
 
-def check_target(target: Path) -> None:
-    """Refuse a path at which the annotated model cannot be written.
-
-    Raises:
-        SettingsError: its folder does not exist, or it is a folder.
-    """
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"--annotate {target}: its folder does not exist", hint="Create it first")
-    if target.is_dir():
-        raise SettingsError(f"--annotate {target} is a folder", hint="Name a file")
-
-
 def annotate(source: Path, report: Report, target: Path) -> Annotated:
     """Write a copy of a model with the measurements of its report as metadata.
 
@@ -69,11 +58,11 @@ def annotate(source: Path, report: Report, target: Path) -> Annotated:
         SettingsError: the target is the model or its data, in another folder than its data, or not writable.
         ModelFileError: the file is not the one that was scored.
     """
-    check_target(target)
     check_outputs([(f"--annotate {target}", target)], (), [source])
     _check_external(source, report, target)
     try:
-        data = source.read_bytes()
+        with untrusted.opened(source) as (file, size):
+            data = file.read(size)
         if hashlib.sha256(data).hexdigest() != report.document.model.sha256:
             raise ModelFileError("the file is not the one that was scored", path=str(source))
         model = onnx.ModelProto.FromString(data)

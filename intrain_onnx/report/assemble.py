@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import NumericalError
+from intrain_onnx.errors import NumericalError, path_text
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, given_inputs, gradient_reach
 from intrain_onnx.network.input_shapes import Signature, declared_shape
@@ -48,7 +48,7 @@ def describe(network: Network) -> rows.Model:
     """The ``model`` part of a report, from the static pass alone."""
     loaded, model, layers = network.loaded, network.model, network.layers
     return rows.Model(
-        path=str(loaded.path) if loaded.path is not None else None,
+        path=path_text(loaded.path) if loaded.path is not None else None,
         sha256=loaded.sha256,
         bytes=loaded.bytes,
         external_sha256=loaded.external_sha256(),

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -76,25 +77,17 @@ class Report:
             ModelFileError: not JSON, or not a report of a supported schema version; says where.
         """
         try:
-            data = json.loads(
-                Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite
-            )
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelFileError(f"not a report: {error}", path=str(path)) from error
-        loaded = cls(data)
+            text = untrusted.text_of(Path(path), untrusted.DOCUMENT_BYTES)
+            loaded = cls(untrusted.json_value(text))
+        except (OSError, untrusted.UnreadableError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelFileError(f"not a report: {reason}", path=str(path)) from error
         try:
             loaded.document  # noqa: B018 (checks it)
         except ModelFileError as error:
             error.at(path=str(path))
             raise
         return loaded
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
 
 
 def schema() -> dict[str, Any]:
@@ -112,7 +105,7 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return path
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".intrain-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)

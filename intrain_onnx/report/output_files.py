@@ -1,4 +1,4 @@
-"""Checks output paths: no output may overwrite an input or another output.
+"""Checks output paths: each can be written, and overwrites no input and no other output.
 
 Two paths are the same file if device and inode agree (symbolic and hard links, relative paths, file systems
 that fold case) or, for files that do not exist yet, if their real paths agree after NFC normalisation and
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from os.path import exists, isfile
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from intrain_onnx.errors import SettingsError
@@ -19,10 +19,15 @@ Named = tuple[str, Path]
 """Label of a path in messages (``-o x.json``, ``the model``), and the path."""
 
 _HINT = "Name another file"
+_SUFFIX = ".intrain.json"
+_NAME_BYTES = 255
+"""Of one part of a path, on the file systems in use."""
+_NUMBER = 8
+"""Bytes kept for what makes a name distinct."""
 
 
 def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Sequence[Path] = ()) -> None:
-    """Refuse outputs that would replace an input, the weights of a model, or each other.
+    """Refuse outputs that cannot be written, or would replace an input, a model's weights, or each other.
 
     Args:
         outputs: files to be written; existing non-regular files (pipes, devices) are skipped.
@@ -31,8 +36,11 @@ def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Seq
             in the model's folder or below.
 
     Raises:
-        SettingsError: names the output and what it would replace.
+        SettingsError: names the output, and what is in its way or what it would replace.
     """
+    outputs = list(outputs)
+    for label, path in outputs:
+        _require_writable(label, path)
     written = [(label, path) for label, path in outputs if isfile(path) or not exists(path)]
     read = [*(("the model", path) for path in models), *inputs]
     made: dict[object, str] = {}
@@ -46,6 +54,11 @@ def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named], models: Seq
         made[key] = label
     for model in models:
         _check_weights([x for x in written if _is_below(x[1], model)], model)
+
+
+def report_names(models: Iterable[Path]) -> list[str]:
+    """The names of the models' reports in one folder: ``<stem>.intrain.json``, distinct, of valid length."""
+    return [f"{name}{_SUFFIX}" for name in distinct_names([_cut(model.stem) for model in models])]
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
@@ -68,6 +81,25 @@ def distinct_names(names: Sequence[str]) -> list[str]:
         seen.add(unique)
         found.append(name if unique == folded else f"{name}-{numbers[folded]}")
     return found
+
+
+def _cut(stem: str) -> str:
+    most = _NAME_BYTES - len(_SUFFIX) - _NUMBER
+    while len(os.fsencode(stem)) > most:
+        stem = stem[:-1]
+    return stem
+
+
+def _require_writable(label: str, path: Path) -> None:
+    if len(os.fsencode(path.name)) > _NAME_BYTES:
+        raise SettingsError(f"{label}: its name is too long", hint=f"Files take {_NAME_BYTES} bytes")
+    folder = path.absolute().parent
+    if not isdir(folder):
+        raise SettingsError(f"{label}: its folder does not exist", hint="Create it first")
+    if isdir(path):
+        raise SettingsError(f"{label} is a folder", hint="Name a file")
+    if not os.access(path if exists(path) and not isfile(path) else folder, os.W_OK):
+        raise SettingsError(f"{label} cannot be written there", hint="Name another place")
 
 
 def _same(a: Path, b: Path) -> bool:

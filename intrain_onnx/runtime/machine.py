@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from intrain_onnx import memory
-from intrain_onnx.config import ScoreConfig
+from intrain_onnx.config import ScoreConfig, cores, most_threads
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.runtime.random_streams import random_nodes_from
+
+_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Machine:
 
     Attributes:
         device: of all tensors.
-        threads: of the CPU.
+        threads: of the CPU, as torch tells them.
     """
 
     device: torch.device
@@ -32,6 +34,13 @@ class Machine:
     def name(self) -> str:
         """The device as a report names it."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+
+def _usual_threads() -> int:
+    """As many as the environment asks OpenMP for, of which the first level counts; or else all cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    wanted = int(told) if told.isascii() and told.isdigit() and len(told) < _DIGITS else 0
+    return min(wanted or cores(), most_threads())
 
 
 @contextmanager
@@ -49,12 +58,11 @@ def machine_for(config: ScoreConfig) -> Iterator[Machine]:
     before = torch.get_num_threads()
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     flags = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32)
-    threads = config.threads or len(os.sched_getaffinity(0))
     try:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(config.threads or _usual_threads())
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
         with element_limit(memory.elements_of_one_tensor()), random_nodes_from(config.seed):
-            yield Machine(torch.device("cuda" if cuda else "cpu"), threads)
+            yield Machine(torch.device("cuda" if cuda else "cpu"), torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import math
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from click.testing import CliRunner
 from msgspec import Meta
 
 from audit.conftest import TODAY, quick
@@ -19,6 +24,7 @@ from intrain_onnx.audit.formats import FORMATS
 from intrain_onnx.audit.gather import PROTOCOLS, config_for
 from intrain_onnx.audit.run import Result, judge
 from intrain_onnx.audit.table import CHECKS
+from intrain_onnx.cli import main
 from intrain_onnx.errors import SettingsError
 
 WAIVER = '[[waivers]]\ncheck = "batch-norm-folded"\nreason = "inference only"\n'
@@ -215,3 +221,80 @@ def test_two_waivers_of_the_same_finding_are_both_used(healthy: Evidence):
 def test_patterns_of_waivers(check: str, layer: str, place: str | None, matches: bool):
     waiver = policy.Waiver(check=check, layer=layer, reason="why", expires=datetime.date(2030, 1, 1))
     assert waiver.matches("macs" if check == "macs" else "dead-layers", place) == matches
+
+
+VALUES = (
+    "true",
+    "-1",
+    "0",
+    "1e400",
+    "-inf",
+    "nan",
+    str(2**63 - 1),
+    str(-(2**63)),
+    '""',
+    '"\\u001b[2J"',
+    "[]",
+    "{}",
+)
+VALUES += ("1", "0.5", "[[]]", "[nan]", "1979-05-27", "{ x = [] }")
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Each field of a policy, by its table."""
+    yield from (
+        ("", name) for name in ("version", "fail_on", "deploy", "run", "checks", "waivers", "unknown")
+    )
+    yield from (("[run]", row.name) for row in dataclasses.fields(policy.RunSettings))
+    yield from (("[[waivers]]", name) for name in ("check", "layer", "reason", "expires"))
+    for check in CHECKS.values():
+        yield from ((f"[checks.{check.id}]", row.name) for row in dataclasses.fields(check.options))
+        yield f"[checks.{check.id}]", "severity"
+
+
+def told(text: str) -> str:
+    """What it says where it refuses a policy; "" where it does not."""
+    try:
+        found = policy.parse(text)
+        for protocol in PROTOCOLS:
+            config_for(protocol, found.run, None)
+    except SettingsError as error:
+        return str(error)
+    numbers = [v for rule in found.rules.values() for v in dataclasses.astuple(rule.options)]
+    assert not any(isinstance(v, float) and math.isnan(v) for v in numbers), "a limit that nothing is over"
+    return ""
+
+
+def test_any_value_at_any_place_is_taken_or_refused_in_one_line():
+    said = [told(f"{table}\n{name} = {value}\n") for table, name in lines() for value in VALUES]
+    assert all(text.isprintable() and len(text) < 2000 for text in said)
+    assert 100 < said.count("") < len(said) - 1000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes and devices there")
+@pytest.mark.parametrize(
+    "name", ["deep", "keys", "digits", "utf-16", "bytes", "huge", "folder", "pipe", "device"]
+)
+def test_a_policy_that_cannot_be_read_is_no_violation(tmp_path: Path, name: str):
+    """Exit code 2: 1 would say that the model violates it."""
+    file = tmp_path / "policy.toml"
+    texts = {
+        "deep": b"a = " + b"[" * 100_000 + b"]" * 100_000,
+        "keys": b".".join([b"a"] * 100_000) + b" = 1",
+        "digits": b"[run]\nseed = " + b"9" * 5000,
+        "utf-16": "version = 1".encode("utf-16"),
+        "bytes": b'a = "\xff"',
+    }
+    if name in texts:
+        file.write_bytes(texts[name])
+    elif name == "huge":
+        with file.open("wb") as stream:
+            stream.truncate(10**9)
+    elif name == "pipe":
+        os.mkfifo(file)
+    else:
+        file = {"folder": tmp_path, "device": Path("/dev/zero")}[name]
+    done = CliRunner().invoke(main, ["audit", "none.onnx", "--policy", str(file)])
+    assert done.exit_code == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {file}: cannot read the policy: ")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from report.mutations import at, kind, places, replaced
 
 from intrain_onnx.bench import records, summary
 from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, Settings
@@ -159,3 +161,44 @@ def test_a_space_of_families_is_ranked_within_them():
     made = summary.summarise(entries, found, family=lambda name: name[:5], seed=0, rounds=5)
     assert list(made.measures[0].results["CIFAR-10"].within)[-1] == "families"
     assert "tau within families" in summary.markdown(made, "A space", "")
+
+
+WRONG = (None, {}, 2**70, 1e308)
+
+
+def changed(line: str) -> Iterator[str]:
+    """A line with another value at one place, of each kind, or without it."""
+    row, seen = json.loads(line), set()
+    for path in places(row):
+        if kind(path) not in seen and "architecture" not in path[1:]:  # it is built as the other is
+            seen.add(kind(path))
+            yield from (json.dumps(replaced(row, path, value)) for value in WRONG)
+            if path:
+                made = copy.deepcopy(row)
+                del at(made, path[:-1])[path[-1]]
+                yield json.dumps(made)
+
+
+def summary_of(path: Path) -> str | None:
+    """None where the results are refused."""
+    try:
+        return summarised(records.read(path))[1]
+    except SettingsError:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_results_that_nobody_measured_are_refused_or_summarised(tmp_path: Path):
+    head, first, *others = (STORED / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    path, found = tmp_path / "results.jsonl", []
+    for line in changed(first):
+        path.write_text("\n".join([head, line, *others]) + "\n", encoding="utf-8")
+        found.append(summary_of(path))
+    assert 100 < found.count(None) < len(found) - 100
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\ufeff", "NaN", "9" * 5000, '{"format": "\ud800"}'])
+def test_a_header_that_nobody_wrote_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(text.encode("utf-8", "surrogatepass") + b"\n")
+    assert summary_of(path) is None

@@ -74,7 +74,7 @@ def test_a_reader_that_goes_away_ends_it_in_silence():
         assert done.stderr is not None
         done.stdout.close()
         assert done.stderr.read() == b""
-    assert done.returncode == 1
+    assert done.returncode == 141
 
 
 def test_verbose_says_what_each_rewrite_did_and_why_it_declined(cli: Run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,67 @@ def test_the_limit_is_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch, t
 def test_what_numpy_saves_of_bfloat16_is_read(tmp_path: Path):
     np.save(tmp_path / "x.npy", np.ones(3, ml_dtypes.bfloat16))
     assert read({"x": f"@{tmp_path}/x.npy"}, ["x"])["x"].array.dtype == np.dtype("V2")
+
+
+def raw_npy(header: str, version: int = 1, length: int | None = None) -> bytes:
+    """A file of numpy's with any header."""
+    told = len(header) if length is None else length
+    return b"\x93NUMPY" + bytes([version, 0]) + told.to_bytes(2 * version, "little") + header.encode()
+
+
+def described(shape: str, kind: str = "<f4") -> bytes:
+    return raw_npy(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}") + b"\0" * 64
+
+
+HOSTILE = {
+    "a shape of 71 bits": described(f"({2**70},)"),
+    "no elements of 71 bits": described(f"(0, {2**70})"),
+    "a negative shape": described("(-1,)"),
+    "70 axes": described(f"({'1,' * 70})"),
+    "deep": raw_npy("[" * 190 + "]" * 190),
+    "many parentheses": raw_npy("(" * 9000),
+    "many signs": raw_npy("-" * 9000 + "1"),
+    "not closed": raw_npy("{'descr': '<f4"),
+    "a header of gigabytes": raw_npy("", 2, 2**32 - 1),
+    "a pickle": described("(1,)", "|O") + b"\x80\x04.",
+    "a name of a type": described("(1,)", "os.system"),
+    "nothing": b"",
+    "an empty archive": b"PK\x05\x06" + b"\0" * 18,
+}
+
+
+@pytest.mark.parametrize("way", ["alone", "in an archive"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_array_is_refused_in_one_line(tmp_path: Path, name: str, way: str):
+    file = tmp_path / "x.npz"
+    file.write_bytes(HOSTILE[name])
+    if way == "in an archive":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", HOSTILE[name])
+    with pytest.raises((SettingsError, LimitError)) as caught:
+        read({"x": f"@{file}"}, ["x"])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_archive_is_refused_or_read(tmp_path: Path, method: int):
+    rng = random.Random(method)
+    file, array = tmp_path / "x.npz", io.BytesIO()
+    np.save(array, np.ones((3, 4), np.float32))
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("x.npy", array.getvalue())
+    whole, refused = file.read_bytes(), 0
+    for _ in range(500):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        file.write_bytes(data)
+        try:
+            listed(file)
+            read({"x": f"@{file}"}, ["x"])
+        except (SettingsError, LimitError):
+            refused += 1
+    assert refused > 100

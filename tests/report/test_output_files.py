@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from builders import model, weight
@@ -19,7 +20,7 @@ import intrain_onnx.audit.run
 import intrain_onnx.pipeline
 from intrain_onnx import Report, memory
 from intrain_onnx.cli import main
-from intrain_onnx.report.output_files import distinct_names
+from intrain_onnx.report.output_files import distinct_names, report_names
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "jax_cnn.onnx"
 
@@ -36,6 +37,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     onnx.save(proto, "e.onnx", save_as_external_data=True, location="sub/e.bin", size_threshold=0)
     Path("old.json").write_text('{"schema_version": "1.0"}')
     Path("policy.toml").write_text("")
+    array = np.ones((2, 32, 32, 3), np.float32)
+    np.save("given.npy", array)
+    np.savez("given.npz", image=array)
+    Path("arrays").mkdir()
+    np.save("arrays/image.npy", array)
+    Path("given.toml").write_text('[run.inputs]\nimage = "@given.npy"\n')
     Path("bench").mkdir()
     Path("bench/table.md").write_text("architecture,accuracy\n")
     return tmp_path
@@ -55,6 +62,10 @@ COMMANDS = {
     "audit over the policy": ("audit m.onnx --policy policy.toml -o html={}", "policy.toml"),
     "audit over the baseline": ("audit m.onnx --baseline old.json -o html={}", "old.json"),
     "page": ("report old.json -o {}", "old.json"),
+    "given array": ("score m.onnx --input image=@given.npy -o {}", "given.npy"),
+    "given arrays": ("score m.onnx --inputs given.npz --annotate {}", "given.npz"),
+    "given arrays of a folder": ("audit m.onnx --inputs arrays -o json={}", "arrays/image.npy"),
+    "given in the policy": ("audit m.onnx --policy given.toml -o json={}", "given.npy"),
 }
 WAYS: dict[str, Callable[[Path], str]] = {
     "itself": str,
@@ -133,6 +144,56 @@ def test_as_many_reports_as_models(folder: Path):
         "x-2.intrain.json": "a/x-2.onnx",
         "x-3.intrain.json": "b/x.onnx",
     }
+
+
+@pytest.mark.parametrize(
+    "command", ["score m.onnx -o {}", "audit m.onnx -o json={}", "report old.json -o {}"]
+)
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("none/x.html", "its folder does not exist"),
+        ("m.onnx/x.html", "its folder does not exist"),
+        ("sub", "is a folder"),
+        ("y" * 256, "its name is too long"),
+        ("closed/x.html", "cannot be written there"),
+    ],
+)
+def test_an_output_without_a_place_is_refused_before_any_work(
+    command: str, output: str, why: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Path("closed").mkdir()
+    access = os.access  # a superuser may write anywhere
+    monkeypatch.setattr(os, "access", lambda place, mode: "closed" not in str(place) and access(place, mode))
+    if (output, command.split(maxsplit=1)[0]) == ("sub", "score"):
+        pytest.skip("a folder for reports")
+    done = call(command.format(output))
+    assert done.exit_code == 2, done.output
+    assert why in done.stderr
+    assert done.stdout == ""
+
+
+def test_models_of_one_name_have_the_baselines_that_score_wrote(folder: Path):
+    for name in ("a/x.onnx", "b/x.onnx"):
+        Path(name).parent.mkdir()
+        shutil.copy("m.onnx", name)
+    Path("D").mkdir()
+    assert call("score a/x.onnx b/x.onnx --seeds 1 --no-parity -o D").exit_code == 0
+    Path("D/x-2.intrain.json").write_text("{")
+    done = call("audit a/x.onnx b/x.onnx --baseline D")
+    assert done.exit_code == 3
+    assert "D/x-2.intrain.json: not a report" in done.stderr
+
+
+@given(
+    st.lists(st.text(min_size=1).filter(lambda s: "/" not in s and "\0" not in s), max_size=5),
+    st.integers(1, 300),
+)
+def test_names_of_reports_are_distinct_and_fit(stems: list[str], times: int):
+    models = [Path("d") / (stem * times) for stem in stems if "." not in stem and stem.isprintable()]
+    found = report_names(models)
+    assert len(set(found)) == len(models)
+    assert all(len(os.fsencode(name)) <= 255 for name in found)
 
 
 STEMS = st.builds(

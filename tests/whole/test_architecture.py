@@ -14,7 +14,7 @@ import intrain_onnx
 PACKAGE = Package(Path(intrain_onnx.__file__).parent)
 ARROWS = PACKAGE.arrows()
 
-GROUND = ("errors", "versions", "memory", "progress", "vocabulary", "proxy_table", "config")
+GROUND = ("errors", "versions", "memory", "untrusted", "progress", "vocabulary", "proxy_table", "config")
 ENGINE = ("engine",)
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
@@ -40,7 +40,7 @@ LIGHT_MODULES = {
 }
 """Modules beside those with torch that do without: what others read of a run, and a process of its own."""
 
-ALONE = {"errors", "versions", "vocabulary", "loading.limits", "measure.trace", "opset.kinds"}
+ALONE = {"errors", "versions", "untrusted", "vocabulary", "loading.limits", "measure.trace", "opset.kinds"}
 """Import nothing of the package."""
 
 IMPORTED_BY = {

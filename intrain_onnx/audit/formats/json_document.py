@@ -27,8 +27,7 @@ def document(results: Sequence[Result]) -> Document:
 def write(results: Sequence[Result]) -> str:
     """Strict JSON with a fixed key order."""
     data = encode(document(results))
-    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold bytes that are no text
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def fields(description: str, space: str) -> dict[str, Any]:
         SettingsError: it is not a JSON object.
     """
     try:
-        values = json.loads(description)
-    except ValueError as error:
-        raise bad(description, space, f"not JSON: {error}") from error
+        values = untrusted.json_value(description)
+    except untrusted.UnreadableError as error:
+        raise bad(description, space, str(error)) from error
     if not isinstance(values, dict):
         raise bad(description, space, "not a JSON object")
     return values

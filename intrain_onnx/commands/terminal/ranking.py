@@ -40,6 +40,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
     for rank, (report, label) in enumerate(zip(ordered, labels, strict=True), start=1):
         score, first = report.score, report.scores.get(LEADING)
         error = first.standard_error if first is not None else None
+        shape = report.scores.get("width_depth")
         star = "*" if report.coverage.share < 1 else ""
         table.add_row(
             str(rank),
@@ -50,7 +51,7 @@ def ranking(reports: Sequence[Report], stream: TextIO) -> None:
             f"{score.std:.2g}" if score.std is not None else "",
             f"{score.geometric_capacity:.4g}",
             f"{score.optimization_resilience:.4g}",
-            f"{report.scores['width_depth'].value:.4g}",
+            f"{shape.value:.4g}" if shape is not None else "",
             str(len(report.warnings)),
         )
     console = console_of(stream)

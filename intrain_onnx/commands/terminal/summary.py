@@ -101,7 +101,7 @@ def _figures(console: Console, data: Document) -> None:
     for name, row in data.scores.items():
         if name not in ("intrain", LEADING):
             error = "" if row.standard_error is None else f" ± {row.standard_error:.2g}"
-            console.print(f"    variant {name:20} {row.value:.4g}{error}")
+            console.print(f"    variant {printable(name, 20):20} {row.value:.4g}{error}")
 
 
 def _baselines(console: Console, data: Document) -> None:
@@ -140,7 +140,9 @@ def _proxies(console: Console, proxies: Mapping[str, Proxy]) -> None:
     for found in proxies.values():
         for part, value in found.values.items():
             shown = "-" if value is None else f"{value:.6g}"
-            table.add_row(f"  {part}", shown, printable(found.error or "", 120) if value is None else "")
+            table.add_row(
+                f"  {printable(part, 60)}", shown, printable(found.error or "", 120) if value is None else ""
+            )
     console.print(table)
 
 
@@ -160,7 +162,7 @@ def _weakest(console: Console, layers: Sequence[Layer]) -> None:
     for ratio, layer in ranked[:_WEAKEST]:
         table.add_row(
             "  " + printable(layer.name, 100),
-            layer.op,
+            printable(layer.op, 40),
             str(layer.depth),
             f"{layer.participation_ratio:.2f}",
             str(largest_ratio(layer)),

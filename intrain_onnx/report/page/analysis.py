@@ -134,7 +134,7 @@ def interval(score: Score, part: Figure) -> tuple[float, float] | None:
     """
     if score.ci95 is None or part == "intrain":
         return score.ci95
-    if not score.standard_error:
+    if not score.standard_error or len(score.runs) == 1:
         return None
     low, high = score.ci95
     quantile = (high - low) / 2 / score.standard_error
