@@ -15,15 +15,20 @@ import onnx
 import onnx.defs
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsupportedError, printable
-from intrain_onnx.loading.function_checks import check_functions, place, plain_domain
+from intrain_onnx.loading.function_checks import check_functions, identity, place, plain_domain
 from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.operator_checks import Operators, of_declared, of_tensor
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.loading.tensor_checks import Payloads, check_rank, element_type
 from intrain_onnx.loading.warnings import Notes
+from intrain_onnx.opset.rules import Known
 
 _Attribute = onnx.AttributeProto
 _HELD = {_Attribute.TENSOR: "t", _Attribute.GRAPH: "g", _Attribute.TYPE_PROTO: "tp"}
 """Fields that an attribute of that type must have; numbers and strings have a default."""
+
+_LARGEST_OPSET = 2**31 - 1
+"""What onnx can look up."""
 
 
 def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, notes: Notes) -> None:
@@ -39,7 +44,8 @@ def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, note
     """
     _check_header(model, notes)
     check_functions(model, limits)
-    walk = _Walk(limits, payloads, notes)
+    operators = Operators(_opsets(model), frozenset(map(identity, model.functions)))
+    walk = _Walk(limits, payloads, notes, operators)
     walk.graph(model.graph, outer=())
     for function in model.functions:
         walk.function(function)
@@ -63,14 +69,27 @@ def _check_header(model: onnx.ModelProto, notes: Notes) -> None:
         notes.add("training-info", "the training graphs in the file are ignored", None)
 
 
+def _opsets(model: onnx.ModelProto) -> dict[str, int]:
+    """The opset of each domain, those of functions included.
+
+    Raises:
+        ModelFileError: one does not exist.
+    """
+    versions: dict[str, int] = {}
+    for opset in (*(o for f in model.functions for o in f.opset_import), *model.opset_import):
+        if not 1 <= opset.version <= _LARGEST_OPSET:
+            raise ModelFileError(
+                f"opset {opset.version} of '{printable(opset.domain or 'ai.onnx')}' does not exist",
+                hint="Export the model again",
+            )
+        versions[plain_domain(opset.domain)] = opset.version
+    return versions
+
+
 def _check_domains(model: onnx.ModelProto, used: Iterable[str], notes: Notes) -> None:
     versions: dict[str, int] = {}
     for opset in model.opset_import:
         domain = plain_domain(opset.domain)
-        if opset.version < 1:
-            raise ModelFileError(
-                f"opset {opset.version} of '{printable(opset.domain or 'ai.onnx')}' does not exist"
-            )
         if versions.setdefault(domain, opset.version) != opset.version:
             notes.add(
                 "opset-twice", f"more than one opset of '{domain or 'ai.onnx'}': the last is used", None
@@ -98,15 +117,18 @@ class _Scope:
     """All names that the graph defines."""
     made: set[str] = field(default_factory=set)
     """Those defined before the current node."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """What the file says of some of them."""
 
 
 class _Walk:
     """One pass over all graphs of a model."""
 
-    def __init__(self, limits: Limits, payloads: Payloads, notes: Notes) -> None:
+    def __init__(self, limits: Limits, payloads: Payloads, notes: Notes, operators: Operators) -> None:
         self.limits = limits
         self.payloads = payloads
         self.notes = notes
+        self.operators = operators
         self.values = 0
         self.domains: dict[str, None] = {}
 
@@ -120,6 +142,8 @@ class _Walk:
         scope = _Scope()
         for info in graph.input:
             self._define(info.name, scope, "an input")
+            if not outer and (known := of_declared(info.type)) is not None:
+                scope.known[info.name] = known
         inputs = set(scope.names)
         for tensor in graph.initializer:
             self._initializer(tensor, scope, inputs)
@@ -152,6 +176,7 @@ class _Walk:
             self._define(tensor.name, scope, "an initializer")
         else:
             self.notes.add("unnamed-initializer", "an initializer without a name is ignored", None)
+        scope.known[tensor.name] = of_tensor(tensor)
 
     def _define(self, name: str, scope: _Scope, what: str, node: onnx.NodeProto | None = None) -> None:
         where = place(node) if node is not None else {}
@@ -228,16 +253,25 @@ class _Walk:
         if not node.op_type:
             raise ModelFileError("a node without an operator", node=node.name)
         self.domains[plain_domain(node.domain)] = None
-        if not node.attribute:
-            return set()
         if len({a.name for a in node.attribute}) < len(node.attribute):
             raise ModelFileError("an attribute is given twice", **place(node))
         try:
-            return set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
+            free = set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
+            self._operator(node, scopes, in_function=function is not None)
+            return free
         except (ModelFileError, LimitError, UnsupportedError) as error:
             if error.op is None:  # otherwise it is about a node inside
                 error.at(**place(node))
             raise
+
+    def _operator(self, node: onnx.NodeProto, scopes: tuple[_Scope, ...], *, in_function: bool) -> None:
+        def find(name: str) -> Known | None:
+            return next((s.known.get(name) for s in reversed(scopes) if name in s.names), None)
+
+        self.operators.check(node, find, in_function=in_function)
+        constant = self.operators.known(node)
+        if constant is not None:
+            scopes[-1].known[node.output[0]] = constant
 
     def _attribute(
         self, attribute: _Attribute, scopes: tuple[_Scope, ...], function: onnx.FunctionProto | None
