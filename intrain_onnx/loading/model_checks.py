@@ -17,7 +17,7 @@ import onnx.defs
 from intrain_onnx.errors import LimitError, ModelFileError, UnsupportedError, printable
 from intrain_onnx.loading.function_checks import check_functions, identity, place, plain_domain
 from intrain_onnx.loading.limits import Limits
-from intrain_onnx.loading.operator_checks import Operators, of_declared, of_tensor
+from intrain_onnx.loading.operator_checks import HINT, Operators, of_declared, of_tensor
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.loading.tensor_checks import Payloads, check_rank, element_type
 from intrain_onnx.loading.warnings import Notes
@@ -119,6 +119,8 @@ class _Scope:
     """Those defined before the current node."""
     known: dict[str, Known] = field(default_factory=dict)
     """What the file says of some of them."""
+    declared: dict[str, int] = field(default_factory=dict)
+    """Element types that it declares for what nodes make."""
 
 
 class _Walk:
@@ -142,9 +144,12 @@ class _Walk:
         scope = _Scope()
         for info in graph.input:
             self._define(info.name, scope, "an input")
-            if not outer and (known := of_declared(info.type)) is not None:
-                scope.known[info.name] = known
+            known = of_declared(info.type)
+            if known is not None:  # what a loop carries may have other sizes than its body declares
+                scope.known[info.name] = Known(known.element, None) if outer else known
         inputs = set(scope.names)
+        for info in (*graph.output, *graph.value_info):
+            scope.declared[info.name] = info.type.tensor_type.elem_type
         for tensor in graph.initializer:
             self._initializer(tensor, scope, inputs)
         if any(name in around.made for around in outer for name in scope.names):
@@ -257,21 +262,28 @@ class _Walk:
             raise ModelFileError("an attribute is given twice", **place(node))
         try:
             free = set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
-            self._operator(node, scopes, in_function=function is not None)
+            self._operator(node, scopes)
             return free
         except (ModelFileError, LimitError, UnsupportedError) as error:
             if error.op is None:  # otherwise it is about a node inside
                 error.at(**place(node))
             raise
 
-    def _operator(self, node: onnx.NodeProto, scopes: tuple[_Scope, ...], *, in_function: bool) -> None:
+    def _operator(self, node: onnx.NodeProto, scopes: tuple[_Scope, ...]) -> None:
         def find(name: str) -> Known | None:
             return next((s.known.get(name) for s in reversed(scopes) if name in s.names), None)
 
-        self.operators.check(node, find, in_function=in_function)
-        constant = self.operators.known(node)
-        if constant is not None:
-            scopes[-1].known[node.output[0]] = constant
+        scope = scopes[-1]
+        for name, known in zip(node.output, self.operators.check(node, find), strict=False):
+            declared = scope.declared.get(name, 0)
+            if declared and known.element and declared != known.element:
+                raise ModelFileError(
+                    f"'{printable(name)}' is declared with elements of type {element_type(declared).name}, "
+                    f"and the operator makes {element_type(known.element).name}",
+                    hint=HINT,
+                    **place(node),
+                )
+            scope.known[name] = known
 
     def _attribute(
         self, attribute: _Attribute, scopes: tuple[_Scope, ...], function: onnx.FunctionProto | None

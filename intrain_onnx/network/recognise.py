@@ -98,7 +98,7 @@ def _weight(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...], list[Ste
     if not found[0].const_value.dtype.is_floating_point():
         return None
     viewed = view_steps(shape_of(found[0]), found[1])
-    return None if viewed is None else (found[0], *viewed)
+    return None if viewed is None or 0 in viewed[0] else (found[0], *viewed)
 
 
 def _convolution(node: ir.Node, depth: int, data: Set[ir.Value]) -> Layer | None:

@@ -12,9 +12,6 @@ from typing import Any, Final
 
 import onnx_ir as ir
 
-from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import of
-
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -44,17 +41,27 @@ class Given:
         domain: "" for ONNX's own.
         op_type: the operator.
         version: the since-version of its schema.
-        attributes: their values by name; a `Body` for a graph, element type and shape for a tensor.
-        inputs: what is known of each input; None where nothing is, or where it is left out.
-        outputs: how many outputs it has.
+        kinds: types of its attributes, by name.
+        attributes: their values; a `Body` for a graph, a `Known` for a tensor. One that refers to a parameter
+            of a function has none.
+        present: of each input, whether it is there.
+        inputs: what is known of each; None where nothing is.
+        made: of each output, whether it has a name.
     """
 
     domain: str
     op_type: str
     version: int
+    kinds: Mapping[str, ir.AttributeType]
     attributes: Mapping[str, Any]
+    present: Sequence[bool]
     inputs: Sequence[Known | None]
-    outputs: int
+    made: Sequence[bool]
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs it has."""
+        return len(self.made)
 
     def rank(self, index: int, *, constant: bool = False) -> int | None:
         """Number of axes of an input, if it is known; of constants only, if asked so."""
@@ -67,17 +74,13 @@ class Given:
 _ELEMENT_TYPES = frozenset(int(t) for t in ir.DataType) - {0}
 
 _LEAST: Final[Mapping[str, int]] = {
-    "axis_w": 0,
     "block_size": 1,
     "blocksize": 1,
-    "detect_negative": 0,
     "dilations": 1,
     "group": 1,
     "hidden_size": 1,
     "kernel_shape": 1,
     "kv_num_heads": 0,
-    "N": 0,
-    "K": 0,
     "num_groups": 1,
     "num_heads": 0,
     "num_outputs": 1,
@@ -135,32 +138,6 @@ _WORDS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
     ("Upsample", "mode"): ("nearest", "linear", "bilinear"),
 }
 """The words that a text attribute may have."""
-
-_FLAGS = frozenset(
-    {
-        "allowzero",
-        "batch_dims_last",
-        "ceil_mode",
-        "center_point_box",
-        "count_include_pad",
-        "exclusive",
-        "fmod",
-        "is_causal",
-        "keepdims",
-        "largest",
-        "layout",
-        "linear_before_reset",
-        "noop_with_empty_axes",
-        "select_last_index",
-        "sorted",
-        "storage_order",
-        "transA",
-        "transB",
-        "training_mode",
-        "upper",
-    }
-)
-"""Attributes that are read as yes or no: whatever is not 0 is yes."""
 
 _RANKS: Final[Mapping[str, Mapping[int, tuple[int, int]]]] = {
     "BatchNormalization": {1: (1, 1), 2: (1, 1), 3: (1, 1), 4: (1, 1)},
@@ -292,11 +269,14 @@ def _ranks(given: Given) -> str | None:
 
 def _window(given: Given) -> str | None:
     """Lengths of the lists of a window over n axes: n, and 2n for the pads."""
-    lengths = {name: len(given.attributes.get(name) or ()) for name in ("kernel_shape", "strides", "dilations")}
+    lengths = {
+        name: len(given.attributes.get(name) or ()) for name in ("kernel_shape", "strides", "dilations")
+    }
     weight = _WEIGHT.get(given.op_type)
     rank = given.rank(weight) if weight is not None else None
     found = {name: n for name, n in lengths.items() if n}
-    found |= {"pads": n / 2 for n in [len(given.attributes.get("pads") or ())] if n}
+    if pads := given.attributes.get("pads"):
+        found["pads"] = len(pads) / 2
     if rank is not None:
         found["weight"] = rank - 2
     if given.rank(0) is not None:
@@ -333,7 +313,9 @@ def _grouped(given: Given) -> str | None:
     transposed = given.op_type == "ConvTranspose"
     split = shape[0]
     if split is not None and split % group:
-        return f"{group} groups cannot share the {split} {'inputs' if transposed else 'outputs'} of the weight"
+        return (
+            f"{group} groups cannot share the {split} {'inputs' if transposed else 'outputs'} of the weight"
+        )
     bias = given.inputs[_BIAS[given.op_type]] if _BIAS.get(given.op_type, 99) < len(given.inputs) else None
     out = shape[1] * group if transposed and shape[1] is not None else None if transposed else shape[0]
     if bias is not None and bias.shape is not None and out is not None and bias.shape[0] not in (None, out):
@@ -341,7 +323,13 @@ def _grouped(given: Given) -> str | None:
     return None
 
 
-_BIAS: Final[Mapping[str, int]] = {"Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "FusedConv": 2, "QLinearConv": 8}
+_BIAS: Final[Mapping[str, int]] = {
+    "Conv": 2,
+    "ConvTranspose": 2,
+    "DeformConv": 3,
+    "FusedConv": 2,
+    "QLinearConv": 8,
+}
 
 
 def _same_length(given: Given) -> str | None:

@@ -96,6 +96,15 @@ def schema_of(domain: str, op_type: str, opset: int) -> Schema | None:
         return _contrib().get((domain, op_type))
 
 
+@lru_cache(maxsize=4096)
+def versions_of(domain: str, op_type: str) -> tuple[int, ...]:
+    """The opsets in which ONNX defines an operator anew; empty if it is not one of ONNX's."""
+    if not onnx.defs.has(op_type, domain):
+        return ()
+    every = onnx.defs.get_all_schemas_with_history()
+    return tuple(sorted(s.since_version for s in every if (s.domain, s.name) == (domain, op_type)))
+
+
 def _of_onnx(found: Any) -> Schema:  # onnx's stubs leave some properties out
     return Schema(
         version=int(found.since_version),

@@ -8,6 +8,7 @@ from onnx_ir.passes import common
 from intrain_onnx import memory
 from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.rewrites.check_inlined import check_inlined
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.fold_weights import fold_weights
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
@@ -32,11 +33,14 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
 
     Raises:
         ValueError: the graph has a cycle.
+        ModelFileError: a function is called with what its operators do not take.
         LimitError: a constant is too large.
     """
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
-    InlineFunctions()(model)
+    if model.functions:
+        InlineFunctions()(model)
+        check_inlined(model)
     expand_fused(model)
     expand_missing(model)
     remove_dropout(model)

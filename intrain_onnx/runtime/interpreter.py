@@ -67,7 +67,7 @@ class ObservedInterpreter(fx.Interpreter):
         """Run the module; returns its outputs, each as a list of tensors (one, or one for each sample)."""
         self.in_lock_step = any(isinstance(x, Samples) for x in inputs)
         results = self.run(*inputs)
-        return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
+        return [parts(r) for r in (results if isinstance(results, tuple) else (results,))]
 
     def run(self, *args: Any, **_: Any) -> Any:
         """Run the module: the loop of ``fx.Interpreter`` alone, which costs more than a small operator."""

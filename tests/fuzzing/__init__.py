@@ -1,1 +1,1 @@
-"""Mutants of valid models, and what becomes of each: see CONTRIBUTING.md, "How to look for internal errors"."""
+"""Mutants of valid models, and what becomes of each (see docs/fuzzing.md)."""

@@ -1,7 +1,7 @@
 """Look for internal errors by hand: ``python -m tests.fuzzing --mutants 20000 --seed 1 -o FOLDER``.
 
-Damages valid models, runs ``inspect`` and ``score`` on each mutant, prints how many ended in which way, and each
-place that raised what no file may raise; the first mutant of each place is saved.
+Damages valid models, runs ``inspect`` and ``score`` on each mutant, prints how many ended in which way, and
+each place that raised what no file may raise; the first mutant of each place is saved.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from intrain_onnx.errors import IntrainError
 
@@ -151,8 +150,3 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         return signal.Signals(os.WTERMSIG(status)).name
     return f"exit code {os.WEXITSTATUS(status)}"
-
-
-def worst(verdicts: Sequence[Any]) -> str:
-    """The first kind that is broken, or the last."""
-    return next((k for k, _ in verdicts if k == "INTERNAL"), verdicts[-1][0])

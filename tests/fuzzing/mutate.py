@@ -225,7 +225,7 @@ def tensor_shape(model: onnx.ModelProto, rng: random.Random) -> bool:
     elif how == 1:
         array = array[None]
     elif how == 2:
-        array = array.reshape(-1)[:1].reshape(())if array.size else array[None]
+        array = array.reshape(-1)[:1].reshape(()) if array.size else array[None]
     elif how == 3:
         array = array[:0] if array.ndim else array.reshape(1, 1)
     elif how == 4:
@@ -260,7 +260,7 @@ def tensor_type(model: onnx.ModelProto, rng: random.Random) -> bool:
         return False
     tensor = rng.choice(found)
     with np.errstate(all="ignore"):
-        array = numpy_helper.to_array(tensor).astype(rng.choice(list(_NUMPY.values())))
+        array: Any = numpy_helper.to_array(tensor).astype(rng.choice(list(_NUMPY.values())))
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return True
 
@@ -320,7 +320,9 @@ def opset(model: onnx.ModelProto, rng: random.Random) -> bool:
     if not model.opset_import or rng.random() < 0.1:
         model.ir_version = rng.choice((1, 2, 3, 4, 8, 10, 13, 99, 2**40))
         return True
-    rng.choice(model.opset_import).version = rng.choice((*range(1, 29), 30, 100, 2**31 - 1, 2**31, 2**63 - 1, 0, -1))
+    rng.choice(model.opset_import).version = rng.choice(
+        (*range(1, 29), 30, 100, 2**31 - 1, 2**31, 2**63 - 1, 0, -1)
+    )
     return True
 
 
@@ -349,7 +351,10 @@ def names(model: onnx.ModelProto, rng: random.Random) -> bool:
     found = sorted({n for node in model.graph.node for n in (*node.input, *node.output) if n})
     if not found:
         return False
-    old, new = rng.choice(found), rng.choice(("a.b", "a/b", "self", "", "\x1b[2J", "0", "ü", "a" * 5000, *found[:3]))
+    old, new = (
+        rng.choice(found),
+        rng.choice(("a.b", "a/b", "self", "", "\x1b[2J", "0", "ü", "a" * 5000, *found[:3])),
+    )
     for node in nodes_of(model):
         node.input[:] = [new if n == old else n for n in node.input]
         node.output[:] = [new if n == old else n for n in node.output]

@@ -33,7 +33,7 @@ def inspect_and_score(number: int) -> tuple[str, str]:
 
 
 def judge(data: bytes) -> tuple[str, str]:
-    """``inspect`` and ``score`` of the bytes of a file: the verdict of the first that is broken, or the last."""
+    """``inspect`` and ``score`` of the bytes of a file: the verdict of the first that breaks, or the last."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         path = Path(folder) / "mutant.onnx"
         path.write_bytes(data)
