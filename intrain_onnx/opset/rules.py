@@ -269,18 +269,15 @@ def _ranks(given: Given) -> str | None:
 
 def _window(given: Given) -> str | None:
     """Lengths of the lists of a window over n axes: n, and 2n for the pads."""
-    lengths = {
-        name: len(given.attributes.get(name) or ()) for name in ("kernel_shape", "strides", "dilations")
-    }
+    found: dict[str, float] = {}
+    for name, of_axis in (("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2)):
+        if values := given.attributes.get(name):
+            found[name] = len(values) / of_axis
     weight = _WEIGHT.get(given.op_type)
-    rank = given.rank(weight) if weight is not None else None
-    found = {name: n for name, n in lengths.items() if n}
-    if pads := given.attributes.get("pads"):
-        found["pads"] = len(pads) / 2
-    if rank is not None:
-        found["weight"] = rank - 2
-    if given.rank(0) is not None:
-        found["input"] = (given.rank(0) or 0) - 2
+    for name, index in (("input", 0), ("weight", weight)):
+        rank = given.rank(index) if index is not None else None
+        if rank is not None:
+            found[name] = rank - 2
     if len(set(found.values())) > 1:
         said = ", ".join(f"{name}: {n:g}" for name, n in found.items())
         return f"the numbers of spatial axes differ ({said})"

@@ -5,6 +5,7 @@ A damage takes the model and a random generator, changes the model in place and 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -280,6 +281,30 @@ def tensor_values(model: onnx.ModelProto, rng: random.Random) -> bool:
         for _ in range(rng.randrange(1, 4)):
             array.reshape(-1)[rng.randrange(array.size)] = np.array(rng.choice(pool)).astype(array.dtype)
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return True
+
+
+@damage
+def input_made_constant(model: onnx.ModelProto, rng: random.Random) -> bool:
+    """An input as an initializer, with extreme elements among small ones: indices, sizes, divisors."""
+    graph = model.graph
+    found = [v for v in graph.input if v.type.tensor_type.elem_type in _NUMPY]
+    if not found:
+        return False
+    value = rng.choice(found)
+    shape = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+    if math.prod(shape) > 10**5:
+        return False
+    dtype = np.dtype(_NUMPY[value.type.tensor_type.elem_type])
+    pool = (*INTEGERS, *range(-3, 8)) if dtype.kind in "iub" else (*FLOATS, 0.5, 2.0, 3.0)
+    with np.errstate(all="ignore"):
+        array = np.array([rng.choice(pool) for _ in range(math.prod(shape))], dtype=object)
+        array = np.array([np.array(v).astype(dtype) for v in array], dtype=dtype).reshape(shape)
+    name = value.name
+    kept = [v for v in graph.input if v.name != name]
+    del graph.input[:]
+    graph.input.extend(kept)
+    graph.initializer.append(numpy_helper.from_array(array, name))
     return True
 
 
