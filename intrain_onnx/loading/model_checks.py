@@ -258,7 +258,7 @@ class _Walk:
         if not node.op_type:
             raise ModelFileError("a node without an operator", node=node.name)
         self.domains[plain_domain(node.domain)] = None
-        if len({a.name for a in node.attribute}) < len(node.attribute):
+        if node.attribute and len({a.name for a in node.attribute}) < len(node.attribute):
             raise ModelFileError("an attribute is given twice", **place(node))
         try:
             free = set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
@@ -270,10 +270,13 @@ class _Walk:
             raise
 
     def _operator(self, node: onnx.NodeProto, scopes: tuple[_Scope, ...]) -> None:
+        scope = scopes[-1]
+
         def find(name: str) -> Known | None:
+            if name in scope.names or len(scopes) == 1:
+                return scope.known.get(name)
             return next((s.known.get(name) for s in reversed(scopes) if name in s.names), None)
 
-        scope = scopes[-1]
         for name, known in zip(node.output, self.operators.check(node, find), strict=False):
             declared = scope.declared.get(name, 0)
             if declared and known.element and declared != known.element:

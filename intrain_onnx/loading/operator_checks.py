@@ -8,6 +8,7 @@ checked that each attribute holds what its type says, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import onnx
@@ -77,7 +78,7 @@ class Operators:
         if text is not None:
             raise ModelFileError(text, hint=HINT, **place(node))
         constant = _of_constant(node)
-        return [constant] if constant is not None else [Known(e, None) for e in outputs_of(given, schema)]
+        return [constant] if constant is not None else [_made(e) for e in outputs_of(given, schema)]
 
     def _schema(self, domain: str, node: onnx.NodeProto) -> Schema | None:
         opset = self._opsets.get(domain, 1)
@@ -89,6 +90,12 @@ class Operators:
                 **place(node),
             )
         return found
+
+
+@lru_cache(maxsize=64)
+def _made(element: int) -> Known:
+    """What is known of a value that a node makes."""
+    return Known(element, None)
 
 
 def _of_constant(node: onnx.NodeProto) -> Known | None:
@@ -125,7 +132,8 @@ def _inconsistent(attribute: _A) -> str | None:
     """What an attribute holds that its type does not say."""
     own = _FIELDS.get(attribute.type)
     if own is None:
-        return f"the attribute '{printable(attribute.name)}' has the unknown type {attribute.type}"
+        kind = _KINDS[attribute.type].name
+        return f"the attribute '{printable(attribute.name)}' has the type {kind}, and holds none"
     other = next((f for f in _ONE.values() if f != own and attribute.HasField(f)), None)
     other = other or next((f for f in _MANY.values() if f != own and len(getattr(attribute, f))), None)
     if other is None:

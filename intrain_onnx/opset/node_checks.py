@@ -39,6 +39,8 @@ def _arity(given: Given, schema: Schema) -> str | None:
         ("output", given.made, schema.output, schema.least_outputs, schema.most_outputs),
     ):
         count = len(there)
+        if all(there) and least <= count <= most:
+            continue
         while count > least and not there[count - 1]:
             count -= 1
         if not least <= count <= most:
@@ -53,8 +55,7 @@ def _arity(given: Given, schema: Schema) -> str | None:
 def _element_types(given: Given, schema: Schema) -> str | None:
     bound: dict[str, int] = {}
     for index, known in enumerate(given.inputs):
-        formal = schema.input(index) if known is not None and known.element else None
-        if known is None or formal is None:
+        if known is None or not known.element or (formal := schema.input(index)) is None:
             continue
         if formal.types and known.element not in formal.types:
             return (
@@ -76,9 +77,9 @@ def outputs_of(given: Given, schema: Schema) -> list[int]:
     """
     bound: dict[str, int] = {}
     for index, known in enumerate(given.inputs):
-        formal = schema.input(index)
-        if known is not None and formal is not None and formal.type_name:
-            bound[formal.type_name] = bound.get(formal.type_name) or known.element
+        if known is not None and known.element and (formal := schema.input(index)) is not None:
+            bound[formal.type_name] = known.element
+    bound.pop("", None)
     made = []
     for index in range(given.outputs):
         formal = schema.output(index)

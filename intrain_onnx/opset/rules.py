@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import onnx_ir as ir
 
@@ -21,8 +21,7 @@ class Body:
     outputs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What a file says of a value: its element type, 0 if unknown, and its sizes, None for unknown ones.
 
     ``shape`` is None if not even the rank is known. ``constant``: its data is in the file.
@@ -33,8 +32,7 @@ class Known:
     constant: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """A node as the rules see it.
 
     Attributes:
@@ -70,6 +68,9 @@ class Given:
             return None
         return len(known.shape)
 
+
+Rule = Callable[[Given], str | None]
+"""What of a node breaks it, in words."""
 
 _ELEMENT_TYPES = frozenset(int(t) for t in ir.DataType) - {0}
 
@@ -203,15 +204,12 @@ def violated(given: Given) -> str | None:
 
     Attributes have the types that the schema says (see ``operator_checks``), and required ones are there.
     """
-    rules: Iterable[Callable[[Given], str | None]] = (
-        _sizes,
-        _words,
-        _types_named,
-        _axis,
-        _ranks,
-        *_BY_OPERATOR.get(given.op_type, ()),
-    )
-    return next((text for rule in rules if (text := rule(given)) is not None), None)
+    for rules in (_OF_ATTRIBUTES if given.attributes else (), (_ranks,), _BY_OPERATOR.get(given.op_type, ())):
+        for rule in rules:
+            text = rule(given)
+            if text is not None:
+                return text
+    return None
 
 
 def _sizes(given: Given) -> str | None:
@@ -271,8 +269,8 @@ def _window(given: Given) -> str | None:
     """Lengths of the lists of a window over n axes: n, and 2n for the pads."""
     found: dict[str, float] = {}
     for name, of_axis in (("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2)):
-        if values := given.attributes.get(name):
-            found[name] = len(values) / of_axis
+        if name in given.attributes:
+            found[name] = len(given.attributes[name]) / of_axis
     weight = _WEIGHT.get(given.op_type)
     for name, index in (("input", 0), ("weight", weight)):
         rank = given.rank(index) if index is not None else None
@@ -460,8 +458,9 @@ def _shown(values: Any) -> str:
     return str(whole) if not isinstance(whole, list) or len(whole) <= 8 else f"{str(whole[:8])[:-1]}, …]"
 
 
+_OF_ATTRIBUTES: Final[Sequence[Rule]] = (_sizes, _words, _types_named, _axis)
 _WINDOWS = ("AveragePool", "LpPool", "MaxPool", "MaxUnpool")
-_BY_OPERATOR: Final[Mapping[str, Sequence[Callable[[Given], str | None]]]] = {
+_BY_OPERATOR: Final[Mapping[str, Sequence[Rule]]] = {
     **dict.fromkeys(_WINDOWS, (_window,)),
     **dict.fromkeys(_WEIGHT, (_window, _grouped)),
     **dict.fromkeys(_CELLS, (_cells,)),

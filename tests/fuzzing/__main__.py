@@ -51,6 +51,8 @@ def main() -> int:
                 _keep(verdict, args.output)
         elif verdict.seconds > 20:
             print(f"slow: {verdict.job} {verdict.seconds:.0f} s {verdict.kind}", flush=True)
+        if sum(counts.values()) % 1000 == 0:
+            print(f"{sum(counts.values()):,} in {time.monotonic() - began:,.0f} s", flush=True)
         if time.monotonic() - began > 60 * args.minutes:
             break
     total = sum(counts.values())

@@ -13,7 +13,9 @@ from .cases import refused
 
 
 def _relu(name: str) -> bytes:
-    return field(1, field(1, b"x") + field(2, name.encode()) + field(4, b"Relu")) + field(12, value_bytes(name))
+    return field(1, field(1, b"x") + field(2, name.encode()) + field(4, b"Relu")) + field(
+        12, value_bytes(name)
+    )
 
 
 def nested_ifs(levels: int) -> bytes:
