@@ -188,6 +188,12 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(d) for d in value.const_value.shape.numpy())
 
 
+def permutation(node: ir.Node, rank: int) -> tuple[int, ...] | None:
+    """The order of axes of a Transpose; None if it does not fit the rank, which onnx may infer all the same."""
+    perm = tuple(node.attributes.get_ints("perm", range(rank)[::-1]))
+    return perm if sorted(perm) == list(range(rank)) else None
+
+
 def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
     """Shape after a chain of view nodes, and the views as steps; None if a shape is unknown."""
     steps: list[Step] = []
@@ -195,8 +201,9 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
         if node.op_type in ("Identity", "Cast"):
             continue
         if node.op_type == "Transpose":
-            perm = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else None
-            perm = perm or tuple(reversed(range(len(shape))))
+            perm = permutation(node, len(shape))
+            if perm is None:
+                return None
             shape = tuple(shape[p] for p in perm)
             steps.append(("transpose", perm))
             continue

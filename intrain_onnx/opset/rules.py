@@ -367,10 +367,9 @@ def _cells(given: Given) -> str | None:
 
 
 def _permutation(given: Given) -> str | None:
-    perm = given.attributes.get("perm")
-    if not perm:
+    perm, rank = given.attributes.get("perm"), given.rank(0)
+    if perm is None:
         return None
-    rank = given.rank(0)
     if sorted(perm) != list(range(len(perm))) or rank not in (None, len(perm)):
         of_rank = f" of the {rank} axes" if rank is not None else ""
         return f"the attribute 'perm' is {_shown(perm)}: no permutation{of_rank}"

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 FILE = "contrib_schemas.json"
 
+_FLOAT16, _BFLOAT16 = int(ir.DataType.FLOAT16), int(ir.DataType.BFLOAT16)
 _NEVER = 2**31 - 1
 """onnx's number for as many as one likes."""
 
@@ -123,6 +124,8 @@ def _of_onnx(found: Any) -> Schema:  # onnx's stubs leave some properties out
 def _operand(formal: Any) -> Operand:
     option = formal.option.name
     types = frozenset(map(element_number, formal.types))
+    if _FLOAT16 in types:  # files of old opsets have bfloat16 where only a newer one names it
+        types |= {_BFLOAT16}
     named = formal.type_str if option != "Variadic" or formal.is_homogeneous else ""
     return Operand(formal.name, option == "Single", types if 0 not in types else frozenset(), named)
 

@@ -146,7 +146,9 @@ def attribute_of_another_node(model: onnx.ModelProto, rng: random.Random) -> boo
     found, node = _attribute(model, rng), _node(model, rng)
     if found is None or node is None or found.name in {a.name for a in node.attribute}:
         return False
-    node.attribute.add().CopyFrom(found)
+    apart = onnx.AttributeProto()  # it may be a graph with the node in it
+    apart.CopyFrom(found)
+    node.attribute.add().CopyFrom(apart)
     return True
 
 
