@@ -21,6 +21,7 @@ from intrain_onnx.loading.operator_checks import HINT, Operators, of_declared, o
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.loading.tensor_checks import Payloads, check_rank, element_type
 from intrain_onnx.loading.warnings import Notes
+from intrain_onnx.opset.node_checks import type_name
 from intrain_onnx.opset.rules import Known
 
 _Attribute = onnx.AttributeProto
@@ -149,7 +150,8 @@ class _Walk:
                 scope.known[info.name] = Known(known.element, None) if outer else known
         inputs = set(scope.names)
         for info in (*graph.output, *graph.value_info):
-            scope.declared[info.name] = info.type.tensor_type.elem_type
+            declared = of_declared(info.type)
+            scope.declared[info.name] = declared.element if declared is not None else 0
         for tensor in graph.initializer:
             self._initializer(tensor, scope, inputs)
         if any(name in around.made for around in outer for name in scope.names):
@@ -281,8 +283,8 @@ class _Walk:
             declared = scope.declared.get(name, 0)
             if declared and known.element and declared != known.element:
                 raise ModelFileError(
-                    f"'{printable(name)}' is declared with elements of type {element_type(declared).name}, "
-                    f"and the operator makes {element_type(known.element).name}",
+                    f"'{printable(name)}' is declared as {type_name(declared)}, "
+                    f"and the operator makes {type_name(known.element)}",
                     hint=HINT,
                     **place(node),
                 )

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from intrain_onnx.errors import ModelFileError, printable
 from intrain_onnx.loading.function_checks import FunctionId, called, place, plain_domain
 from intrain_onnx.opset.node_checks import fault, outputs_of
-from intrain_onnx.opset.rules import Body, Given, Known
+from intrain_onnx.opset.rules import NO_TENSOR, Body, Given, Known
 from intrain_onnx.opset.schemas import Schema, schema_of, versions_of
 
 _A = onnx.AttributeProto
@@ -118,9 +118,10 @@ def of_tensor(tensor: onnx.TensorProto) -> Known:
 
 
 def of_declared(kind: onnx.TypeProto) -> Known | None:
-    """What a declared type says; None of a sequence or an optional."""
-    if kind.WhichOneof("value") != "tensor_type":
-        return None
+    """What a declared type says; None if it says nothing."""
+    which = kind.WhichOneof("value")
+    if which != "tensor_type":
+        return None if which is None else Known(NO_TENSOR, None)
     tensor = kind.tensor_type
     if not tensor.HasField("shape"):
         return Known(tensor.elem_type, None)

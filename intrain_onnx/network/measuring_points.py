@@ -180,6 +180,8 @@ class _Search:
         axes = self.axes[origin]
         if before is None or after is None:
             return axes if not has(node, Property.MOVES_AXES) else None
+        if any(not -len(before) <= a < len(before) for a in axes):  # shapes that contradict each other
+            return None
         axes = tuple(a % len(before) for a in axes)
         if is_op(node, "Transpose"):
             perm = permutation(node, len(before))

@@ -174,11 +174,11 @@ def _holds_numbers(dtype: ir.DataType) -> bool:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value; None if a dimension is unknown."""
+    """The shape of a value; None if a dimension is unknown, or negative, as onnx infers of what cannot run."""
     shape = value.shape if value is not None else None
     if shape is None:
         return None
-    known = tuple(d for d in shape.dims if isinstance(d, int))
+    known = tuple(d for d in shape.dims if isinstance(d, int) and d >= 0)
     return known if len(known) == len(shape.dims) else None
 
 
@@ -189,7 +189,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 
 
 def permutation(node: ir.Node, rank: int) -> tuple[int, ...] | None:
-    """The order of axes of a Transpose; None if it does not fit the rank, which onnx may infer all the same."""
+    """The order of axes of a Transpose; None if it does not fit the rank, which onnx does not ask."""
     perm = tuple(node.attributes.get_ints("perm", range(rank)[::-1]))
     return perm if sorted(perm) == list(range(rank)) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from intrain_onnx.errors import printable
-from intrain_onnx.opset.rules import Given, violated
+from intrain_onnx.opset.rules import NO_TENSOR, Given, violated
 from intrain_onnx.opset.schemas import Schema
 
 
@@ -59,13 +59,13 @@ def _element_types(given: Given, schema: Schema) -> str | None:
             continue
         if formal.types and known.element not in formal.types:
             return (
-                f"input {index} ({formal.name}) has the element type {_element(known.element)}, "
+                f"input {index} ({formal.name}) is {type_name(known.element)}, "
                 f"which the operator does not take in version {schema.version}"
             )
         if formal.type_name and bound.setdefault(formal.type_name, known.element) != known.element:
             return (
-                f"input {index} ({formal.name}) has the element type {_element(known.element)}, "
-                f"and another one {_element(bound[formal.type_name])}: they must be equal"
+                f"input {index} ({formal.name}) is {type_name(known.element)}, "
+                f"and another one {type_name(bound[formal.type_name])}: they must be of one type"
             )
     return None
 
@@ -91,5 +91,6 @@ def outputs_of(given: Given, schema: Schema) -> list[int]:
     return made
 
 
-def _element(number: int) -> str:
-    return ir.DataType(number).name
+def type_name(element: int) -> str:
+    """An element type as errors name it."""
+    return "no tensor" if element == NO_TENSOR else f"a tensor of {ir.DataType(element).name}"

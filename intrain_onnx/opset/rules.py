@@ -21,6 +21,10 @@ class Body:
     outputs: int
 
 
+NO_TENSOR = -1
+"""In the place of an element type: a sequence, an optional or another value that is no tensor."""
+
+
 class Known(NamedTuple):
     """What a file says of a value: its element type, 0 if unknown, and its sizes, None for unknown ones.
 

@@ -16,6 +16,8 @@ from typing import Any
 import onnx.defs
 import onnx_ir as ir
 
+from intrain_onnx.opset.rules import NO_TENSOR
+
 FILE = "contrib_schemas.json"
 
 _FLOAT16, _BFLOAT16 = int(ir.DataType.FLOAT16), int(ir.DataType.BFLOAT16)
@@ -30,8 +32,7 @@ class Operand:
     Attributes:
         name: as the schema calls it.
         needed: it may not be left out.
-        types: the element types that a tensor may have, as numbers; empty if it need not be a tensor, or if
-            nothing is known.
+        types: the element types that it may have, as numbers; empty if nothing is known.
         type_name: operands of one name have one element type; empty if it stands alone.
     """
 
@@ -127,14 +128,15 @@ def _operand(formal: Any) -> Operand:
     if _FLOAT16 in types:  # files of old opsets have bfloat16 where only a newer one names it
         types |= {_BFLOAT16}
     named = formal.type_str if option != "Variadic" or formal.is_homogeneous else ""
-    return Operand(formal.name, option == "Single", types if 0 not in types else frozenset(), named)
+    return Operand(formal.name, option == "Single", types, named)
 
 
 @lru_cache(maxsize=256)
 def element_number(text: str) -> int:
-    """The number of the element type in a text such as ``tensor(float)``; 0 for sequences and others."""
+    """The number of the element type in a text such as ``tensor(float)``, or ``NO_TENSOR``."""
     name = text.removeprefix("tensor(").removesuffix(")").upper()
-    return int(ir.DataType[name]) if name in ir.DataType.__members__ and text.startswith("tensor(") else 0
+    is_tensor = text.startswith("tensor(") and name in ir.DataType.__members__
+    return int(ir.DataType[name]) if is_tensor else NO_TENSOR
 
 
 @lru_cache(maxsize=1)

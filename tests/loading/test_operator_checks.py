@@ -84,9 +84,11 @@ REFUSED = {
     "too many inputs": ("y = Relu(x, x)", "2 inputs, and the operator has at most 1"),
     "too many outputs": ("y, z = Relu(x)", "2 outputs, and the operator has at most 1"),
     "a needed input left out": ('y = MatMul("", v)', "input 0 (A) is left out"),
-    "element type that is not taken": ('y = Conv(x, whole)', "input 1 (W) has the element type INT32"),
-    "element types that differ": ("y = MatMul(m, double)", "DOUBLE, and another one FLOAT"),
-    "made of another type": ("c = Cast<to = 7>(m)\n y = MatMul(c, v)", "FLOAT, and another one INT64"),
+    "element type that is not taken": ('y = Conv(x, whole)', "input 1 (W) is a tensor of INT32, which"),
+    "element types that differ": ("y = MatMul(m, double)", "of DOUBLE, and another one"),
+    "made of another type": ("c = Cast<to = 7>(m)\n y = MatMul(c, v)", "of FLOAT, and another one"),
+    "a sequence for a tensor": ("q = SequenceConstruct(m, m)\n y = MatMul(q, v)", "input 0 (A) is no tensor"),
+    "a tensor for a sequence": ("y = SequenceLength(m)", "input 0 (input_sequence) is a tensor of FLOAT"),
     "stride of 0": ("y = Conv<strides = [0, 1]>(x, w)", "'strides' is [0, 1]: the least is 1"),
     "group of 0": ("y = Conv<group = 0>(x, w)", "'group' is 0: the least is 1"),
     "groups that do not divide": ("y = Conv<group = 4>(x, w)", "4 groups cannot share the 6 outputs"),
@@ -213,7 +215,7 @@ def test_what_is_declared_is_what_is_made(where: str):
         proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.INT64, None))
     assert not onnxruntime_takes(proto)
     with pytest.raises(
-        ModelFileError, match="declared with elements of type INT64, and the operator makes FLOAT"
+        ModelFileError, match="declared as a tensor of INT64, and the operator makes a tensor of FLOAT"
     ):
         load(proto)
 
