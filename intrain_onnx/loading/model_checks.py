@@ -33,7 +33,7 @@ _LARGEST_OPSET = 2**31 - 1
 
 
 def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, notes: Notes) -> None:
-    """Check a model; negative declared dimensions are cleared in place, as they mean unknown.
+    """Check a model; negative dimensions and types of no element type are cleared in place: they are unknown.
 
     Cost: linear in the file, times the nesting depth for values that subgraphs capture.
 
@@ -146,12 +146,16 @@ class _Walk:
         for info in graph.input:
             self._define(info.name, scope, "an input")
             known = of_declared(info.type)
+            if known is not None and not known.element and not outer:
+                raise ModelFileError(f"the input '{printable(info.name)}' has no element type", hint=HINT)
             if known is not None:  # what a loop carries may have other sizes than its body declares
                 scope.known[info.name] = Known(known.element, None) if outer else known
         inputs = set(scope.names)
         for info in (*graph.output, *graph.value_info):
             declared = of_declared(info.type)
             scope.declared[info.name] = declared.element if declared is not None else 0
+            if not scope.declared[info.name]:
+                info.ClearField("type")
         for tensor in graph.initializer:
             self._initializer(tensor, scope, inputs)
         if any(name in around.made for around in outer for name in scope.names):

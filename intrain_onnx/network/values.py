@@ -174,7 +174,7 @@ def _holds_numbers(dtype: ir.DataType) -> bool:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value; None if a dimension is unknown, or negative, as onnx infers of what cannot run."""
+    """The shape of a value; None if a dimension is unknown, or negative as onnx infers where nothing runs."""
     shape = value.shape if value is not None else None
     if shape is None:
         return None

@@ -267,3 +267,13 @@ def test_it_is_linear():
         return min(took)
 
     assert seconds(many) < 30 * seconds(few) + 0.1
+
+
+def test_an_input_has_an_element_type_and_other_values_need_none():
+    proto = made("h = Relu(m)\n y = MatMul(h, v)")
+    proto.graph.value_info.add(name="h").type.tensor_type.shape.dim.add(dim_value=2)
+    assert load(proto).fresh()
+    proto.graph.input[0].type.tensor_type.elem_type = 0
+    assert not onnxruntime_takes(proto)
+    with pytest.raises(ModelFileError, match="the input 'm' has no element type"):
+        load(proto)
