@@ -147,6 +147,8 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
     Along any axis, since the batch axis may be another than the first.
     """
+    if not all(isinstance(p, Tensor) for p in (*a, *b)):  # sequences
+        return False
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
     return len({p.dim() for p in parts}) == 1 and any(
         whole.shape == (*shape[:axis], sum(p.shape[axis] for p in parts), *shape[axis + 1 :])

@@ -58,6 +58,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=600,
+        check=False,
     )
 
 
@@ -83,18 +84,12 @@ def test_the_search_finds_what_is_broken():
 
 
 def test_every_damage_is_drawn_and_repeats():
-
-    drawn = set()
-    data = (
-        sources.networks()["pytorch_encoder_dynamo"]
-        if "pytorch_encoder_dynamo" in sources.networks()
-        else None
-    )
-    data = data or next(iter(sources.networks().values()))
+    drawn: set[str] = set()
+    data = sources.networks()["jax_cnn"]
     for seed in range(400):
-        once, damages = mutant(data, seed)
-        assert (once, damages) == mutant(data, seed)
-        drawn |= set(damages)
+        once = mutant(data, seed)
+        assert once == mutant(data, seed)
+        drawn |= set(once[1])
     assert {d.__name__ for d in DAMAGES} == drawn - {"bytes"}
 
 
