@@ -272,7 +272,9 @@ def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None
 
 
 def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    """A new initializer of the main graph; its data is shared with the array."""
+    """A new initializer of the main graph, of another name if the file has one of this; shares the array."""
+    while name in model.graph.initializers:
+        name += "_"
     tensor = ir.Tensor(array, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
