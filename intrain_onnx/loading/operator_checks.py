@@ -162,12 +162,20 @@ def _value(attribute: _A) -> Any:
     field = _FIELDS[attribute.type]
     held = getattr(attribute, field)
     if field == "s":
-        return held.decode("utf-8", "replace")
+        return _text(held)
     if field in ("ints", "floats"):
         return list(held)
     if field == "g":
         return _body(held)
     return of_tensor(held) if field == "t" else held
+
+
+def _text(held: bytes) -> str | bytes:
+    """Bytes as text, if they are."""
+    try:
+        return held.decode("utf-8")
+    except UnicodeDecodeError:
+        return held
 
 
 def _body(graph: onnx.GraphProto) -> Body:

@@ -8,6 +8,9 @@ from intrain_onnx.errors import printable
 from intrain_onnx.opset.rules import NO_TENSOR, Given, violated
 from intrain_onnx.opset.schemas import Schema
 
+_BINARY = ("ep_cache_context",)
+"""Attributes that hold bytes where others hold text."""
+
 
 def fault(given: Given, schema: Schema) -> str | None:
     """What of a node is not as its operator demands, in words; None if all is.
@@ -29,6 +32,8 @@ def _attributes(given: Given, schema: Schema) -> str | None:
                 f"the attribute '{printable(name)}' has the type {kind.name}, "
                 f"and the operator takes {wanted.name}"
             )
+        elif isinstance(given.attributes.get(name), bytes) and name not in _BINARY:
+            return f"the attribute '{printable(name)}' is not UTF-8 text"
     missing = next((name for name in schema.required if name not in given.kinds), None)
     return None if missing is None else f"the attribute '{missing}' is missing"
 

@@ -443,7 +443,9 @@ def _heads(given: Given) -> str | None:
 
 
 def _splits(given: Given) -> str | None:
-    split = given.attributes.get("split")
+    split, number = given.attributes.get("split"), given.attributes.get("num_outputs", given.outputs)
+    if number != given.outputs:  # onnx's shape inference ends the process for some of these
+        return f"the attribute 'num_outputs' is {number}, and there are {given.outputs} outputs"
     if isinstance(split, list) and (len(split) != given.outputs or min(split, default=0) < 0):
         return f"the attribute 'split' is {_shown(split)}, and there are {given.outputs} outputs"
     return None

@@ -17,6 +17,16 @@ from intrain_onnx.rewrites.remove_dropout import remove_dropout
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
 
 
+def _drop_omitted(model: ir.Model) -> None:
+    """Drop inputs that are left out at the end, so that a node has as many as it needs."""
+    for node in every_node(model.graph):
+        count = len(node.inputs)
+        while count and node.inputs[count - 1] is None:
+            count -= 1
+        if count < len(node.inputs):
+            node.resize_inputs(count)
+
+
 @memory.collector_paused()
 def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     """Rewrite a model, in place, to the form that the static analysis and the converter require.
@@ -26,7 +36,8 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
 
     Ensures: no model-local functions; no fused operator, or operator without a handler, that has a body (see
     ``expand_operators``); Constant nodes only as graph outputs; every initializer is in the main graph and
-    not among the inputs; no two values of different subgraphs share a name; nodes are in topological order.
+    not among the inputs; no two values of different subgraphs share a name; nodes are in topological order,
+    and none ends in inputs that are left out.
 
     Returns:
         The number of nodes folded into initializers.
@@ -41,6 +52,7 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     if model.functions:
         InlineFunctions()(model)
         check_inlined(model)
+    _drop_omitted(model)
     expand_fused(model)
     expand_missing(model)
     remove_dropout(model)

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from intrain_onnx.errors import ModelFileError
+from intrain_onnx.inspection import inspect
 from intrain_onnx.loading.load import load
 
 INPUTS = {
@@ -199,6 +200,20 @@ def test_an_attribute_holds_what_its_type_says(edit: Callable[[onnx.AttributePro
     assert says in str(caught.value)
 
 
+def test_text_is_text():
+    proto = made('y = Conv<auto_pad = "VALID">(x, w)')
+    proto.graph.node[0].attribute[0].s = b"\xff\xfe"
+    assert not onnxruntime_takes(proto)
+    with pytest.raises(ModelFileError, match="'auto_pad' is not UTF-8 text"):
+        load(proto)
+
+
+def test_inputs_left_out_at_the_end_are_as_none():
+    """Of an operator that the static pass evaluates from the shape alone."""
+    proto = made('n = Shape(x, "")\n y = Reshape(x, n)')
+    assert inspect(proto).data["warnings"] is not None
+
+
 def test_a_node_makes_something():
     proto = made("y = Relu(x)")
     proto.graph.node.append(helper.make_node("Relu", ["x"], []))
@@ -276,4 +291,12 @@ def test_an_input_has_an_element_type_and_other_values_need_none():
     proto.graph.input[0].type.tensor_type.elem_type = 0
     assert not onnxruntime_takes(proto)
     with pytest.raises(ModelFileError, match="the input 'm' has no element type"):
+        load(proto)
+
+
+def test_a_split_has_as_many_outputs_as_it_says():
+    """onnx's shape inference reads past the end of a vector for some."""
+    proto = made("y, a, b = Split<axis = 1, num_outputs = 2>(m)", 18)
+    assert not onnxruntime_takes(proto)
+    with pytest.raises(ModelFileError, match="'num_outputs' is 2, and there are 3 outputs"):
         load(proto)
