@@ -23,7 +23,10 @@ Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 LESS_MEMORY: Final = "Take a smaller --batch or --input-shape"
 """Hint where memory ran out."""
 
-_OF_OPERATORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError)
+_OF_OPERATORS = (
+    *(RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError),
+    AttributeError,  # a sequence in the place of a tensor: what a loop makes has a type only when it runs
+)
 """Errors that operators raise on arguments that they do not take."""
 
 
