@@ -27,6 +27,11 @@ def plain_domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
+def identity(function: onnx.FunctionProto) -> FunctionId:
+    """Identity of a function."""
+    return plain_domain(function.domain), function.name, function.overload
+
+
 def called(node: onnx.NodeProto) -> FunctionId:
     """Identity of the function that a node would call; the model need not define it."""
     return plain_domain(node.domain), node.op_type, node.overload
@@ -60,20 +65,19 @@ def check_functions(model: onnx.ModelProto, limits: Limits) -> None:
     """
     functions: dict[FunctionId, onnx.FunctionProto] = {}
     for function in model.functions:
-        identity = (plain_domain(function.domain), function.name, function.overload)
-        if functions.setdefault(identity, function) is not function:
-            raise ModelFileError(f"the function '{_shown(identity)}' is defined twice")
+        if functions.setdefault(identity(function), function) is not function:
+            raise ModelFileError(f"the function '{_shown(identity(function))}' is defined twice")
     if not functions:
         return
     _check_opsets(model)
-    uses = {identity: _uses(function.node, functions) for identity, function in functions.items()}
+    uses = {key: _uses(function.node, functions) for key, function in functions.items()}
     sizes: dict[FunctionId, int] = {}
     depths: dict[FunctionId, int] = {}
-    for identity in _callees_first({identity: set(calls) for identity, (_, calls) in uses.items()}):
-        sizes[identity] = _size(uses[identity], sizes)
-        depths[identity] = 1 + max((depths[callee] for callee in uses[identity][1]), default=0)
-        if depths[identity] > limits.function_depth:
-            raise too_many("function_depth", depths[identity], limits.function_depth, at_least=True)
+    for key in _callees_first({key: set(calls) for key, (_, calls) in uses.items()}):
+        sizes[key] = _size(uses[key], sizes)
+        depths[key] = 1 + max((depths[callee] for callee in uses[key][1]), default=0)
+        if depths[key] > limits.function_depth:
+            raise too_many("function_depth", depths[key], limits.function_depth, at_least=True)
     used = _uses(model.graph.node, functions)
     size = _size(used, sizes)
     if size > limits.expanded_nodes:

@@ -242,7 +242,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 
 def _ask_checker(data: bytes, notes: Notes) -> None:
-    """Run onnx's checker for what is not checked here: attributes and arity by schema.
+    """Run onnx's checker for what is not checked here, such as an output without a shape.
 
     Its error becomes a warning, since it refuses models that onnxruntime runs. It parses the file again, so
     only files up to 64 MiB are given to it; none with external data, which it would look for in the current

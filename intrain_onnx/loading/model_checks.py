@@ -15,19 +15,25 @@ import onnx
 import onnx.defs
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsupportedError, printable
-from intrain_onnx.loading.function_checks import check_functions, place, plain_domain
+from intrain_onnx.loading.function_checks import check_functions, identity, place, plain_domain
 from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.operator_checks import HINT, Operators, of_declared, of_tensor
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.loading.tensor_checks import Payloads, check_rank, element_type
 from intrain_onnx.loading.warnings import Notes
+from intrain_onnx.opset.node_checks import type_name
+from intrain_onnx.opset.rules import Known
 
 _Attribute = onnx.AttributeProto
 _HELD = {_Attribute.TENSOR: "t", _Attribute.GRAPH: "g", _Attribute.TYPE_PROTO: "tp"}
 """Fields that an attribute of that type must have; numbers and strings have a default."""
 
+_LARGEST_OPSET = 2**31 - 1
+"""What onnx can look up."""
+
 
 def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, notes: Notes) -> None:
-    """Check a model; negative declared dimensions are cleared in place, as they mean unknown.
+    """Check a model; negative dimensions and types of no element type are cleared in place: they are unknown.
 
     Cost: linear in the file, times the nesting depth for values that subgraphs capture.
 
@@ -39,7 +45,8 @@ def check_model(model: onnx.ModelProto, limits: Limits, payloads: Payloads, note
     """
     _check_header(model, notes)
     check_functions(model, limits)
-    walk = _Walk(limits, payloads, notes)
+    operators = Operators(_opsets(model), frozenset(map(identity, model.functions)))
+    walk = _Walk(limits, payloads, notes, operators)
     walk.graph(model.graph, outer=())
     for function in model.functions:
         walk.function(function)
@@ -63,14 +70,27 @@ def _check_header(model: onnx.ModelProto, notes: Notes) -> None:
         notes.add("training-info", "the training graphs in the file are ignored", None)
 
 
+def _opsets(model: onnx.ModelProto) -> dict[str, int]:
+    """The opset of each domain, those of functions included.
+
+    Raises:
+        ModelFileError: one does not exist.
+    """
+    versions: dict[str, int] = {}
+    for opset in (*(o for f in model.functions for o in f.opset_import), *model.opset_import):
+        if not 1 <= opset.version <= _LARGEST_OPSET:
+            raise ModelFileError(
+                f"opset {opset.version} of '{printable(opset.domain or 'ai.onnx')}' does not exist",
+                hint="Export the model again",
+            )
+        versions[plain_domain(opset.domain)] = opset.version
+    return versions
+
+
 def _check_domains(model: onnx.ModelProto, used: Iterable[str], notes: Notes) -> None:
     versions: dict[str, int] = {}
     for opset in model.opset_import:
         domain = plain_domain(opset.domain)
-        if opset.version < 1:
-            raise ModelFileError(
-                f"opset {opset.version} of '{printable(opset.domain or 'ai.onnx')}' does not exist"
-            )
         if versions.setdefault(domain, opset.version) != opset.version:
             notes.add(
                 "opset-twice", f"more than one opset of '{domain or 'ai.onnx'}': the last is used", None
@@ -98,15 +118,20 @@ class _Scope:
     """All names that the graph defines."""
     made: set[str] = field(default_factory=set)
     """Those defined before the current node."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """What the file says of some of them."""
+    declared: dict[str, int] = field(default_factory=dict)
+    """Element types that it declares for what nodes make."""
 
 
 class _Walk:
     """One pass over all graphs of a model."""
 
-    def __init__(self, limits: Limits, payloads: Payloads, notes: Notes) -> None:
+    def __init__(self, limits: Limits, payloads: Payloads, notes: Notes, operators: Operators) -> None:
         self.limits = limits
         self.payloads = payloads
         self.notes = notes
+        self.operators = operators
         self.values = 0
         self.domains: dict[str, None] = {}
 
@@ -120,7 +145,17 @@ class _Walk:
         scope = _Scope()
         for info in graph.input:
             self._define(info.name, scope, "an input")
+            known = of_declared(info.type)
+            if known is not None and not known.element and not outer:
+                raise ModelFileError(f"the input '{printable(info.name)}' has no element type", hint=HINT)
+            if known is not None:  # what a loop carries may have other sizes than its body declares
+                scope.known[info.name] = Known(known.element, None) if outer else known
         inputs = set(scope.names)
+        for info in (*graph.output, *graph.value_info):
+            declared = of_declared(info.type)
+            scope.declared[info.name] = declared.element if declared is not None else 0
+            if not scope.declared[info.name]:
+                info.ClearField("type")
         for tensor in graph.initializer:
             self._initializer(tensor, scope, inputs)
         if any(name in around.made for around in outer for name in scope.names):
@@ -152,6 +187,7 @@ class _Walk:
             self._define(tensor.name, scope, "an initializer")
         else:
             self.notes.add("unnamed-initializer", "an initializer without a name is ignored", None)
+        scope.known[tensor.name] = of_tensor(tensor)
 
     def _define(self, name: str, scope: _Scope, what: str, node: onnx.NodeProto | None = None) -> None:
         where = place(node) if node is not None else {}
@@ -228,16 +264,35 @@ class _Walk:
         if not node.op_type:
             raise ModelFileError("a node without an operator", node=node.name)
         self.domains[plain_domain(node.domain)] = None
-        if not node.attribute:
-            return set()
-        if len({a.name for a in node.attribute}) < len(node.attribute):
+        if node.attribute and len({a.name for a in node.attribute}) < len(node.attribute):
             raise ModelFileError("an attribute is given twice", **place(node))
         try:
-            return set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
+            free = set().union(*(self._attribute(a, scopes, function) for a in node.attribute))
+            self._operator(node, scopes)
+            return free
         except (ModelFileError, LimitError, UnsupportedError) as error:
             if error.op is None:  # otherwise it is about a node inside
                 error.at(**place(node))
             raise
+
+    def _operator(self, node: onnx.NodeProto, scopes: tuple[_Scope, ...]) -> None:
+        scope = scopes[-1]
+
+        def find(name: str) -> Known | None:
+            if name in scope.names or len(scopes) == 1:
+                return scope.known.get(name)
+            return next((s.known.get(name) for s in reversed(scopes) if name in s.names), None)
+
+        for name, known in zip(node.output, self.operators.check(node, find), strict=False):
+            declared = scope.declared.get(name, 0)
+            if declared and known.element and declared != known.element:
+                raise ModelFileError(
+                    f"'{printable(name)}' is declared as {type_name(declared)}, "
+                    f"and the operator makes {type_name(known.element)}",
+                    hint=HINT,
+                    **place(node),
+                )
+            scope.known[name] = known
 
     def _attribute(
         self, attribute: _Attribute, scopes: tuple[_Scope, ...], function: onnx.FunctionProto | None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intrain_onnx.errors import LimitError
+from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.network.given_inputs import fed, of_call
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
@@ -42,6 +42,8 @@ def draw(
     drawn = []
     for spec in signature.inputs:
         dtype = torch_dtype(spec.dtype, half_as_float=half_as_float)
+        if spec.dtype.bitwidth < 8:
+            raise UnsupportedError(f"the input {spec.name!r} has elements of type {spec.dtype.name}")
         if spec.name in signature.given:
             tensor = from_numpy(fed(spec, signature.given[spec.name])).to(dtype)
         else:
@@ -145,8 +147,10 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
     Along any axis, since the batch axis may be another than the first.
     """
+    if not all(isinstance(p, Tensor) for p in (*a, *b)):  # sequences
+        return False
     whole, parts = a[0], [p if p.dim() else p.unsqueeze(0) for p in b]
-    return any(
+    return len({p.dim() for p in parts}) == 1 and any(
         whole.shape == (*shape[:axis], sum(p.shape[axis] for p in parts), *shape[axis + 1 :])
         and all(p.shape[:axis] == shape[:axis] and p.shape[axis + 1 :] == shape[axis + 1 :] for p in parts)
         and _close(whole, torch.cat(parts, axis))

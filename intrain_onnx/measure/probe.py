@@ -268,7 +268,7 @@ class _RowsObserver:
     def measure(self, parts: list[Tensor]) -> None:
         """Have the moments of all rows of a value taken."""
         rows = self.rows(parts)
-        if rows.rows < 2 or not rows.channels:
+        if rows.rows < 2 or not rows.channels or not parts[0].is_floating_point():
             self.told(rows, None)
             return
         ledger, use = self.of.ledger, partial(self.told, rows)
@@ -314,10 +314,11 @@ class _RowsObserver:
         shape = tuple(first.shape) if len(parts) == 1 else (len(parts), *first.shape)
         channels = math.prod(first.shape[axis] for axis in self.channel_axes)
         rows = sum(part.numel() for part in parts) // max(channels, 1)
-        return _Rows(shape, rows, channels, self.samples(parts), torch.finfo(first.dtype).eps)
+        eps = torch.finfo(first.dtype).eps if first.is_floating_point() else 0.0
+        return _Rows(shape, rows, channels, self.samples(parts), eps)
 
     def told(self, rows: _Rows, moments: Moments | None) -> None:
-        """Note what was found for the layer and the points; None for fewer than two rows or no channel."""
+        """Note what was found for layer and points; None for fewer than two rows, no channel or no floats."""
         plain = rows.participation(moments) if moments is not None and self.is_plain else None
         if self.layer is not None:
             self.of.layers[self.layer] = LayerTrace(rows.shape, rows.rows, rows.channels, plain)

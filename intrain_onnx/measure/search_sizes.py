@@ -167,7 +167,9 @@ def _scales(cause: Cause) -> list[float]:
     """Factors for all dimensions: the ratio of wanted and present size, or its root for two dimensions."""
     have, want = (cause.have + 1, cause.want + 1) if cause.kind == "index" else (cause.have, cause.want)
     exact = (
-        [want / have, math.sqrt(want / have), have / want, math.sqrt(have / want)] if have and want else []
+        [want / have, math.sqrt(want / have), have / want, math.sqrt(have / want)]
+        if have > 0 and want > 0
+        else []
     )
     larger = [2.0, 4.0, 8.0, 16.0]
     ways = {"window": larger, "k": larger, "index": [0.5, 0.25]}.get(cause.kind, [2.0, 0.5, 4.0, 0.25])

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.network.known_values import Constants
-from intrain_onnx.network.values import source, static_shape
+from intrain_onnx.network.values import permutation, source, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
 
@@ -115,7 +115,8 @@ class Tracer:
             return None
         shapes = [static_shape(v) for v in node.outputs]
         if is_op(node, "Transpose"):
-            return [indices.transpose(node.attributes.get_ints("perm"))]
+            perm = permutation(node, indices.ndim)
+            return None if perm is None else [indices.transpose(perm)]
         if is_view(node):
             shape = shapes[0]
             return (

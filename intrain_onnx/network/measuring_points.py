@@ -16,7 +16,7 @@ import onnx_ir as ir
 from intrain_onnx.network.layers import LayerMap, data_dependent, needed
 from intrain_onnx.network.marks import JOINED
 from intrain_onnx.network.subgraphs import bodies, carried_states, every_node
-from intrain_onnx.network.values import constant_array, is_batch_first, static_shape
+from intrain_onnx.network.values import constant_array, is_batch_first, permutation, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
@@ -180,11 +180,12 @@ class _Search:
         axes = self.axes[origin]
         if before is None or after is None:
             return axes if not has(node, Property.MOVES_AXES) else None
+        if any(not -len(before) <= a < len(before) for a in axes):  # shapes that contradict each other
+            return None
         axes = tuple(a % len(before) for a in axes)
         if is_op(node, "Transpose"):
-            given = node.attributes.get("perm")
-            perm = list(given.as_ints()) if given is not None else list(reversed(range(len(before))))
-            return tuple(perm.index(a) for a in axes)
+            perm = permutation(node, len(before))
+            return None if perm is None else tuple(perm.index(a) for a in axes)
         if len(before) == len(after) and not is_op(node, "Reshape", "Flatten"):
             return axes
         return _same_place(before, axes, after)

@@ -98,12 +98,18 @@ def _weight(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...], list[Ste
     if not found[0].const_value.dtype.is_floating_point():
         return None
     viewed = view_steps(shape_of(found[0]), found[1])
-    return None if viewed is None else (found[0], *viewed)
+    return None if viewed is None or 0 in viewed[0] else (found[0], *viewed)
+
+
+def _has_axes(node: ir.Node, spatial: int) -> bool:
+    """Whether the window of a convolution has so many axes; the rank of a computed weight is known late."""
+    lengths = {len(node.attributes.get_ints(name, ())) for name in ("kernel_shape", "strides", "dilations")}
+    return lengths <= {0, spatial}
 
 
 def _convolution(node: ir.Node, depth: int, data: Set[ir.Value]) -> Layer | None:
     found = _weight(node.inputs[1])
-    if found is None or len(found[1]) < 3:
+    if found is None or len(found[1]) < 3 or not _has_axes(node, len(found[1]) - 2):
         return None
     root, shape, steps = found
     fan_in = math.prod(shape[1:])

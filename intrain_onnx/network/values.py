@@ -174,11 +174,11 @@ def _holds_numbers(dtype: ir.DataType) -> bool:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value; None if a dimension is unknown."""
+    """The shape of a value; None if a dimension is unknown, or negative as onnx infers where nothing runs."""
     shape = value.shape if value is not None else None
     if shape is None:
         return None
-    known = tuple(d for d in shape.dims if isinstance(d, int))
+    known = tuple(d for d in shape.dims if isinstance(d, int) and d >= 0)
     return known if len(known) == len(shape.dims) else None
 
 
@@ -188,6 +188,12 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(d) for d in value.const_value.shape.numpy())
 
 
+def permutation(node: ir.Node, rank: int) -> tuple[int, ...] | None:
+    """The order of axes of a Transpose; None if it does not fit the rank, which onnx does not ask."""
+    perm = tuple(node.attributes.get_ints("perm", range(rank)[::-1]))
+    return perm if sorted(perm) == list(range(rank)) else None
+
+
 def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[int, ...], list[Step]] | None:
     """Shape after a chain of view nodes, and the views as steps; None if a shape is unknown."""
     steps: list[Step] = []
@@ -195,8 +201,9 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
         if node.op_type in ("Identity", "Cast"):
             continue
         if node.op_type == "Transpose":
-            perm = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else None
-            perm = perm or tuple(reversed(range(len(shape))))
+            perm = permutation(node, len(shape))
+            if perm is None:
+                return None
             shape = tuple(shape[p] for p in perm)
             steps.append(("transpose", perm))
             continue
@@ -265,7 +272,9 @@ def _view_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None
 
 
 def add_initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    """A new initializer of the main graph; its data is shared with the array."""
+    """A new initializer of the main graph, of another name if the file has one of this; shares the array."""
+    while name in model.graph.initializers:
+        name += "_"
     tensor = ir.Tensor(array, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor

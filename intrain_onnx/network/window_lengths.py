@@ -51,4 +51,5 @@ def _window(node: ir.Node, wanted: int) -> int:
 
 
 def _last(node: ir.Node, name: str) -> int | None:
-    return node.attributes[name].as_ints()[-1] if name in node.attributes else None
+    given = node.attributes[name].as_ints() if name in node.attributes else ()
+    return given[-1] if given else None

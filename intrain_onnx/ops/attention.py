@@ -36,8 +36,8 @@ def attention(
     """softmax(scale q k' + bias) v, for multi-head, grouped and multi-query attention, with a KV cache."""
     packed = q.dim() == 3
     if packed:
-        assert q_num_heads, "3-D inputs need the numbers of heads"
-        assert kv_num_heads, "3-D inputs need the numbers of heads"
+        if not q_num_heads or not kv_num_heads:
+            raise ValueError("3-D inputs need q_num_heads and kv_num_heads")
         q, k, v = split_heads(q, q_num_heads), split_heads(k, kv_num_heads), split_heads(v, kv_num_heads)
     offset: int | Tensor = 0
     if past_key is not None and past_value is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.ops.registry import op
-from intrain_onnx.ops.values import ints, positions
+from intrain_onnx.ops.values import ints
 
 
 @op("Constant", 1, 9, 11, 12, 13, 19, 21, 23, 24, 25)
@@ -73,7 +73,8 @@ def one_hot(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -
     classes = int(depth.reshape(-1)[0])
     check_elements([*indices.shape, classes])
     place = axis + indices.dim() + 1 if axis < 0 else axis
-    index = positions(indices, classes).unsqueeze(place)
+    wide = indices.to(torch.int64)  # one that is outside of the depth is nowhere
+    index = torch.where(wide < 0, wide + classes, wide).unsqueeze(place)
     choices = torch.arange(classes, device=indices.device)
     choices = choices.reshape([-1 if i == place else 1 for i in range(index.dim())])
     return torch.where(index == choices, values[1], values[0])

@@ -78,7 +78,17 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
 
 @on_int64
 def _divide_integers(a: Tensor, b: Tensor) -> Tensor:
-    return torch.div(a, b, rounding_mode="trunc")
+    """``a / b`` towards zero; the smallest integer over -1, which ends the process in torch, is itself."""
+    _require_divisor(b)
+    if not a.dtype.is_signed:
+        return torch.div(a, b, rounding_mode="trunc")
+    negates = b == -1
+    return torch.where(negates, -a, torch.div(a, torch.where(negates, 1, b), rounding_mode="trunc"))
+
+
+def _require_divisor(b: Tensor) -> None:
+    if bool((b == 0).any()):
+        raise ZeroDivisionError("an integer is divided by zero")
 
 
 @op("Pow", 7, 12, 13, 15)
@@ -100,6 +110,8 @@ def _integer_power(x: Tensor, y: Tensor) -> Tensor:
 @on_int64
 def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
     """Remainder with the sign of the divisor, or with that of the dividend where ``fmod`` is 1."""
+    if not b.is_floating_point():
+        _require_divisor(b)
     if fmod:
         return torch.fmod(a, b)
     remainder = torch.remainder(a, b)

@@ -71,8 +71,9 @@ def resize(
     lengths = [x.shape[axis] for axis in where]
     if sizes is not None and sizes.numel():
         plan = _by_sizes(lengths, ints(sizes), keep_aspect_ratio_policy)
+    elif scales is None:
+        raise ValueError("neither scales nor sizes are given")
     else:
-        assert scales is not None, "ONNX asks for either scales or sizes"
         plan = _by_scales(lengths, scales.tolist())
     if coordinate_transformation_mode == "tf_crop_and_resize" and roi is not None:
         bounds: list[float] = roi.tolist()

@@ -95,8 +95,9 @@ def stft(
     """Short-time Fourier transform: (batch, length, parts) -> (batch, frames, bins, 2)."""
     if frame_length is not None:
         length = int(frame_length.item())
+    elif window is None:
+        raise ValueError("neither a window nor a frame length is given")
     else:
-        assert window is not None, "ONNX asks for a window or a frame length"
         length = window.shape[0]
     samples = _complex(signal if signal.dim() == 3 else signal.unsqueeze(-1))
     frames = samples.unfold(1, length, int(frame_step.item()))

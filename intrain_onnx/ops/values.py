@@ -57,6 +57,16 @@ def from_front(axes: Tensor | Sequence[int], rank: int) -> list[int]:
 
 
 def positions(indices: Tensor, size: int) -> Tensor:
-    """Indices as int64, negative ones counted from the end of an axis of the given size."""
+    """Indices as int64, negative ones counted from the end of an axis of the given size.
+
+    Raises:
+        IndexError: one is outside of [-size, size). torch would count some of these from the end again, and
+            on CUDA an index outside ends the process.
+    """
     wide = indices.to(torch.int64)
-    return torch.where(wide < 0, wide + size, wide)
+    if not wide.numel():
+        return wide
+    least, most = (int(bound) for bound in torch.aminmax(wide))
+    if least < -size or most >= size:
+        raise IndexError(f"index {most if most >= size else least} is outside of an axis of {size}")
+    return torch.where(wide < 0, wide + size, wide) if least < 0 else wide

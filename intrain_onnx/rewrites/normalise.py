@@ -8,12 +8,23 @@ from onnx_ir.passes import common
 from intrain_onnx import memory
 from intrain_onnx.network.marks import DECLARED
 from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.rewrites.check_inlined import check_inlined
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.fold_weights import fold_weights
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 from intrain_onnx.rewrites.lift_constants import lift_constants
 from intrain_onnx.rewrites.remove_dropout import remove_dropout
 from intrain_onnx.rewrites.unroll import capture_unchanging, unroll
+
+
+def _drop_omitted(model: ir.Model) -> None:
+    """Drop inputs that are left out at the end, so that a node has as many as it needs."""
+    for node in every_node(model.graph):
+        count = len(node.inputs)
+        while count and node.inputs[count - 1] is None:
+            count -= 1
+        if count < len(node.inputs):
+            node.resize_inputs(count)
 
 
 @memory.collector_paused()
@@ -25,18 +36,23 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
 
     Ensures: no model-local functions; no fused operator, or operator without a handler, that has a body (see
     ``expand_operators``); Constant nodes only as graph outputs; every initializer is in the main graph and
-    not among the inputs; no two values of different subgraphs share a name; nodes are in topological order.
+    not among the inputs; no two values of different subgraphs share a name; nodes are in topological order,
+    and none ends in inputs that are left out.
 
     Returns:
         The number of nodes folded into initializers.
 
     Raises:
         ValueError: the graph has a cycle.
+        ModelFileError: a function is called with what its operators do not take.
         LimitError: a constant is too large.
     """
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.meta[DECLARED] = value.shape.copy() if value.shape is not None else None
-    InlineFunctions()(model)
+    if model.functions:
+        InlineFunctions()(model)
+        check_inlined(model)
+    _drop_omitted(model)
     expand_fused(model)
     expand_missing(model)
     remove_dropout(model)

@@ -142,7 +142,8 @@ def _subgraphs(node: ir.Node) -> list[ir.Graph]:
 
 
 def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name) or "_"
+    found = re.sub(r"\W", "_", name) or "_"
+    return f"{found}_" if found == "self" else found  # which the generated function has as its first
 
 
 def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:

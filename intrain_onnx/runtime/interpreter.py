@@ -23,7 +23,10 @@ Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 LESS_MEMORY: Final = "Take a smaller --batch or --input-shape"
 """Hint where memory ran out."""
 
-_OF_OPERATORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError)
+_OF_OPERATORS = (
+    *(RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError),
+    AttributeError,  # a sequence in the place of a tensor: what a loop makes has a type only when it runs
+)
 """Errors that operators raise on arguments that they do not take."""
 
 
@@ -67,7 +70,7 @@ class ObservedInterpreter(fx.Interpreter):
         """Run the module; returns its outputs, each as a list of tensors (one, or one for each sample)."""
         self.in_lock_step = any(isinstance(x, Samples) for x in inputs)
         results = self.run(*inputs)
-        return [parts(r) for r in ([results] if isinstance(results, (Tensor, Samples)) else results)]
+        return [parts(r) for r in (results if isinstance(results, tuple) else (results,))]
 
     def run(self, *args: Any, **_: Any) -> Any:
         """Run the module: the loop of ``fx.Interpreter`` alone, which costs more than a small operator."""

@@ -117,7 +117,7 @@ class _Call:
 def _cause_of(call: _Call) -> Cause | None:
     try:
         return _cause(call)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a malformed node, or no tensors
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # malformed, or no tensors
         return None
 
 

@@ -297,7 +297,7 @@ def test_every_element_type_loads_as_raw_and_as_typed_data(kind: int):
     assert raw.data_type == kind
     typed = helper.make_tensor("w", kind, [3, 5], np.ones(15).astype(dtype).tolist())
     for tensor in (raw, typed):
-        proto = builders.model([helper.make_node("Identity", ["w"], ["y"])], [tensor])
+        proto = builders.model([helper.make_node("Identity", ["x"], ["y"])], [tensor])
         held = load(proto).fresh().graph.initializers["w"].const_value
         np.testing.assert_array_equal(held.numpy().astype(np.complex64), np.ones((3, 5)))
 

@@ -45,7 +45,8 @@ CASES = {
     "squeeze by ReduceMean and Gemm": (
         IMAGE,
         {"w": MAP["w"], "a": weight(6, 2), "b": weight(2, 6), "s": np.array([0, 6, 1, 1])},
-        "m = Conv<pads = [1, 1, 1, 1]>(x, w) p = ReduceMean<axes = [2, 3], keepdims = 0>(m) "
+        "m = Conv<pads = [1, 1, 1, 1]>(x, w) k = Constant<value_ints = [2, 3]>() "
+        "p = ReduceMean<keepdims = 0>(m, k) "
         "q = Gemm(p, a) r = Relu(q) e = Gemm(r, b) g = Sigmoid(e) t = Reshape(g, s) y = Mul(m, t)",
         {"a": "pooled", "b": "gate"},
     ),
@@ -110,7 +111,8 @@ CASES = {
     "means in a normalisation": (
         TOKENS,
         DENSE,
-        "m = ReduceMean<axes = [-1]>(x) c = Sub(x, m) a = MatMul(c, w) y = MatMul(a, z)",
+        "k = Constant<value_ints = [-1]>() "
+        "m = ReduceMean(x, k) c = Sub(x, m) a = MatMul(c, w) y = MatMul(a, z)",
         {},
     ),
 }

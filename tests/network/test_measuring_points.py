@@ -94,7 +94,8 @@ def test_channels_are_followed_through_transposes_and_reshapes():
     body = """t = Transpose<perm = [0,2,3,1]>(a) r = Relu(t) s = Reshape(r, shape)
               u = MatMul(s, m1) v = MatMul(s, m2) d = Add(u, v)"""
     text = f"""(float[N,3,16,16] x) => (float[N,5] y) {{ {STEM} {body}
-               p = ReduceMean<axes = [1], keepdims = 0>(d) y = Gemm<transB = 1>(p, w4) }}"""
+               k = Constant<value_ints = [1]>()
+               p = ReduceMean<keepdims = 0>(d, k) y = Gemm<transB = 1>(p, w4) }}"""
     tensors = CONV | {"m1": weight(8, 8, seed=1), "m2": weight(8, 8, seed=2), "shape": np.array([0, -1, 8])}
     seen = found(model(text, {k: v for k, v in tensors.items() if k not in ("w2", "w3")}))
     assert seen["d"].join

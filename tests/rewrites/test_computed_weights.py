@@ -178,3 +178,11 @@ def test_what_changes_nothing_is_no_parameter(op: str, filled: float, parameters
     proto = model(text, {"w": weight(6, 5), "v": weight(5, 3)})
     network = Network.of(load(proto), ScoreConfig.for_protocol(), runner.runs_on(torch.device("cpu")))
     assert len(network.layers.slots) == 2 + parameters
+
+
+def test_a_weight_of_another_rank_than_the_window_is_no_layer() -> None:
+    """The rank is known only once it is computed: no check of the file sees it."""
+    text = "(float[1,4,8,8] x) => (y) { u = Mul(w, v) y = Conv<strides = [2, 2]>(x, u) }"
+    sound = {"w": weight(6, 4, 3, 3), "v": weight(6, 1, 1, 1)}
+    assert len(analyse(separated(text, sound)).layers) == 1
+    assert len(analyse(separated(text, sound | {"v": weight(1, 6, 1, 1, 1)})).layers) == 0

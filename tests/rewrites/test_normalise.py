@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from builders import WEIGHT_SOURCES, model, normalised, run_onnxruntime, weight
 
+from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import UnsupportedError
 from intrain_onnx.network import input_shapes
@@ -258,3 +260,14 @@ def test_batch_norms_of_their_own_pass_their_input() -> None:
     assert len({n.scale for n in norms}) == 2
     x = weight(2, 6, 8, 8, scale=1.0)
     np.testing.assert_allclose(run_onnxruntime(prepared, {"x": x})[0], np.maximum(x, 0), rtol=2e-5)
+
+
+def test_a_name_that_the_file_has_is_not_given_again():
+    """A layer's own bias is named after its output; an exporter may have named another tensor so."""
+    quick = ScoreConfig.for_protocol(seeds=1, parity=False, threads=1, device="cpu")
+    text = "(float[N,4] x) => (float[N,3] y) { h = MatMul(x, w) r = Mul(h, k) y = MatMul(r, v) }"
+    plain = model(text, {"w": weight(4, 8), "v": weight(8, 3), "k": weight(8)})
+    named = onnx.ModelProto()
+    named.CopyFrom(plain)
+    named.graph.initializer[2].name = named.graph.node[1].input[1] = "h.bias"
+    assert pipeline.score(named, quick).intrain == pipeline.score(plain, quick).intrain

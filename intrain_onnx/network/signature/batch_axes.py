@@ -180,7 +180,8 @@ def _axis_after(node: ir.Node, index: int, axis: int) -> int | None:
         one = chosen is not None and not chosen.ndim and along != axis
         return axis - (0 <= along < axis) if one else None
     if is_op(node, "Transpose") and "perm" in node.attributes:
-        return list(node.attributes["perm"].as_ints()).index(axis)
+        perm = list(node.attributes["perm"].as_ints())
+        return perm.index(axis) if axis in perm else None
     if kind(node) is Kind.ELEMENTWISE or (index == 0 and is_op(node, *_PREPROCESSING)):
         return axis
     return axis if is_op(node, "Concat") and node.attributes.get_int("axis", 0) != axis else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +31,7 @@ _TIMESTEPS = 1000
 _OF_MASK = 2
 """Classes that a mask is compared with, 0 and 1."""
 
+_MOST = 2**31
 _MOST_LABELS = 64
 """Largest class that single comparisons tell; a larger number is a quantity, such as a sampling rate."""
 
@@ -265,17 +267,24 @@ def _note_lookup(found: _Uses, node: ir.Node, place: _Place, data: set[ir.Value]
 
 def _note(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:
     if is_op(node, "OneHot") and index == 0:
-        count = constant_array(node.inputs[1])
+        count = _largest(constant_array(node.inputs[1]))
         if count is not None:
-            found.tables.append((place, int(count.reshape(-1)[0])))
+            found.tables.append((place, count))
     elif is_op(node, "Equal") and not place.scaled:  # a decomposed OneHot
         classes = [constant_array(v) for v in node.inputs if v is not place.value]
-        if len(classes) == 1 and classes[0] is not None and classes[0].size > 1:
-            found.tables.append((place, int(classes[0].max()) + 1))
-        elif len(classes) == 1 and classes[0] is not None and classes[0].size == 1:
-            found.labels = max(found.labels, int(classes[0].reshape(-1)[0]) + 1)
+        largest = _largest(classes[0]) if len(classes) == 1 else None
+        if largest is not None and classes[0] is not None and classes[0].size > 1:
+            found.tables.append((place, largest + 1))
+        elif largest is not None:
+            found.labels = max(found.labels, largest + 1)
     else:
         _note_values(found, node, index, place)
+
+
+def _largest(numbers: np.ndarray[Any, Any] | None) -> int | None:
+    """The largest of some numbers that count things; None if it cannot be that many."""
+    largest = float(numbers.max()) if numbers is not None and numbers.size else -1.0
+    return int(largest) if 0 <= largest < _MOST else None
 
 
 def _note_values(found: _Uses, node: ir.Node, index: int, place: _Place) -> None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import needed
 from intrain_onnx.network.subgraphs import bodies
-from intrain_onnx.network.values import constant_array, is_batch_first, listed, static_shape
+from intrain_onnx.network.values import constant_array, is_batch_first, listed, permutation, static_shape
 from intrain_onnx.opset.kinds import Kind
 from intrain_onnx.opset.traits import kind
 
@@ -140,9 +140,8 @@ def _matmul(node: ir.Node, axes: Axes) -> int | None:
 
 
 def _transpose(node: ir.Node, axes: Axes) -> int | None:
-    rank = _rank(node.inputs[0])
-    order = list(node.attributes.get_ints("perm", range(rank)[::-1]))
-    return order.index(axes[node.inputs[0]]) if node.inputs[0] in axes else None
+    order = permutation(node, _rank(node.inputs[0]))
+    return order.index(axes[node.inputs[0]]) if order is not None and node.inputs[0] in axes else None
 
 
 def _reshape(node: ir.Node, axes: Axes) -> int | None:

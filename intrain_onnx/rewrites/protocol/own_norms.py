@@ -23,10 +23,12 @@ def own_norms(draft: Draft) -> Changes:
         shape = tuple(d for d in like.shape.dims if isinstance(d, int)) if like.shape is not None else ()
         dtype = like.dtype.numpy() if like.dtype is not None else np.dtype(np.float32)
         output = node.outputs[0].name or ""
+        own = []
         for index, (name, fill) in enumerate(
             (("scale", 1), ("bias", 0), ("mean", 0), ("variance", 1)), start=1
         ):
             value = add_initializer(model, f"{output}.{name}", np.full(shape, fill, dtype))
             node.replace_input_with(index, value)
-        found.append(FreeNorm(output, f"{output}.scale", f"{output}.bias"))
+            own.append(value.name or "")
+        found.append(FreeNorm(output, *own[:2]))
     return Changes(places=[norm.output for norm in found], norms=found)

@@ -12,13 +12,19 @@ from .builders import field, linear, model, raw_model, value_bytes, write
 from .cases import refused
 
 
+def _relu(name: str) -> bytes:
+    return field(1, field(1, b"x") + field(2, name.encode()) + field(4, b"Relu")) + field(
+        12, value_bytes(name)
+    )
+
+
 def nested_ifs(levels: int) -> bytes:
     """If in If in If …, written by hand: protobuf itself does not write more than 31."""
-    graph = field(1, field(1, b"x") + field(2, b"y0") + field(4, b"Relu")) + field(12, value_bytes("y0"))
+    graph = _relu("y0")
     for level in range(1, levels + 1):
         branches = b"".join(
-            field(5, field(1, name) + field(6, graph) + field(20, 5))
-            for name in (b"then_branch", b"else_branch")[:1]
+            field(5, field(1, name) + field(6, body) + field(20, 5))
+            for name, body in ((b"then_branch", graph), (b"else_branch", _relu(f"e{level}")))
         )
         node = field(1, b"c") + field(2, f"y{level}".encode()) + field(4, b"If") + branches
         graph = field(1, node) + field(12, value_bytes(f"y{level}"))

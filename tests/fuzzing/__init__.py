@@ -1,0 +1,1 @@
+"""Mutants of valid models, and what becomes of each (see docs/fuzzing.md)."""
