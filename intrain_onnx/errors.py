@@ -134,6 +134,23 @@ class NumericalError(IntrainError):
 
 
 class LimitError(IntrainError):
-    """A limit was exceeded."""
+    """A limit was exceeded.
+
+    Args:
+        limit: its name (see ``loading.limits``); None for memory that ran out, and for settings of a score.
+    """
 
     exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str | None = None,
+        path: str | None = None,
+        node: str | None = None,
+        op: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, node=node, op=op, hint=hint)
+        self.limit = limit

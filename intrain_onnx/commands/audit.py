@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from intrain_onnx.report.output_files import check_outputs
 if TYPE_CHECKING:
     from intrain_onnx.audit.policy import Policy
     from intrain_onnx.audit.run import Result
+
+_BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
+"""Settings of single names: those of the command line are added to the policy's."""
 
 _FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
 EXIT_CODES = """
@@ -77,7 +81,7 @@ With several models it is the code of the first that did not pass.
 @click.option("--threads", type=click.IntRange(0), help="CPU threads.  [default: all cores]")
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
-@shared
+@partial(shared, limits_by_name=True)
 def audit(
     models: tuple[Path, ...],
     policy_file: Path | None,
@@ -111,7 +115,8 @@ def audit(
     if failed[0]:
         sys.exit(failed[0])
     quiet_threads()
-    memory.cap_process()
+    with memory.at_most(policy.run.allowed().memory):
+        memory.cap_process()
     results = _run(models, policy, baselines, debug)
     with failures(debug) as failed:
         _show(results, shown)
@@ -136,9 +141,9 @@ def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     from intrain_onnx.audit import policy
 
     told = policy.default() if file is None else policy.load(file)
-    by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "batch_axes", "inputs")}
+    by_name = {n: {**getattr(told.run, n), **settings[n]} for n in _BY_NAME}
     changes = {n: v for n, v in settings.items() if v is not None}
-    return replace(told, run=replace(told.run, **(changes | by_input)))
+    return replace(told, run=replace(told.run, **(changes | by_name)))
 
 
 def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:

@@ -15,6 +15,7 @@ from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, given, quiet_threads, shared
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.errors import SettingsError, printable
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.output_files import check_outputs, distinct_names
 
@@ -86,6 +87,7 @@ def score(
     no_parity: bool,
     max_macs: float | None,
     debug: bool,
+    limits: Limits,
     values: dict[str, str],
     samples: dict[str, str],
     **settings: Any,
@@ -109,13 +111,14 @@ def score(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
-    memory.cap_process()
+    with memory.at_most(limits.memory):
+        memory.cap_process()
     reports: list[Report] = []
     code = 0
     with terminal.progress(sys.stderr) as begin:
         for model, target in zip(models, targets, strict=True):
             with failures(debug, model) as failed:
-                report = _score_one(model, config, begin(model.name))
+                report = _score_one(model, config, limits, begin(model.name))
                 if target is None:
                     click.echo(
                         report.to_json() if len(models) == 1 else json.dumps(report.data), nl=len(models) > 1
@@ -134,7 +137,9 @@ def score(
     sys.exit(code)
 
 
-def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float], None]) -> Report:
+def _score_one(
+    model: Path, config: ScoreConfig, limits: Limits, progress: Callable[[str, float], None]
+) -> Report:
     from intrain_onnx.parity.onnxruntime_process import start_early
 
     if config.parity:  # before torch, which takes as long to load as onnxruntime does there
@@ -142,7 +147,7 @@ def _score_one(model: Path, config: ScoreConfig, progress: Callable[[str, float]
     from intrain_onnx.pipeline import score as score_file
 
     memory.keep_imports()
-    return score_file(model, config, progress=progress)
+    return score_file(model, config, limits=limits, progress=progress)
 
 
 def _save(report: Report, target: Path) -> None:

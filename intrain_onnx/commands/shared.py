@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 
+from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError, SettingsError, printable
+from intrain_onnx.loading.allowance import out_of_memory
+from intrain_onnx.loading.limits import Limits, parsed
 
 EXIT_CODES = """
 \b
@@ -94,7 +97,35 @@ def given(command: Callable[..., None]) -> Callable[..., None]:
     return value(samples(command))
 
 
-def shared(command: Callable[..., None]) -> Callable[..., None]:
+def _parse_limits(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Limits:
+    try:
+        return parsed(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _limits_by_name(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    _parse_limits(context, parameter, values)
+    return dict(value.split("=", 1) for value in values)
+
+
+def limited(command: Callable[..., None], *, by_name: bool = False) -> Callable[..., None]:
+    """Add the option for limits to a command that reads a model; ``by_name`` gives them as a policy does."""
+    add = click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_limits_by_name if by_name else _parse_limits,
+        help="Allow a model more of something, or less: seconds=60, memory=4G, elements=4e9; an error says "
+        "which. May be given several times.",
+    )
+    return add(command)
+
+
+def shared(command: Callable[..., None], *, limits_by_name: bool = False) -> Callable[..., None]:
     """Add the options common to commands that read a model."""
     shape = click.option(
         "--input-shape",
@@ -113,7 +144,7 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
         help="The axis of an input that holds samples, or none.",
     )
     debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    return shape(axis(debug(command)))
+    return shape(axis(limited(debug(command), by_name=limits_by_name)))
 
 
 def quiet_threads() -> None:
@@ -137,10 +168,16 @@ def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
         code[0] = error.exit_code
     except BrokenPipeError:  # nobody reads on: for click to end in silence
         raise
-    except OSError as error:
-        _report_error(f"{model}: {error.strerror or error}", debug)
-        code[0] = 3
     except Exception as error:
+        if memory.ran_out(error):
+            lack = out_of_memory(error).at(path=str(model) if model else None)
+            _report_error(str(lack), debug)
+            code[0] = lack.exit_code
+            return
+        if isinstance(error, OSError):
+            _report_error(f"{model}: {error.strerror or error}", debug)
+            code[0] = 3
+            return
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
         _report_error(f"{model}: internal error: {detail}. Run with --debug and report it", debug)
         code[0] = 1

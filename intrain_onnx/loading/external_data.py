@@ -21,7 +21,7 @@ from pathlib import Path
 import onnx
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsafeModelError, printable
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.limits import Limits, option
 from intrain_onnx.loading.warnings import Notes
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -75,7 +75,8 @@ class ExternalFiles:
         Raises:
             UnsafeModelError: an unknown key, a path that leaves the folder, a link, not a regular file.
             ModelFileError: a missing file, or offset and length that do not fit the file or the shape.
-            LimitError: the files together are over ``external_bytes``.
+            LimitError: the files together are over ``external_bytes``, or over ``hashed_bytes``: they are not
+                hashed before the model has run, which would be in vain.
         """
         entries = self._entries(tensor)
         offset, length = _number(entries, "offset", 0), _number(entries, "length", nbytes)
@@ -116,10 +117,14 @@ class ExternalFiles:
         finally:
             os.close(fd)
         self._sum += found.st_size
-        if self._sum > self.limits.external_bytes:
-            raise LimitError(
-                f"{self._sum:,} bytes of external data, over external_bytes={self.limits.external_bytes:,}"
-            )
+        for name in ("external_bytes", "hashed_bytes"):
+            most = getattr(self.limits, name)
+            if self._sum > most:
+                raise LimitError(
+                    f"{self._sum:,} bytes of external data, over the limit {name}={most:,}",
+                    limit=name,
+                    hint=option(name, self._sum),
+                )
         path = self.folder.joinpath(*_parts(location))
         file = self.files[location] = ExternalFile(location, path, found.st_size, _identity(found))
         return file
