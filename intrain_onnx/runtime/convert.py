@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -163,6 +164,12 @@ _MOST_PARTS = 32
 """Levels of modules that a name with dots makes; torch walks them recursively."""
 
 
+@cache
+def _attributes() -> frozenset[str]:
+    """What a module has of its own, in any case."""
+    return frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+
+
 @dataclass
 class _Names:
     """Unique attribute paths on a module, without characters that could break generated code.
@@ -170,7 +177,6 @@ class _Names:
     The cost of all names is linear: whatever they are, a number that was tried for one is not tried again.
     """
 
-    root: nn.Module
     leaves: set[str] = field(default_factory=set)
     modules: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
@@ -190,8 +196,7 @@ class _Names:
 
     def _part(self, text: str) -> str:
         part = re.sub(r"[^A-Za-z0-9_/:\-]", "_", text) or "_"
-        taken = keyword.iskeyword(part) or hasattr(fx.GraphModule, part) or part in self.root.__dict__
-        return part + "_" if taken else part
+        return part + "_" if keyword.iskeyword(part) or part in _attributes() else part
 
     def _unused(self, wanted: str, *taken: Collection[str]) -> str:
         """The path, or with the next number that makes it another one than all those taken."""
@@ -220,7 +225,7 @@ class _Builder:
 
     def build(self, graph: ir.Graph, captured: Iterable[ir.Value], *, unwrap: bool = False) -> fx.GraphModule:
         root, target = nn.Module(), fx.Graph()
-        scope = _Scope(root, target, _Names(root))
+        scope = _Scope(root, target, _Names())
         for value in (*graph.inputs, *captured):
             if value.name in graph.initializers:  # before IR version 4 initializers had to be inputs too
                 continue
