@@ -144,7 +144,8 @@ def _subgraphs(node: ir.Node) -> list[ir.Graph]:
 
 
 def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name) or "_"
+    plain = re.sub(r"\W", "_", name) or "_"
+    return f"{plain}_" if plain == "self" else plain
 
 
 def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
@@ -166,8 +167,8 @@ _MOST_PARTS = 32
 
 @cache
 def _attributes() -> frozenset[str]:
-    """What a module has of its own, in any case."""
-    return frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+    """What a module has of its own, in any case, and what its code calls itself."""
+    return frozenset({*dir(fx.GraphModule(nn.Module(), fx.Graph())), "self"})
 
 
 @dataclass

@@ -51,6 +51,13 @@ def test_every_name_has_a_path_of_its_own(kind: str):
     assert module(torch.tensor([0.5])).item() == 0.5 + len(names) * (len(names) - 1) / 2
 
 
+@pytest.mark.parametrize("name", ["self", "lambda", "forward", "torch", "x.y", "1", "é", ""])
+def test_an_input_may_have_any_name(name: str):
+    proto = model("(float[1] x) => (float[1] y) { y = Neg(x) }", {})
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = name or "\n"
+    assert to_torch(proto)(torch.tensor([0.5])).item() == -0.5
+
+
 def test_names_that_do_not_meet_are_kept():
     weights = {name: np.zeros((4, 4), np.float32) for name in ("block.0.weight", "block.1.weight", "head")}
     renamed = dict(zip(("a", "b", "c"), weights, strict=True))
