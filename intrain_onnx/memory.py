@@ -62,6 +62,25 @@ def ran_out(error: BaseException) -> bool:
 
 
 def _free() -> int:
+    """Bytes free on this machine, or fewer by the limits of this process."""
+    return min([_free_here(), *_left_by_limits()])
+
+
+def _left_by_limits() -> list[int]:
+    """Bytes that the limits on the address space and on its data leave, where they are set."""
+    if resource is None:
+        return []
+    limits = [
+        (field, resource.getrlimit(getattr(resource, name))[0])
+        for name, field in (("RLIMIT_AS", "VmSize:"), ("RLIMIT_DATA", "VmData:"))
+        if hasattr(resource, name)
+    ]
+    return [
+        max(limit - _held(field), 0) for field, limit in limits if limit not in (resource.RLIM_INFINITY, 0)
+    ]
+
+
+def _free_here() -> int:
     """Bytes available without swapping (Linux: MemAvailable); else physical memory, else 16 GiB."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -116,14 +135,18 @@ def cap_process() -> None:
     if resource is None or not hasattr(resource, "RLIMIT_DATA") or Path("/dev/nvidiactl").exists():
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = available() + _held()
+    wanted = available() + _held("VmData:")
     limits = [v for v in (wanted, soft, hard) if v != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 
 
-def _held() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
+def _held(field: str) -> int:
+    """Bytes that this process has, by a field of Linux's status of it; 0 elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
 
 @contextmanager

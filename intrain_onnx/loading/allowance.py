@@ -72,9 +72,12 @@ class Allowance:
         self.check_time()
 
     def room(self, live: int) -> int:
-        """Bytes that the values of a run may take: those that live when this is first asked, and the free."""
+        """Bytes that the values of a run may take: half of those that are free when this is first asked.
+
+        The other half is for what an operator needs besides, and for gradients.
+        """
         if self._room is None:
-            self._room = live + memory.available() if self.part_of is None else self.part_of.room(live)
+            self._room = live + memory.available() // 2 if self.part_of is None else self.part_of.room(live)
         return self._room
 
     def elements(self) -> int:

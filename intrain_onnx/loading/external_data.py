@@ -21,11 +21,13 @@ from pathlib import Path
 import onnx
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsafeModelError, printable
+from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import Limits, option
 from intrain_onnx.loading.warnings import Notes
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _MAX_PATH = 4096
+_READ_BYTES = 2**24
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -45,6 +47,7 @@ class ExternalFile:
 
         Raises:
             UnsafeModelError: the file was changed or exchanged since the model was loaded.
+            LimitError: it takes too long.
         """
         fd = _open_inside(self.path.parents[len(_parts(self.location)) - 1], self.location)
         with os.fdopen(fd, "rb") as file:
@@ -52,7 +55,11 @@ class ExternalFile:
                 raise UnsafeModelError(
                     f"external file '{printable(self.location)}' changed while it was in use"
                 )
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            found, allowed = hashlib.sha256(), allowance.current()
+            while part := file.read(_READ_BYTES):
+                found.update(part)
+                allowed.check_time()
+            return found.hexdigest()
 
 
 class ExternalFiles:

@@ -67,39 +67,41 @@ class ObservedInterpreter(fx.Interpreter):
         env = self.env = {}
         self.args_iter = iter(args)
         result = None
-        own, last_uses = allowance.current(), self.user_to_last_uses
+        own, last_uses, mixed = allowance.current(), self.user_to_last_uses, self._plan.mixed
         own.frames.append(env)
         try:
             for number, piece in enumerate(self._plan.pieces):
-                if own.watchful or number in self._plan.mixed:
-                    result = self._run_watched(piece, own)
-                    continue
-                for node in piece:
-                    result = env[node] = self.run_node(node)
-                    for dead in last_uses.get(node, ()):
-                        del env[dead]
-                own.countdown -= len(piece)
-                if own.countdown < 0:
-                    live_memory.look(own, node)
+                nodes = iter(piece)
+                if number not in mixed:
+                    for node in nodes:
+                        result = env[node] = self.run_node(node)
+                        for dead in last_uses.get(node, ()):
+                            del env[dead]
+                        if own.watchful:
+                            break
+                    own.countdown -= len(piece)
+                    if own.watchful or own.countdown < 0:
+                        live_memory.look(own, node)
+                for node in nodes:
+                    result = self._run_watched(node, own)
         finally:
             own.frames.pop()
         return result
 
-    def _run_watched(self, piece: tuple[fx.Node, ...], own: allowance.Allowance) -> Any:
-        """Run nodes, and hold each against the limits on memory, and on what is made out of constants."""
-        env, plan, result = self.env, self._plan, None
-        for node in piece:
-            if node in plan.constant:
-                with live_memory.within_folded(own, plan.stored):
-                    result = env[node] = self.run_node(node)
-                live_memory.count_folded(own, node, result, plan.stored, env)
-            else:
+    def _run_watched(self, node: fx.Node, own: allowance.Allowance) -> Any:
+        """Run a node, and hold it against the limits on memory, and on what is made out of constants."""
+        env, plan = self.env, self._plan
+        if node in plan.constant:
+            with live_memory.within_folded(own, plan.stored):
                 result = env[node] = self.run_node(node)
-            for dead in self.user_to_last_uses.get(node, ()):
-                del env[dead]
-            own.countdown -= 1
-            if own.watchful or own.countdown < 0:
-                live_memory.look(own, node)
+            live_memory.count_folded(own, node, result, plan.stored, env)
+        else:
+            result = env[node] = self.run_node(node)
+        for dead in self.user_to_last_uses.get(node, ()):
+            del env[dead]
+        own.countdown -= 1
+        if own.watchful or own.countdown < 0:
+            live_memory.look(own, node)
         return result
 
     def fetch_attr(self, target: str) -> Any:

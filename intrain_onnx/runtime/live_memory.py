@@ -54,7 +54,8 @@ def look(allowance: Allowance, node: fx.Node) -> None:
         most = allowance.limits.memory
         raise LimitError(
             f"the values that are alive take {live / 2**30:.2f} GiB, over "
-            + (f"the limit memory={most:,}" if most else f"the {room / 2**30:.2f} GiB there are"),
+            f"the {room / 2**30:.2f} GiB that are "
+            + (f"half of the limit memory={most:,}" if most else "half of what is free"),
             node=node.meta.get("onnx_name"),
             op=node.meta.get("onnx_op"),
             limit="memory",

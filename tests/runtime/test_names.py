@@ -13,8 +13,43 @@ from builders import model
 
 from intrain_onnx import to_torch
 
-ODD = """a a.b a/b a.b.c a_b a.b.c.d . .. 1 1.2 1.2.3 forward forward.x training graph code meta __class__
-__class__.__init__.__globals__ __dict__ _modules.a _parameters a..b .a a. 0.weight self lambda None __debug__ __weight print torch device inf""".split()
+ODD = [
+    "a",
+    "a.b",
+    "a/b",
+    "a.b.c",
+    "a_b",
+    "a.b.c.d",
+    ".",
+    "..",
+    "1",
+    "1.2",
+    "1.2.3",
+    "forward",
+    "forward.x",
+    "training",
+    "graph",
+    "code",
+    "meta",
+    "__class__",
+    "__class__.__init__.__globals__",
+    "__dict__",
+    "_modules.a",
+    "_parameters",
+    "a..b",
+    ".a",
+    "a.",
+    "0.weight",
+    "self",
+    "lambda",
+    "None",
+    "__debug__",
+    "__weight",
+    "print",
+    "torch",
+    "device",
+    "inf",
+]
 
 KINDS: dict[str, Callable[[int], list[str]]] = {
     "odd": lambda n: ODD,
