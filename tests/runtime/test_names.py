@@ -54,13 +54,15 @@ ODD = [
 KINDS: dict[str, Callable[[int], list[str]]] = {
     "odd": lambda n: ODD,
     "odd_backwards": lambda n: ODD[::-1],
-    "underscores": lambda n: [f"{a}{c * i}" for i in range(1, n // 3) for a, c in (("a", "_"), ("a!", "_"), ("a!", "?"))],
+    "underscores": lambda n: [
+        f"{a}{c * i}" for i in range(1, n // 3) for a, c in (("a", "_"), ("a!", "_"), ("a!", "?"))
+    ],
     "numbers": lambda n: [f"a_{i}{end}" for i in range(n // 2) for end in ("", ".b")],
     "numbers_backwards": lambda n: [f"a{end}_{i}" for i in range(n // 2, 0, -1) for end in ("", ".b")],
     "characters": lambda n: [f"a{chr(0x4E00 + i)}" for i in range(n)],
     "deeper": lambda n: [".".join("a" * i) for i in range(1, n // 8)],
     "shallower": lambda n: [".".join("a" * i) for i in range(n // 8, 0, -1)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -116,7 +116,7 @@ TESTED_BY = {
     "parity.onnxruntime_worker": "parity/test_onnxruntime_process.py",
     "pipeline": "whole/test_invariance.py",
     "proxy_table": "proxies/test_measure.py",
-    "runtime.live_memory": "whole/test_budgets.py",
+    "runtime.live_memory": "whole/test_hostile_runtime.py",
     "report.assemble": "commands/test_score.py",
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",

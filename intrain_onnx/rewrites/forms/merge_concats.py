@@ -8,7 +8,6 @@ from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.forms.replace_each import replace_each
 
-
 _MOST_REPEATED = 64
 """Operands of an inner Concat that is read more than once: else n that double have 2**n operands."""
 

@@ -76,9 +76,9 @@ def loops_over_layers_in_a_loop(folder: Path) -> Path:
 
 
 def grown(
-    folder: Path, inner: list[onnx.NodeProto], shape: list[str], *, scanned: bool = False, **more: Any
+    folder: Path, inner: list[onnx.NodeProto], shape: list[int | str], *, scanned: bool = False, **more: Any
 ) -> Path:
-    """A Loop of 10,000 rounds whose state ``s``, or scan output, is made by nodes as ``o``; y = x + its mean."""
+    """A Loop of 10,000 rounds whose state ``s``, or scan output, nodes make as ``o``; y = x + its mean."""
     state = [value("s", shape)]
     body = helper.make_graph(
         [node("Identity", ["c"], ["d"]), *inner, *([node("Identity", ["s"], ["t"])] if scanned else [])],
@@ -218,43 +218,81 @@ def sizes_of_a_computed_range(folder: Path) -> Path:
 
 
 MAKERS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
-    "conv_of_huge_padding": ([node("Conv", ["p", "w"], ["h"], pads=[10**6] * 4)], {"w": np.ones((1, 1, 1, 1), np.float32)}),
+    "conv_of_huge_padding": (
+        [node("Conv", ["p", "w"], ["h"], pads=[10**6] * 4)],
+        {"w": np.ones((1, 1, 1, 1), np.float32)},
+    ),
     "transposed_conv_of_huge_stride": (
         [node("ConvTranspose", ["p", "w"], ["h"], strides=[10**6, 10**6])],
         {"w": np.ones((1, 1, 2, 2), np.float32)},
     ),
     "pool_of_huge_padding": (
-        [node("AveragePool", ["p"], ["h"], kernel_shape=[2 * 10**6] * 2, pads=[10**6] * 4, count_include_pad=1)], {},
+        [
+            node(
+                "AveragePool",
+                ["p"],
+                ["h"],
+                kernel_shape=[2 * 10**6] * 2,
+                pads=[10**6] * 4,
+                count_include_pad=1,
+            )
+        ],
+        {},
     ),
-    "dft_of_a_trillion": ([node("Unsqueeze", ["x", "two"], ["z"]), node("DFT", ["z", "n"], ["h"], axis=1)], {"two": [2], "n": 10**12}),
+    "dft_of_a_trillion": (
+        [node("Unsqueeze", ["x", "two"], ["z"]), node("DFT", ["z", "n"], ["h"], axis=1)],
+        {"two": [2], "n": 10**12},
+    ),
     "window_of_a_trillion": ([node("HannWindow", ["n"], ["h"])], {"n": 10**12}),
     "mel_matrix_of_a_trillion": (
         [node("MelWeightMatrix", ["n", "n", "n", "low", "high"], ["h"])],
         {"n": 10**6, "low": np.float32(0), "high": np.float32(100)},
     ),
     "random_numbers_of_terabytes": ([node("RandomNormal", [], ["h"], shape=[10**6, 10**6])], {}),
-    "eye_of_terabytes": ([node("Tile", ["x", "n"], ["z"]), node("EyeLike", ["z"], ["h"], dtype=1)], {"n": [10**6, 10**6]}),
-    "upsampled_a_millionfold": ([node("Resize", ["p", "", "scales"], ["h"], mode="linear")], {"scales": np.array([1, 1, 1e6, 1e6], np.float32)}),
-    "blocks_back_to_terabytes": ([node("MaxUnpool", ["p", "i", "n"], ["h"], kernel_shape=[2, 2])], {"i": np.zeros((1, 1, 2, 2), np.int64), "n": [1, 1, 10**6, 10**6]}),
+    "eye_of_terabytes": (
+        [node("Tile", ["x", "n"], ["z"]), node("EyeLike", ["z"], ["h"], dtype=1)],
+        {"n": [10**6, 10**6]},
+    ),
+    "upsampled_a_millionfold": (
+        [node("Resize", ["p", "", "scales"], ["h"], mode="linear")],
+        {"scales": np.array([1, 1, 1e6, 1e6], np.float32)},
+    ),
+    "blocks_back_to_terabytes": (
+        [node("MaxUnpool", ["p", "i", "n"], ["h"], kernel_shape=[2, 2])],
+        {"i": np.zeros((1, 1, 2, 2), np.int64), "n": [1, 1, 10**6, 10**6]},
+    ),
     "outer_products": (
-        [node("Tile", ["x", "n"], ["z"]), node("Transpose", ["z"], ["t"], perm=[1, 0]), node("MatMul", ["t", "z"], ["h"])],
+        [
+            node("Tile", ["x", "n"], ["z"]),
+            node("Transpose", ["z"], ["t"], perm=[1, 0]),
+            node("MatMul", ["t", "z"], ["h"]),
+        ],
         {"n": [1, 10**6]},
     ),
     "broadcast_both_ways": (
-        [node("Tile", ["x", "n"], ["z"]), node("Transpose", ["z"], ["t"], perm=[1, 0]), node("Add", ["t", "z"], ["h"])],
+        [
+            node("Tile", ["x", "n"], ["z"]),
+            node("Transpose", ["z"], ["t"], perm=[1, 0]),
+            node("Add", ["t", "z"], ["h"]),
+        ],
         {"n": [1, 10**6]},
     ),
     "every_pair_of_letters": (
-        [node("Tile", ["x", "n"], ["z"]), node("Einsum", ["z", "z"], ["h"], equation="ab,cd->abcd")], {"n": [1, 10**6]},
+        [node("Tile", ["x", "n"], ["z"]), node("Einsum", ["z", "z"], ["h"], equation="ab,cd->abcd")],
+        {"n": [1, 10**6]},
     ),
     "joined_over_and_over": (
-        [node("Concat", [a] * 1000, [b], axis=0) for a, b in pairwise(["x", "j0", "j1", "j2", "h"])], {},
+        [node("Concat", [a] * 1000, [b], axis=0) for a, b in pairwise(["x", "j0", "j1", "j2", "h"])],
+        {},
     ),
     "gathered_over_and_over": (
-        [node("Gather", ["x", "i"], ["g"]), *(node("Gather", [a, "i"], [b]) for a, b in pairwise(["g", "g1", "g2", "h"]))],
+        [
+            node("Gather", ["x", "i"], ["g"]),
+            *(node("Gather", [a, "i"], [b]) for a, b in pairwise(["g", "g1", "g2", "h"])),
+        ],
         {"i": np.zeros((1000, 10), np.int64)},
     ),
-}  # fmt: skip
+}
 """Nodes that make a huge h out of the input x [1, 4], or p, which is x as an image of 2 x 2."""
 
 
@@ -286,7 +324,8 @@ def names_that_meet(folder: Path) -> Path:
     steps = [node("Add", [f"s{i}", name], [f"s{i + 1}"]) for i, name in enumerate(names)]
     nodes = [node("Identity", ["x"], ["s0"]), *steps, node("Identity", [f"s{len(names)}"], ["y"])]
     return write(
-        folder, model(nodes, [numpy_helper.from_array(np.float32(i), n) for i, n in enumerate(names)])
+        folder,
+        model(nodes, [numpy_helper.from_array(np.array(i, np.float32), n) for i, n in enumerate(names)]),
     )
 
 
