@@ -101,7 +101,6 @@ TESTED_BY = {
     "loading.external_data": "loading/test_load.py",
     "loading.function_checks": "loading/test_load.py",
     "loading.allowance": "loading/test_limits.py",
-    "loading.limits": "loading/test_limits.py",
     "loading.model_checks": "loading/test_load.py",
     "measure.trace": "scores/test_scoring.py",
     "network.channel_parts": "network/test_layers.py",
