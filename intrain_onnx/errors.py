@@ -15,9 +15,7 @@ The number is the exit code of the command line.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -149,44 +147,23 @@ class NumericalError(IntrainError):
 
 
 class LimitError(IntrainError):
-    """A limit was exceeded."""
+    """A limit was exceeded.
+
+    Args:
+        limit: its name (see ``loading.limits``); None for memory that ran out, and for settings of a score.
+    """
 
     exit_code = 6
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception as a record, which another process can be sent.
-
-    Attributes:
-        kind: name of its class.
-        message: one line that is safe to print: file, cause, node, op, next step.
-        exit_code: of the command line.
-        trace: the traceback.
-        node: name of the ONNX node, if it concerns one.
-        op: its operator.
-    """
-
-    kind: str
-    message: str
-    exit_code: int
-    trace: str = ""
-    node: str | None = None
-    op: str | None = None
-
-    @classmethod
-    def of(cls, error: Exception, path: str | None = None) -> Failure:
-        """The record of an error; one that is no `IntrainError` is an internal one, or of the file system."""
-        trace = "".join(traceback.format_exception(error))
-        kind = type(error).__name__
-        place = f"{path}: " if path is not None else ""
-        if isinstance(error, IntrainError):
-            error.at(path=path)
-            return cls(kind, printable(error, 5000), error.exit_code, trace, error.node, error.op)
-        if isinstance(error, OSError):
-            named = place or (f"{error.filename}: " if error.filename else "")
-            code = 2 if path is None else 3
-            return cls(kind, printable(f"{named}{error.strerror or error}", 5000), code, trace)
-        detail = f"{kind}: {error}".splitlines()[0]
-        message = f"{place}internal error: {detail}. Run with --debug and report it"
-        return cls(kind, printable(message, 5000), 1, trace)
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str | None = None,
+        path: str | None = None,
+        node: str | None = None,
+        op: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, node=node, op=op, hint=hint)
+        self.limit = limit

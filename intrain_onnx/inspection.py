@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, UnsupportedError
+from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.load import Source, load
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.report import assemble, rows
@@ -48,7 +50,13 @@ class Inspection:
         return msgspec.convert(self.data, rows.Inspected)
 
 
-def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool = False) -> Inspection:
+def inspect(
+    source: Source,
+    config: ScoreConfig | None = None,
+    *,
+    rewrites: bool = False,
+    limits: Limits | None = None,
+) -> Inspection:
     """Analyse a model without running it and without importing torch.
 
     Free dimensions take the sizes that a score would give them, with one sample, so that multiply-accumulate
@@ -58,13 +66,14 @@ def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool
         source: path of an ONNX file, or a model in memory.
         config: the settings; by default the ``architecture`` protocol.
         rewrites: also apply the protocol's rewrites, and record what they do.
+        limits: on what the model may take.
 
     Raises:
         ModelFileError, LimitError: the file cannot be read, is not valid, or asks for too much.
         SettingsError: an input shape that does not fit.
     """
     config = config or ScoreConfig.for_protocol()
-    try:
+    with allowance.held(limits, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None):
         network = Network.of(load(source), config, keyed=True)
         document = rows.Inspected(
             model=assemble.describe(network),
@@ -74,9 +83,6 @@ def inspect(source: Source, config: ScoreConfig | None = None, *, rewrites: bool
             warnings=tuple(warnings(network)),
         )
         return Inspection.of(document, _rewrites(network, config) if rewrites else {})
-    except IntrainError as error:
-        error.at(path=os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
-        raise
 
 
 def warnings(network: Network) -> list[rows.WarningRow]:

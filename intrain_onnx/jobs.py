@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.outcomes import Lost, Tell
-from intrain_onnx.errors import Failure
+from intrain_onnx.failure import Failure
+from intrain_onnx.loading.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,12 @@ class ScoreFile:
 
     Attributes:
         config: the settings.
+        limits: on what a model may take.
         annotated: where an annotated copy of the model goes; None for no copy.
     """
 
     config: ScoreConfig
+    limits: Limits = field(default_factory=Limits)
     annotated: Path | None = None
 
     def __call__(self, path: Path, tell: Tell) -> Scored | Failure:
@@ -65,7 +68,9 @@ class ScoreFile:
             LoadLibraries(self.config.parity)(None, tell)
             from intrain_onnx.pipeline import score  # noqa: PLC0415 - torch
 
-            report = score(path, self.config, progress=lambda step, share: tell((step, share)))
+            report = score(
+                path, self.config, limits=self.limits, progress=lambda step, share: tell((step, share))
+            )
             if self.annotated is None:
                 return Scored(report.data)
             from intrain_onnx.report.annotate import annotate  # noqa: PLC0415 - few ask for it

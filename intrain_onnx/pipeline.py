@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,9 @@ from torch import fx
 
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
+from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.load import LoadedModel, Source, load
 from intrain_onnx.measure import budget, node_hints
 from intrain_onnx.measure.prepare import Runnable, prepare
@@ -34,7 +36,7 @@ from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.fuse import fuse
-from intrain_onnx.runtime.interpreter import LESS_MEMORY, Observer, is_out_of_memory
+from intrain_onnx.runtime.interpreter import Observer
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.random_streams import random_nodes_from
 from intrain_onnx.scores import scoring
@@ -47,6 +49,7 @@ def score(
     source: Source | Network,
     config: ScoreConfig | None = None,
     *,
+    limits: Limits | None = None,
     progress: Progress = silent,
     watch: Watch | None = None,
     stream: bool = False,
@@ -57,6 +60,7 @@ def score(
         source: path of an ONNX file, or a model in memory; one that was loaded or normalised before is not
             loaded or normalised again.
         config: the settings; by default the ``architecture`` protocol.
+        limits: on what the model may take; they do not change its score.
         progress: called at the start of each step.
         watch: called with the converted network; what it returns observes the first run.
         stream: make weights when they are read even if they fit into memory (see ``runtime.streamed``).
@@ -67,7 +71,7 @@ def score(
     config = config or ScoreConfig.for_protocol()
     if config.parity:
         onnxruntime_process.start_early()
-    with _errors_of(source), machine_for(config) as machine:
+    with _under(source, limits), machine_for(config) as machine:
         log, runs = Log(progress), runs_on(machine.device)
         with log.step("load", 0.0):
             made, loaded = (source, source.loaded) if isinstance(source, Network) else (None, load(source))
@@ -168,7 +172,7 @@ def network_of(loaded: LoadedModel, config: ScoreConfig, *, keyed: bool = False)
     Raises:
         IntrainError: one of its kinds.
     """
-    with _errors_of(loaded), machine_for(config) as machine:
+    with _under(loaded), machine_for(config) as machine:
         return Network.of(loaded, config, runs_on(machine.device), keyed=keyed)
 
 
@@ -181,24 +185,28 @@ def canonical_layers(source: Source, config: ScoreConfig | None = None) -> Layer
     return _canonical(source, config)[0]
 
 
-def canonical_network(source: Source, config: ScoreConfig | None = None) -> comparison.LayerList:
+def canonical_network(
+    source: Source, config: ScoreConfig | None = None, *, limits: Limits | None = None
+) -> comparison.LayerList:
     """The operand of ``compare``: the canonical layers, and the share of the weights that they cover.
 
     Raises:
         IntrainError: one of its kinds.
     """
-    return comparison.network_of(*_canonical(source, config))
+    return comparison.network_of(*_canonical(source, config, limits))
 
 
-def _canonical(source: Source, config: ScoreConfig | None) -> tuple[LayerMap, coverage.Coverage]:
+def _canonical(
+    source: Source, config: ScoreConfig | None, limits: Limits | None = None
+) -> tuple[LayerMap, coverage.Coverage]:
     config = config or ScoreConfig.for_protocol()
-    with _errors_of(source), machine_for(config) as machine:
+    with _under(source, limits), machine_for(config) as machine:
         runs = runs_on(machine.device)
         network = Network.of(load(source), config, runs)
         return for_protocol(network, config, runs.see).layers, network.coverage
 
 
-def to_torch(source: Source) -> fx.GraphModule:
+def to_torch(source: Source, *, limits: Limits | None = None) -> fx.GraphModule:
     """Convert a model to a trainable ``torch.fx.GraphModule``.
 
     Parameters carry their ONNX names, ties are kept, inputs and outputs are the graph's in order, all in the
@@ -207,7 +215,7 @@ def to_torch(source: Source) -> fx.GraphModule:
     Raises:
         IntrainError: one of its kinds.
     """
-    with _errors_of(source):
+    with _under(source, limits):
         loaded = load(source)
         memory.require_for_weights(loaded.tensor_bytes)
         model = loaded.fresh()
@@ -221,18 +229,8 @@ def to_torch(source: Source) -> fx.GraphModule:
         return fuse(module, [value.name or "" for value in model.graph.outputs])
 
 
-@contextmanager
-def _errors_of(source: Source | Network) -> Iterator[None]:
-    """Add the file's path to every IntrainError; turn out-of-memory exceptions into LimitError."""
+def _under(source: Source | Network, limits: Limits | None = None) -> AbstractContextManager[object]:
+    """The block in which a model is worked on: under its limits, with its path in every error."""
     loaded = source.loaded if isinstance(source, Network) else source
     path = loaded.path if isinstance(loaded, LoadedModel) else loaded
-    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise LimitError("out of memory", path=name, hint=LESS_MEMORY) from error
-    except IntrainError as error:
-        error.at(path=name)
-        raise
+    return allowance.held(limits, os.fspath(path) if isinstance(path, (str, os.PathLike)) else None)

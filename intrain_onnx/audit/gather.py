@@ -70,7 +70,7 @@ def gather(
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
     """Settings of one protocol; the baseline's seeds and sizes if it has that protocol, to be comparable."""
-    chosen = {f.name: getattr(run, f.name) for f in fields(run)}
+    chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name != "limits"}
     chosen["batch_axes"] = {n: None if axis == "none" else axis for n, axis in run.batch_axes.items()}
     chosen["parity"] = protocol == "checkpoint" and run.parity
     told = baseline.document.settings if baseline is not None else None

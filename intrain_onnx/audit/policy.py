@@ -22,6 +22,7 @@ from intrain_onnx.audit.fields import Field, fields_of, limit, read, refuse_unkn
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
 from intrain_onnx.config import Device
 from intrain_onnx.errors import SettingsError, path_text
+from intrain_onnx.loading.limits import Limits, parsed
 
 Deploy = Literal["float32", "float16"]
 FailOn = Literal[Severity, "never"]
@@ -36,12 +37,13 @@ _Axis = Annotated[
 _Given = Annotated[
     int | float | tuple[int | float, ...] | str, says(hint='Write 1.0, [1, 2, 3] or "@FILE.npy"')
 ]
+_Amount = Annotated[int | float | str, says(hint='Write 400, 4e9 or "4G"')]
 _Text = Annotated[str, Meta(pattern=r"\S", extra={"hint": "A waiver names a check and says why"})]
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the model is measured; field names are those of ``ScoreConfig``."""
+    """How the model is measured; field names are those of ``ScoreConfig``, and ``limits``."""
 
     seed: Annotated[int, whole(0)] = 0
     seeds: Annotated[int, whole(1)] = 3
@@ -53,6 +55,18 @@ class RunSettings:
     input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
     batch_axes: Mapping[str, _Axis] = field(default_factory=dict)
     inputs: Mapping[str, _Given] = field(default_factory=dict)
+    limits: Mapping[str, _Amount] = field(default_factory=dict)
+
+    def allowed(self) -> Limits:
+        """``limits``, with the defaults of all others.
+
+        Raises:
+            SettingsError: no limit is called that, or no such value.
+        """
+        try:
+            return parsed(f"{name}={amount}" for name, amount in self.limits.items())
+        except ValueError as error:
+            raise SettingsError(f"run.limits has {error}") from None
 
 
 @dataclass(frozen=True)
@@ -169,7 +183,9 @@ def parse(text: str, source: str = "policy") -> Policy:
     if version != _VERSION:
         raise SettingsError(f"policy version {version!r}", hint=f"This version reads {_VERSION}")
     values = {f.attribute: _part(f, told[f.name]) for f in fields.values() if f.name in told}
-    return Policy(**{"rules": _rules({}), **values}, source=source)
+    policy = Policy(**{"rules": _rules({}), **values}, source=source)
+    policy.run.allowed()
+    return policy
 
 
 def _part(field: Field, told: object) -> Any:

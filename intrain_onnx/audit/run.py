@@ -28,6 +28,7 @@ from intrain_onnx.audit.rows import (
 )
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, path_text, printable
+from intrain_onnx.loading import allowance
 from intrain_onnx.progress import Progress
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
@@ -146,7 +147,8 @@ def audit(
     """Audit one model. A file that cannot be loaded is a result with an error, not an exception."""
     day = today or datetime.date.today()
     try:
-        evidence = gather(path, policy, baseline, progress)
+        with allowance.held(policy.run.allowed(), str(path)):
+            evidence = gather(path, policy, baseline, progress)
     except IntrainError as error:
         return broken(path, policy, error, day)
     return judge(evidence, policy, day)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from intrain_onnx.audit.job import AuditFile
     from intrain_onnx.audit.policy import Policy
     from intrain_onnx.audit.run import Result
+
+_BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
+"""Settings of single names: those of the command line are added to the policy's."""
 
 _FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
 EXIT_CODES = """
@@ -80,7 +84,7 @@ With several models it is the code of the first that did not pass.
 )
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
-@shared
+@partial(shared, limits_by_name=True)
 def audit(
     models: tuple[Path, ...],
     policy_file: Path | None,
@@ -144,9 +148,9 @@ def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     from intrain_onnx.audit.gather import PROTOCOLS, config_for
 
     told = policy.default() if file is None else policy.load(file)
-    by_input = {n: {**getattr(told.run, n), **settings[n]} for n in ("input_shapes", "batch_axes", "inputs")}
+    by_name = {n: {**getattr(told.run, n), **settings[n]} for n in _BY_NAME}
     changes = {n: v for n, v in settings.items() if v is not None}
-    run = replace(told.run, **(changes | by_input))
+    run = replace(told.run, **(changes | by_name))
     for protocol in PROTOCOLS:
         config_for(protocol, run, None)  # refuses what is out of range, before any model is run
     return replace(told, run=run)
@@ -211,7 +215,14 @@ class _Audits:
         from intrain_onnx.audit.job import AuditFile
 
         job, items = AuditFile(self.policy, self.debug), list(zip(models, baselines, strict=True))
-        outcomes = measured(job, models, items, parity=self.policy.run.parity, debug=self.debug)
+        outcomes = measured(
+            job,
+            models,
+            items,
+            limits=self.policy.run.allowed(),
+            parity=self.policy.run.parity,
+            debug=self.debug,
+        )
         with closing(outcomes):
             for outcome in outcomes:
                 self._keep(job, outcome.item[0], outcome.result)

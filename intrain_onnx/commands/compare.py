@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from intrain_onnx.commands.shared import EXIT_CODES, failures
+from intrain_onnx import memory
+from intrain_onnx.commands.shared import EXIT_CODES, failures, limited
+from intrain_onnx.loading.limits import Limits
 
 if TYPE_CHECKING:
     from intrain_onnx.report.comparison import LayerList
@@ -21,8 +23,9 @@ _DIFFERENT = 7
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
 @click.option("--reports", is_flag=True, help="A and B are JSON reports: compare their scores too.")
 @click.option("--all", "show_all", is_flag=True, help="List every layer, not only those around a difference.")
+@limited
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: bool) -> None:
+def compare(first: Path, second: Path, reports: bool, show_all: bool, limits: Limits, debug: bool) -> None:
     """Tell whether two models are the same architecture, whoever exported them; show the first difference.
 
     Exit code 0 where they are, 7 where they are not.
@@ -31,10 +34,14 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     from intrain_onnx.report import comparison
     from intrain_onnx.report.document import Report
 
+    with memory.at_most(limits.memory):
+        memory.cap_process()
     networks: list[comparison.LayerList] = []
     for path in (first, second):
         with failures(debug, path) as failed:
-            networks.append(comparison.network_of_report(Report.load(path)) if reports else _network(path))
+            networks.append(
+                comparison.network_of_report(Report.load(path)) if reports else _network(path, limits)
+            )
         if failed[0]:
             sys.exit(failed[0])
     found = comparison.compare(*networks)
@@ -42,7 +49,7 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, debug: boo
     sys.exit(0 if found.same else _DIFFERENT)
 
 
-def _network(path: Path) -> LayerList:
+def _network(path: Path, limits: Limits) -> LayerList:
     from intrain_onnx.pipeline import canonical_network
 
-    return canonical_network(path)
+    return canonical_network(path, limits=limits)

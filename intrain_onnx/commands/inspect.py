@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from intrain_onnx import memory
 from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document, shared
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading.limits import Limits
 
 
 @click.command(epilog=EXIT_CODES)
@@ -29,6 +31,7 @@ def inspect(
     show_all: bool,
     verbose: bool,
     debug: bool,
+    limits: Limits,
     input_shapes: dict[str, tuple[int, ...]],
     batch_axes: dict[str, int | None],
 ) -> None:
@@ -37,9 +40,11 @@ def inspect(
     from intrain_onnx.inspection import inspect as inspect_file
     from intrain_onnx.inspection import rewrites_as_data
 
+    with memory.at_most(limits.memory):
+        memory.cap_process()
     with failures(debug, model) as failed:
         config = ScoreConfig.for_protocol(input_shapes=input_shapes, batch_axes=batch_axes)
-        found = inspect_file(model, config, rewrites=verbose)
+        found = inspect_file(model, config, rewrites=verbose, limits=limits)
         if as_json:
             told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
             text = json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intrain_onnx.commands.shared import failures, quiet_threads, show_failure
+from intrain_onnx.commands.shared import failures, limited, of_worker, quiet_threads, show_failure
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
-from intrain_onnx.engine.outcomes import Engine, WorkerLimits
+from intrain_onnx.engine.outcomes import Engine
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
-from intrain_onnx.errors import Failure, SettingsError
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.failure import Failure
 from intrain_onnx.proxy_table import names
 from intrain_onnx.vocabulary import LEADING
 
@@ -71,6 +72,7 @@ Exit codes:
 @click.option(
     "--cache-bytes", type=click.IntRange(1), default=20 * 2**30, show_default=True, help="For remote models."
 )
+@limited
 @click.option("--debug", is_flag=True, help="Show what workers write on their standard error.")
 def rank(sources: tuple[str, ...], output: Path, *, debug: bool, **options: Any) -> None:
     """Score thousands of models in processes that can die alone, and rank them.
@@ -138,7 +140,7 @@ def _job(folder: Path, options: Mapping[str, Any]) -> RankOne:
         **batch,
     )
     reports = folder / "reports" if options["reports"] else None
-    return RankOne(config, reports, folder / "cache", options["cache_bytes"])
+    return RankOne(config, options["limits"], reports, folder / "cache", options["cache_bytes"])
 
 
 def _make(folder: Path, job: RankOne) -> None:
@@ -164,7 +166,7 @@ def _engine(options: Mapping[str, Any], debug: bool) -> Engine:
     from intrain_onnx.engine import processes
 
     return processes.Processes(
-        options["workers"], WorkerLimits(), preload=("intrain_onnx.pipeline",), silent=not debug
+        options["workers"], of_worker(options["limits"]), preload=("intrain_onnx.pipeline",), silent=not debug
     )
 
 

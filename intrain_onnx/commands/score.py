@@ -26,8 +26,10 @@ from intrain_onnx.commands.shared import (
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.outcomes import Lost, Outcome
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
-from intrain_onnx.errors import Failure, SettingsError, printable
+from intrain_onnx.errors import SettingsError, printable
+from intrain_onnx.failure import Failure
 from intrain_onnx.jobs import Scored, ScoreFile, failure_of
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.output_files import check_outputs, report_names
@@ -102,6 +104,7 @@ def score(
     no_parity: bool,
     max_macs: float | None,
     debug: bool,
+    limits: Limits,
     values: dict[str, str],
     samples: dict[str, str],
     **settings: Any,
@@ -126,7 +129,7 @@ def score(
     done = _Done(models, output == "-", debug)
     try:
         with ended_by_signals():
-            done.score(config, targets, annotated)
+            done.score(ScoreFile(config, limits, annotated), targets)
     except KeyboardInterrupt as error:
         done.code = exit_code_of(error)
     done.show(targets)
@@ -143,13 +146,19 @@ class _Done:
     reports: list[Report] = field(default_factory=list)
     code: int = 0
 
-    def score(self, config: ScoreConfig, targets: Sequence[Path | None], annotated: Path | None) -> None:
+    def score(self, job: ScoreFile, targets: Sequence[Path | None]) -> None:
         """Score all models, each in a process that can die alone, and save each report as it comes."""
-        job = ScoreFile(config, annotated)
-        outcomes = measured(job, self.models, self.models, parity=config.parity, debug=self.debug)
+        outcomes = measured(
+            job,
+            self.models,
+            self.models,
+            limits=job.limits,
+            parity=job.config.parity,
+            debug=self.debug,
+        )
         with closing(outcomes):
             for outcome in outcomes:
-                self._keep(outcome, targets[outcome.index], annotated)
+                self._keep(outcome, targets[outcome.index], job.annotated)
 
     def _keep(
         self, outcome: Outcome[Path, Scored | Failure], target: Path | None, annotated: Path | None

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from intrain_onnx.errors import Failure, SettingsError
+from intrain_onnx.errors import SettingsError
+from intrain_onnx.failure import Failure
+from intrain_onnx.loading.limits import Limits, parsed
 
 if TYPE_CHECKING:
-    from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result
+    from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
+
+_GRACE, _GRACE_SECONDS = 1.2, 10.0
+"""A model that looks at the clock ends by itself, and says where; another is ended this much later."""
 
 EXIT_CODES = """
 \b
@@ -102,7 +107,35 @@ def given(command: Callable[..., None]) -> Callable[..., None]:
     return value(samples(command))
 
 
-def shared(command: Callable[..., None]) -> Callable[..., None]:
+def _parse_limits(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Limits:
+    try:
+        return parsed(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _limits_by_name(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    _parse_limits(context, parameter, values)
+    return dict(value.split("=", 1) for value in values)
+
+
+def limited(command: Callable[..., None], *, by_name: bool = False) -> Callable[..., None]:
+    """Add the option for limits to a command that reads a model; ``by_name`` gives them as a policy does."""
+    add = click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_limits_by_name if by_name else _parse_limits,
+        help="Allow a model more of something, or less: seconds=60, memory=4G, elements=4e9; an error says "
+        "which. May be given several times.",
+    )
+    return add(command)
+
+
+def shared(command: Callable[..., None], *, limits_by_name: bool = False) -> Callable[..., None]:
     """Add the options common to commands that read a model."""
     shape = click.option(
         "--input-shape",
@@ -121,7 +154,7 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
         help="The axis of an input that holds samples, or none.",
     )
     debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    return shape(axis(debug(command)))
+    return shape(axis(limited(debug(command), by_name=limits_by_name)))
 
 
 def quiet_threads() -> None:
@@ -160,8 +193,22 @@ def show_failure(failure: Failure, debug: bool) -> int:
     return failure.exit_code
 
 
+def of_worker(limits: Limits) -> WorkerLimits:
+    """The limits that hold a worker from outside: a job that keeps to its own ends before."""
+    from intrain_onnx.engine.outcomes import WorkerLimits
+
+    seconds = limits.seconds * _GRACE + _GRACE_SECONDS
+    return WorkerLimits(limits.memory, seconds, limits.cpu_seconds)
+
+
 def measured(
-    job: Job[Item, Result], models: Sequence[Path], items: Sequence[Item], *, parity: bool, debug: bool
+    job: Job[Item, Result],
+    models: Sequence[Path],
+    items: Sequence[Item],
+    *,
+    limits: Limits,
+    parity: bool,
+    debug: bool,
 ) -> Generator[Outcome[Item, Result], None, None]:
     """Run a job on the item of each model, with a bar of progress; what kills its process costs one model.
 
@@ -169,6 +216,7 @@ def measured(
         job: tells each step and the share that is done.
         models: for the bar.
         items: one a model.
+        limits: on what a model may take.
         parity: whether onnxruntime is needed.
         debug: show what the processes write on their standard error.
     """
@@ -177,7 +225,7 @@ def measured(
 
     # One load of torch serves all; for one model, torch and onnxruntime are loaded side by side.
     preload = ("intrain_onnx.pipeline",) if len(models) > 1 else ()
-    engine = Processes(preload=preload, silent=not debug)
+    engine = Processes(limits=of_worker(limits), preload=preload, silent=not debug)
     engine.warm(LoadLibraries(parity))
     from intrain_onnx.commands.terminal.progress import progress  # meanwhile
 

@@ -21,12 +21,14 @@ from pathlib import Path
 import onnx
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsafeModelError, printable
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import Limits, option
 from intrain_onnx.loading.warnings import Notes
 from intrain_onnx.untrusted import kind_of
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _MAX_PATH = 4096
+_READ_BYTES = 2**24
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -46,6 +48,7 @@ class ExternalFile:
 
         Raises:
             UnsafeModelError: the file was changed or exchanged since the model was loaded.
+            LimitError: it takes too long.
         """
         fd = _open_inside(self.path.parents[len(parts(self.location)) - 1], self.location)
         with os.fdopen(fd, "rb") as file:
@@ -53,7 +56,11 @@ class ExternalFile:
                 raise UnsafeModelError(
                     f"external file '{printable(self.location)}' changed while it was in use"
                 )
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            found, allowed = hashlib.sha256(), allowance.current()
+            while part := file.read(_READ_BYTES):
+                found.update(part)
+                allowed.check_time()
+            return found.hexdigest()
 
 
 class ExternalFiles:
@@ -76,7 +83,8 @@ class ExternalFiles:
         Raises:
             UnsafeModelError: an unknown key, a path that leaves the folder, a link, not a regular file.
             ModelFileError: a missing file, or offset and length that do not fit the file or the shape.
-            LimitError: the files together are over ``external_bytes``.
+            LimitError: the files together are over ``external_bytes``, or over ``hashed_bytes``: they are not
+                hashed before the model has run, which would be in vain.
         """
         entries = self._entries(tensor)
         offset, length = _number(entries, "offset", 0), _number(entries, "length", nbytes)
@@ -117,10 +125,14 @@ class ExternalFiles:
         finally:
             os.close(fd)
         self._sum += found.st_size
-        if self._sum > self.limits.external_bytes:
-            raise LimitError(
-                f"{self._sum:,} bytes of external data, over external_bytes={self.limits.external_bytes:,}"
-            )
+        for name in ("external_bytes", "hashed_bytes"):
+            most = getattr(self.limits, name)
+            if self._sum > most:
+                raise LimitError(
+                    f"{self._sum:,} bytes of external data, over the limit {name}={most:,}",
+                    limit=name,
+                    hint=option(name, self._sum),
+                )
         path = self.folder.joinpath(*parts(location))
         file = self.files[location] = ExternalFile(location, path, found.st_size, _identity(found))
         return file

@@ -22,12 +22,12 @@ import onnx_ir as ir
 from onnx_ir import serde
 
 from intrain_onnx import memory, untrusted
-from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printable
-from intrain_onnx.loading import protobuf_scan
+from intrain_onnx.errors import LimitError, ModelFileError, printable
+from intrain_onnx.loading import allowance, protobuf_scan
 from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, parts
 from intrain_onnx.loading.file_type import recognise
 from intrain_onnx.loading.function_checks import plain_domain
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.limits import Limits, option
 from intrain_onnx.loading.model_checks import check_model
 from intrain_onnx.loading.tensor_checks import Payloads
 from intrain_onnx.loading.warnings import ModelWarning, Notes
@@ -35,6 +35,7 @@ from intrain_onnx.loading.warnings import ModelWarning, Notes
 __all__ = ["Limits", "LoadedModel", "ModelWarning", "Source", "load"]
 
 _CHECKER_BYTES = 64 * 2**20
+_PROTOBUF_BYTES = Limits().file_bytes
 
 
 _Bytes = bytes  # the class below has a field of that name
@@ -119,7 +120,7 @@ def load(source: Source, limits: Limits | None = None) -> LoadedModel:
 
     Args:
         source: a path, or a model in memory, which is copied; a `LoadedModel` is returned unchanged.
-        limits: what the file may ask for.
+        limits: what the file may ask for; by default those of the block around (see `allowance.held`).
 
     Raises:
         ModelFileError: it cannot be read, or is not a valid ONNX model.
@@ -129,10 +130,10 @@ def load(source: Source, limits: Limits | None = None) -> LoadedModel:
     """
     if isinstance(source, LoadedModel):
         return source
-    limits = limits or Limits()
     path: Path | None = None
     folder: Path | None = None
-    try:
+    with allowance.held(limits, _path_of(source)) as allowed:
+        limits = allowed.limits
         if isinstance(source, (onnx.ModelProto, ir.Model)):
             data, folder = _from_memory(source)
         else:
@@ -140,9 +141,6 @@ def load(source: Source, limits: Limits | None = None) -> LoadedModel:
             data = _read(path, limits)
             folder = Path(os.path.realpath(path)).parent
         return _load(data, path, folder, limits)
-    except IntrainError as error:
-        error.at(path=_text(path))
-        raise
 
 
 def _load(data: bytes, path: Path | None, folder: Path | None, limits: Limits) -> LoadedModel:
@@ -196,9 +194,13 @@ def _read(path: Path, limits: Limits) -> bytes:
     try:
         with untrusted.opened(path) as (file, size):
             if size > limits.file_bytes:
+                fits = size <= _PROTOBUF_BYTES
                 raise LimitError(
                     f"the file has {size:,} bytes, over the limit file_bytes={limits.file_bytes:,}",
-                    hint="Larger models must keep their weights in external data",
+                    limit="file_bytes",
+                    hint=option("file_bytes", size)
+                    if fits
+                    else "Larger models must keep their weights in external data",
                 )
             return file.read(size)
     except untrusted.NotRegularError as error:
@@ -253,6 +255,8 @@ def _ask_checker(data: bytes, notes: Notes) -> None:
     try:
         onnx.checker.check_model(data, full_check=False)
     except Exception as error:  # the C++ code throws many types
+        if memory.ran_out(error):
+            raise
         notes.add("onnx-checker", " ".join(str(error).split()), None)
 
 
@@ -317,6 +321,10 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return printable(f"{type(error).__name__}: {error}", 500)
+
+
+def _path_of(source: Source) -> str | None:
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
 def _text(path: Path | None) -> str | None:

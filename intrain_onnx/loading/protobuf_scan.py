@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printable
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.limits import MORE, Limits, option
 
 _MAX_DEPTH = 100  # protobuf refuses messages nested deeper than this
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -179,7 +179,9 @@ class _Counter:
             begin = printable(data[start : start + 40].decode("utf-8", "replace"))
             raise LimitError(
                 f"{message.name}.{name} '{begin}…' has {stop - start:,} bytes, over the limit "
-                f"name_length={self.limits.name_length:,}"
+                f"name_length={self.limits.name_length:,}",
+                limit="name_length",
+                hint=option("name_length", stop - start),
             )
         text = data[start:stop]
         if not text.isascii():
@@ -208,5 +210,6 @@ def too_many(what: str, count: int, most: int, *, at_least: bool = False) -> Lim
     words = _WORDS.get(what, what)
     return LimitError(
         f"the model has {'at least ' if at_least else ''}{count:,} {words}, over the limit {what}={most:,}",
-        hint="If you trust the file, raise the limit",
+        limit=what,
+        hint=option(what, MORE * most if at_least else count),
     )

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsupportedError, printable
 from intrain_onnx.loading.external_data import ExternalFiles
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.limits import MORE, STORED_ELEMENTS, Limits, option
 
 _TYPED = {
     "FLOAT": "float_data",
@@ -50,7 +50,9 @@ class Payloads:
         self.nbytes += nbytes
         if self.nbytes > self.limits.tensor_bytes:
             raise LimitError(
-                f"{self.nbytes:,} bytes of tensors, over the limit tensor_bytes={self.limits.tensor_bytes:,}"
+                f"{self.nbytes:,} bytes of tensors, over the limit tensor_bytes={self.limits.tensor_bytes:,}",
+                limit="tensor_bytes",
+                hint=option("tensor_bytes", MORE * self.nbytes),
             )
         held = [name for name in _FIELDS if len(getattr(tensor, name))]
         if tensor.HasField("raw_data"):
@@ -76,9 +78,13 @@ class Payloads:
         check_rank(len(dims), self.limits)
         if any(d < 0 for d in dims):
             raise ModelFileError(f"negative dimension in the shape {list(dims)}")
-        if math.prod(max(d, 1) for d in dims) > self.limits.elements:
+        most = self.limits.elements or STORED_ELEMENTS
+        count = math.prod(max(d, 1) for d in dims)
+        if count > most:
             raise LimitError(
-                f"a tensor of shape {list(dims)} is over the limit elements={self.limits.elements:,}"
+                f"a tensor of shape {list(dims)} is over the limit elements={most:,}",
+                limit="elements",
+                hint=option("elements", count),
             )
         return math.prod(dims)
 
@@ -86,7 +92,11 @@ class Payloads:
 def check_rank(rank: int, limits: Limits) -> None:
     """Raises LimitError if a shape has more than ``rank`` dimensions."""
     if rank > limits.rank:
-        raise LimitError(f"a tensor of {rank:,} dimensions, over the limit rank={limits.rank}")
+        raise LimitError(
+            f"a tensor of {rank:,} dimensions, over the limit rank={limits.rank}",
+            limit="rank",
+            hint=option("rank", rank),
+        )
 
 
 def element_type(number: int) -> ir.DataType:

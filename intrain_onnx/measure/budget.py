@@ -12,6 +12,7 @@ import torch
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
+from intrain_onnx.loading import allowance
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
@@ -53,7 +54,7 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
         stream = without.peak(used.batch) <= free
         estimate = without if stream else estimate
     _require_memory(network, config, used, estimate, free)
-    limit = config.max_macs or MOST_MACS[device.type]
+    limit = config.max_macs or allowance.current().limits.macs or MOST_MACS[device.type]
     work = _work(estimate, used.batch, config)
     if work > limit:
         raise LimitError(

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError
+from intrain_onnx.loading import allowance
 from intrain_onnx.measure.search_sizes import Dimension, Search, Sizes, of_input
 from intrain_onnx.measure.settle_values import settle_values
 from intrain_onnx.measure.trial import Trial
@@ -36,7 +36,8 @@ class TrialRunner(Trial):
             if search.first is None or of_input(search.first.failure, usual) is not None:
                 return solved
             found = search.best()
-        except IntrainError:  # reported when the model is run
+        except IntrainError as error:  # reported when the model is run
+            allowance.raise_spent(error)
             return solved
         if found is None:
             return solved
@@ -63,7 +64,7 @@ def evaluate(model: ir.Model) -> list[np.ndarray[Any, Any]]:
     Raises:
         UnsupportedError, LimitError: a node cannot be run, or its output is too large; names it.
     """
-    with torch.no_grad(), element_limit(memory.elements_of_one_tensor()):
+    with torch.no_grad(), element_limit(allowance.current().elements()):
         return [to_numpy(part) for (part,) in run(convert.convert(model), [])]
 
 

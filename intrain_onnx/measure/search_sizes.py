@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from intrain_onnx.errors import IntrainError
+from intrain_onnx.loading.allowance import raise_spent
 from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.input_shapes import InputSpec, Signature
 from intrain_onnx.runtime.interpreter import NodeError
@@ -116,7 +117,9 @@ class Search:
             self.trial.run(fed, self.seed)
         except NodeError as error:
             return error
-        except IntrainError:
+        except IntrainError as error:
+            if len(self.tried) == 1:
+                raise_spent(error)
             return None
         return fed
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.errors import IntrainError
+from intrain_onnx.loading.allowance import raise_spent
 from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.input_shapes import InputSpec, Signature
 from intrain_onnx.network.signature.input_roles import Role
@@ -38,7 +39,8 @@ def settle_values(trial: Trial, single: Signature) -> Mapping[str, Role]:
     try:
         positive = _positive(trial, single, limited) if limited else {}
         return {**positive, **(_masks(trial, _filled(single, positive), masks) if masks else {})}
-    except IntrainError:  # reported when the model is run
+    except IntrainError as error:  # reported when the model is run
+        raise_spent(error)
         return {}
 
 

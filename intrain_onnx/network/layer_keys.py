@@ -107,6 +107,11 @@ def _connect(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]
     return network
 
 
+_MOST_ATOMS = 100_000
+"""Atoms at one node, above which they lose their marks: a Concat of one value a thousand times marks each of
+its atoms in a thousand ways, and the next Concat each of those."""
+
+
 def _flow(
     graph: ir.Graph,
     layers: Mapping[ir.Node, Any],
@@ -118,6 +123,9 @@ def _flow(
     for node in graph:
         operands = [v for v in node.inputs if v in data and v in reaching]
         atoms: set[Atom] = set()
+        if sum(len(reaching[v]) for v in operands) > _MOST_ATOMS:
+            atoms = {(source, ()) for v in dict.fromkeys(operands) for source, _ in reaching[v]}
+            operands = []
         for position, value in enumerate(operands):
             marks = _marks(node, position, len(operands))
             atoms |= {_marked(a, *marks) for a in reaching[value]} if marks else reaching[value]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intrain_onnx.ops.limits import check_iterations
+from intrain_onnx.loading import allowance
+from intrain_onnx.ops.limits import check_parts
 from intrain_onnx.ops.registry import op
 
 Graph = Callable[..., tuple[Any, ...]]
@@ -31,24 +32,32 @@ def loop(
     """Run a graph until its condition is false or the trip count is reached; stack its scan outputs.
 
     Raises:
-        LimitError: more iterations than ``limits.iteration_limit``.
+        LimitError: more rounds than ``loop_rounds``, with those of all other loops of the run.
     """
+    own = allowance.current()
     limit = None if trip_count is None else int(trip_count)
     going = cond is None or bool(cond)
     device = _device(trip_count, cond, *initial)
     state: tuple[Any, ...] = initial
     scans: list[list[Tensor]] = [[] for _ in range(n_outputs - len(initial))]
-    count = 0
+    count = kept = 0
     while going and (limit is None or count < limit):
-        check_iterations(count + 1)
+        own.count_rounds()
         outputs = body(torch.tensor(count, device=device), torch.tensor(True, device=device), *state)
         going, state = bool(outputs[0]), outputs[1 : 1 + len(initial)]
         for scan, value in zip(scans, outputs[1 + len(initial) :], strict=True):
             scan.append(value)
+            kept += _bytes(value)
+            own.kept += _bytes(value)
         count += 1
+    own.kept -= kept
     if count == 0 and scans:
         return *state, *_never_run(body, device, initial)
     return *state, *(torch.stack(scan) for scan in scans)
+
+
+def _bytes(value: Any) -> int:
+    return value.nbytes if isinstance(value, Tensor) else 0
 
 
 def _device(*values: Any) -> torch.device:
@@ -89,6 +98,7 @@ def scan(
 
 
 def _unbind(x: Tensor, axis: int, backward: int) -> list[Tensor]:
+    check_parts(x.shape[axis])
     slices = list(x.unbind(axis))
     return slices[::-1] if backward else slices
 
@@ -101,12 +111,17 @@ def _scan(
     body: Graph, state: tuple[Tensor, ...], slices: list[list[Tensor]], n_scans: int
 ) -> tuple[tuple[Tensor, ...], list[list[Tensor]]]:
     outputs: list[list[Tensor]] = [[] for _ in range(n_scans)]
-    check_iterations(len(slices[0]))
+    own = allowance.current()
+    own.count_rounds(len(slices[0]))
+    kept = 0
     for elements in zip(*slices, strict=True):
         results = body(*state, *elements)
         state = results[: len(state)]
         for rounds, value in zip(outputs, results[len(state) :], strict=True):
             rounds.append(value)
+            own.kept += _bytes(value)
+            kept += _bytes(value)
+    own.kept -= kept
     return state, outputs
 
 
@@ -139,7 +154,7 @@ def _fill(x: Tensor, length: int) -> Tensor:
 @op("SequenceMap", 17)
 def sequence_map(sequence: list[Any], *others: Any, n_outputs: int, body: Graph) -> tuple[list[Any], ...]:
     """Map a graph over a sequence, zipped with other sequences; tensors are passed to each call."""
-    check_iterations(len(sequence))
+    allowance.current().count_rounds(len(sequence))
     results = [
         body(element, *(x[i] if isinstance(x, list) else x for x in others))
         for i, element in enumerate(sequence)

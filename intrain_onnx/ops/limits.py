@@ -1,4 +1,4 @@
-"""Limits on the elements that an operator may allocate and on loop iterations, for untrusted files."""
+"""Limits on what an operator may make, checked before it is allocated, for untrusted files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from intrain_onnx.errors import LimitError
+from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import option
 
-MAX_ELEMENTS = 2**31
-"""Most elements of one operator's output, unless set by ``element_limit``."""
+_LARGE = 2**22
+"""Elements from which on the memory of a run is counted after every node."""
 
-_limit: ContextVar[int] = ContextVar("element_limit", default=MAX_ELEMENTS)
+_limit: ContextVar[tuple[int, str] | None] = ContextVar("element_limit", default=None)
 
 
 @contextmanager
-def element_limit(limit: int) -> Iterator[None]:
-    """Set the most elements of one operator's output inside the ``with`` block."""
-    token = _limit.set(limit)
+def element_limit(limit: int, name: str = "elements") -> Iterator[None]:
+    """Set the most elements of one operator's output inside the ``with`` block, by the limit of that name."""
+    token = _limit.set((limit, name))
     try:
         yield
     finally:
@@ -33,37 +35,27 @@ def check_elements(shape: Iterable[int]) -> None:
     """
     sizes = [int(size) for size in shape]
     count = math.prod(sizes)
-    if count > _limit.get():
+    own = allowance.current()
+    limit, name = _limit.get() or (own.elements(), "elements")
+    own.watchful |= count > _LARGE
+    if count > limit:
         raise LimitError(
-            f"a tensor of shape {sizes} has {count} elements, over the limit of {_limit.get()}",
-            hint="If you trust the file, raise it with intrain_onnx.ops.limits",
+            f"a tensor of shape {sizes} has {count} elements, over the limit {name}={limit}",
+            limit=name,
+            hint=option(name, count),
         )
 
 
-MAX_ITERATIONS = 100_000
-"""Most iterations of one Loop or Scan, unless set by ``iteration_limit``."""
-
-_iterations: ContextVar[int] = ContextVar("iteration_limit", default=MAX_ITERATIONS)
-
-
-@contextmanager
-def iteration_limit(limit: int) -> Iterator[None]:
-    """Set the most iterations of one loop inside the ``with`` block."""
-    token = _iterations.set(limit)
-    try:
-        yield
-    finally:
-        _iterations.reset(token)
-
-
-def check_iterations(count: int) -> None:
-    """Stop a loop with too many iterations.
+def check_parts(count: int) -> None:
+    """Refuse to cut a tensor into more tensors than a graph may have values.
 
     Raises:
-        LimitError: the count is over the limit.
+        LimitError: over ``values``.
     """
-    if count > _iterations.get():
+    most = allowance.current().limits.values
+    if count > most:
         raise LimitError(
-            f"a loop asks for iteration {count}, over the limit of {_iterations.get()}",
-            hint="If you trust the file, raise it with intrain_onnx.ops.limits",
+            f"a sequence of {count:,} tensors, over the limit values={most:,}",
+            limit="values",
+            hint=option("values", count),
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from intrain_onnx.ops.limits import check_parts
 from intrain_onnx.ops.registry import op
 from intrain_onnx.ops.values import ints
 
@@ -65,9 +66,14 @@ def split_to_sequence(
     data: Tensor, split: Tensor | None = None, *, axis: int = 0, keepdims: int = 1
 ) -> list[Tensor]:
     """Parts along an axis: of the given size or sizes, or single entries."""
+    check_parts(data.shape[axis] if split is None else _parts(data.shape[axis], split))
     if split is None:
         return list(torch.split(data, 1, axis) if keepdims else torch.unbind(data, axis))
     return list(torch.split(data, int(split.item()) if split.dim() == 0 else ints(split), axis))
+
+
+def _parts(length: int, split: Tensor) -> int:
+    return split.numel() if split.dim() else length // max(int(split.item()), 1)
 
 
 @op("Optional", 15, 28)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from intrain_onnx import memory
 from intrain_onnx.errors import IntrainError, MissingOpsError, printable
+from intrain_onnx.loading.allowance import raise_spent
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.measure import inputs
 from intrain_onnx.parity import onnxruntime_process
@@ -48,7 +49,8 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
         seed: of the inputs.
 
     Raises:
-        MemoryError: the process is out of memory.
+        LimitError: the time, or the rounds of its loops, are over.
+        MemoryError: the process is out of memory, or another error that says so.
     """
     samples = network.single.batch
     if not memory.fits(network.loaded.tensor_bytes):
@@ -58,11 +60,12 @@ def check_parity(network: Network, machine: Machine, seed: int) -> Parity:
     except onnxruntime_process.NoReferenceError as error:
         return failed(str(error), samples)
     except IntrainError as error:
+        raise_spent(error)
         error.hint = error.hint if isinstance(error, MissingOpsError) else None
         return failed(str(error), samples)
-    except MemoryError:
-        raise
     except Exception as error:  # of any kind: a parity check must not abort the score
+        if memory.ran_out(error):
+            raise
         said = next(iter(str(error).splitlines()), "")
         return failed(printable(f"the check failed: {type(error).__name__}: {said}"), samples)
 

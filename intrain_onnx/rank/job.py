@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,8 @@ import msgspec
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.outcomes import Tell
-from intrain_onnx.errors import Failure
+from intrain_onnx.failure import Failure
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.rank import rows
 from intrain_onnx.rank.rows import Row
 from intrain_onnx.rank.sources import is_address
@@ -39,12 +40,14 @@ class RankOne:
 
     Attributes:
         config: the settings.
+        limits: on what a model may take.
         reports: folder for the JSON reports; None for none.
         cache: folder for remote files.
         cache_bytes: most that the cache holds.
     """
 
     config: ScoreConfig
+    limits: Limits = field(default_factory=Limits)
     reports: Path | None = None
     cache: Path | None = None
     cache_bytes: int = 0
@@ -61,7 +64,7 @@ class RankOne:
             if is_address(path):
                 assert self.cache is not None
                 path, version = remote.fetched(path, self.cache, self.cache_bytes)
-            report = score(path, self.config)
+            report = score(path, self.config, limits=self.limits)
             row = rows.of_report(task.model, task.given, report, time.perf_counter() - started)
             if self.reports is not None:
                 report.save(self.reports / f"{row.sha256}.intrain.json")

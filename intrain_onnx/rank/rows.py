@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from intrain_onnx.errors import Failure
+from intrain_onnx.failure import Failure
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.rows import Document
 

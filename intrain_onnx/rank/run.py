@@ -12,7 +12,8 @@ from intrain_onnx.engine.log import Log
 from intrain_onnx.engine.outcomes import Engine
 from intrain_onnx.engine.outcomes import Lost as LostProcess
 from intrain_onnx.engine.retries import TRIES, Queue, with_retries
-from intrain_onnx.errors import Failure, IntrainError
+from intrain_onnx.errors import IntrainError
+from intrain_onnx.failure import Failure
 from intrain_onnx.rank import content, remote, results, rows
 from intrain_onnx.rank.job import RankOne, Task
 from intrain_onnx.rank.results import Found

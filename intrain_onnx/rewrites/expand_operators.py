@@ -14,8 +14,8 @@ import onnx
 import onnx.defs
 import onnx_ir as ir
 
+from intrain_onnx.loading import allowance
 from intrain_onnx.loading.function_checks import all_nodes, plain_domain
-from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.protobuf_scan import too_many
 from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.opset import support
@@ -86,7 +86,7 @@ class _Expansion:
                 continue
             self.expanded += made > 0
             self.size += made
-            limit = Limits().expanded_nodes
+            limit = allowance.current().limits.expanded_nodes
             if self.size > limit:
                 raise too_many("expanded_nodes", self.size, limit)
         return left
@@ -125,7 +125,7 @@ def expand_missing(model: ir.Model) -> int:
         count = sum(found)
         if not count:
             break
-        limit = Limits().expanded_nodes
+        limit = allowance.current().limits.expanded_nodes
         size = sum(1 for graph in (model.graph, *_bodies(model)) for _ in every_node(graph))
         if size > limit:
             raise too_many("expanded_nodes", size, limit)

@@ -13,24 +13,26 @@ import numpy as np
 import onnx_ir as ir
 
 from intrain_onnx.errors import LimitError
+from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import option
 from intrain_onnx.network.marks import DEQUANTISED
 from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import add_initializer, constant_array, name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.dequantise.arithmetic import dequantise
 
-_MAX_FOLDED_ELEMENTS = 2**31
-
 
 def fold_weights(model: ir.Model) -> int:
     """Fold ConstantOfShape and DequantizeLinear of constants, in place; returns the number of nodes."""
-    folded = 0
+    folded = made = 0
+    most = allowance.current().limits.folded_elements
     tied: dict[tuple[Any, ...], ir.Value] = {}
     for node in list(every_node(model.graph)):
         if node.outputs[0].is_graph_output():
             continue
         if is_op(node, "ConstantOfShape"):
-            array = _constant_of_shape(node)
+            array = _constant_of_shape(node, most - made)
+            made += array.size if array is not None else 0
         elif is_op(node, "DequantizeLinear"):
             array = _dequantised(node)
         else:
@@ -56,7 +58,7 @@ def _initializer_instead(model: ir.Model, node: ir.Node, array: np.ndarray[Any, 
     return new
 
 
-def _constant_of_shape(node: ir.Node) -> np.ndarray[Any, Any] | None:
+def _constant_of_shape(node: ir.Node, left: int) -> np.ndarray[Any, Any] | None:
     shape = constant_array(node.inputs[0])
     if shape is None or not shape.size:
         return None
@@ -68,8 +70,16 @@ def _constant_of_shape(node: ir.Node) -> np.ndarray[Any, Any] | None:
     )
     if fill.dtype.kind != "f" or any(d < 0 for d in dims):
         return None
-    if math.prod(dims) > _MAX_FOLDED_ELEMENTS:
-        raise LimitError(f"a constant of {math.prod(dims)} elements", node=name_of(node), op=node.op_type)
+    count = math.prod(dims)
+    if count > left:
+        most = allowance.current().limits.folded_elements
+        raise LimitError(
+            f"a constant of {count:,} elements, with those before it over the limit folded_elements={most:,}",
+            node=name_of(node),
+            op=node.op_type,
+            limit="folded_elements",
+            hint=option("folded_elements", most - left + count),
+        )
     return np.full(dims, fill.reshape(-1)[0])
 
 

@@ -9,11 +9,22 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx import memory
+from intrain_onnx.loading import allowance
 from intrain_onnx.network.input_shapes import Signature, resized
 from intrain_onnx.network.marks import SEEN, UNSEEN
 from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import static_shape
+from intrain_onnx.opset.kinds import Kind
+from intrain_onnx.opset.traits import is_op, kind
 from intrain_onnx.rewrites.static_shapes import infer_static
+
+_MOST_PROPAGATED = 2**22
+"""Elements of all values in onnx's data propagation: each takes some 60 bytes there."""
+
+_MOST_RANK = 64
+"""Elements of the shape of a value, and of a size that follows from nothing."""
+
+_SIZES = frozenset({ir.DataType.INT64, ir.DataType.INT32})
 
 See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 """Runs a model with one sample, and returns the shape of each value by name."""
@@ -22,8 +33,10 @@ See = Callable[[ir.Model, Signature], Mapping[str, tuple[int, ...]]]
 def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
     """Run onnx's shape inference on a model, in place; False if onnx refuses the model or infers nothing new.
 
-    ``data_prop`` also propagates the values of shape tensors (onnx's data propagation).
+    ``data_prop`` also propagates the values of shape tensors (onnx's data propagation), unless they are many.
     """
+    allowance.current().check_time()
+    data_prop = data_prop and propagated_elements(model) <= _MOST_PROPAGATED
     inputs = list(model.graph.inputs)
     constants = {value: value.const_value for value in model.graph.initializers.values()}
     logger = logging.getLogger(common.ShapeInferencePass.__module__)
@@ -36,6 +49,37 @@ def infer(model: ir.Model, *, data_prop: bool = False) -> bool:
     if len(model.graph.inputs) != len(inputs):
         _restore(model.graph, inputs, constants)
     return bool(found.modified)
+
+
+def propagated_elements(model: ir.Model) -> int:
+    """A bound on the elements that onnx's data propagation holds, of all values together.
+
+    It has no limit of its own: a Concat of a value with itself, 40 times, asks for terabytes. Concat adds its
+    operands up, a Gather has as many as its indices, and no other operator that it knows makes more of them.
+    """
+    sizes: dict[ir.Value, int] = {}
+    total = 0
+
+    def of(value: ir.Value | None) -> int:
+        if value is None:
+            return 0
+        tensor = value.const_value
+        return sizes.get(value, _MOST_RANK) if tensor is None else tensor.size
+
+    for node in every_node(model.graph):
+        if is_op(node, "Concat"):
+            size = sum(map(of, node.inputs))
+        elif is_op(node, "Gather") and len(node.inputs) > 1:
+            size = of(node.inputs[1])
+        elif kind(node) is Kind.VIEW or is_op(node, "Add", "Sub", "Mul", "Cast"):
+            size = max(map(of, node.inputs), default=0)
+        else:
+            continue
+        size = min(size, 2 * _MOST_PROPAGATED)
+        for value in node.outputs:
+            sizes[value] = size
+        total += size if any(v.dtype is None or v.dtype in _SIZES for v in node.outputs) else 0
+    return total
 
 
 def _restore(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading import allowance
 from intrain_onnx.network.known_values import Constants, Known
 from intrain_onnx.network.subgraphs import bodies, entering, every_node
 from intrain_onnx.network.values import name_of
@@ -296,6 +296,7 @@ def rounds(loop: Form, constants: Constants, budget: int) -> list[Round]:
     done: dict[ir.Node, tuple[list[Known | None], list[Known]]] = {}
     for formals in _each(loop, constants, budget):
         _require(len(found) + 1, size, budget, spent=len(found) * size)
+        allowance.current().check_time()
         known |= formals
         for node in loop.body:
             operands = [
@@ -326,7 +327,7 @@ def _note(known: Round, value: ir.Value, found: Known | None) -> None:
 
 def _require(number: int, size: int, budget: int, spent: int = 0) -> None:
     if number * size > budget:
-        limit = Limits().expanded_nodes
+        limit = allowance.current().limits.expanded_nodes
         raise StaysRolledError(
             f"{number:,} or more rounds of {size:,} nodes are over expanded_nodes={limit:,}", spent
         )

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.loading import allowance
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network import coverage, given_inputs, gradient_reach, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
@@ -110,20 +111,25 @@ class Network:
 
         Raises:
             SettingsError: an input shape or a given input does not fit.
-            LimitError: a constant or the dequantised model does not fit into memory.
+            LimitError: a constant or the dequantised model does not fit into memory, or the time is over.
             ModelFileError: the graph has a cycle.
         """
+        allowed = allowance.current()
         exact = loaded.fresh()
+        allowed.check_time()
         constants = normalise(exact)
+        allowed.check_time()
         asked, config = config, given_inputs.read_for(exact, config)
         runner = runs.runner(exact) if runs is not None else None
         solved, single, known = _inputs(exact, config, runner)
         if runner is not None:
             complete_shapes(exact, single, lambda _, of: runner.shapes(of))
+        allowed.check_time()
         with memory.collector_paused():
             model = exact.clone()
         constants += cancel_transposes(model) + written_out.restore(model)
         constants += merge_concats(model) + restore_lookups(model)
+        allowed.check_time()
         quantisation = dequantise.to_float(model)
         if quantisation is not None or not all_known(model):
             infer_shapes(model, single)

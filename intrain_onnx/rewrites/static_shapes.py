@@ -15,6 +15,8 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from intrain_onnx import memory
+
 _MOST_BYTES = 1000
 """Largest initializer whose data shapes may follow from; onnx_ir shows no larger one to onnx either."""
 
@@ -150,7 +152,9 @@ def _inferred(
         schema = onnx.defs.get_schema(op_type, opset, domain)
         imports = [onnx.helper.make_opsetid(domain, opset)]
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
-    except Exception:  # of onnx's C++ code: no rule, or a node that it refuses
+    except Exception as error:  # of onnx's C++ code: no rule, or a node that it refuses
+        if memory.ran_out(error):
+            raise
         return None
     made = [_typed(found.get(name)) for name in outputs if name]
     return tuple(t for t in made if t is not None) if all(named) and None not in made else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading import allowance
 from intrain_onnx.network.known_values import Array, Constants, Known
 from intrain_onnx.network.marks import LEFT_ROLLED, MADE_FROM, Rolled
 from intrain_onnx.network.subgraphs import bodies, every_node
@@ -78,7 +78,7 @@ class _Unroller:
         self.model = model
         self.opset = model.opset_imports.get("", 1)
         self.loops = any(is_op(node, "Loop", "Scan") for node in nodes)
-        self.budget = Limits().expanded_nodes - len(nodes)
+        self.budget = allowance.current().limits.expanded_nodes - len(nodes)
         self.constants = Constants(model)
         self.flow = Flow.of(model) if self.loops else Flow()
         self.taken = {v.name for graph in model.graphs() for v in graph.inputs} | {*model.graph.initializers}

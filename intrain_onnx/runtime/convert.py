@@ -7,10 +7,12 @@ The ``meta`` of every fx node names its origin: ``onnx_op``, ``onnx_name``, ``on
 
 from __future__ import annotations
 
+import keyword
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -142,8 +144,8 @@ def _subgraphs(node: ir.Node) -> list[ir.Graph]:
 
 
 def _identifier(name: str) -> str:
-    found = re.sub(r"\W", "_", name) or "_"
-    return f"{found}_" if found == "self" else found  # which the generated function has as its first
+    plain = re.sub(r"\W", "_", name) or "_"
+    return f"{plain}_" if plain == "self" else plain
 
 
 def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
@@ -159,33 +161,51 @@ def _quantised_from(value: ir.Value | None, scope: _Scope) -> fx.Node | None:
     return scope.values.get(source) if source is not None else None
 
 
+_MOST_PARTS = 32
+"""Levels of modules that a name with dots makes; torch walks them recursively."""
+
+
+@cache
+def _attributes() -> frozenset[str]:
+    """What a module has of its own, in any case, and what its code calls itself."""
+    return frozenset({*dir(fx.GraphModule(nn.Module(), fx.Graph())), "self"})
+
+
 @dataclass
 class _Names:
-    """Unique attribute paths on a module, without characters that could break generated code."""
+    """Unique attribute paths on a module, without characters that could break generated code.
 
-    root: nn.Module
+    The cost of all names is linear: whatever they are, a number that was tried for one is not tried again.
+    """
+
     leaves: set[str] = field(default_factory=set)
-    parents: set[str] = field(default_factory=set)
-    extended: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def claim(self, name: str) -> str:
-        parts = [re.sub(r"[^A-Za-z0-9_/:\-]", "_", p) or "_" for p in name.split(".")]
-        parts = [p + "_" if hasattr(fx.GraphModule, p) or p in self.root.__dict__ else p for p in parts]
-        for depth in range(1, len(parts)):  # of "a" and "a.b", "a" is a tensor and no module
-            while ".".join(parts[:depth]) in self.leaves:
-                parts[depth - 1] += "_"
-        wanted = ".".join(parts)
-        path = self.extended.get(wanted, wanted)
-        while path in self.leaves or path in self.parents:
-            path += "_"
-        self.extended[wanted] = path
+        *parents, leaf = map(self._part, name.split(".", _MOST_PARTS - 1))
+        owner = ""
+        for part in parents:  # of "a" and "a.b", "a" is a tensor and no module
+            wanted = f"{owner}{part}"
+            if wanted not in self.modules:
+                self.modules[wanted] = self._unused(wanted, self.leaves)
+                self.modules.setdefault(self.modules[wanted], self.modules[wanted])
+            owner = f"{self.modules[wanted]}."
+        path = self._unused(f"{owner}{leaf}", self.leaves, self.modules)
         self.leaves.add(path)
-        self.parents.update(_parents(path))
         return path
 
+    def _part(self, text: str) -> str:
+        part = re.sub(r"[^A-Za-z0-9_/:\-]", "_", text) or "_"
+        return part + "_" if keyword.iskeyword(part) or part in _attributes() else part
 
-def _parents(path: str) -> list[str]:
-    return [path[:i] for i, c in enumerate(path) if c == "."]
+    def _unused(self, wanted: str, *taken: Collection[str]) -> str:
+        """The path, or with the next number that makes it another one than all those taken."""
+        path = wanted
+        while any(path in those for those in taken):
+            self.numbers[wanted] = self.numbers.get(wanted, 0) + 1
+            path = f"{wanted}_{self.numbers[wanted]}"
+        return path
 
 
 class _Builder:
@@ -206,7 +226,7 @@ class _Builder:
 
     def build(self, graph: ir.Graph, captured: Iterable[ir.Value], *, unwrap: bool = False) -> fx.GraphModule:
         root, target = nn.Module(), fx.Graph()
-        scope = _Scope(root, target, _Names(root))
+        scope = _Scope(root, target, _Names())
         for value in (*graph.inputs, *captured):
             if value.name in graph.initializers:  # before IR version 4 initializers had to be inputs too
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,9 +9,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx
 
-from intrain_onnx.errors import IntrainError, LimitError, UnsupportedError
+from intrain_onnx import memory
+from intrain_onnx.errors import IntrainError, UnsupportedError
+from intrain_onnx.loading import allowance
 from intrain_onnx.ops.control import if_
 from intrain_onnx.ops.norm import batch_normalization_of_batch
+from intrain_onnx.runtime import live_memory
 from intrain_onnx.runtime.convert import bind
 from intrain_onnx.runtime.node_failures import Failure, failure
 
@@ -20,21 +22,11 @@ Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 """Takes a value as a list of tensors (one, or one for each sample), and may return others to replace it."""
 
 
-LESS_MEMORY: Final = "Take a smaller --batch or --input-shape"
-"""Hint where memory ran out."""
-
 _OF_OPERATORS = (
     *(RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError),
     AttributeError,  # a sequence in the place of a tensor: what a loop makes has a type only when it runs
 )
 """Errors that operators raise on arguments that they do not take."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has no type of its own for it on the CPU."""
-    if isinstance(error, OSError):  # no room to map a file
-        return error.errno == errno.ENOMEM
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 _PLAIN: Final = frozenset({fx.Node, int, float, str, bool, type(None)})
@@ -61,6 +53,7 @@ class ObservedInterpreter(fx.Interpreter):
         self.observers = observers
         self.in_lock_step = True
         self._attributes: dict[str, Any] = {}
+        self._plan = live_memory.plan(module)
 
     def inside(self, module: fx.GraphModule) -> ObservedInterpreter:
         """The interpreter of a subgraph."""
@@ -77,10 +70,41 @@ class ObservedInterpreter(fx.Interpreter):
         env = self.env = {}
         self.args_iter = iter(args)
         result = None
-        for node in self.graph.nodes:
+        own, last_uses, mixed = allowance.current(), self.user_to_last_uses, self._plan.mixed
+        own.frames.append(env)
+        try:
+            for number, piece in enumerate(self._plan.pieces):
+                nodes = iter(piece)
+                if number not in mixed:
+                    for node in nodes:
+                        result = env[node] = self.run_node(node)
+                        for dead in last_uses.get(node, ()):
+                            del env[dead]
+                        if own.watchful:
+                            break
+                    own.countdown -= len(piece)
+                    if own.watchful or own.countdown < 0:
+                        live_memory.look(own, node)
+                for node in nodes:
+                    result = self._run_watched(node, own)
+        finally:
+            own.frames.pop()
+        return result
+
+    def _run_watched(self, node: fx.Node, own: allowance.Allowance) -> Any:
+        """Run a node, and hold it against the limits on memory, and on what is made out of constants."""
+        env, plan = self.env, self._plan
+        if node in plan.constant:
+            with live_memory.within_folded(own, plan.stored):
+                result = env[node] = self.run_node(node)
+            live_memory.count_folded(own, node, result, plan.stored, env)
+        else:
             result = env[node] = self.run_node(node)
-            for dead in self.user_to_last_uses.get(node, ()):
-                del env[dead]
+        for dead in self.user_to_last_uses.get(node, ()):
+            del env[dead]
+        own.countdown -= 1
+        if own.watchful or own.countdown < 0:
+            live_memory.look(own, node)
         return result
 
     def fetch_attr(self, target: str) -> Any:
@@ -110,8 +134,9 @@ class ObservedInterpreter(fx.Interpreter):
             error.at(node=n.meta.get("onnx_name"), op=n.meta.get("onnx_op"))
             raise
         except (MemoryError, *_OF_OPERATORS) as error:
-            if is_out_of_memory(error):
-                raise self._out_of_memory(n, error) from error
+            if memory.ran_out(error):
+                at = n.meta.get("onnx_name"), n.meta.get("onnx_op")
+                raise allowance.out_of_memory(error, *at) from error
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             count = _sample_count((args, kwargs))
             calls = (
@@ -127,15 +152,6 @@ class ObservedInterpreter(fx.Interpreter):
                 if replaced is not None:
                     result = Samples(replaced) if isinstance(result, Samples) else replaced[0]
         return result
-
-    @staticmethod
-    def _out_of_memory(n: fx.Node, error: BaseException) -> IntrainError:
-        return LimitError(
-            f"out of memory: {next(iter(str(error).splitlines()), '')[:160]}",
-            node=n.meta.get("onnx_name"),
-            op=n.meta.get("onnx_op"),
-            hint=LESS_MEMORY,
-        )
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function; once for each sample if an argument is :class:`Samples`."""
@@ -239,6 +255,8 @@ def run(
 
     Raises:
         NodeError: a node failed; names it.
-        LimitError: out of memory; names the node.
+        LimitError: over the limit on memory, time, loop rounds or what is made out of constants; names the
+            node.
     """
-    return ObservedInterpreter(module, observers or {}).outputs(*inputs)
+    with allowance.one_run():
+        return ObservedInterpreter(module, observers or {}).outputs(*inputs)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig, cores, most_threads
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.loading import allowance
 from intrain_onnx.ops.limits import element_limit
 from intrain_onnx.runtime.random_streams import random_nodes_from
 
@@ -61,7 +61,7 @@ def machine_for(config: ScoreConfig) -> Iterator[Machine]:
     try:
         torch.set_num_threads(config.threads or _usual_threads())
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
-        with element_limit(memory.elements_of_one_tensor()), random_nodes_from(config.seed):
+        with element_limit(allowance.current().elements()), random_nodes_from(config.seed):
             yield Machine(torch.device("cuda" if cuda else "cpu"), torch.get_num_threads())
     finally:
         torch.set_num_threads(before)

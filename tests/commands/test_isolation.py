@@ -16,7 +16,7 @@ from builders import model
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.outcomes import Lost
-from intrain_onnx.errors import Failure
+from intrain_onnx.failure import Failure
 from intrain_onnx.jobs import Scored, ScoreFile, failure_of
 
 from .helpers import mlp, save

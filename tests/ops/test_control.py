@@ -7,7 +7,9 @@ from node_oracle import assert_close, make_model, onnxruntime_cpu, ours
 from onnx import TensorProto, helper
 
 from intrain_onnx.errors import LimitError
-from intrain_onnx.ops import control, limits
+from intrain_onnx.loading.allowance import held
+from intrain_onnx.loading.limits import Limits
+from intrain_onnx.ops import control
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -117,7 +119,26 @@ def endless(i, go, s):
 
 
 def test_an_endless_loop_stops_at_the_limit():
-    with limits.iteration_limit(50), pytest.raises(LimitError, match="51"):
+    with held(Limits(loop_rounds=50)), pytest.raises(LimitError, match="51"):
+        control.loop(None, None, torch.zeros(1), n_outputs=1, body=endless)
+
+
+@pytest.mark.parametrize(("rounds", "runs"), [(4 + 4 * 4, True), (4 + 4 * 4 - 1, False)])
+def test_rounds_of_nested_loops_are_counted_together(rounds, runs):
+    def loop(times, body):
+        return lambda i, go, s: (go, *control.loop(torch.tensor(times), None, s, n_outputs=1, body=body))
+
+    nested = loop(4, loop(4, endless))
+    with held(Limits(loop_rounds=rounds)):
+        if runs:
+            assert nested(0, True, torch.zeros(1))[1] == 16
+        else:
+            with pytest.raises(LimitError, match=r"--limit loop_rounds=\d+"):
+                nested(0, True, torch.zeros(1))
+
+
+def test_a_loop_stops_when_the_time_is_over():
+    with held(Limits(seconds=0.2)), pytest.raises(LimitError, match=r"--limit seconds=2"):
         control.loop(None, None, torch.zeros(1), n_outputs=1, body=endless)
 
 
@@ -125,7 +146,7 @@ def test_a_scan_asks_for_the_limit_before_it_runs():
     def body(s, e):
         return (s + e,)
 
-    with limits.iteration_limit(4), pytest.raises(LimitError):
+    with held(Limits(loop_rounds=4)), pytest.raises(LimitError):
         control.scan(torch.zeros(()), torch.zeros(5), n_outputs=1, body=body, num_scan_inputs=1)
 
 

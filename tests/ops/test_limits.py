@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from intrain_onnx.errors import LimitError
-from intrain_onnx.ops import fill, pad, random, resize, shape, signal, text, vision
+from intrain_onnx.loading.allowance import held
+from intrain_onnx.loading.limits import Limits
+from intrain_onnx.ops import control, fill, pad, random, resize, sequence, shape, signal, text, vision
 from intrain_onnx.ops.limits import check_elements, element_limit
 
 HUGE = 2**40
@@ -49,6 +51,19 @@ def huge(*sizes):
 def test_refuses(call):
     with pytest.raises(LimitError, match="elements"):
         call()
+
+
+def test_a_sequence_has_no_more_tensors_than_a_graph_has_values():
+    x = torch.zeros(100)
+    with held(Limits(values=100)):
+        assert len(sequence.split_to_sequence(x)) == 100
+        assert len(sequence.split_to_sequence(torch.zeros(101), torch.tensor(2))) == 51
+    with held(Limits(values=99)):
+        for split in (None, torch.tensor(1), torch.ones(100, dtype=torch.int64)):
+            with pytest.raises(LimitError, match=r"100 tensors.* --limit values=100"):
+                sequence.split_to_sequence(x, split)
+        with pytest.raises(LimitError, match="100 tensors"):
+            control.scan(torch.zeros(()), x, n_outputs=1, body=lambda s, e: (s + e,), num_scan_inputs=1)
 
 
 def test_limit_can_be_set_and_is_put_back():

@@ -251,7 +251,7 @@ def test_a_remote_model_is_fetched_with_its_data(tmp_path: Path):
     out, cache = tmp_path / "out", tmp_path / "cache"
     out.mkdir()
     engine, kept = Counting(), {}
-    job = RankOne(CONFIG, None, cache, 10**6)
+    job = RankOne(CONFIG, reports=None, cache=cache, cache_bytes=10**6)
     run(job, candidates(["memory://ranked/"]), out, engine, keep=lambda row: kept.update({row.model: row}))
     (row,) = kept.values()
     assert row.status == "scored"
@@ -259,7 +259,7 @@ def test_a_remote_model_is_fetched_with_its_data(tmp_path: Path):
     engine = Counting()
     run(job, candidates(["memory://ranked/"]), out, engine, resume=True)
     assert engine.ran == []
-    small = RankOne(CONFIG, None, tmp_path / "small", 100)
+    small = RankOne(CONFIG, cache=tmp_path / "small", cache_bytes=100)
     other = tmp_path / "other"
     other.mkdir()
     run(small, candidates(["memory://ranked/"]), other, Counting(), keep=lambda row: kept.update({"x": row}))

@@ -19,7 +19,7 @@ ENGINE = ("engine",)
 BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
-ENTRIES = ("inspection", "pipeline", "backend", "jobs")
+ENTRIES = ("inspection", "pipeline", "backend", "failure", "jobs")
 USERS = ("bench", "audit", "rank", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
@@ -116,7 +116,7 @@ TESTED_BY = {
     "inspection": "commands/test_inspect.py",
     "loading.external_data": "loading/test_load.py",
     "loading.function_checks": "loading/test_load.py",
-    "loading.limits": "loading/test_load.py",
+    "loading.allowance": "loading/test_limits.py",
     "loading.model_checks": "loading/test_load.py",
     "measure.trace": "scores/test_scoring.py",
     "network.channel_parts": "network/test_layers.py",
@@ -133,6 +133,7 @@ TESTED_BY = {
     "parity.onnxruntime_worker": "parity/test_onnxruntime_process.py",
     "pipeline": "whole/test_invariance.py",
     "proxy_table": "proxies/test_measure.py",
+    "runtime.live_memory": "whole/test_hostile_runtime.py",
     "report.assemble": "commands/test_score.py",
     "report.derived": "report/test_page.py",
     "report.document": "commands/test_score.py",

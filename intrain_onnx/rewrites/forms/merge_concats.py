@@ -8,6 +8,9 @@ from intrain_onnx.network.values import name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.forms.replace_each import replace_each
 
+_MOST_REPEATED = 64
+"""Operands of an inner Concat that is read more than once: else n that double have 2**n operands."""
+
 
 def merge_concats(model: ir.Model) -> int:
     """Replace each Concat that reads Concats along the same axis by one of all their operands, in place.
@@ -38,7 +41,12 @@ def _operands(node: ir.Node, value: ir.Value | None) -> list[ir.Value | None]:
     if value is None or inner is None or not is_op(inner, "Concat"):
         return [value]
     shared = value.is_graph_output() or {user for user, _ in value.uses()} != {node}
-    return [value] if shared or _axis(inner) is None or _axis(inner) != _axis(node) else list(inner.inputs)
+    repeated = len(value.uses()) > 1 and len(inner.inputs) > _MOST_REPEATED
+    return (
+        [value]
+        if shared or repeated or _axis(inner) is None or _axis(inner) != _axis(node)
+        else list(inner.inputs)
+    )
 
 
 def _axis(node: ir.Node) -> int | None:

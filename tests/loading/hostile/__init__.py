@@ -7,6 +7,7 @@ path to open.
 """
 
 from . import (  # noqa: F401  they enter their cases
+    budgets,
     external_data,
     functions,
     not_a_model,
