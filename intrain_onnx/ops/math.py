@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.ops.registry import op
 from intrain_onnx.ops.values import UNSIGNED, on_int64
 
@@ -191,7 +193,18 @@ def _constant(bound: Tensor | None) -> float | None:
 @on_int64
 def einsum(*inputs: Tensor, equation: str) -> Tensor:
     """Sum of products by the Einstein convention."""
-    return torch.einsum(equation.replace(" ", ""), *inputs)
+    plain = equation.replace(" ", "")
+    _check_einsum(plain, inputs)
+    return torch.einsum(plain, *inputs)
+
+
+def _check_einsum(equation: str, inputs: Sequence[Tensor]) -> None:
+    """Refuse an output of named axes that is too large; torch says what is wrong with any other equation."""
+    terms, arrow, output = equation.partition("->")
+    operands = zip(terms.split(","), inputs, strict=False)
+    sizes = {name: size for term, x in operands for name, size in zip(term, x.shape, strict=False)}
+    if arrow and all(name in sizes for name in output):
+        check_elements(sizes[name] for name in output)
 
 
 @op("Det", 11, 22)

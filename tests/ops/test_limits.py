@@ -6,7 +6,7 @@ import torch
 from intrain_onnx.errors import LimitError
 from intrain_onnx.loading.allowance import held
 from intrain_onnx.loading.limits import Limits
-from intrain_onnx.ops import control, fill, pad, random, resize, sequence, shape, signal, text, vision
+from intrain_onnx.ops import control, fill, math, pad, random, resize, sequence, shape, signal, text, vision
 from intrain_onnx.ops.limits import check_elements, element_limit
 
 HUGE = 2**40
@@ -23,6 +23,9 @@ def huge(*sizes):
         lambda: fill.constant_of_shape(huge(2**20, 2**20)),
         lambda: fill.range_(huge(0)[0], huge(HUGE)[0], huge(1)[0]),
         lambda: fill.one_hot(huge(1), huge(HUGE)[0], torch.tensor([0.0, 1.0])),
+        lambda: math.einsum(
+            *[torch.zeros(1, 2**4)] * 10, equation="ab,cd,ef,gh,ij,kl,mn,op,qr,st->bdfhjlnprt"
+        ),
         lambda: shape.expand(X, huge(2**20, 2**20, 2, 2)),
         lambda: shape.tile(X, huge(2**20, 2**20, 1, 1)),
         lambda: pad.pad(X, huge(0, 0, 0, 0, 0, 0, 0, HUGE)),

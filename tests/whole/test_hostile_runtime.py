@@ -11,7 +11,7 @@ from loading.hostile import budgets, cage
 
 from intrain_onnx import errors
 
-_HARMLESS = {"open /proc/meminfo", "open /dev/null", "open "}
+_HARMLESS = {"open /proc/meminfo", "open /proc/self/status", "open /dev/null", "open "}
 _ERRORS = {name for name in dir(errors) if name.endswith("Error")}
 _CAP = 6 * 2**30
 _MOST = 4000
