@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,39 @@ class LoadLibraries:
         import intrain_onnx.pipeline  # noqa: F401, PLC0415
 
         memory.keep_imports()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Imports a module."""
+
+    module: str
+
+    def __call__(self, item: None, tell: Tell) -> None:
+        """Import it."""
+        importlib.import_module(self.module)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Calls a function of this package with a path; it is imported where it runs.
+
+    Attributes:
+        module: that has it.
+        function: its name.
+        arguments: by keyword.
+    """
+
+    module: str
+    function: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, path: Path, tell: Tell) -> Any:
+        """What the function returns, or a `Failure`."""
+        try:
+            return getattr(importlib.import_module(self.module), self.function)(path, **self.arguments)
+        except Exception as error:
+            return Failure.of(error, str(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from intrain_onnx import memory
-from intrain_onnx.commands.shared import EXIT_CODES, failures, limited
+from intrain_onnx.commands.shared import EXIT_CODES, called, failures, limited, show_failure
+from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
+from intrain_onnx.failure import Failure
+from intrain_onnx.jobs import Call
 from intrain_onnx.loading.limits import Limits
 
 if TYPE_CHECKING:
@@ -30,26 +33,37 @@ def compare(first: Path, second: Path, reports: bool, show_all: bool, limits: Li
 
     Exit code 0 where they are, 7 where they are not.
     """
+    networks = _of_reports(first, second, debug) if reports else _of_models(first, second, limits, debug)
     from intrain_onnx.commands.terminal.compare import comparison as show
     from intrain_onnx.report import comparison
-    from intrain_onnx.report.document import Report
 
-    with memory.at_most(limits.memory):
-        memory.cap_process()
-    networks: list[comparison.LayerList] = []
-    for path in (first, second):
-        with failures(debug, path) as failed:
-            networks.append(
-                comparison.network_of_report(Report.load(path)) if reports else _network(path, limits)
-            )
-        if failed[0]:
-            sys.exit(failed[0])
     found = comparison.compare(*networks)
     show(found, (first, second), sys.stdout, show_all=show_all)
     sys.exit(0 if found.same else _DIFFERENT)
 
 
-def _network(path: Path, limits: Limits) -> LayerList:
-    from intrain_onnx.pipeline import canonical_network
+def _of_reports(first: Path, second: Path, debug: bool) -> list[LayerList]:
+    from intrain_onnx.report.comparison import network_of_report
+    from intrain_onnx.report.document import Report
 
-    return canonical_network(path, limits=limits)
+    networks = []
+    for path in (first, second):
+        with failures(debug, path) as failed:
+            networks.append(network_of_report(Report.load(path)))
+        if failed[0]:
+            sys.exit(failed[0])
+    return networks
+
+
+def _of_models(first: Path, second: Path, limits: Limits, debug: bool) -> list[LayerList]:
+    networks = []
+    call = Call("intrain_onnx.pipeline", "canonical_network", {"limits": limits})
+    try:
+        with ended_by_signals(), closing(called(call, [first, second], limits=limits, debug=debug)) as found:
+            for network in found:
+                if isinstance(network, Failure):
+                    sys.exit(show_failure(network, debug))
+                networks.append(network)
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code_of(error))
+    return networks

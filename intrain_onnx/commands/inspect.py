@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from intrain_onnx import memory
-from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document, shared
+from intrain_onnx.commands.shared import EXIT_CODES, called, failures, print_document, shared, show_failure
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
+from intrain_onnx.failure import Failure
+from intrain_onnx.jobs import Call
 from intrain_onnx.loading.limits import Limits
+
+if TYPE_CHECKING:
+    from intrain_onnx.inspection import Inspection
 
 
 @click.command(epilog=EXIT_CODES)
@@ -36,19 +42,30 @@ def inspect(
     batch_axes: dict[str, int | None],
 ) -> None:
     """Show what the graph alone tells: inputs, layers in depth order, unsupported operators, warnings."""
-    from intrain_onnx.commands.terminal.inspect import inspection
-    from intrain_onnx.inspection import inspect as inspect_file
-    from intrain_onnx.inspection import rewrites_as_data
+    config = ScoreConfig.for_protocol(input_shapes=input_shapes, batch_axes=batch_axes)
+    arguments = {"config": config, "rewrites": verbose, "limits": limits}
+    try:
+        with ended_by_signals():
+            call = Call("intrain_onnx.inspection", "inspect", arguments)
+            results = called(call, [model], limits=limits, debug=debug)
+            from intrain_onnx.commands.terminal.inspect import inspection  # meanwhile
 
-    with memory.at_most(limits.memory):
-        memory.cap_process()
+            (found,) = results
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code_of(error))
+    if isinstance(found, Failure):
+        sys.exit(show_failure(found, debug))
     with failures(debug, model) as failed:
-        config = ScoreConfig.for_protocol(input_shapes=input_shapes, batch_axes=batch_axes)
-        found = inspect_file(model, config, rewrites=verbose, limits=limits)
         if as_json:
-            told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
-            text = json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False)
-            print_document(f"{text}\n")
+            _print(found, verbose=verbose)
         else:
             inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])
+
+
+def _print(found: Inspection, *, verbose: bool) -> None:
+    from intrain_onnx.inspection import rewrites_as_data
+
+    told = {"rewrites": rewrites_as_data(found.rewrites)} if verbose else {}
+    text = json.dumps({**found.data, **told}, indent=2, allow_nan=False, ensure_ascii=False)
+    print_document(f"{text}\n")

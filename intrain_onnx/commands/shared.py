@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ from intrain_onnx.loading.limits import Limits, parsed
 
 if TYPE_CHECKING:
     from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
+    from intrain_onnx.jobs import Call
 
 _GRACE, _GRACE_SECONDS = 1.2, 10.0
 """A model that looks at the clock ends by itself, and says where; another is ended this much later."""
@@ -199,6 +200,27 @@ def of_worker(limits: Limits) -> WorkerLimits:
 
     seconds = limits.seconds * _GRACE + _GRACE_SECONDS
     return WorkerLimits(limits.memory, seconds, limits.cpu_seconds)
+
+
+def called(call: Call, models: Sequence[Path], *, limits: Limits, debug: bool) -> Generator[Any, None, None]:
+    """What a call returns for each model, or a `Failure`; each runs in a process that can die alone.
+
+    The process begins to load the module at once, while this one may load what it will need.
+    """
+    from intrain_onnx.engine.outcomes import Lost
+    from intrain_onnx.engine.processes import Processes
+    from intrain_onnx.jobs import Load, failure_of
+
+    engine = Processes(limits=of_worker(limits), silent=not debug)
+    engine.warm(Load(call.module))
+
+    def results() -> Generator[Any, None, None]:
+        with closing(engine.map(call, models)) as outcomes:
+            for outcome in outcomes:
+                found = outcome.result
+                yield failure_of(found, outcome.item) if isinstance(found, Lost) else found
+
+    return results()
 
 
 def measured(

@@ -53,9 +53,22 @@ def hostile(folder: Path, op: str, name: str) -> Path:
     return save(folder, proto, name)
 
 
-def started(folder: Path, *args: object) -> subprocess.Popen[str]:
+# A library that takes the process down in which it is used, as onnx's own shape inference can.
+IMPORTED = """
+import multiprocessing, os, signal, sys
+from importlib.abc import MetaPathFinder
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "intrain_onnx.loading.load" and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGABRT)
+        return None
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def started(folder: Path, *args: object, plugin: str = PLUGIN) -> subprocess.Popen[str]:
     (folder / "site").mkdir(exist_ok=True)
-    (folder / "site" / "sitecustomize.py").write_text(PLUGIN)
+    (folder / "site" / "sitecustomize.py").write_text(plugin)
     path = os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, "-m", "intrain_onnx", *map(str, args)],
@@ -65,6 +78,15 @@ def started(folder: Path, *args: object) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": path},
         cwd=folder,
     )
+
+
+@pytest.mark.parametrize("command", ["inspect", "compare", "score"])
+def test_a_crash_of_a_library_is_one_line(tmp_path: Path, command: str):
+    models = [save(tmp_path, mlp(), name) for name in ("a.onnx", "b.onnx")][: 1 + (command == "compare")]
+    process = started(tmp_path, command, *models, plugin=IMPORTED)
+    out, err = process.communicate(timeout=60)
+    crashed = f"error: {models[0]}: its process crashed: SIGABRT. Run it alone with --debug and report it"
+    assert (process.returncode, out, err.splitlines()) == (1, "", [crashed])
 
 
 def children(pid: int) -> list[int]:

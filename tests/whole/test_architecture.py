@@ -77,6 +77,7 @@ TESTED_BY = {
     "engine.worker": "engine/test_processes.py",
     "engine.worker_process": "engine/test_processes.py",
     "jobs": "commands/test_isolation.py",
+    "commands.compare": "report/test_comparison.py",
     "commands.rank": "rank/test_command.py",
     "commands.terminal.progress": "rank/test_command.py",
     "commands.terminal.ranks": "rank/test_command.py",
