@@ -11,11 +11,11 @@ from typing import Any
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.rank.rows import Row
-from intrain_onnx.report.derived import mixed_names
+from intrain_onnx.report.derived import file_labels, mixed_names
 from intrain_onnx.report.document import write_atomically
 from intrain_onnx.report.numbers import tally
 from intrain_onnx.report.page.ranks import Ranks
-from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.vocabulary import LEADING
 
 _LOWER = {part for proxy in PROXIES.values() if proxy.direction < 0 for part in proxy.parts}
 """Parts of proxies of which a lower value is better."""
@@ -109,6 +109,9 @@ def write_parquet(path: Path, rows: Sequence[Row], by: str) -> bool:
     return True
 
 
+_SHOWN = (LEADING, "intrain", "width_depth", "parameters", "macs", "layers")
+"""Values on the page and the terminal; the tables have them all."""
+
 MOST_SHOWN = 2000
 """Rows of the page; a browser draws more of them slowly."""
 
@@ -117,12 +120,14 @@ def for_page(rows: Sequence[Row], by: str) -> Ranks:
     """What the page shows of rows in rank order."""
     scored = [row for row in rows if row.value(by) is not None]
     failed = [row for row in rows if row.error is not None]
-    values = list(dict.fromkeys([by, "volume", "intrain", "width_depth", *BASELINES]))
+    shown = scored[:MOST_SHOWN]
+    values = list(dict.fromkeys([by, *_SHOWN]))
+    labels = file_labels([row.model for row in shown])
     cells = [
-        [(str(rank), float(rank)), (printable(row.model), None)]
+        [(str(rank), float(rank)), (printable(label), None)]
         + [_shown(row.value(name)) for name in values]
         + [(str(len(row.warnings)), float(len(row.warnings)))]
-        for rank, row in enumerate(scored[:MOST_SHOWN], start=1)
+        for rank, (row, label) in enumerate(zip(shown, labels, strict=True), start=1)
     ]
     more = max(len(scored) - MOST_SHOWN, 0) + max(len(failed) - MOST_SHOWN, 0)
     return Ranks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -93,7 +94,8 @@ def along_depth(row: GradientAlongDepth, deepest: int) -> str:
 def file_labels(paths: Sequence[str]) -> list[str]:
     """File names; full paths for files that share a name."""
     names = [Path(p).name for p in paths]
-    return [p if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)]
+    counts = Counter(names)
+    return [p if counts[n] > 1 else n for p, n in zip(paths, names, strict=True)]
 
 
 def largest_ratio(layer: Layer) -> int:

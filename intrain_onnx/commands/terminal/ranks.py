@@ -12,7 +12,7 @@ from rich.text import Text
 
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
-from intrain_onnx.report.derived import mixed_names
+from intrain_onnx.report.derived import file_labels, mixed_names
 from intrain_onnx.report.numbers import tally
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def ranks(rows: Sequence[Row], by: str, top: int, stream: TextIO) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     table.add_column("warnings", justify="right")
-    for rank, row in enumerate(scored[:top], start=1):
+    labels = file_labels([row.model for row in scored[:top]])
+    for rank, (row, label) in enumerate(zip(scored[:top], labels, strict=True), start=1):
         star = "*" if row.coverage is not None and row.coverage < 1 else ""
         values = [_shown(row.value(name)) + (star if name == by else "") for name in columns]
-        table.add_row(str(rank), printable(row.model, 120), *values, str(len(row.warnings)))
+        table.add_row(str(rank), printable(label, 120), *values, str(len(row.warnings)))
     if scored:
         console.print(table)
     same = sum(row.same_as is not None for row in rows)
