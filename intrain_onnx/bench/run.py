@@ -14,7 +14,7 @@ from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig, most_threads, require
 from intrain_onnx.engine import processes
-from intrain_onnx.engine.outcomes import Lost, Tell
+from intrain_onnx.engine.outcomes import Lost, Tell, WorkerLimits
 from intrain_onnx.engine.retries import with_retries
 from intrain_onnx.versions import version
 
@@ -67,9 +67,23 @@ class Plan:
 
 
 def run(
-    plan: Plan, entries: Sequence[Entry], path: Path, *, resume: bool, progress: Callable[[int, int], None]
+    plan: Plan,
+    entries: Sequence[Entry],
+    path: Path,
+    *,
+    resume: bool,
+    progress: Callable[[int, int], None],
+    limits: WorkerLimits = WorkerLimits(),  # noqa: B008 - it is frozen
 ) -> list[records.Record]:
     """Score the architectures that have no record yet; returns the records of all entries, in their order.
+
+    Args:
+        plan: what is measured, and by how many workers.
+        entries: the architectures.
+        path: of the log.
+        resume: go on with one that exists.
+        progress: called with the number of architectures done, and of all.
+        limits: of each architecture.
 
     Raises:
         SettingsError: see `records.opened`.
@@ -81,7 +95,7 @@ def run(
         done = sum(name in found for name in wanted)
         progress(done, len(wanted))
         waiting = [name for name in wanted if name not in found]
-        engine = processes.Processes(plan.workers, preload=("intrain_onnx.bench.measure",))
+        engine = processes.Processes(plan.workers, limits, preload=("intrain_onnx.bench.measure",))
         job = partial(_job, plan)
         with closing(with_retries(engine, job, waiting, name=str)) as outcomes:
             for outcome in outcomes:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from intrain_onnx.bench.spaces import SPACES, Space
-from intrain_onnx.commands.shared import EXIT_CODES, failures, quiet_threads
+from intrain_onnx.commands.shared import EXIT_CODES, failures, limited, of_worker, quiet_threads
 from intrain_onnx.config import PROTOCOLS
+from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.output_files import check_outputs
@@ -65,12 +67,17 @@ Writes {_RESULTS}, a line an architecture as it is measured, and from it {_SUMMA
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="[default: SPACE.bench]")
 @click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
+@partial(limited, many=True)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def bench(space: str, output: Path | None, *, debug: bool, **options: Any) -> None:
     """Run the benchmark and write its files."""
     quiet_threads()
-    with failures(debug) as failed:
-        _bench(SPACES[space], output or Path(f"{space}.bench"), options)
+    try:
+        with ended_by_signals(), failures(debug) as failed:
+            _bench(SPACES[space], output or Path(f"{space}.bench"), options)
+    except KeyboardInterrupt as error:
+        click.echo("ended; what is measured is kept: go on with --resume", err=True)
+        sys.exit(exit_code_of(error))
     sys.exit(failed[0])
 
 
@@ -92,7 +99,14 @@ def _bench(space: Space, folder: Path, options: dict[str, Any]) -> None:
             f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
         ) from error
     with counter(sys.stderr, f"{space.title}") as count:
-        records = run.run(plan, entries, folder / _RESULTS, resume=options["resume"], progress=count)
+        records = run.run(
+            plan,
+            entries,
+            folder / _RESULTS,
+            resume=options["resume"],
+            progress=count,
+            limits=of_worker(options["limits"]),
+        )
     _write(space, plan, entries, records, folder, options["seed"])
 
 

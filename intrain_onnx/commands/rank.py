@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ Exit codes:
 @click.option(
     "--cache-bytes", type=click.IntRange(1), default=20 * 2**30, show_default=True, help="For remote models."
 )
-@limited
+@partial(limited, many=True)
 @click.option("--debug", is_flag=True, help="Show what workers write on their standard error.")
 def rank(sources: tuple[str, ...], output: Path, *, debug: bool, **options: Any) -> None:
     """Score thousands of models in processes that can die alone, and rank them.

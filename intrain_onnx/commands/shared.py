@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
     from intrain_onnx.jobs import Call
 
+_OF_MANY = 900.0
+"""Seconds for one of thousands of models."""
+
 _GRACE, _GRACE_SECONDS = 1.2, 10.0
 """A model that looks at the clock ends by itself, and says where; another is ended this much later."""
 
@@ -115,6 +118,11 @@ def _parse_limits(context: click.Context, parameter: click.Parameter, values: tu
         raise click.BadParameter(str(error)) from None
 
 
+def _parse_many(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Limits:
+    _parse_limits(context, parameter, values)
+    return parsed(values, Limits(seconds=_OF_MANY))
+
+
 def _limits_by_name(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
@@ -122,16 +130,25 @@ def _limits_by_name(
     return dict(value.split("=", 1) for value in values)
 
 
-def limited(command: Callable[..., None], *, by_name: bool = False) -> Callable[..., None]:
-    """Add the option for limits to a command that reads a model; ``by_name`` gives them as a policy does."""
+def limited(
+    command: Callable[..., None], *, by_name: bool = False, many: bool = False
+) -> Callable[..., None]:
+    """Add the option for limits to a command that reads a model.
+
+    Args:
+        command: the command.
+        by_name: give them as a policy does.
+        many: of a command for thousands of models, of which one must not hold a worker for hours.
+    """
+    default = f"  [default: seconds={_OF_MANY:g}]" if many else ""
     add = click.option(
         "--limit",
         "limits",
         multiple=True,
         metavar="NAME=VALUE",
-        callback=_limits_by_name if by_name else _parse_limits,
+        callback=_limits_by_name if by_name else _parse_many if many else _parse_limits,
         help="Allow a model more of something, or less: seconds=60, memory=4G, elements=4e9; an error says "
-        "which. May be given several times.",
+        f"which. May be given several times.{default}",
     )
     return add(command)
 

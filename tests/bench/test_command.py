@@ -82,7 +82,7 @@ def test_it_goes_on_where_it_was_cut_off(table: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(measure, "measure", counted)
     args = ("nasbench201", "--accuracies", table, *SMALL, "--protocol", "paper", "-o", tmp_path)
-    assert bench(*args).exit_code == 1
+    assert bench(*args).exit_code == 130
     assert len(records.read(tmp_path / "results.jsonl")) == 3
     assert bench(*args).exit_code == 2  # results are there, and nothing says to go on
     assert bench(*args, "--resume").exit_code == 0
