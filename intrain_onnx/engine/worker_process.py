@@ -7,8 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 from intrain_onnx import memory
+from intrain_onnx.engine.orphans import end_when_closed
 from intrain_onnx.engine.outcomes import Lost, WorkerLimits
 from intrain_onnx.engine.serial import attempt
 
@@ -58,14 +58,9 @@ def _stand_alone(silent: bool) -> None:
     os.dup2(null, 1)  # it carries the parent's report
     if silent:  # native libraries write there as they die; the parent says it in one line
         os.dup2(null, 2)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
-    end_group(os.getpid())
+    end_when_closed(parent.sentinel)
 
 
 def end_group(pid: int) -> None:

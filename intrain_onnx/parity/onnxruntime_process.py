@@ -21,6 +21,8 @@ class NoReferenceError(Exception):
 
 
 _worker: subprocess.Popen[bytes] | None = None
+_alive: list[int] = []
+"""The writing end of a pipe: the process ends when it is closed, as when this one is killed."""
 _lock = threading.Lock()
 
 
@@ -91,16 +93,26 @@ def _start() -> subprocess.Popen[bytes]:
     global _worker  # noqa: PLW0603 - one process serves all models
     if _worker is None or _worker.poll() is not None:
         try:
-            _worker = subprocess.Popen(
-                [sys.executable, "-m", "intrain_onnx.parity.onnxruntime_worker"],
+            _let_go()
+            read, write = os.pipe()
+            _alive.append(write)
+            _worker = subprocess.Popen(  # noqa: S603 - this module, and a number
+                [sys.executable, "-m", "intrain_onnx.parity.onnxruntime_worker", str(read)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                pass_fds=(read,),
             )
+            os.close(read)
         except OSError as error:  # no memory, or no process, is left
             raise NoReferenceError(f"onnxruntime's process cannot be started: {error.strerror}") from None
     return _worker
+
+
+def _let_go() -> None:
+    while _alive:
+        os.close(_alive.pop())
 
 
 def _stop() -> str:
@@ -108,6 +120,7 @@ def _stop() -> str:
     global _worker  # noqa: PLW0603
     if _worker is None:
         return ""
+    _let_go()
     _worker.kill()
     code = _worker.wait()
     for stream in (_worker.stdin, _worker.stdout):

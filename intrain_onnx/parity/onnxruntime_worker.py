@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from intrain_onnx.engine.orphans import end_when_closed
 from intrain_onnx.parity.telemetry import import_onnxruntime
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -81,6 +82,7 @@ def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, n
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    end_when_closed(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library's prints must not mix with the answers
     with contextlib.suppress(Exception):  # a request reports it

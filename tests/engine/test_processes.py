@@ -180,7 +180,8 @@ def test_killed_again_and_again_every_item_is_told_once():
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
+@pytest.mark.parametrize("doing", ["sleep", "hold"])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, doing: str):
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys, time\n"
@@ -189,7 +190,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
         "if __name__ == '__main__':\n"
         "    engine = Processes(2)\n"
         "    for worker in engine.workers:\n"
-        "        worker.begin(behave, ('sleep', 600))\n"
+        f"        worker.begin(behave, ('{doing}', 600))\n"
         "    print(*(w._process.pid for w in engine.workers), flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -205,6 +206,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
     assert all(alive(pid) for pid in pids)
+    time.sleep(1)  # they have begun
     parent.kill()
     parent.wait()
     parent.stdout.close()
