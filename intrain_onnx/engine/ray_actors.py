@@ -284,7 +284,8 @@ def _slots(engine: Rayed) -> int:
     import ray  # noqa: PLC0415 - an extra
 
     own = ray.get_runtime_context().get_node_id()
-    has = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == own), {})
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    has: dict[str, float] = next((node["Resources"] for node in nodes if node["NodeID"] == own), {})
     room = [engine.workers, int(has.get("CPU", 1) // engine.threads)]
     if engine.gpus:
         room.append(int(has.get("GPU", 1) // engine.gpus))
