@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -81,8 +82,8 @@ class Rayed:
             SettingsError: there is no Ray, no cluster, or another version of this package on it.
             LimitError: no machine with room was there for ``patience`` seconds.
         """
-        with _connected(self) as ray:
-            run = _Run(ray, self, job, items)
+        with _connected(self) as (ray, folder):
+            run = _Run(ray, self, folder, job, items)
             try:
                 yield from run.outcomes()
             finally:
@@ -90,8 +91,8 @@ class Rayed:
 
 
 @contextlib.contextmanager
-def _connected(engine: Rayed) -> Iterator[ModuleType]:
-    """Ray, connected; what it started and wrote here is gone on exit."""
+def _connected(engine: Rayed) -> Iterator[tuple[ModuleType, str | None]]:
+    """Ray, connected, and where all of it writes if it was started here; that is gone on exit."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is loaded: it would report its use
     try:
         import ray  # noqa: PLC0415 - an extra
@@ -100,10 +101,12 @@ def _connected(engine: Rayed) -> Iterator[ModuleType]:
     if ray.is_initialized():
         raise SettingsError("this process uses Ray already", hint="Call ray.shutdown() first")
     with contextlib.ExitStack() as stack:
+        folder: str | None = None
         options: dict[str, Any] = {"address": engine.address}
         if engine.address is None:
-            folder = tempfile.TemporaryDirectory(prefix="intrain-ray-", ignore_cleanup_errors=True)
-            options = _started_here(engine, stack.enter_context(folder))
+            place = tempfile.TemporaryDirectory(prefix="intrain-ray-", ignore_cleanup_errors=True)
+            folder = stack.enter_context(place)
+            options = _started_here(engine, folder)
         stack.callback(ray.shutdown)
         try:
             with _handlers_kept():
@@ -113,10 +116,13 @@ def _connected(engine: Rayed) -> Iterator[ModuleType]:
                 f"cannot use Ray at {engine.address or 'this machine'}: {_line(error)}",
                 hint="Start it with `ray start`, as docs/rank.md says, and name its --address",
             ) from error
-        yield ray
+        yield ray, folder
 
 
 def _started_here(engine: Rayed, folder: str) -> dict[str, Any]:
+    """Settings of a Ray of this run's own, which writes into a folder alone."""
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # or Ray writes one into the home folder
     return {
         "address": "local",
         "num_cpus": engine.workers * engine.threads,
@@ -142,8 +148,15 @@ def _handlers_kept() -> Iterator[None]:
 class _Run(Generic[Item, Result]):
     """One call of ``map``: an item in flight for each actor, none before an actor has started."""
 
-    def __init__(self, ray: ModuleType, engine: Rayed, job: Job[Item, Result], items: Iterable[Item]) -> None:
-        self.ray, self.engine, self.job = ray, engine, job
+    def __init__(
+        self,
+        ray: ModuleType,
+        engine: Rayed,
+        folder: str | None,
+        job: Job[Item, Result],
+        items: Iterable[Item],
+    ) -> None:
+        self.ray, self.engine, self.folder, self.job = ray, engine, folder, job
         self.source = enumerate(items)
         self.again: deque[tuple[int, Item]] = deque()
         self.machines_lost: Counter[int] = Counter()
@@ -160,7 +173,7 @@ class _Run(Generic[Item, Result]):
         engine = self.engine
         options = {"num_cpus": engine.threads, "num_gpus": engine.gpus}
         kind = self.ray.remote(Slot).options(max_restarts=0, max_task_retries=0, **options)
-        actor = kind.remote(engine, os.getcwd())
+        actor = kind.remote(engine, os.getcwd(), self.folder)
         self.starting[actor.about.remote()] = actor
 
     def outcomes(self) -> Iterator[Outcome[Item, Result]]:
@@ -252,10 +265,12 @@ class Slot:
     Args:
         engine: the settings.
         folder: where paths of items start.
+        temporary: for temporary files; None for the machine's own place.
     """
 
-    def __init__(self, engine: Rayed, folder: str) -> None:
+    def __init__(self, engine: Rayed, folder: str, temporary: str | None) -> None:
         os.environ.update(engine.environment)
+        tempfile.tempdir = temporary or tempfile.tempdir
         with contextlib.suppress(OSError):  # a machine without that folder takes addresses
             os.chdir(folder)
         # A worker would load the script that is run here, which is Ray's own.

@@ -220,12 +220,11 @@ def test_ray_on_this_machine_leaves_nothing_behind(site: Path, tmp_path: Path):
     before = time.monotonic()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
-    print(time.monotonic() - before)
-    assert time.monotonic() - before < 6
+    assert time.monotonic() - before < 6  # 2 s on a machine with nothing else to do
     assert process.returncode == 143, err
     assert "6 of 7 models have a rank" in out
     assert "Traceback" not in err
     assert all(gone(pid) for pid in below)
-    assert [path for path in home.rglob("*") if not path.is_dir()] == []  # Ray makes an empty ~/.ray
+    assert list(home.iterdir()) == []
     assert list(temporary.iterdir()) == []
     temporary.rmdir()
