@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from intrain_onnx.commands.shared import failures, limited, of_worker, quiet_threads, show_failure
+from intrain_onnx.commands.engines import engine_of, engines
+from intrain_onnx.commands.shared import failures, limited, quiet_threads, show_failure
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
-from intrain_onnx.engine.outcomes import Engine
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.failure import Failure
@@ -42,7 +43,7 @@ Exit codes:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RESULTS", help="A folder."
 )
-@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes.")
+@engines
 @click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
 @click.option("--retry-failed", is_flag=True, help="With --resume: score again what failed before.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Models to print.")
@@ -112,12 +113,13 @@ def _run(
     listed = candidates(sources)
     _make(folder, job)
     _require_apart(listed, folder)
-    engine = _engine(options, debug)
+    engine = engine_of(options, debug=debug)
 
     def keep(row: Row) -> None:
         rows[row.model] = row
 
-    with rate(sys.stderr, "models") as progress:
+    # Ray tells of lost machines on standard output, where the ranking goes.
+    with rate(sys.stderr, "models") as progress, redirect_stdout(sys.stderr):
         run.run(
             job,
             listed,
@@ -161,14 +163,6 @@ def _require_apart(candidates: Sequence[Candidate], folder: Path) -> None:
     for candidate in candidates:
         if not candidate.remote and os.path.realpath(candidate.model) in made:
             raise SettingsError(f"-o {folder} would overwrite {candidate.model}", hint="Name another folder")
-
-
-def _engine(options: Mapping[str, Any], debug: bool) -> Engine:
-    from intrain_onnx.engine import processes
-
-    return processes.Processes(
-        options["workers"], of_worker(options["limits"]), preload=("intrain_onnx.pipeline",), silent=not debug
-    )
 
 
 def _show(rows: Sequence[Row], folder: Path, by: str, top: int) -> None:

@@ -175,14 +175,17 @@ def shared(command: Callable[..., None], *, limits_by_name: bool = False) -> Cal
     return shape(axis(limited(debug(command), by_name=limits_by_name)))
 
 
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""Variables by which idle OpenMP threads sleep."""
+
+
 def quiet_threads() -> None:
     """Let idle OpenMP threads sleep instead of spin; call it before torch is loaded.
 
     If another process uses a core, spinning threads make small networks ten times slower.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager

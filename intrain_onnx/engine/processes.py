@@ -59,7 +59,7 @@ class Processes:
                     idle.pop().begin(job, following[1])
                 if not busy:
                     return
-                _wait_for_news(busy)
+                wait_for_news(busy)
                 for worker, begun in list(busy.items()):
                     index, item = begun or (-1, None)
                     found = worker.news(_teller(index, told))
@@ -77,7 +77,8 @@ class Processes:
             worker.kill()
 
 
-def _wait_for_news(busy: Iterable[Worker]) -> None:
+def wait_for_news(busy: Iterable[Worker]) -> None:
+    """Wait until one of some workers has news, or is to be looked at."""
     patience = min(worker.patience() for worker in busy)
     wait([x for worker in busy for x in worker.waits_on()], None if math.isinf(patience) else patience)
 

@@ -35,13 +35,19 @@ def ended_by_signals() -> Iterator[None]:
         return
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     wanted = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # as nohup sets it
-    before = {n: signal.signal(n, _end) for n in wanted}
+    got: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        got.append(number)
+        raise Ended(number)
+
+    before = {n: signal.signal(n, end) for n in wanted}
     try:
         yield
+    except KeyboardInterrupt as error:
+        if got and not isinstance(error, Ended):  # Ray's native code raises its own in its place
+            raise Ended(got[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise Ended(number)

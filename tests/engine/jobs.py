@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,26 @@ def behave(item: Any, tell: Tell) -> Any:
         if tried < value[1]:
             os.kill(os.getpid(), signal.SIGKILL)
     return what
+
+
+STUCK = "INTRAIN_TEST_STUCK"
+"""Variable of a machine whose first item says by a file that it has begun, and never ends."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A job that takes a while, and on a machine with the variable for ever."""
+
+    job: Any
+    seconds: float
+
+    @property
+    def config(self) -> Any:
+        return self.job.config
+
+    def __call__(self, item: Any, tell: Tell) -> Any:
+        if STUCK in os.environ:
+            Path(os.environ[STUCK]).touch()
+            time.sleep(600)
+        time.sleep(self.seconds)
+        return self.job(item, tell)

@@ -52,6 +52,7 @@ IMPORTED_BY = {
     "rank": {"commands"},
     "fsspec": {"rank.remote"},
     "pyarrow": {"rank.tables"},
+    "ray": {"engine.ray_actors"},
     "multiprocessing": {"engine"},
     "click": {"cli", "commands"},
     "rich": {"audit.formats.terminal", "commands.terminal", "report.console"},
@@ -73,6 +74,7 @@ ONE_FILE_AN_ENTRY = ("ops", "proxies", "bench.spaces")
 """May be of any size; their tests go by families, or by what every entry has in common."""
 
 TESTED_BY = {
+    "engine.ray_actors": "engine/test_ray.py",
     "engine.outcomes": "engine/test_processes.py",
     "engine.worker": "engine/test_processes.py",
     "engine.worker_process": "engine/test_processes.py",
