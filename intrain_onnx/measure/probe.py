@@ -32,7 +32,7 @@ from intrain_onnx.measure.statistics.ratios import participation, standardised
 from intrain_onnx.measure.statistics.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
-from intrain_onnx.runtime import streamed
+from intrain_onnx.runtime import recomputed, streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
 
 
@@ -110,9 +110,12 @@ class _Pass:
         first = calibration.observers if calibration is not None else {}
         started = time.perf_counter()
         try:
-            with torch.enable_grad(), streamed.made_again(module):
+            with torch.enable_grad(), streamed.made_again(module) as saving:
                 watched = observed(first, observed(watching, observed(states, observers)))
-                outputs = run(module, fed, watched)
+                if runnable.segments is not None:
+                    outputs = recomputed.run(module, fed, watched, runnable.segments.of, saving)
+                else:
+                    outputs = run(module, fed, watched)
                 if calibration is not None and not calibration.gradients_hold:
                     raise _CopiedWeightError
                 for observer in observers.values():

@@ -170,6 +170,16 @@ class Settings(Row, frozen=True):
     inputs_fed: tuple[FedInput, ...]
     free_sizes: tuple[FreeSize, ...]
     losses: tuple[Loss, ...]
+    max_memory: Annotated[
+        Count,
+        Meta(description="Bytes that a run was allowed on top of what the process holds; 0 for what was free."),
+    ] = 0
+    recomputed: Annotated[
+        bool,
+        Meta(
+            description="Activations were not kept, but made again for the backward pass: equal up to rounding."
+        ),
+    ] = False
 
 
 class Environment(Row, frozen=True):
