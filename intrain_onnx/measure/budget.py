@@ -15,9 +15,10 @@ from intrain_onnx.errors import IntrainError, LimitError
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import enough
 from intrain_onnx.network import given_inputs
-from intrain_onnx.network.footprint import Footprint, footprint
+from intrain_onnx.network.footprint import FLOAT, Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
-from intrain_onnx.network.segments import PLAIN, Way, segments
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.segments import PLAIN, Segments, Way, segments
 from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
@@ -77,17 +78,29 @@ def _fitting(ways: Iterator[tuple[Way, Footprint]], samples: int, room: int) -> 
 def _ways(
     network: Network, probed: ProtocolNetwork, config: ScoreConfig, plain: Footprint
 ) -> Iterator[tuple[Way, Footprint]]:
-    """Ways to run a network, and what they take: first those whose numbers are the same in every bit."""
+    """Ways to run a network, and what they take: all give the same numbers."""
     yield PLAIN, plain
     if config.proxies or config.converter != "native":
         return
+    cut = segments(probed.model, network.single.batch)
+    if cut is not None:
+        yield Way(segments=cut), recomputed(plain, cut, probed.layers, calibrated=config.calibrate)
     names = streamed.of_layers(probed.model, probed.layers)
     without = footprint(probed.model, network.single.batch, names)
     yield Way(stream=True), without
-    cut = segments(probed.model, network.single.batch)
     if cut is not None:
-        yield Way(segments=cut), replace(plain, kept=cut.kept)
         yield Way(stream=True, segments=cut), replace(without, kept=cut.kept)
+
+
+def recomputed(plain: Footprint, cut: Segments, layers: LayerMap, *, calibrated: bool) -> Footprint:
+    """What a run in segments takes; where it calibrates, it keeps the weights of most of them as drawn."""
+    copied = {
+        weight.name: FLOAT * math.prod(weight.shape)
+        for layer in layers.layers
+        if layer.kind in ("convolution", "linear") and cut.of.get(layer.node_output, cut.last) < cut.last
+        for weight in layer.weights
+    }
+    return replace(plain, kept=cut.kept, copied=sum(copied.values()) if calibrated else 0)
 
 
 def _require_elements(value: ir.Value) -> None:

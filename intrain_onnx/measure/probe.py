@@ -34,6 +34,7 @@ from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participa
 from intrain_onnx.network.measuring_points import Point
 from intrain_onnx.runtime import recomputed, streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.recomputed import Changes
 
 
 def calibrate_and_probe(
@@ -113,7 +114,8 @@ class _Pass:
             with torch.enable_grad(), streamed.made_again(module) as saving:
                 watched = observed(first, observed(watching, observed(states, observers)))
                 if runnable.segments is not None:
-                    outputs = recomputed.run(module, fed, watched, runnable.segments.of, saving)
+                    changes = calibration.changes if calibration is not None else Changes()
+                    outputs = recomputed.run(module, fed, watched, runnable.segments.of, saving, changes)
                 else:
                     outputs = run(module, fed, watched)
                 if calibration is not None and not calibration.gradients_hold:

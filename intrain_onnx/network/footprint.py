@@ -18,7 +18,7 @@ from intrain_onnx.network.values import constant_array, has_macs, macs, static_s
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
-_FLOAT = 4
+FLOAT = 4
 """Bytes of a float in a run: halves are computed as floats."""
 
 _LINEAR = ("Add", "Sub", "Sum", "Neg", "Mean", "Cast", "Identity", "CumSum", "Where")
@@ -42,6 +42,7 @@ class Footprint:
         place: the value that has it; None if no shape is known.
         macs: multiply-accumulate operations, per sample; those of unknown shapes are left out.
         made: bytes of the largest initializer that is not held.
+        copied: bytes of copies of weights (see ``recomputed``).
     """
 
     constant: int
@@ -50,10 +51,11 @@ class Footprint:
     place: ir.Value | None
     macs: int
     made: int = 0
+    copied: int = 0
 
     def peak(self, samples: int) -> int:
         """Bytes of a forward and backward pass: parameters, activations, and temporaries."""
-        held = int(_COPIES * self.constant) + _MADE * self.made
+        held = int(_COPIES * self.constant) + self.copied + _MADE * self.made
         return held + samples * (self.kept + _TEMPORARIES * self.largest)
 
 
@@ -166,6 +168,6 @@ def size_of(value: ir.Value) -> int:
     shape = value.const_value.shape.numpy() if value.const_value is not None else static_shape(value)
     if shape is None:
         return 0
-    wide = value.dtype is not None and value.dtype.itemsize > _FLOAT
-    size = _FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else _FLOAT)
+    wide = value.dtype is not None and value.dtype.itemsize > FLOAT
+    size = FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else FLOAT)
     return int(math.prod(int(d) for d in shape) * size)

@@ -39,6 +39,11 @@ class Segments:
     of: Mapping[str, int]
     kept: int
 
+    @property
+    def last(self) -> int:
+        """Number of the last, whose activations are kept: the backward pass begins there."""
+        return max(self.of.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Way:

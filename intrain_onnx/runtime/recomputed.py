@@ -10,6 +10,7 @@ import contextvars
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 import torch
@@ -25,28 +26,57 @@ _PIECE: Final = 32
 """Nodes that are run before the memory of values is looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an observer did to weights and to the value that it was called with.
+
+    Attributes:
+        value: name of the value.
+        undo: gives the weights what they were.
+        redo: does the same again.
+    """
+
+    value: str
+    undo: Callable[[], None]
+    redo: Callable[[list[Tensor]], None]
+
+
+@dataclass
+class Changes:
+    """The changes of a run in order.
+
+    Attributes:
+        wanted: one that is made now has to be noted.
+    """
+
+    noted: list[Change] = field(default_factory=list)
+    wanted: bool = False
+
+
 def run(
     module: fx.GraphModule,
     inputs: Sequence[Tensor | Samples],
     observers: Mapping[str, Observer],
     numbers: Mapping[str, int],
     saving: Saving,
+    changes: Changes,
 ) -> list[list[Tensor]]:
     """Run a module as ``interpreter.run`` does, with the activations of all segments but the last not kept.
 
     Args:
         module: the module.
         inputs: its inputs.
-        observers: are called in this run, and not when a segment is run again. They may change values and
-            weights: what is made again is made with what these are then.
+        observers: are called in this run, and not when a segment is run again.
         numbers: of the segments, by name of the values that they make.
         saving: what autograd keeps of tensors that stay.
+        changes: what observers do to values and weights, noted by them. It is done again in a second run, so
+            that what this makes is the same in every bit.
 
     Raises:
         NodeError, LimitError: see ``interpreter.run``.
     """
     quiet = {name: _without_gradient(observer) for name, observer in observers.items()}
-    interpreter = _Interpreter(module, quiet, numbers, saving)
+    interpreter = _Interpreter(module, quiet, numbers, saving, changes)
     with allowance.one_run():
         return interpreter.outputs(*inputs)
 
@@ -77,6 +107,8 @@ class _Segment:
         reads: nodes outside whose values they need.
         run: runs them again on values of ``reads``, within hooks.
         values: of ``reads``, from when the segment begins.
+        first: changes before it.
+        last: changes before the next one.
         saved: how many tensors autograd has asked to save.
         dropped: numbers and shapes of those that are not kept.
         again: tensors that were made again, until they are read.
@@ -86,6 +118,8 @@ class _Segment:
     reads: tuple[fx.Node, ...]
     run: Callable[[_Segment, Callable[[Tensor], Any]], None]
     values: dict[fx.Node, Any] = field(default_factory=dict)
+    first: int = 0
+    last: int | None = None
     saved: int = 0
     dropped: dict[int, torch.Size] = field(default_factory=dict)
     again: dict[int, Tensor] = field(default_factory=dict)
@@ -122,9 +156,12 @@ class _Interpreter(ObservedInterpreter):
         observers: Mapping[str, Observer],
         numbers: Mapping[str, int],
         saving: Saving,
+        changes: Changes,
     ) -> None:
         super().__init__(module, observers)
         self.saving = saving
+        self.changes = changes
+        self.current: _Segment | None = None
         self.context = contextvars.copy_context()  # the backward pass may be in another thread
         tensors = (*module.parameters(), *module.buffers())
         self.held = {tensor.untyped_storage().data_ptr() for tensor in tensors}
@@ -144,10 +181,10 @@ class _Interpreter(ObservedInterpreter):
     def around(self, number: int) -> AbstractContextManager[object]:
         """The block in which autograd keeps nothing of a segment."""
         segment = self.pieces[number]
+        if segment is not self.current:
+            self._begin(segment)
         if segment is None:
             return nullcontext()
-        if not segment.values:
-            segment.values = {node: _apart(self.env[node]) for node in segment.reads}
 
         def pack(tensor: Tensor) -> Any:
             kept = self.saving.pack(tensor)
@@ -158,6 +195,16 @@ class _Interpreter(ObservedInterpreter):
 
         return saved_tensors_hooks(pack, self._unpack)
 
+    def _begin(self, segment: _Segment | None) -> None:
+        place = len(self.changes.noted)
+        if self.current is not None:
+            self.current.last = place
+        if segment is not None:
+            segment.first = place
+            segment.values = {node: _apart(self.env[node]) for node in segment.reads}
+        self.current = segment
+        self.changes.wanted = segment is not None
+
     def _unpack(self, kept: Any) -> Tensor:
         return kept.segment.make(kept.number) if isinstance(kept, _Dropped) else self.saving.unpack(kept)
 
@@ -167,7 +214,17 @@ class _Interpreter(ObservedInterpreter):
 
     def _run_again(self, segment: _Segment, collect: Callable[[Tensor], Any]) -> None:
         module = cast(fx.GraphModule, self.module)
-        again = ObservedInterpreter(module, {})
+        changes = self.changes.noted[segment.first : segment.last]
+        due = {change.value: change for change in changes}
+
+        def redo(value: str, parts: list[Tensor]) -> None:
+            change = due.pop(value, None)  # in a loop, only the first time
+            if change is not None:
+                change.redo(parts)
+
+        for change in changes:
+            change.undo()
+        again = ObservedInterpreter(module, {name: partial(redo, name) for name in due})
         again.in_lock_step = self.in_lock_step
         env = again.env = dict(segment.values)
         with (

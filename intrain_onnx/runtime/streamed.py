@@ -60,6 +60,10 @@ class StreamedWeight(nn.Module):
         if last is not None:
             last.data.mul_(factor)
 
+    def take_back(self) -> None:
+        """Make without the last factor from now on."""
+        self._factors.pop()
+
     def value(self) -> Tensor:
         """The value, without a gradient."""
         with torch.no_grad():

@@ -172,12 +172,12 @@ class Settings(Row, frozen=True):
     losses: tuple[Loss, ...]
     max_memory: Annotated[
         Count,
-        Meta(description="Bytes that a run was allowed on top of what the process holds; 0 for what was free."),
+        Meta(description="Bytes that a run may take besides what the process holds; 0 for what is free."),
     ] = 0
     recomputed: Annotated[
         bool,
         Meta(
-            description="Activations were not kept, but made again for the backward pass: equal up to rounding."
+            description="Activations were not kept, but made again for the backward pass: the same numbers."
         ),
     ] = False
 
