@@ -107,6 +107,8 @@ def _measured(
         way = replace(way, stream=way.stream or stream)
         if recompute and way.segments is None:
             way = replace(way, segments=segments(probed.model, network.single.batch))
+    if way.segments is not None:
+        memory.return_what_is_freed()
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device, way)
     if watch is not None:  # any value may be watched
