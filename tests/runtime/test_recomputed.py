@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,18 @@ import pytest
 import torch
 from builders import model, weight
 from click.testing import CliRunner
-from torch import Tensor
+from torch import Tensor, fx
 
 from intrain_onnx import cli, pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure import calibration
-from intrain_onnx.network.segments import Segments
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.runtime import convert, interpreter, recomputed, streamed
 from intrain_onnx.runtime.recomputed import Changes
 
 torch.set_num_threads(1)
+AS_IT_IS = streamed.Saving(lambda tensor: tensor, lambda tensor: tensor)
 
 
 def repeated(block: str, times: int, last: str) -> str:
@@ -62,7 +63,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         f"""{IMAGE} {{ {
             repeated(
                 "a{i} = Conv({x}, w{i}) b{i} = Clip(a{i}, low, high) c{i} = Conv<group = 16, pads = "
-                "[1, 1, 1, 1]>(b{i}, u{i}) d{i} = HardSwish(c{i}) e{i} = Conv(d{i}, q{i}) o{i} = Add(e{i}, {x})",
+                "[1, 1, 1, 1]>(b{i}, u{i}) d{i} = HardSwish(c{i}) e{i} = Conv(d{i}, q{i}) "
+                "o{i} = Add(e{i}, {x})",
                 6,
                 POOL,
             )
@@ -73,8 +75,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "normalised by the batch": (
         f"""{IMAGE} {{ {
             repeated(
-                "a{i} = Conv<pads = [1, 1, 1, 1]>({x}, w{i}) n{i} = BatchNormalization(a{i}, g{i}, h{i}, m{i}, "
-                "k{i}) b{i} = Relu(n{i}) o{i} = Add(b{i}, {x})",
+                "a{i} = Conv<pads = [1, 1, 1, 1]>({x}, w{i}) n{i} = BatchNormalization(a{i}, g{i}, h{i}, "
+                "m{i}, k{i}) b{i} = Relu(n{i}) o{i} = Add(b{i}, {x})",
                 6,
                 POOL,
             )
@@ -86,8 +88,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "squeeze and excitation": (
         f"""{IMAGE} {{ {
             repeated(
-                "a{i} = Conv<pads = [1, 1, 1, 1]>({x}, w{i}) p{i} = GlobalAveragePool(a{i}) q{i} = Conv(p{i}, "
-                "s{i}) r{i} = Relu(q{i}) t{i} = Conv(r{i}, u{i}) g{i} = Sigmoid(t{i}) o{i} = Mul(a{i}, g{i})",
+                "a{i} = Conv<pads = [1, 1, 1, 1]>({x}, w{i}) p{i} = GlobalAveragePool(a{i}) "
+                "q{i} = Conv(p{i}, s{i}) r{i} = Relu(q{i}) t{i} = Conv(r{i}, u{i}) "
+                "g{i} = Sigmoid(t{i}) o{i} = Mul(a{i}, g{i})",
                 5,
                 POOL,
             )
@@ -100,7 +103,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                 "q{i} = MatMul({x}, wq{i}) k{i} = MatMul({x}, wk{i}) v{i} = MatMul({x}, wv{i}) "
                 "t{i} = Transpose<perm = [0, 2, 1]>(k{i}) s{i} = MatMul(q{i}, t{i}) p{i} = Softmax(s{i}) "
                 "a{i} = MatMul(p{i}, v{i}) z{i} = Add(a{i}, {x}) n{i} = LayerNormalization(z{i}, one, none) "
-                "f{i} = MatMul(n{i}, wf{i}) g{i} = Gelu(f{i}) h{i} = MatMul(g{i}, wg{i}) o{i} = Add(h{i}, n{i})",
+                "f{i} = MatMul(n{i}, wf{i}) g{i} = Gelu(f{i}) h{i} = MatMul(g{i}, wg{i}) "
+                "o{i} = Add(h{i}, n{i})",
                 4,
                 "y = MatMul({x}, wy)",
             )
@@ -179,37 +183,31 @@ def test_a_run_of_its_own_that_calibrates_is_followed_too(monkeypatch: pytest.Mo
     assert numbers(again) == numbers(kept)
 
 
-def gradients(name: str, *, cut: bool) -> tuple[dict[str, Tensor], int]:
-    """Gradients of a run by autograd, and the bytes that it keeps between the passes."""
+def converted(name: str) -> tuple[fx.GraphModule, Tensor, dict[str, int]]:
+    """A module, its input, and numbers of segments that end with each block."""
     network = Network.of(load(built(name)), settings("checkpoint"))
     module = convert.convert(network.model, network.layers.slots)
-    outputs = [n for node in module.graph.nodes for n in node.meta["onnx_outputs"] if n.startswith("o")]
-    x = torch.randn(4, *network.single.inputs[0].shape[1:], generator=torch.Generator().manual_seed(0))
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in (*module.parameters(), x)}
+    made = [n for node in module.graph.nodes for n in node.meta.get("onnx_outputs", ())]
+    blocks = [n for n in made if n.startswith("o") and n[1:].isdigit()]
+    shape = network.single.inputs[0].shape[1:]
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    return module, x, {n: i for i, n in enumerate([*blocks, "y"])}
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
+def gradients(name: str, *, cut: bool) -> dict[str, Tensor]:
+    module, x, numbers = converted(name)
     with torch.enable_grad():
         if cut:
-            found = Segments({n: i for i, n in enumerate(outputs)} | {"y": len(outputs)}, 0)
-            saving = streamed.Saving(note, lambda tensor: tensor)
-            monkey = recomputed.run(module, [x], {}, found.of, saving, Changes())
+            ((y,),) = recomputed.run(module, [x], {}, numbers, AS_IT_IS, Changes())
         else:
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-                monkey = interpreter.run(module, [x])
-    monkey[0][0].square().sum().backward()
-    return {n: p.grad for n, p in module.named_parameters() if p.grad is not None}, sum(kept.values())
+            ((y,),) = interpreter.run(module, [x])
+    y.square().sum().backward()
+    return {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("name", ["residual blocks", "encoder", "a weight at many places"])
 def test_gradients_are_those_of_torch(name: str):
-    kept, _ = gradients(name, cut=False)
-    again, _ = gradients(name, cut=True)
+    kept, again = gradients(name, cut=False), gradients(name, cut=True)
     assert again.keys() == kept.keys()
     for parameter, gradient in kept.items():
         assert torch.equal(gradient, again[parameter]), parameter
@@ -217,18 +215,31 @@ def test_gradients_are_those_of_torch(name: str):
 
 def test_a_second_run_that_differs_is_no_result():
     """What is saved is told apart by its number: a run that saves something else must not pass."""
-    proto = built("a weight at many places")
-    network = Network.of(load(proto), settings("checkpoint"))
-    module = convert.convert(network.model, network.layers.slots)
-    names = {f"o{i}": i for i in range(8)} | {"y": 8}
-    x = torch.randn(4, 7, 8)
-    as_it_is = streamed.Saving(lambda tensor: tensor, lambda tensor: tensor)
+    module, x, numbers = converted("a weight at many places")
     with torch.enable_grad():
-        ((y,),) = recomputed.run(module, [x], {}, names, as_it_is, Changes())
+        ((y,),) = recomputed.run(module, [x], {}, numbers, AS_IT_IS, Changes())
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(AssertionError, match="saves what the first did"):
         y.sum().backward()
+
+
+def test_values_inside_of_a_segment_are_not_kept_but_in_the_last():
+    """Autograd saves what ``tanh`` gives: of a segment, the last alone is there, for the next one."""
+    module, x, _ = converted("a weight at many places")
+    alive: list[weakref.ref[Any]] = []
+
+    def note(parts: list[Tensor]) -> None:
+        alive.extend(weakref.ref(part.untyped_storage()) for part in parts)
+
+    numbers = {f"o{i}": i // 4 for i in range(8)} | {f"a{i}": i // 4 for i in range(8)} | {"y": 1}
+    with torch.enable_grad():
+        observers = {f"o{i}": note for i in range(8)}
+        outputs = recomputed.run(module, [x], observers, numbers, AS_IT_IS, Changes())
+    gc.collect()
+    kept = [reference() is not None for reference in alive]
+    assert outputs
+    assert kept == [False, False, False, True, True, True, True, True]
 
 
 PEAK = """
