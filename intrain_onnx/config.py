@@ -61,6 +61,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "size": (1, _LARGEST),
     "sequence": (1, _LARGEST),
     "max_macs": (0, 1e100),
+    "max_memory": (0, 2**53),
 }
 """Least and largest value of each number among the settings; for threads see `most_threads`."""
 
@@ -113,6 +114,8 @@ class ScoreConfig:
             array, ``"@FILE.npy"`` or ``"@FILE.npz"`` (see ``loading.given_inputs``). The samples of an array
             override ``batch``.
         max_macs: most multiply-accumulate operations of all runs; 0 for 1e15 on the CPU and 1e17 on CUDA.
+        max_memory: bytes that a run may take on top of what the process holds: where it takes more, weights
+            are not held or activations are made again on the way back; 0 for what is free.
         device: ``auto`` selects CUDA if available.
         threads: CPU threads; 0 for as many as ``OMP_NUM_THREADS`` says, or else all cores of this process.
         converter: ``native``, or ``onnx2torch`` as an independent cross-check.
@@ -138,6 +141,7 @@ class ScoreConfig:
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     max_macs: float = 0.0
+    max_memory: int = 0
     device: Device = "auto"
     threads: int = 0
     converter: Converter = "native"

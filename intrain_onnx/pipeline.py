@@ -23,6 +23,7 @@ from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
+from intrain_onnx.network.segments import segments
 from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
@@ -53,6 +54,7 @@ def score(
     progress: Progress = silent,
     watch: Watch | None = None,
     stream: bool = False,
+    recompute: bool = False,
 ) -> Report:
     """Score a model.
 
@@ -64,6 +66,7 @@ def score(
         progress: called at the start of each step.
         watch: called with the converted network; what it returns observes the first run.
         stream: make weights when they are read even if they fit into memory (see ``runtime.streamed``).
+        recompute: make activations again even if they fit into memory (see ``runtime.recomputed``).
 
     Raises:
         IntrainError: one of its kinds, with the file, node, op and next step.
@@ -80,7 +83,7 @@ def score(
             network = fitting or Network.of(loaded, config, runs)
             config = replace(config, inputs=network.given)
         with node_hints.told(network, config, machine.device):
-            return _measured(network, config, machine, log, watch, stream=stream)
+            return _measured(network, config, machine, log, watch, stream=stream, recompute=recompute)
 
 
 def _measured(
@@ -91,6 +94,7 @@ def _measured(
     watch: Watch | None,
     *,
     stream: bool,
+    recompute: bool,
 ) -> Report:
     """All runs of a network, and the report of them."""
     with log.step("parity", 0.05):
@@ -99,9 +103,14 @@ def _measured(
         network.runner.forget()
     with log.step("rewrite", 0.1):
         probed = for_protocol(network, config, runs_on(machine.device).see)
-        stream = budget.require(network, probed, config, machine.device) or stream
+        way = budget.require(network, probed, config, machine.device)
+        way = replace(way, stream=way.stream or stream)
+        if recompute and way.segments is None:
+            way = replace(way, segments=segments(probed.model, network.single.batch))
+    if way.segments is not None:
+        memory.return_what_is_freed()
     with log.step("convert", 0.12):
-        runnable = prepare(probed, config, machine.device, stream=stream)
+        runnable = prepare(probed, config, machine.device, way)
     if watch is not None:  # any value may be watched
         runnable = replace(runnable, module=runnable.whole)
     watching = watch(runnable) if watch is not None else {}

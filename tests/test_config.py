@@ -12,7 +12,16 @@ from intrain_onnx.config import PROTOCOLS, RANGES, ScoreConfig, most_threads
 from intrain_onnx.errors import SettingsError
 
 DEFAULTS = ScoreConfig()
-NUMBERS = {"seeds": 1, "batch": 1, "size": 1, "sequence": 1, "threads": 0, "seed": 0, "max_macs": 0}
+NUMBERS = {
+    "seeds": 1,
+    "batch": 1,
+    "size": 1,
+    "sequence": 1,
+    "threads": 0,
+    "seed": 0,
+    "max_macs": 0,
+    "max_memory": 0,
+}
 TEXTS = [f.name for f in fields(ScoreConfig) if isinstance(getattr(DEFAULTS, f.name), str)]
 
 

@@ -151,7 +151,7 @@ def as_stored(settings: Settings) -> dict[str, Any]:
     """The settings, without empty later fields: files of versions without them can be resumed."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
-        for later in ("inputs", "batch_axes", "max_macs"):
+        for later in ("inputs", "batch_axes", "max_macs", "max_memory"):
             if not config.get(later):
                 config.pop(later, None)
     return told

@@ -29,10 +29,17 @@ from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.failure import Failure
 from intrain_onnx.jobs import Scored, ScoreFile, failure_of
-from intrain_onnx.loading.limits import Limits
+from intrain_onnx.loading.limits import Limits, whole_number
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.output_files import check_outputs, report_names
+
+
+def _parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    try:
+        return whole_number(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(epilog=EXIT_CODES)
@@ -91,6 +98,13 @@ from intrain_onnx.report.output_files import check_outputs, report_names
     type=click.FloatRange(0, min_open=True),
     help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
 )
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    callback=_parse_size,
+    help="Bytes for a run, such as 4G or 4Gi: where it takes more, activations are computed twice, or "
+    "weights made when they are read, for the same numbers.  [default: what is free]",
+)
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @given
 @shared
@@ -103,6 +117,7 @@ def score(
     annotated: Path | None,
     no_parity: bool,
     max_macs: float | None,
+    max_memory: int | None,
     debug: bool,
     limits: Limits,
     values: dict[str, str],
@@ -117,6 +132,8 @@ def score(
         settings["batch"] = batch
     if max_macs is not None:
         settings["max_macs"] = max_macs
+    if max_memory is not None:
+        settings["max_memory"] = max_memory
     settings["inputs"] = samples | values
     try:
         settings["proxies"] = names(proxies) if proxies else ()

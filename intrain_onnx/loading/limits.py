@@ -104,6 +104,7 @@ STORED_ELEMENTS = 2**36
 MORE = 10
 """Factor to the value that a hint names, where counting stopped at a limit and the need is not known."""
 
+_SUCH = "a number such as 400, 4e9, 4G or 4Gi"
 _SUFFIXES = {"": 1, **{p: 1000**i for i, p in enumerate("kMGT", 1)}}
 _SUFFIXES |= {f"{p}i": 1024**i for i, p in enumerate("KMGT", 1)}
 _NUMBER = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE]\+?[0-9]{1,2})?)([kMGT]|[KMGT]i)?")
@@ -127,9 +128,21 @@ def parsed(settings: Iterable[str], limits: Limits | None = None) -> Limits:
             raise ValueError(f"{setting!r}: no limit is called {name!r}; there are {', '.join(names())}")
         value = _number(text)
         if value is None or value <= 0:
-            raise ValueError(f"{setting!r} is not NAME=VALUE with a number such as 400, 4e9, 4G or 4Gi")
+            raise ValueError(f"{setting!r} is not NAME=VALUE with {_SUCH}")
         changes[name] = float(value) if isinstance(getattr(Limits(), name), float) else math.ceil(value)
     return replace(limits or Limits(), **changes)
+
+
+def whole_number(text: str) -> int:
+    """The number of a text such as 400, 4e9, 4G or 4Gi, rounded up.
+
+    Raises:
+        ValueError: it is none, or not above 0; the message says what is.
+    """
+    value = _number(text)
+    if value is None or value <= 0:
+        raise ValueError(f"{text!r} is not {_SUCH}")
+    return math.ceil(value)
 
 
 def _number(text: str) -> Decimal | None:

@@ -13,9 +13,12 @@ from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
 from intrain_onnx.loading import allowance
+from intrain_onnx.loading.limits import enough
 from intrain_onnx.network import given_inputs
-from intrain_onnx.network.footprint import Footprint, footprint
+from intrain_onnx.network.footprint import FLOAT, Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
+from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.segments import PLAIN, Segments, Way, segments
 from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes
@@ -33,11 +36,11 @@ _FEWEST = 2
 """Samples below which another shape is the better advice."""
 
 
-def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> bool:
+def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, device: torch.device) -> Way:
     """Refuse a score that takes more memory than is free on the device, or more work than the limit.
 
     Returns:
-        Whether the weights do not fit, and all fits without them (see ``runtime.streamed``).
+        What the run has to do without to fit: weights, or activations.
 
     Raises:
         LimitError: with the option that lowers it.
@@ -47,13 +50,10 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
     if estimate.place is not None:
         _require_elements(estimate.place)
     free = _free(device)
-    stream = estimate.peak(used.batch) > free and not config.proxies and config.converter == "native"
-    if stream:
-        names = streamed.of_layers(probed.model, probed.layers)
-        without = footprint(probed.model, network.single.batch, names)
-        stream = without.peak(used.batch) <= free
-        estimate = without if stream else estimate
-    _require_memory(network, config, used, estimate, free)
+    room = min(free, config.max_memory or free)
+    ways = _ways(network, probed, config, estimate)
+    way, estimate = _fitting(ways, used.batch, room)
+    _require_memory(network, config, used, estimate, room, free)
     limit = config.max_macs or allowance.current().limits.macs or MOST_MACS[device.type]
     work = _work(estimate, used.batch, config)
     if work > limit:
@@ -62,7 +62,45 @@ def require(network: Network, probed: ProtocolNetwork, config: ScoreConfig, devi
             f"limit is {limit:.1e}",
             hint=_less_work(estimate, used, config, limit),
         )
-    return stream
+    return way
+
+
+def _fitting(ways: Iterator[tuple[Way, Footprint]], samples: int, room: int) -> tuple[Way, Footprint]:
+    """The first that fits, or the one that takes least."""
+    found: list[tuple[Way, Footprint]] = []
+    for way, estimate in ways:
+        found.append((way, estimate))
+        if estimate.peak(samples) <= room:
+            return way, estimate
+    return min(found, key=lambda each: each[1].peak(samples))
+
+
+def _ways(
+    network: Network, probed: ProtocolNetwork, config: ScoreConfig, plain: Footprint
+) -> Iterator[tuple[Way, Footprint]]:
+    """Ways to run a network, and what they take: all give the same numbers."""
+    yield PLAIN, plain
+    if config.proxies or config.converter != "native":
+        return
+    cut = segments(probed.model, network.single.batch)
+    if cut is not None:
+        yield Way(segments=cut), recomputed(plain, cut, probed.layers, calibrated=config.calibrate)
+    names = streamed.of_layers(probed.model, probed.layers)
+    without = footprint(probed.model, network.single.batch, names)
+    yield Way(stream=True), without
+    if cut is not None:
+        yield Way(stream=True, segments=cut), replace(without, kept=cut.kept)
+
+
+def recomputed(plain: Footprint, cut: Segments, layers: LayerMap, *, calibrated: bool) -> Footprint:
+    """What a run in segments takes; where it calibrates, it keeps the weights of most of them as drawn."""
+    copied = {
+        weight.name: FLOAT * math.prod(weight.shape)
+        for layer in layers.layers
+        if layer.kind in ("convolution", "linear") and cut.of.get(layer.node_output, cut.last) < cut.last
+        for weight in layer.weights
+    }
+    return replace(plain, kept=cut.kept, copied=sum(copied.values()) if calibrated else 0)
 
 
 def _require_elements(value: ir.Value) -> None:
@@ -79,18 +117,29 @@ def _require_elements(value: ir.Value) -> None:
 
 
 def _require_memory(
-    network: Network, config: ScoreConfig, used: Signature, estimate: Footprint, free: int
+    network: Network, config: ScoreConfig, used: Signature, estimate: Footprint, room: int, free: int
 ) -> None:
     size = estimate.peak(used.batch)
-    if size > free:
+    if size > room:
         node = estimate.place.producer() if estimate.place is not None else None  # most of it is needed there
+        few = f"{room / 2**30:.1f} GiB are free" if room == free else f"max_memory is {_in_words(room)}"
         raise LimitError(
-            f"a run of {_samples(used)} needs about {size / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} "
-            "GiB are free",
+            f"a run of {_samples(used)} needs about {_in_words(size)} of memory, and {few}",
             node=name_of(node) if node is not None else None,
             op=node.op_type if node is not None else None,
-            hint=_fewer_samples(estimate, used, free) or _smaller_shapes(network, config, used, free),
+            hint=_more_memory(size, room, free)
+            or _fewer_samples(estimate, used, room)
+            or _smaller_shapes(network, config, used, room),
         )
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"
+
+
+def _more_memory(size: int, room: int, free: int) -> str:
+    """The option for as much as is needed, where the limit is one that was set."""
+    return f"Allow it with --max-memory {enough(size)}" if room < free and size < free else ""
 
 
 def _samples(used: Signature) -> str:

@@ -8,7 +8,7 @@ pass are those of the calibrated network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -25,6 +25,7 @@ from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.protocol.step import FreeNorm
 from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.recomputed import Change, Changes
 from intrain_onnx.runtime.streamed import StreamedWeight
 
 HINT: Final = "Feed it values of another size"
@@ -85,6 +86,7 @@ class Calibration:
     Attributes:
         observers: to be called in the pass, by name of the value.
         standardised: matrices of the layers' outputs, by name, from when they appear until they are taken.
+        changes: notes what is done to weights and values where that is wanted.
         gradients_hold: a backward pass of the same run gives the gradients of the calibrated network. False
             where a weight is read before its layer, or autograd saved a copy of it; known after the pass.
     """
@@ -100,6 +102,7 @@ class Calibration:
         self.observers: dict[str, Observer] = {}
         self.standardised: dict[str, Standard] = {}
         self.gradients_hold = True
+        self.changes = Changes()
         self._varies: list[tuple[str, Tensor]] = []
         self._tensors: dict[str, tuple[Weight, nn.Parameter, int]] = {}
         held = parameters(module)
@@ -119,7 +122,7 @@ class Calibration:
                 if name not in self._done and name in first:
                     self.gradients_hold &= layer.node_output in first.pop(name)
         for norm in norms:
-            self.observers[norm.output] = partial(self._norm, held[norm.scale], held[norm.bias])
+            self.observers[norm.output] = partial(self._norm, norm.output, held[norm.scale], held[norm.bias])
             held[norm.bias].data.zero_()
 
     def flat(self) -> list[str]:
@@ -156,33 +159,40 @@ class Calibration:
         with torch.no_grad():
             found = _standardise(parts, axis)
             self._varies.append((layer.name, found.varies))
-            self._apply(layer, weight, bias, found.mean, found.scale)
+            apply = partial(self._apply, layer, weight, bias, found.mean, found.scale)
+            shifted = layer.output == layer.node_output
+            self._change(layer.node_output, weight, bias, apply, _Rescale(found, axis, shifted), parts)
         if len(layer.channel_axes) == 1:
             self.standardised[layer.output] = Standard(
                 found.matrix, found.mean * found.scale, tuple(parts[0].shape)
             )
-        self._rescale(parts, weight, found, axis, shifted=layer.output == layer.node_output)
 
-    def _norm(self, scale: nn.Parameter, bias: nn.Parameter, parts: list[Tensor]) -> None:
+    def _norm(self, name: str, scale: nn.Parameter, bias: nn.Parameter, parts: list[Tensor]) -> None:
         with torch.no_grad():
             found = _standardise(parts, 1)
-            scale.data.mul_(found.scale)
-            bias.data.copy_(-found.mean * found.scale)
-        self._rescale(parts, scale, found, 1, shifted=True)
+            apply = partial(_apply_to_norm, scale, bias, found.mean, found.scale)
+            self._change(name, scale, bias, apply, _Rescale(found, 1, shifted=True), parts)
 
-    def _rescale(
-        self, parts: list[Tensor], weight: Weight, found: _Standardised, axis: int, *, shifted: bool
+    def _change(
+        self,
+        value: str,
+        weight: Weight,
+        bias: nn.Parameter,
+        apply: Callable[[], None],
+        rescale: _Rescale,
+        parts: list[Tensor],
     ) -> None:
-        """Give a value what its producer's weights were given, unseen by autograd, which saved no value."""
+        """Scale weights, and give the value what they were given."""
         if parts[0].requires_grad:
             self.gradients_hold &= _saves_itself(parts[0], weight)
-        factor = _along(found.scale, axis, parts[0].dim())
-        offset = _along(-found.mean * found.scale, axis, parts[0].dim())
-        for part in parts:
-            if shifted:
-                torch.addcmul(offset, part.data, factor, out=part.data)
-            else:
-                part.data.mul_(factor)
+
+        def change(parts: list[Tensor]) -> None:
+            apply()
+            rescale(parts)
+
+        if self.changes.wanted:
+            self.changes.noted.append(Change(value, _undoes(weight, bias), change))
+        change(parts)
 
 
 def calibrate(
@@ -215,6 +225,43 @@ def calibrate(
     if finite and not bool(torch.stack(finite).all()):
         raise first_non_finite_value(module, inputs, HINT)
     return calibration.flat()
+
+
+class _Rescale:
+    """Gives a value what its producer's weights were given, unseen by autograd, which saved no value."""
+
+    def __init__(self, found: _Standardised, axis: int, shifted: bool) -> None:
+        self.factor, self.offset = found.scale, -found.mean * found.scale
+        self.axis = axis
+        self.shifted = shifted
+
+    def __call__(self, parts: list[Tensor]) -> None:
+        factor = _along(self.factor, self.axis, parts[0].dim())
+        offset = _along(self.offset, self.axis, parts[0].dim())
+        for part in parts:
+            if self.shifted:
+                torch.addcmul(offset, part.data, factor, out=part.data)
+            else:
+                part.data.mul_(factor)
+
+
+def _apply_to_norm(scale: nn.Parameter, bias: nn.Parameter, mean: Tensor, factor: Tensor) -> None:
+    scale.data.mul_(factor)
+    bias.data.copy_(-mean * factor)
+
+
+def _undoes(weight: Weight, bias: nn.Parameter) -> Callable[[], None]:
+    """What gives a weight its value of now, and its layer no bias."""
+    drawn = weight.data.clone() if isinstance(weight, nn.Parameter) else None
+
+    def undo() -> None:
+        if isinstance(weight, StreamedWeight):
+            weight.take_back()
+        elif drawn is not None:
+            weight.data.copy_(drawn)
+        bias.data.zero_()
+
+    return undo
 
 
 class _Standardised(NamedTuple):

@@ -18,6 +18,7 @@ from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.segments import PLAIN, Segments, Way
 from intrain_onnx.network.signature.sample_axes import each_by_itself
 from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op
@@ -43,6 +44,7 @@ class Runnable:
         as_drawn: layers that calibration leaves alone.
         batch_statistics: BatchNorm normalises by the statistics of the batch.
         all_points: measure the covariance of points too, not only their correlation.
+        segments: whose activations are made again on the way back; None to keep all.
         warnings: about the execution.
     """
 
@@ -56,6 +58,7 @@ class Runnable:
     as_drawn: Mapping[str, as_drawn.Reason]
     batch_statistics: bool
     all_points: bool = False
+    segments: Segments | None = None
     warnings: tuple[ModelWarning, ...] = ()
 
     @property
@@ -103,18 +106,16 @@ class Runnable:
         return synthetic_loss(outputs, self.head_names, self.used.batch, generator, channels_last=last)
 
 
-def prepare(
-    probed: ProtocolNetwork, config: ScoreConfig, device: torch.device, *, stream: bool = False
-) -> Runnable:
+def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device, way: Way = PLAIN) -> Runnable:
     """Convert a network, and test whether all samples can be run in one call.
 
-    Weights that the protocol draws have no values before ``Runnable.redraw``. With ``stream``, the module
-    does not hold the weights of large layers (see ``runtime.streamed``).
+    Weights that the protocol draws have no values before ``Runnable.redraw``. With ``way.stream``, the
+    module does not hold the weights of large layers (see ``runtime.streamed``).
 
     Raises:
         MissingOpsError, UnsupportedError: see ``convert``.
     """
-    names = streamed.of_layers(probed.model, probed.layers) if stream else ()
+    names = streamed.of_layers(probed.model, probed.layers) if way.stream else ()
     stand_ins = streamed.stand_ins(probed.model, names, device)
     drawn = config.weights == "reinitialise"
     module = convert.convert(probed.model, probed.layers.slots, to_be_drawn=drawn, stand_ins=stand_ins)
@@ -150,6 +151,7 @@ def prepare(
         as_drawn=left,
         batch_statistics=batch_statistics,
         all_points=config.points == "all",
+        segments=way.segments,
         warnings=tuple(warnings),
     )
 

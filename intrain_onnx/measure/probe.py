@@ -32,8 +32,9 @@ from intrain_onnx.measure.statistics.ratios import participation, standardised
 from intrain_onnx.measure.statistics.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
 from intrain_onnx.network.measuring_points import Point
-from intrain_onnx.runtime import streamed
+from intrain_onnx.runtime import recomputed, streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.recomputed import Changes
 
 
 def calibrate_and_probe(
@@ -110,9 +111,13 @@ class _Pass:
         first = calibration.observers if calibration is not None else {}
         started = time.perf_counter()
         try:
-            with torch.enable_grad(), streamed.made_again(module):
+            with torch.enable_grad(), streamed.made_again(module) as saving:
                 watched = observed(first, observed(watching, observed(states, observers)))
-                outputs = run(module, fed, watched)
+                if runnable.segments is not None:
+                    changes = calibration.changes if calibration is not None else Changes()
+                    outputs = recomputed.run(module, fed, watched, runnable.segments.of, saving, changes)
+                else:
+                    outputs = run(module, fed, watched)
                 if calibration is not None and not calibration.gradients_hold:
                     raise _CopiedWeightError
                 for observer in observers.values():

@@ -7,7 +7,7 @@ operator reads, or that of the operator itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -18,7 +18,7 @@ from intrain_onnx.network.values import constant_array, has_macs, macs, static_s
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
-_FLOAT = 4
+FLOAT = 4
 """Bytes of a float in a run: halves are computed as floats."""
 
 _LINEAR = ("Add", "Sub", "Sum", "Neg", "Mean", "Cast", "Identity", "CumSum", "Where")
@@ -42,6 +42,7 @@ class Footprint:
         place: the value that has it; None if no shape is known.
         macs: multiply-accumulate operations, per sample; those of unknown shapes are left out.
         made: bytes of the largest initializer that is not held.
+        copied: bytes of copies of weights (see ``recomputed``).
     """
 
     constant: int
@@ -50,10 +51,11 @@ class Footprint:
     place: ir.Value | None
     macs: int
     made: int = 0
+    copied: int = 0
 
     def peak(self, samples: int) -> int:
         """Bytes of a forward and backward pass: parameters, activations, and temporaries."""
-        held = int(_COPIES * self.constant) + _MADE * self.made
+        held = int(_COPIES * self.constant) + self.copied + _MADE * self.made
         return held + samples * (self.kept + _TEMPORARIES * self.largest)
 
 
@@ -77,16 +79,16 @@ def footprint(model: ir.Model, samples: int = 1, not_held: Collection[str] = ())
     """
     data = data_dependent(model.graph)
     constant = held_bytes(model, not_held)
-    made = max((_bytes(model.graph.initializers[name]) for name in not_held), default=0)
+    made = max((size_of(model.graph.initializers[name]) for name in not_held), default=0)
     kept = largest = work = 0
     place: ir.Value | None = None
     for value in model.graph.inputs:
-        if _bytes(value) > largest:
-            largest, place = _bytes(value), value
+        if size_of(value) > largest:
+            largest, place = size_of(value), value
     for node, times in _executions(model.graph, 1):
         work += times * ((macs(node) or 0) if has_macs(node) else 0)
         for value in node.outputs:
-            size = _bytes(value)
+            size = size_of(value)
             if value not in data:
                 constant += size
                 continue
@@ -96,13 +98,23 @@ def footprint(model: ir.Model, samples: int = 1, not_held: Collection[str] = ())
     return Footprint(constant, kept // samples, largest // samples, place, work // samples, made)
 
 
+def kept_of(node: ir.Node, data: Collection[ir.Value]) -> int:
+    """Bytes that autograd keeps of what a node makes out of ``data``, in its bodies too."""
+    return sum(
+        times * size_of(value) * _keeps(inner, value)
+        for inner, times in _executions([node], 1)
+        for value in inner.outputs
+        if value in data
+    )
+
+
 def held_bytes(model: ir.Model, not_held: Collection[str] = ()) -> int:
     """Bytes of the initializers in a run, without some."""
     apart = frozenset(not_held)
-    return sum(_bytes(v) for name, v in model.graph.initializers.items() if name not in apart)
+    return sum(size_of(v) for name, v in model.graph.initializers.items() if name not in apart)
 
 
-def _executions(graph: ir.Graph, times: int) -> Iterator[tuple[ir.Node, int]]:
+def _executions(graph: Iterable[ir.Node], times: int) -> Iterator[tuple[ir.Node, int]]:
     """Every node, subgraphs included, with the number of its executions as far as it is known."""
     for node in graph:
         yield node, times
@@ -151,11 +163,11 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype is None or value.dtype.is_floating_point()
 
 
-def _bytes(value: ir.Value) -> int:
+def size_of(value: ir.Value) -> int:
     """Bytes of a value in a run; 0 for an unknown shape."""
     shape = value.const_value.shape.numpy() if value.const_value is not None else static_shape(value)
     if shape is None:
         return 0
-    wide = value.dtype is not None and value.dtype.itemsize > _FLOAT
-    size = _FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else _FLOAT)
+    wide = value.dtype is not None and value.dtype.itemsize > FLOAT
+    size = FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else FLOAT)
     return int(math.prod(int(d) for d in shape) * size)

@@ -133,6 +133,7 @@ def report(m: Measurements) -> rows.Document:
             inputs_fed=_fed(m.runnable.used),
             free_sizes=tuple(free_sizes(m.runnable.used, m.network.solved, m.config)),
             losses=_losses(m.probed.heads, m.traces),
+            recomputed=m.runnable.segments is not None,
         ),
         environment=rows.Environment(
             python=platform.python_version(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ _PLAIN: Final = frozenset({fx.Node, int, float, str, bool, type(None)})
 """Types of arguments that hold no nodes, and nodes."""
 
 
+_NOTHING: Final = nullcontext()
+
+
 class Samples(list[Any]):
     """A value as one tensor for each call of a graph with a fixed batch size."""
 
@@ -59,6 +63,10 @@ class ObservedInterpreter(fx.Interpreter):
         """The interpreter of a subgraph."""
         return ObservedInterpreter(module, self.observers)
 
+    def around(self, number: int) -> AbstractContextManager[object]:
+        """The block in which a piece of the plan is run."""
+        return _NOTHING
+
     def outputs(self, *inputs: Tensor | Samples) -> list[list[Tensor]]:
         """Run the module; returns its outputs, each as a list of tensors (one, or one for each sample)."""
         self.in_lock_step = any(isinstance(x, Samples) for x in inputs)
@@ -75,18 +83,19 @@ class ObservedInterpreter(fx.Interpreter):
         try:
             for number, piece in enumerate(self._plan.pieces):
                 nodes = iter(piece)
-                if number not in mixed:
+                with self.around(number):
+                    if number not in mixed:
+                        for node in nodes:
+                            result = env[node] = self.run_node(node)
+                            for dead in last_uses.get(node, ()):
+                                del env[dead]
+                            if own.watchful:
+                                break
+                        own.countdown -= len(piece)
+                        if own.watchful or own.countdown < 0:
+                            live_memory.look(own, node)
                     for node in nodes:
-                        result = env[node] = self.run_node(node)
-                        for dead in last_uses.get(node, ()):
-                            del env[dead]
-                        if own.watchful:
-                            break
-                    own.countdown -= len(piece)
-                    if own.watchful or own.countdown < 0:
-                        live_memory.look(own, node)
-                for node in nodes:
-                    result = self._run_watched(node, own)
+                        result = self._run_watched(node, own)
         finally:
             own.frames.pop()
         return result
@@ -156,7 +165,7 @@ class ObservedInterpreter(fx.Interpreter):
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function; once for each sample if an argument is :class:`Samples`."""
         if target is bind:
-            return _Subgraph(self.inside(args[0]), args[1:])
+            return Subgraph(self.inside(args[0]), args[1:])
         if target is if_ and _agree(args[0]):  # all samples take the same branch: they stay in lock step
             args = (_pick(args[0], 0),)
             return super().call_function(target, args, kwargs)
@@ -185,13 +194,14 @@ class ObservedInterpreter(fx.Interpreter):
 
 
 @dataclass(frozen=True, slots=True)
-class _Subgraph:
+class Subgraph:
     """The closure of a subgraph: a function of its formal inputs, with the captured outer values bound."""
 
     interpreter: ObservedInterpreter
     captured: tuple[Any, ...]
 
     def __call__(self, *formal: Any) -> tuple[Any, ...]:
+        """Run the subgraph."""
         return tuple(self.interpreter.run(*formal, *self.captured))
 
 
@@ -225,7 +235,7 @@ def _is_tensor(value: Any) -> bool:
 def _sample_count(value: Any) -> int | None:
     if isinstance(value, Samples):
         return len(value)
-    if isinstance(value, _Subgraph):
+    if isinstance(value, Subgraph):
         value = value.captured
     if isinstance(value, dict):
         value = value.values()
@@ -237,8 +247,8 @@ def _sample_count(value: Any) -> int | None:
 def _pick(value: Any, index: int) -> Any:
     if isinstance(value, Samples):
         return value[index]
-    if isinstance(value, _Subgraph):
-        return _Subgraph(value.interpreter, _pick(value.captured, index))
+    if isinstance(value, Subgraph):
+        return Subgraph(value.interpreter, _pick(value.captured, index))
     if isinstance(value, dict):
         return {k: _pick(v, index) for k, v in value.items()}
     if isinstance(value, (tuple, list)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import onnx_ir as ir
 import torch
@@ -59,6 +59,10 @@ class StreamedWeight(nn.Module):
         last = self._last()
         if last is not None:
             last.data.mul_(factor)
+
+    def take_back(self) -> None:
+        """Make without the last factor from now on."""
+        self._factors.pop()
 
     def value(self) -> Tensor:
         """The value, without a gradient."""
@@ -117,6 +121,16 @@ def _unpack(saved: Tensor | _Again) -> Tensor:
     return saved.weight.value().as_strided(saved.size, saved.stride, saved.offset)
 
 
+class Saving(NamedTuple):
+    """What autograd keeps in place of a tensor, and what makes the tensor of it."""
+
+    pack: Callable[[Tensor], Any]
+    unpack: Callable[[Any], Tensor]
+
+
+_AS_IT_IS: Final = Saving(lambda tensor: tensor, lambda tensor: tensor)
+
+
 def weights(module: fx.GraphModule) -> dict[str, StreamedWeight]:
     """The weights that a module does not hold, by ONNX name."""
     found: dict[str, StreamedWeight] = module.meta.get("stand_ins", {})
@@ -124,11 +138,14 @@ def weights(module: fx.GraphModule) -> dict[str, StreamedWeight]:
 
 
 @contextmanager
-def made_again(module: fx.GraphModule) -> Iterator[None]:
-    """Within it, autograd keeps no value of a streamed weight: the backward pass makes it again."""
+def made_again(module: fx.GraphModule) -> Iterator[Saving]:
+    """Within it, autograd keeps no value of a streamed weight: the backward pass makes it again.
+
+    The value is for hooks that take the place of these.
+    """
     streamed = weights(module)
     if not streamed:
-        yield
+        yield _AS_IT_IS
         return
     live: dict[int, StreamedWeight] = {}
 
@@ -142,7 +159,7 @@ def made_again(module: fx.GraphModule) -> Iterator[None]:
         weight._live = live
     try:
         with saved_tensors_hooks(pack, _unpack):
-            yield
+            yield Saving(pack, _unpack)
     finally:
         for weight in streamed.values():
             weight._live = None

@@ -37,7 +37,7 @@ def as_of(version: str, document: Any) -> Any:
             del row["expected_health"]
         for row in old["scores"].values():
             del row["static"]
-        for name in ("inputs", "batch_axes", "max_macs", "free_sizes"):
+        for name in ("inputs", "batch_axes", "max_macs", "free_sizes", "max_memory", "recomputed"):
             del old["settings"][name]
         for row in old["settings"]["inputs_fed"]:
             del row["source"], row["sha256"]

@@ -25,6 +25,7 @@ from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
 from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.footprint import held_bytes
+from intrain_onnx.network.segments import Way
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
@@ -116,7 +117,7 @@ def close(row: Any) -> dict[str, Any]:
 def ready(proto: onnx.ModelProto, protocol: str, *, stream: bool = True) -> Runnable:
     config, runs = settings(protocol), runs_on(CPU)
     network = Network.of(load(proto), config, runs)
-    made = prepare(for_protocol(network, config, runs.see), config, CPU, stream=stream)
+    made = prepare(for_protocol(network, config, runs.see), config, CPU, Way(stream=stream))
     if config.weights == "reinitialise":
         made.redraw(0)
     return made
@@ -255,9 +256,9 @@ def test_it_is_the_way_where_weights_do_not_fit_and_all_else_does(monkeypatch: p
     expected = pipeline.score(proto, settings("architecture")).intrain
     asked: list[bool] = []
 
-    def noted(*arguments: Any, stream: bool, **rest: Any) -> Runnable:
-        asked.append(stream)
-        return prepare(*arguments, stream=stream, **rest)
+    def noted(*arguments: Any) -> Runnable:
+        asked.append(arguments[-1].stream)
+        return prepare(*arguments)
 
     monkeypatch.setattr(pipeline, "prepare", noted)
     weights = held_bytes(ir.from_proto(proto))

@@ -115,6 +115,7 @@ def _protocol(settings: Settings) -> str:
         "x".join(map(str, i.shape)) + (" (given)" if i.kind == "given" else "") for i in settings.inputs_fed
     )
     way = "" if settings.execution == "batched" else ", sample by sample"
+    way += ", activations recomputed" if settings.recomputed else ""
     return f"{settings.protocol}, input {shapes}{way}"
 
 

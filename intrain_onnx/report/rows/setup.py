@@ -170,6 +170,16 @@ class Settings(Row, frozen=True):
     inputs_fed: tuple[FedInput, ...]
     free_sizes: tuple[FreeSize, ...]
     losses: tuple[Loss, ...]
+    max_memory: Annotated[
+        Count,
+        Meta(description="Bytes that a run may take besides what the process holds; 0 for what is free."),
+    ] = 0
+    recomputed: Annotated[
+        bool,
+        Meta(
+            description="Activations were not kept, but made again for the backward pass: the same numbers."
+        ),
+    ] = False
 
 
 class Environment(Row, frozen=True):
