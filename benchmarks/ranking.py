@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What `intrain-onnx rank` holds among hostile files, what kills cost it, models an hour.
 
-    python benchmarks/rank.py                                        # 100 models, prints the section
-    python benchmarks/rank.py --models 1000 --write docs/rank.md     # puts it into the page
-    python benchmarks/rank.py --parts speed --hostile FOLDER
+    python benchmarks/ranking.py                                        # 100 models, prints the section
+    python benchmarks/ranking.py --models 1000 --write docs/rank.md     # puts it into the page
+    python benchmarks/ranking.py --parts speed --hostile FOLDER
 
 Models are cells of NAS-Bench-201 drawn by a seed, with BatchNorm folded. Hostile files are those of
 `tests/fuzzing/corpus`, of `--hostile`, and mutants by seed, up to `--bad` in all.
@@ -234,7 +234,7 @@ def speed(asked: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def section(found: dict[str, Any]) -> str:
     """The figures as the page has them."""
-    text = [BEGIN, f"Written by `benchmarks/rank.py` on {os.cpu_count()} cores ({platform.machine()}).", ""]
+    text = [BEGIN, f"Written by `benchmarks/ranking.py` on {os.cpu_count()} cores ({platform.machine()}).", ""]
     if "hostile" in found:
         text += _hostile(found["hostile"])
     if "killed" in found:
