@@ -6,11 +6,13 @@
     python benchmarks/footprint.py --recomputed MODEL.onnx...     # in segments: see runtime/recomputed.py
 
 One process for each model; one line each: the estimate, what the resident set grew by at its peak from before
-the network was converted for its run, their ratio, and the seconds of a run after a first one. Below some 100 MB torch's own buffers outweigh it.
+the network was converted for its run, their ratio, and the seconds of a run after a first one. Below some
+100 MB torch's own buffers outweigh it.
 """
 
 import argparse
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -25,8 +27,8 @@ from intrain_onnx.measure import budget
 from intrain_onnx.measure.prepare import prepare
 from intrain_onnx.measure.probe import calibrate_and_probe
 from intrain_onnx.measure.runner import runs_on
+from intrain_onnx.measure.segments import Way, segments
 from intrain_onnx.network.footprint import footprint
-from intrain_onnx.network.segments import Way, segments
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime.machine import machine_for
@@ -52,7 +54,6 @@ def compare(model: Path, batch: int, *, recomputed: bool) -> str:
         estimate = footprint(probed.model, network.single.batch)
         cut = segments(probed.model, network.single.batch) if recomputed else None
         if cut is not None:
-            memory.return_what_is_freed()
             estimate = budget.recomputed(estimate, cut, probed.layers, calibrated=True)
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
@@ -81,6 +82,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--recomputed", action="store_true")
     told = parser.parse_args()
+    if told.recomputed and not os.environ.keys() >= memory.RETURN_WHAT_IS_FREED.keys():
+        env = {**os.environ, **memory.RETURN_WHAT_IS_FREED}  # which the C library reads as it starts
+        return subprocess.run([sys.executable, *sys.argv], check=False, env=env).returncode
     if len(told.models) == 1:
         print(compare(told.models[0], told.batch, recomputed=told.recomputed), flush=True)
         return 0

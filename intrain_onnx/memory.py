@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -143,20 +142,12 @@ def cap_process(size: int | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 
 
-_M_MMAP_THRESHOLD: Final = -3
-_MAPPED: Final = 2**20
+RETURN_WHAT_IS_FREED: Final[Mapping[str, str]] = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""Variables with which a process that is started then returns each block from a mebibyte on when it is freed.
 
-
-def return_what_is_freed() -> None:
-    """Have glibc map each block of more than a mebibyte, so that the system gets it back when it is freed.
-
-    Otherwise glibc raises its threshold to 32 MiB at the first such block that is freed, and what is freed
-    between blocks that stay is not returned: a run in segments, which frees much, had twice the resident set
-    of its tensors. Does nothing with another C library.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED)
+Otherwise glibc raises that threshold to 32 MiB, and keeps what is freed between blocks that stay: a run in
+segments had up to twice the resident set of its tensors. It costs time, as each block is mapped anew.
+"""
 
 
 def _held(field: str) -> int:

@@ -20,10 +20,10 @@ from intrain_onnx.measure import budget, node_hints
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
+from intrain_onnx.measure.segments import segments
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.network import coverage, input_shapes
 from intrain_onnx.network.layers import LayerMap, analyse
-from intrain_onnx.network.segments import segments
 from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.progress import Log, Progress, silent
@@ -107,8 +107,6 @@ def _measured(
         way = replace(way, stream=way.stream or stream)
         if recompute and way.segments is None:
             way = replace(way, segments=segments(probed.model, network.single.batch))
-    if way.segments is not None:
-        memory.return_what_is_freed()
     with log.step("convert", 0.12):
         runnable = prepare(probed, config, machine.device, way)
     if watch is not None:  # any value may be watched

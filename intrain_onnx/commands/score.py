@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from intrain_onnx import memory
 from intrain_onnx.commands.shared import (
     EXIT_CODES,
     failures,
@@ -134,6 +135,7 @@ def score(
         settings["max_macs"] = max_macs
     if max_memory is not None:
         settings["max_memory"] = max_memory
+        os.environ.update(memory.RETURN_WHAT_IS_FREED | os.environ)
     settings["inputs"] = samples | values
     try:
         settings["proxies"] = names(proxies) if proxies else ()

@@ -14,11 +14,11 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import enough
+from intrain_onnx.measure.segments import PLAIN, Segments, Way, segments
 from intrain_onnx.network import given_inputs
 from intrain_onnx.network.footprint import FLOAT, Footprint, footprint
 from intrain_onnx.network.input_shapes import Signature, shape_options
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.network.segments import PLAIN, Segments, Way, segments
 from intrain_onnx.network.values import name_of, static_shape
 from intrain_onnx.ops.limits import check_elements
 from intrain_onnx.rewrites.infer_shapes import infer_shapes

@@ -15,10 +15,10 @@ from intrain_onnx.loading.warnings import ModelWarning
 from intrain_onnx.measure import as_drawn, initialise, inputs
 from intrain_onnx.measure.calibration import Calibration, calibrate
 from intrain_onnx.measure.loss import synthetic_loss
+from intrain_onnx.measure.segments import PLAIN, Segments, Way
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.network.segments import PLAIN, Segments, Way
 from intrain_onnx.network.signature.sample_axes import each_by_itself
 from intrain_onnx.network.values import constant_array
 from intrain_onnx.opset.traits import is_op

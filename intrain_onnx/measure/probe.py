@@ -109,12 +109,12 @@ class _Pass:
         runnable, module, calibration = self.runnable, self.runnable.module, self.calibration
         observers, states = self.observers()
         first = calibration.observers if calibration is not None else {}
+        changes = calibration.changes if calibration is not None else Changes()
         started = time.perf_counter()
         try:
             with torch.enable_grad(), streamed.made_again(module) as saving:
                 watched = observed(first, observed(watching, observed(states, observers)))
                 if runnable.segments is not None:
-                    changes = calibration.changes if calibration is not None else Changes()
                     outputs = recomputed.run(module, fed, watched, runnable.segments.of, saving, changes)
                 else:
                     outputs = run(module, fed, watched)
@@ -132,6 +132,7 @@ class _Pass:
         forward = time.perf_counter() - started
         del outputs
         gradients = backward(module, loss, self.ledger)
+        changes.noted.clear()  # weights as drawn, which cycles of observers would hold into the next run
         for name, square in self.squares.items():
             self.ledger.number(square, partial(self._passed, name))
         self.ledger.settle()

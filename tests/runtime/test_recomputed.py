@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -18,7 +19,7 @@ from builders import model, weight
 from click.testing import CliRunner
 from torch import Tensor, fx
 
-from intrain_onnx import cli, pipeline
+from intrain_onnx import cli, memory, pipeline
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
 from intrain_onnx.measure import calibration
@@ -270,8 +271,9 @@ def deep(tmp_path: Path) -> Path:
 
 
 def measured(path: Path, most: int) -> tuple[int, bool, float]:
+    env = {**os.environ, **memory.RETURN_WHAT_IS_FREED}
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, path, str(most)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK, path, str(most)], capture_output=True, text=True, check=True, env=env
     )
     found: tuple[int, bool, float] = tuple(json.loads(done.stdout))
     return found

@@ -23,9 +23,9 @@ from intrain_onnx.loading.load import load
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
+from intrain_onnx.measure.segments import Way
 from intrain_onnx.measure.trial import Trial
 from intrain_onnx.network.footprint import held_bytes
-from intrain_onnx.network.segments import Way
 from intrain_onnx.parity.check import check_parity
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol

@@ -7,8 +7,8 @@ from builders import model, weight
 
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.loading.load import load
+from intrain_onnx.measure.segments import Segments, segments
 from intrain_onnx.network.footprint import footprint
-from intrain_onnx.network.segments import Segments, segments
 from intrain_onnx.rewrites.network import Network
 
 VALUE = 16 * 8 * 4
