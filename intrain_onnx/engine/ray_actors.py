@@ -18,6 +18,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Client
 from types import ModuleType
 from typing import Any, Generic
 
@@ -109,6 +110,7 @@ def _connected(engine: Rayed) -> Iterator[tuple[ModuleType, str | None]]:
             options = _started_here(engine, folder)
         stack.callback(ray.shutdown)
         try:
+            _require_listening(engine.address or "")
             with _handlers_kept():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
@@ -117,6 +119,13 @@ def _connected(engine: Rayed) -> Iterator[tuple[ModuleType, str | None]]:
                 hint="Start it with `ray start`, as docs/rank.md says, and name its --address",
             ) from error
         yield ray, folder
+
+
+def _require_listening(address: str) -> None:
+    """Look whether anybody is at ``host:port``: Ray tries for two minutes, and no signal ends that."""
+    host, _, port = address.rpartition(":")
+    if "://" not in address and host and port.isdecimal():
+        Client((host, int(port))).close()
 
 
 def _started_here(engine: Rayed, folder: str) -> dict[str, Any]:

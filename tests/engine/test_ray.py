@@ -139,6 +139,13 @@ def test_another_version_on_a_machine_is_refused(cluster: Cluster, monkeypatch: 
         list(Rayed(cluster.address, 1, LIMITS).map(square, [1]))
 
 
+def test_an_address_where_nobody_is_is_told_at_once():
+    before = time.monotonic()
+    with pytest.raises(SettingsError, match=r"cannot use Ray at 127\.0\.0\.1:1: .*refused"):
+        list(Rayed("127.0.0.1:1").map(square, [1]))
+    assert time.monotonic() - before < 20
+
+
 def models(folder: Path) -> Path:
     folder.mkdir()
     for i in range(6):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What `intrain-onnx rank` holds among hostile files, what kills cost it, models an hour.
 
-    python benchmarks/ranking.py                                        # 100 models, prints the section
-    python benchmarks/ranking.py --models 1000 --write docs/rank.md     # puts it into the page
-    python benchmarks/ranking.py --parts speed --hostile FOLDER
+    python benchmarks/rank_many.py                                        # 100 models, prints the section
+    python benchmarks/rank_many.py --models 1000 --write docs/rank.md     # puts it into the page
+    python benchmarks/rank_many.py --parts speed --hostile FOLDER
 
 Models are cells of NAS-Bench-201 drawn by a seed, with BatchNorm folded. Hostile files are those of
 `tests/fuzzing/corpus`, of `--hostile`, and mutants by seed, up to `--bad` in all.
@@ -234,7 +234,11 @@ def speed(asked: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def section(found: dict[str, Any]) -> str:
     """The figures as the page has them."""
-    text = [BEGIN, f"Written by `benchmarks/ranking.py` on {os.cpu_count()} cores ({platform.machine()}).", ""]
+    text = [
+        BEGIN,
+        f"Written by `benchmarks/rank_many.py` on {os.cpu_count()} cores ({platform.machine()}).",
+        "",
+    ]
     if "hostile" in found:
         text += _hostile(found["hostile"])
     if "killed" in found:
@@ -280,7 +284,15 @@ def _speed(part: dict[str, Any], hostile: dict[str, Any] | None) -> list[str]:
         f"| {titles[name]} | {medians[name]:,.0f} ({min(values):,.0f} to {max(values):,.0f}) |"
         for name, values in hours.items()
     ]
-    size = f" The log takes {hostile['row_bytes'] / 1e3:.1f} GB." if hostile else ""
+    size = ""
+    if hostile:
+        grown = (hostile["memory"][2] - hostile["memory"][0]) / (
+            0.92 * (hostile["models"] + hostile["hostile"])
+        )
+        size = (
+            f" The log takes {hostile['row_bytes'] / 1e3:.1f} GB, and the parent, which holds all rows and writes "
+            f"the tables at the end, {1e3 * grown:.0f} GB of memory: rank such sets in parts."
+        )
     loads = ", ".join(f"{load:.1f}" for load in part["loads"])
     return [
         "| NAS-Bench-201, 16 samples of 3x32x32 | models an hour, median and range |",
