@@ -290,8 +290,8 @@ def _speed(part: dict[str, Any], hostile: dict[str, Any] | None) -> list[str]:
             0.92 * (hostile["models"] + hostile["hostile"])
         )
         size = (
-            f" The log takes {hostile['row_bytes'] / 1e3:.1f} GB, and the parent, which holds all rows and writes "
-            f"the tables at the end, {1e3 * grown:.0f} GB of memory: rank such sets in parts."
+            f" The log takes {hostile['row_bytes'] / 1e3:.1f} GB, and the parent, which holds all rows and "
+            f"writes the tables at the end, {1e3 * grown:.0f} GB of memory: rank such sets in parts."
         )
     loads = ", ".join(f"{load:.1f}" for load in part["loads"])
     return [
