@@ -83,7 +83,7 @@ class WorkerLimits:
     """What one item may take; 0 for no limit.
 
     Attributes:
-        memory: bytes of private memory of the worker and its children.
+        memory: bytes of private memory of the worker and its children, beyond what a fresh worker has.
         seconds: wall clock, from when the job begins.
         cpu_seconds: of all threads of the worker together.
     """

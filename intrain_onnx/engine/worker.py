@@ -9,7 +9,6 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from intrain_onnx.engine import worker_process
@@ -49,6 +48,8 @@ class Worker:
         self._begun = False
         self._sent: tuple[Any, Any] = (None, None)
         self._starts = 0
+        # Bytes of a fresh process before its first item: what the server had loaded that it is forked of.
+        self._held = 0
 
     def begin(self, job: Any, item: Any) -> None:
         """Send an item; starts the process if there is none."""
@@ -96,6 +97,7 @@ class Worker:
                     return value
                 if kind == BEGUN:
                     self._begin_clock()
+                    self._held = self._held or value
                 else:
                     told(value)
         except (EOFError, OSError):
@@ -118,7 +120,7 @@ class Worker:
                 return Lost("internal", f"its process took longer than {_START:.0f} s to start")
             return Lost("timeout", f"longer than {self.limits.seconds:g} s")
         if self.limits.memory and self._process is not None:
-            held = private_bytes(self._process.pid or 0)
+            held = worker_process.private_bytes(self._process.pid or 0) - self._held
             if held > self.limits.memory:
                 self.kill()
                 return Lost("memory", f"more than {self.limits.memory / 2**30:.2g} GiB")
@@ -156,18 +158,4 @@ class Worker:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
-
-
-def private_bytes(pid: int) -> int:
-    """Bytes that a process and its children share with no file, where Linux tells; otherwise 0."""
-    lines = _lines(f"/proc/{pid}/status")
-    held = sum(int(x.split()[1]) * 1024 for x in lines if x.startswith(("RssAnon:", "RssShmem:")))
-    children = _lines(f"/proc/{pid}/task/{pid}/children")
-    return held + sum(private_bytes(int(child)) for line in children for child in line.split())
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
+        self._held = 0

@@ -20,8 +20,7 @@ from intrain_onnx.errors import LimitError
 from .jobs import behave, square, where
 
 pytestmark = pytest.mark.workers
-# A worker whose server has loaded torch for an earlier test holds 300 MiB from the start.
-LIMITS = WorkerLimits(seconds=20, cpu_seconds=10, memory=2**30)
+LIMITS = WorkerLimits(seconds=20, cpu_seconds=10, memory=200 * 2**20)
 
 
 def results(items: list[Any], limits: WorkerLimits = LIMITS, workers: int = 2) -> dict[int, Any]:
@@ -84,7 +83,7 @@ def test_a_kill_and_an_exit_are_no_crash():
     [
         (("sleep", 60), WorkerLimits(seconds=1), "timeout"),
         (("spin", 0), WorkerLimits(cpu_seconds=1), "cpu_time"),
-        (("allocate", 2**31), WorkerLimits(memory=2**30), "memory"),
+        (("allocate", 2**30), WorkerLimits(memory=200 * 2**20), "memory"),
     ],
 )
 def test_each_limit_is_told_with_its_option(item: Any, limits: WorkerLimits, reason: str):
@@ -94,6 +93,24 @@ def test_each_limit_is_told_with_its_option(item: Any, limits: WorkerLimits, rea
     assert isinstance(found[0].error(), LimitError)
     assert f"--limit {option}=" in str(found[0].error("x.onnx"))
     assert not found[0].may_pass
+
+
+def test_what_a_fresh_worker_holds_does_not_count(tmp_path: Path):
+    """One that is forked of a server with torch has some 300 MB from the start."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "from intrain_onnx.engine.outcomes import WorkerLimits\n"
+        "from intrain_onnx.engine.processes import Processes\n"
+        "from tests.engine.jobs import behave\n"
+        "if __name__ == '__main__':\n"
+        "    engine = Processes(1, WorkerLimits(memory=100 * 2**20), preload=('torch',))\n"
+        "    items = [('sleep', 1), ('allocate', 2**30), ('a', 0)]\n"
+        "    print([getattr(o.result, 'reason', o.result) for o in engine.map(behave, items)])\n"
+    )
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    found = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env, check=True)
+    assert found.stdout == "['sleep', 'memory', 'a']\n"
 
 
 def test_cpu_time_of_earlier_items_does_not_count():
