@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -66,11 +67,15 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+# Of a shell without job control, what runs behind it has SIGINT ignored, and all that it starts.
+INTERRUPTED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def started(folder: Path, *args: object, plugin: str = PLUGIN) -> subprocess.Popen[str]:
     (folder / "site").mkdir(exist_ok=True)
-    (folder / "site" / "sitecustomize.py").write_text(plugin)
+    (folder / "site" / "sitecustomize.py").write_text(INTERRUPTED + plugin)
     path = os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "intrain_onnx", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,6 +83,8 @@ def started(folder: Path, *args: object, plugin: str = PLUGIN) -> subprocess.Pop
         env={**os.environ, "PYTHONPATH": path},
         cwd=folder,
     )
+    atexit.register(process.kill)  # where a test fails
+    return process
 
 
 @pytest.mark.parametrize("command", ["inspect", "compare", "score"])
