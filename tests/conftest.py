@@ -1,5 +1,6 @@
 """Before any test imports onnxruntime, or starts a program that does; and what the tests of rewrites say."""
 
+import multiprocessing
 import os
 import secrets
 import subprocess
@@ -12,6 +13,8 @@ from intrain_onnx.engine.serial import Serial
 from intrain_onnx.parity import telemetry
 
 os.environ.update(telemetry.SWITCHES)
+# One server forks all children of a test run, and the first of them decides what it has loaded.
+multiprocessing.set_forkserver_preload(["intrain_onnx.pipeline"])
 
 
 def seed_of_the_commit() -> int:

@@ -41,7 +41,7 @@ class Processes:
     def warm(self, job: Job[None, Any]) -> None:
         """Start a worker, and let it run a job whose result nobody reads, while this process goes on."""
         self._warming = self.workers[0]
-        self._warming.begin(job, None)
+        self._warming.begin(job, None, counted=False)
 
     def map(
         self, job: Job[Item, Result], items: Iterable[Item], told: Callable[[int, Any], None] | None = None

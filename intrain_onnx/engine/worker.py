@@ -46,14 +46,20 @@ class Worker:
         self._pipe: Connection[Any, Any] | None = None
         self._deadline = float("inf")
         self._begun = False
-        self._sent: tuple[Any, Any] = (None, None)
+        self._sent: tuple[Any, Any, bool] = (None, None, False)
         self._starts = 0
-        # Bytes of a fresh process before its first item: what the server had loaded that it is forked of.
-        self._held = 0
+        # Bytes before the first item: the libraries. None while it loads them, and no limit holds.
+        self._held: int | None = None
 
-    def begin(self, job: Any, item: Any) -> None:
-        """Send an item; starts the process if there is none."""
-        self._sent, self._starts = (job, item), 0
+    def begin(self, job: Any, item: Any, *, counted: bool = True) -> None:
+        """Send an item; starts the process if there is none.
+
+        Args:
+            job: run on the item.
+            item: its argument.
+            counted: whether the limit of memory holds, and what is held before counts no more.
+        """
+        self._sent, self._starts = (job, item, counted), 0
         self._send()
 
     def _send(self) -> None:
@@ -97,7 +103,7 @@ class Worker:
                     return value
                 if kind == BEGUN:
                     self._begin_clock()
-                    self._held = self._held or value
+                    self._held = value
                 else:
                     told(value)
         except (EOFError, OSError):
@@ -119,7 +125,7 @@ class Worker:
             if not self._begun:
                 return Lost("internal", f"its process took longer than {_START:.0f} s to start")
             return Lost("timeout", f"longer than {self.limits.seconds:g} s")
-        if self.limits.memory and self._process is not None:
+        if self.limits.memory and self._begun and self._held is not None and self._process is not None:
             held = worker_process.private_bytes(self._process.pid or 0) - self._held
             if held > self.limits.memory:
                 self.kill()
@@ -157,5 +163,4 @@ class Worker:
             self._process.join(10)
         if self._pipe is not None:
             self._pipe.close()
-        self._process = self._pipe = None
-        self._held = 0
+        self._process = self._pipe = self._held = None

@@ -27,12 +27,15 @@ BEGUN, TOLD, DONE = "begun", "told", "done"
 def main(connection: Connection[Any, Any], limits: WorkerLimits, silent: bool) -> None:
     """Run jobs until the pipe is closed."""
     _stand_alone(silent)
-    memory.cap_process(limits.memory or None)
+    held: int | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            job, item = connection.recv()
+            job, item, counted = connection.recv()
+            if counted and held is None:
+                held = private_bytes(os.getpid())
+                memory.cap_process(limits.memory or None)
             _limit_cpu(limits.cpu_seconds)
-            connection.send((BEGUN, private_bytes(os.getpid())))
+            connection.send((BEGUN, held))
             found = attempt(job, item, lambda event: connection.send((TOLD, event)))
             _send(connection, found)
 

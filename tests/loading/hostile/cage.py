@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -59,8 +60,16 @@ def _watch(folder: Path, touched: list[str]) -> None:
 
 
 def _inside(
-    function: Callable[[Path], object], path: Path, folder: Path, cap: int, cpu: int, pipe: Connection
+    function: Callable[[Path], object],
+    path: Path,
+    folder: Path,
+    cap: int,
+    cpu: int,
+    preload: tuple[str, ...],
+    pipe: Connection,
 ) -> None:
+    for name in preload:  # another test may have started the server, without them
+        importlib.import_module(name)
     with open("/proc/self/statm") as file:
         held = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + cap, held + cap))
@@ -96,12 +105,12 @@ def caged(
         cap: bytes of address space on top of what an idle child has.
         cpu: seconds of CPU time.
         wall: seconds until the child is killed.
-        preload: modules that the server which children are forked from has imported (the first call decides).
+        preload: modules that are imported before anything is counted, by the server if it starts now.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=_inside, args=(function, path, folder, cap, cpu, send))
+    child = context.Process(target=_inside, args=(function, path, folder, cap, cpu, preload, send))
     child.start()
     send.close()
     try:
