@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -13,6 +15,9 @@ from typing import Any
 from intrain_onnx import memory
 from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
 from intrain_onnx.engine.worker import PENDING, Worker
+
+_LONGEST = 60
+"""Bytes of the temporary folder's path, with which a socket in a folder of its own there stays below 100."""
 
 
 class Processes:
@@ -84,12 +89,15 @@ def wait_for_news(busy: Iterable[Worker]) -> None:
 
 
 def context_for(preload: Sequence[str] = ()) -> BaseContext:
-    """How workers start: forked from a small server of one thread, which has loaded what they need."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    """How workers start: afresh, or forked from a small server of one thread that has loaded what they need.
+
+    The server listens at a socket in the temporary folder, whose path the system allows some 100 bytes.
+    """
+    known = "forkserver" in multiprocessing.get_all_start_methods()
+    if not preload or not known or len(os.fsencode(tempfile.gettempdir())) > _LONGEST:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    if preload:
-        context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload(list(preload))
     return context
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from intrain_onnx.bench import measure, run, summary
+from intrain_onnx.bench import summary
 from intrain_onnx.bench.spaces import SPACES
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -30,10 +30,6 @@ def nas(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import nas
     import nas_tables
 
-    def measured(plan: run.Plan, waiting: list[str]):
-        return (measure.measure(plan.space, name, plan.size, plan.configs) for name in waiting)
-
-    monkeypatch.setattr(run, "_measured", measured)
     monkeypatch.setattr(summary, "ROUNDS", 10)
     monkeypatch.setattr(nas_tables, "ROUNDS", 10)
     monkeypatch.setattr(nas, "PROXIES", {"params": None, "naswot": None})

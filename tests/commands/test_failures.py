@@ -122,7 +122,7 @@ FAILURES: list[tuple[Callable[[Path], Path], tuple[str, ...], int, str, str]] = 
         (),
         6,
         "4,000,000,000,000 elements",
-        "If you trust the file, allow it with --limit folded_elements=4e12",
+        "If you trust the file, allow it with --limit folded_elements=1e12",
     ),
     (runtime.expand_to_terabytes, (), 6, "4000000000000 elements", "--limit elements=4e12"),
     (runtime.input_of_terabytes, (), 6, "input 'x'", "--limit elements=1e12"),

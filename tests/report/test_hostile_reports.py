@@ -18,7 +18,9 @@ import pytest
 from intrain_onnx import Report
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.gather import PROTOCOLS, config_for
-from intrain_onnx.commands import terminal
+from intrain_onnx.commands.terminal.compare import comparison as show
+from intrain_onnx.commands.terminal.ranking import ranking
+from intrain_onnx.commands.terminal.summary import summary
 from intrain_onnx.errors import IntrainError, ModelFileError, SettingsError
 from intrain_onnx.report import comparison
 from intrain_onnx.report.page import page
@@ -50,9 +52,9 @@ def draw(found: Report, good: Report) -> None:
     page([found, good])
     one, other = comparison.network_of_report(found), comparison.network_of_report(good)
     for pair in ((one, other), (other, one)):
-        terminal.comparison(comparison.compare(*pair), (Path("a"), Path("b")), shown, show_all=True)
-    terminal.summary(found, shown)
-    terminal.ranking([found, good], shown)
+        show(comparison.compare(*pair), (Path("a"), Path("b")), shown, show_all=True)
+    summary(found, shown)
+    ranking([found, good], shown)
     assert "\x1b[2J" not in shown.getvalue()
     for protocol in PROTOCOLS:
         said = refusal(partial(config_for, protocol, policy.default().run, found), SettingsError)

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import intrain_onnx
 from intrain_onnx import ScoreConfig
 from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, UnsupportedError
+from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.pipeline import canonical_layers
 from intrain_onnx.rewrites import contrib_bodies, expand_operators
@@ -636,9 +637,8 @@ def test_any_node_is_expanded_or_refused(row, operands, attributes, outputs, ops
         ir.to_proto(node)
 
 
-def test_expanded_size_is_bounded(monkeypatch):
-    monkeypatch.setattr(expand_operators, "Limits", lambda: Limits(expanded_nodes=5))
-    with pytest.raises(LimitError, match="expanded_nodes"):
+def test_expanded_size_is_bounded():
+    with allowance.held(Limits(expanded_nodes=5), None), pytest.raises(LimitError, match="expanded_nodes"):
         normalised(network("Attention", CASES["Attention"][1], opset=17, num_heads=2))
 
 

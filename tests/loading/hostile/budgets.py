@@ -23,7 +23,8 @@ INT64, BOOL = TensorProto.INT64, TensorProto.BOOL
 
 def held(**arrays: Any) -> list[onnx.TensorProto]:
     made = {
-        name: np.asarray(a, None if isinstance(a, np.ndarray) else np.int64) for name, a in arrays.items()
+        name: np.asarray(a, None if isinstance(a, np.ndarray | np.generic) else np.int64)
+        for name, a in arrays.items()
     }
     return [numpy_helper.from_array(array, name) for name, array in made.items()]
 
