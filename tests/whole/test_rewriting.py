@@ -49,6 +49,16 @@ def test_halves_of_a_linear_layer_are_seen_behind_a_transposed_batch_norm():
     assert chains.judge(networks.build(plan), chain, longest=LONGEST).verdict == "equal"
 
 
+@pytest.mark.xfail(reason="three rewrites of an attention of odd width leave other layer keys")
+def test_attention_of_odd_width_keeps_its_score_through_three_rewrites():
+    """Found by the chains of a commit, and older than it."""
+    blocks = (("attention", 8, "Elu"), ("linear", 12, "Gelu"), ("attention", 6, "Gelu"), ("norm", 4, "Elu"))
+    plan = networks.Plan(kind="tokens", opset=17, width=4, seed=747439, blocks=blocks)
+    names = ("onnxruntime_extended", "activation_written_out", "transposes_put_in")
+    chain = tuple(map(Step, names, (189721219, 726623733, 124183626)))
+    assert chains.judge(networks.build(plan), chain, longest=LONGEST).verdict == "equal"
+
+
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_chains_of_rewrites_keep_the_score(group: int):
     """INTRAIN_REWRITING_SEED=N repeats a run; the end of every run says its N."""
