@@ -48,6 +48,11 @@ def path_text(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def described(error: BaseException) -> str:
+    """Class and first line of the message of an exception that says no more to a user."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 class IntrainError(Exception):
     """Base of all errors that are shown as one line.
 

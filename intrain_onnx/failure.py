@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 
 from intrain_onnx import memory
-from intrain_onnx.errors import IntrainError, printable
+from intrain_onnx.errors import IntrainError, described, printable
 from intrain_onnx.loading import allowance
 
 
@@ -45,6 +45,9 @@ class Failure:
             named = place or (f"{error.filename}: " if error.filename else "")
             code = 2 if path is None else 3
             return cls(kind, printable(f"{named}{error.strerror or error}", 5000), code, trace)
-        detail = f"{kind}: {error}".splitlines()[0]
-        message = f"{place}internal error: {detail}. Run with --debug and report it"
-        return cls(kind, printable(message, 5000), 1, trace)
+        return cls(kind, printable(internal(described(error), path), 5000), 1, trace)
+
+
+def internal(detail: str, path: str | None = None) -> IntrainError:
+    """The error for a fault of this package."""
+    return IntrainError(f"internal error: {detail}", path=path, hint="Run with --debug and report it")

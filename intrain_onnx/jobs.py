@@ -114,7 +114,7 @@ class ScoreFile:
             return Failure.of(error, str(path))
 
 
-def failure_of(lost: Lost, path: Path) -> Failure:
+def failure_of(lost: Lost, path: str | Path) -> Failure:
     """The failure of a file whose process was lost."""
     failure = Failure.of(lost.error(), str(path))
     return Failure(lost.reason, failure.message, failure.exit_code, lost.trace or failure.trace)

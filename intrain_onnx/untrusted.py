@@ -13,8 +13,9 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MEBIBYTE = 2**20
 DOCUMENT_BYTES = 128 * MEBIBYTE
@@ -57,7 +58,7 @@ def kind_of(found: os.stat_result) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """A regular file, open for reading, and its size. A pipe would block, and a device may never end.
 
     Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 from intrain_onnx.audit.policy import Policy
 from intrain_onnx.audit.run import Result, audit, broken
 from intrain_onnx.engine.outcomes import Lost, Tell
-from intrain_onnx.errors import IntrainError
+from intrain_onnx.errors import described
+from intrain_onnx.failure import internal
 from intrain_onnx.report.document import Report
 
 
@@ -34,8 +35,7 @@ class AuditFile:
         except Exception as error:
             if self.debug:
                 raise
-            detail = f"{type(error).__name__}: {error}".splitlines()[0]
-            result = self._internal(path, detail)
+            result = self._internal(path, described(error))
         return replace(result, seconds=time.perf_counter() - started)
 
     def result_of(self, lost: Lost, path: Path) -> Result:
@@ -45,5 +45,4 @@ class AuditFile:
         return broken(path, self.policy, lost.error(str(path)))
 
     def _internal(self, path: Path, detail: str) -> Result:
-        hint = "Run with --debug and report it"
-        return broken(path, self.policy, IntrainError(f"internal error: {detail}", path=str(path), hint=hint))
+        return broken(path, self.policy, internal(detail, str(path)))

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from intrain_onnx import untrusted
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.engine.log import Log
+from intrain_onnx.engine.log import Log, lines
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
@@ -20,7 +20,6 @@ from intrain_onnx.scores.run_values import LayerValue, PointValue, RunValues, Te
 
 FORMAT = "intrain-onnx bench 2"
 _DIGITS = 9
-_LINE_BYTES = untrusted.DOCUMENT_BYTES
 _Value = TypeVar("_Value", LayerValue, TensorValue, PointValue)
 
 
@@ -176,12 +175,12 @@ def read(path: Path) -> list[Record]:
         SettingsError: not a results file.
     """
     try:
-        lines = _lines(path)
-        if msgspec.json.decode(next(lines, ""), type=Header).format != FORMAT:
+        found = lines(path)
+        if msgspec.json.decode(next(found, ""), type=Header).format != FORMAT:
             raise SettingsError(
                 f"{path} has another format, as another version wrote", hint="Name another place with -o"
             )
-        records = [_record(text) for text in lines]
+        records = [_record(text) for text in found]
         _require_alike(records)
         return records
     except (OSError, untrusted.UnreadableError, msgspec.DecodeError, RecursionError) as error:
@@ -200,16 +199,6 @@ def _require_alike(records: Sequence[Record]) -> None:
             raise untrusted.UnreadableError("its lines have other scores or proxies")
         if not {name for m in found for name in m.proxies} <= {*PROXIES}:
             raise untrusted.UnreadableError("it has a proxy that is not known")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The complete lines of a file, each of bounded length."""
-    with untrusted.opened(path) as (file, _):
-        while line := file.readline(_LINE_BYTES):
-            if len(line) == _LINE_BYTES:
-                raise untrusted.UnreadableError(f"a line has over {_LINE_BYTES:,} bytes")
-            if line.endswith(b"\n"):
-                yield untrusted.decoded(line[:-1])
 
 
 def _record(text: str) -> Record:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intrain_onnx.commands.engines import engine_of, engines
-from intrain_onnx.commands.shared import failures, limited, quiet_threads, show_failure
+from intrain_onnx.commands.shared import device, failures, limited, quiet_threads, show_failure
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError
@@ -62,13 +62,7 @@ Exit codes:
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16; paper: 64]")
 @click.option("--proxies", default="", metavar="all|NAME,NAME", help="Measure peers' proxies too.")
 @click.option("--parity", is_flag=True, help="Compare each model with onnxruntime.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cuda", "cpu"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes CUDA where there is one.",
-)
+@device
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker.")
 @click.option("--reports", is_flag=True, help="Keep the JSON report of each model.")
 @click.option(

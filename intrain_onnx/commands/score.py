@@ -16,6 +16,7 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import (
     EXIT_CODES,
+    device,
     failures,
     given,
     measured,
@@ -61,13 +62,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, text: str | 
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first run.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of runs.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16; paper: 64]")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cuda", "cpu"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes CUDA where there is one.",
-)
+@device
 @click.option(
     "--threads",
     type=click.IntRange(0),

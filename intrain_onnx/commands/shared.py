@@ -36,6 +36,15 @@ With several models it is the code of the first that failed.
 """
 
 
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes CUDA where there is one.",
+)
+
+
 def _parse_shapes(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:

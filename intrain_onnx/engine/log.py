@@ -15,8 +15,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, SettingsError
 
+_LINE_BYTES = untrusted.DOCUMENT_BYTES
 _ELSEWHERE = "Name another place with -o"
 
 
@@ -137,20 +139,33 @@ class Log:
         self.close()
 
 
-def rows(path: Path) -> Iterator[bytes]:
+def lines(path: Path) -> Iterator[str]:
+    """The complete lines of a log, its header first, each of bounded length.
+
+    Raises:
+        OSError: it cannot be read.
+        UnreadableError: it is no regular file, has a line that is too long, or not in UTF-8.
+    """
+    with untrusted.opened(path) as (file, _):
+        while line := file.readline(_LINE_BYTES):
+            if len(line) == _LINE_BYTES:
+                raise untrusted.UnreadableError(f"a line has over {_LINE_BYTES:,} bytes")
+            if line.endswith(b"\n"):
+                yield untrusted.decoded(line[:-1])
+
+
+def rows(path: Path) -> Iterator[str]:
     """The lines after the header, without one that is cut off.
 
     Raises:
         SettingsError: the file cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            stream.readline()
-            for line in stream:
-                if line.endswith(b"\n"):
-                    yield line
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+        found = lines(path)
+        next(found, None)
+        yield from found
+    except (OSError, untrusted.UnreadableError) as error:
+        raise SettingsError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def as_line(row: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from intrain_onnx import memory
 from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
+from intrain_onnx.engine.serial import teller
 from intrain_onnx.engine.worker import PENDING, Worker
 
 _LONGEST = 60
@@ -67,7 +68,7 @@ class Processes:
                 wait_for_news(busy)
                 for worker, begun in list(busy.items()):
                     index, item = begun or (-1, None)
-                    found = worker.news(_teller(index, told))
+                    found = worker.news(teller(index, told))
                     if found is not PENDING:
                         if begun is not None:
                             yield Outcome(index, item, found)  # type: ignore[arg-type]
@@ -99,7 +100,3 @@ def context_for(preload: Sequence[str] = ()) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     return context
-
-
-def _teller(index: int, told: Callable[[int, Any], None] | None) -> Callable[[Any], None]:
-    return (lambda event: None) if told is None else (lambda event: told(index, event))

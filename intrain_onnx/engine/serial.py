@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from intrain_onnx.engine.outcomes import Item, Job, Lost, Outcome, Result, Tell
+from intrain_onnx.errors import described
 
 
 class Serial:
@@ -20,7 +21,7 @@ class Serial:
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See `Engine.map`."""
         for index, item in enumerate(items):
-            yield Outcome(index, item, attempt(job, item, _teller(index, told)))
+            yield Outcome(index, item, attempt(job, item, teller(index, told)))
 
 
 def attempt(job: Job[Item, Result], item: Item, tell: Tell) -> Result | Lost:
@@ -30,9 +31,9 @@ def attempt(job: Job[Item, Result], item: Item, tell: Tell) -> Result | Lost:
     except MemoryError:
         return Lost("memory", "an allocation failed")
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-        return Lost("internal", detail, traceback.format_exc())
+        return Lost("internal", described(error)[:500], traceback.format_exc())
 
 
-def _teller(index: int, told: Callable[[int, Any], None] | None) -> Tell:
+def teller(index: int, told: Callable[[int, Any], None] | None) -> Tell:
+    """What passes the events of one item on."""
     return (lambda event: None) if told is None else (lambda event: told(index, event))

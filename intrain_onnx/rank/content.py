@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, ModelFileError
 from intrain_onnx.loading.limits import Limits
 
-_BLOCK = 1 << 20
 _MOST = Limits().file_bytes
 
 
@@ -22,24 +20,19 @@ def digest(path: str | Path, most: int = _MOST) -> str:
         ModelFileError: it cannot be read, or is a pipe, a device or a folder.
         LimitError: it is larger than ``most`` bytes.
     """
-    found = hashlib.sha256()
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb", buffering=0) as stream:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError("not a regular file", path=str(path), hint="Name a file")
-            if status.st_size > most:
+        with untrusted.opened(Path(path)) as (stream, size):
+            if size > most:
                 raise LimitError(
-                    f"the file has {status.st_size} bytes, over the limit of {most}",
+                    f"the file has {size} bytes, over the limit of {most}",
                     path=str(path),
                     hint="Keep the weights in external files",
                 )
-            while block := stream.read(_BLOCK):
-                found.update(block)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except untrusted.UnreadableError as error:
+        raise ModelFileError(str(error), path=str(path), hint="Name the .onnx file itself") from None
     except OSError as error:
-        raise ModelFileError(f"cannot be read: {error.strerror}", path=str(path)) from error
-    return found.hexdigest()
+        raise ModelFileError(f"cannot read the file: {error.strerror}", path=str(path)) from error
 
 
 def same_external(model: str | Path, known: Mapping[str, str]) -> bool:

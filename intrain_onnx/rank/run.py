@@ -14,6 +14,7 @@ from intrain_onnx.engine.outcomes import Lost as LostProcess
 from intrain_onnx.engine.retries import TRIES, Queue, with_retries
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.failure import Failure
+from intrain_onnx.jobs import failure_of
 from intrain_onnx.rank import content, remote, results, rows
 from intrain_onnx.rank.job import RankOne, Task
 from intrain_onnx.rank.results import Found
@@ -147,8 +148,7 @@ class _Run:
         self.log.append(results.line_of(rows.Lost(task.model, task.sha256, f"{lost.reason}: {lost.detail}")))
 
     def _of_loss(self, task: Task, lost: LostProcess) -> Row:
-        failure = Failure.of(lost.error(), task.model)
-        failure = Failure(lost.reason, failure.message, failure.exit_code)
+        failure = failure_of(lost, task.model)
         row = rows.of_failure(task.model, task.given, failure, task.sha256, quarantined=lost.may_pass)
         return msgspec.structs.replace(row, attempts=TRIES if lost.may_pass else 1)
 

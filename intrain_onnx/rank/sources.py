@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from intrain_onnx import untrusted
 from intrain_onnx.errors import SettingsError
 
 COLUMN = "model"
@@ -102,7 +104,7 @@ def _below(folder: str) -> Iterator[str]:
 def _manifest(path: Path) -> Iterator[Candidate]:
     try:
         rows = list(_csv(path) if path.suffix == ".csv" else _json_lines(path))
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, RecursionError) as error:
+    except (OSError, csv.Error, ValueError, RecursionError) as error:
         raise SettingsError(
             f"{path} cannot be read: {error}", hint="See docs/rank.md for manifests"
         ) from None
@@ -116,21 +118,19 @@ def _manifest(path: Path) -> Iterator[Candidate]:
 
 
 def _csv(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        for row in csv.DictReader(stream, restval="", restkey="more"):
-            yield {
-                str(name): value if isinstance(value, str) else ",".join(value) for name, value in row.items()
-            }
+    for row in csv.DictReader(io.StringIO(_text(path), newline=""), restval="", restkey="more"):
+        yield {str(n): value if isinstance(value, str) else ",".join(value) for n, value in row.items()}
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for line in stream:
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"{line[:60]!r} is not an object")
-            yield {
-                name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()
-            }
+    for line in io.StringIO(_text(path)):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"{line[:60]!r} is not an object")
+        yield {n: value if isinstance(value, str) else json.dumps(value) for n, value in row.items()}
+
+
+def _text(path: Path) -> str:
+    return untrusted.text_of(path, untrusted.DOCUMENT_BYTES)
