@@ -59,6 +59,13 @@ def test_attention_of_odd_width_keeps_its_score_through_three_rewrites():
     assert chains.judge(networks.build(plan), chain, longest=LONGEST).verdict == "equal"
 
 
+def test_a_weight_that_is_stored_in_double_keeps_the_score():
+    """Found by the chains of a commit: the moments of its layer are those of single inputs."""
+    proto = onnx.load(networks.files()["pytorch_encoder_dynamo"])
+    chain = (Step("weight_behind_views", 435657700),)
+    assert chains.judge(proto, chain, longest=LONGEST).verdict == "equal"
+
+
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_chains_of_rewrites_keep_the_score(group: int):
     """INTRAIN_REWRITING_SEED=N repeats a run; the end of every run says its N."""

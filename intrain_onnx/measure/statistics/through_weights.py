@@ -197,6 +197,7 @@ class Input:
         matrix = to_canonical(weight.detach(), reader.layer.weights[0].steps).reshape(
             reader.outputs, reader.inputs
         )
+        matrix = matrix.to(self.products.dtype)  # stored in another, and cast on the way to its layer
         variance = ((matrix @ self.products) * matrix).sum(1) / self.rows
         apart = matrix.square() @ self.products.diagonal() / self.rows
         sound = (variance > _SHARE * apart) & (variance > 1e-12) & (variance < 1e12)
