@@ -86,4 +86,5 @@ def _open_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, flags)  # the lowest that is free, which is this one
+            made = os.open(os.devnull, flags)  # the lowest that is free, which is this one
+            os.set_inheritable(made, True)  # or it is closed in every process that is started

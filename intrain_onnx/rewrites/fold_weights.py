@@ -84,7 +84,7 @@ def _constant_of_shape(node: ir.Node, left: int) -> np.ndarray[Any, Any] | None:
             limit="folded_elements",
             hint=option("folded_elements", -(-needed // _FILLED)),
         )
-    return np.full(dims, fill.reshape(-1)[0])
+    return np.broadcast_to(fill.reshape(-1)[0], dims)  # takes no memory until it is copied
 
 
 def _dequantised(node: ir.Node) -> np.ndarray[Any, Any] | None:
