@@ -157,7 +157,8 @@ def _of_row(row: Mapping[str, Any]) -> Schema:
         attributes={name: ir.AttributeType[kind.rstrip("!")] for name, kind in attributes.items()},
         required=tuple(name for name, kind in attributes.items() if kind.endswith("!")),
         closed=False,  # another onnxruntime may know more
-        inputs=tuple(Operand(f"{i}", needed=i in row["needed"]) for i in range(least_inputs)),
+        # One more than are needed: the last stands for all that follow.
+        inputs=tuple(Operand(f"{i}", needed=i in row["needed"]) for i in range(least_inputs + 1)),
         least_inputs=least_inputs,
         most_inputs=_NEVER if most_inputs is None else most_inputs,
         outputs=(),

@@ -38,6 +38,11 @@ def test_schemas_of_onnxruntime_are_what_it_says():
         }
         assert set(found.required) == {n for n, a in schema.attributes.items() if a.required}
         assert (found.least_inputs, found.most_inputs) == (schema.min_input, schema.max_input)
+        for index, formal in enumerate(schema.inputs):
+            assert getattr(found.input(index), "needed", False) == (formal.option.name == "Single"), (
+                op_type,
+                index,
+            )
         assert (found.least_outputs, found.most_outputs) == (schema.min_output, schema.max_output)
     assert len(said) > 100
 
