@@ -10,6 +10,7 @@ from intrain_onnx.commands import streams
 from intrain_onnx.commands.audit import audit
 from intrain_onnx.commands.bench import bench
 from intrain_onnx.commands.compare import compare
+from intrain_onnx.commands.diff import diff
 from intrain_onnx.commands.inspect import inspect
 from intrain_onnx.commands.ops import ops
 from intrain_onnx.commands.rank import rank
@@ -29,5 +30,5 @@ def main() -> None:
     """Score how trainable a neural network is from its ONNX file alone, without training it."""
 
 
-for _command in (score, rank, inspect, compare, ops, report, audit, bench):
+for _command in (score, rank, inspect, compare, diff, ops, report, audit, bench):
     main.add_command(_command)

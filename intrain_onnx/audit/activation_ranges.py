@@ -13,16 +13,12 @@ from torch import Tensor, fx
 from intrain_onnx.audit.facts import ChannelFacts, RangeFacts, ValueFacts
 from intrain_onnx.audit.flow.magnitudes import degrees, masks
 from intrain_onnx.config import ScoreConfig
+from intrain_onnx.diff.follow import last_of_channels
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.recognise import Layer
-from intrain_onnx.network.values import constant_array, name_of
-from intrain_onnx.opset.kinds import Kind, Property
-from intrain_onnx.opset.traits import is_op, traits
+from intrain_onnx.network.values import name_of
 from intrain_onnx.runtime.interpreter import Observer, run
 from intrain_onnx.runtime.machine import machine_for
-
-_OTHER_POSITIONS = (Kind.POOL, Kind.CONVOLUTION)
-"""Kinds that combine different positions of a channel."""
 
 _FLAT = 1e-6
 """A channel whose span is below this share of its magnitude is constant up to float32 round-off."""
@@ -138,44 +134,11 @@ def _watched(runnable: Runnable) -> dict[str, ValueRange]:
     names = [name for g in graphs for n in g.nodes for name in n.meta.get("onnx_outputs", ()) if name]
     watched = {name: ValueRange() for name in dict.fromkeys(names)}
     for layer in runnable.layers.layers:
-        end = _activation(values.get(layer.output))
+        end = last_of_channels(values.get(layer.output))
         if end is not None and end.name in watched:
             watched[end.name].layer = layer
             watched[end.name].channel_axes = layer.channel_axes
     return watched
-
-
-def _activation(value: ir.Value | None) -> ir.Value | None:
-    """The last value, following single uses, whose channels are still those of the layer behind ``value``."""
-    while value is not None:
-        users = [use.node for use in value.uses()]
-        follower = next((n for n in users if is_op(n, "Sigmoid") and _gates(n, value)), None)
-        if follower is not None and len(users) == 2:  # x * sigmoid(x), written out
-            value = next(iter(follower.outputs[0].uses())).node.outputs[0]
-            continue
-        if len(users) != 1 or value.is_graph_output() or not _keeps_channels(users[0], value):
-            return value
-        value = users[0].outputs[0]
-    return None
-
-
-def _gates(node: ir.Node, value: ir.Value) -> bool:
-    uses = [u.node for u in node.outputs[0].uses()]
-    return len(uses) == 1 and is_op(uses[0], "Mul") and value in uses[0].inputs
-
-
-def _keeps_channels(node: ir.Node, value: ir.Value) -> bool:
-    if not node.inputs or node.inputs[0] is None:
-        return False
-    row = traits(node)
-    if row.has(Property.KEEPS_CHANNELS) and row.kind not in _OTHER_POSITIONS:
-        return node.inputs[0] is value
-    if not (row.has(Property.SCALES) or row.has(Property.SHIFTS)) or len(node.inputs) != 2:
-        return False
-    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-    array = constant_array(other)
-    rank = len(value.shape.dims) if value.shape is not None else None
-    return array is not None and (rank is None or array.ndim <= rank)
 
 
 def _facts(watched: dict[str, ValueRange], runnable: Runnable) -> RangeFacts:

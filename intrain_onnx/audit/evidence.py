@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
+from intrain_onnx.diff.rows import Document
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import Report
 
@@ -16,7 +17,15 @@ _SETTINGS = ("protocol", "weights", "batch_norm", "calibrate", "live_layers_only
 _FED = ("samples", "inputs_fed", "seed", "seeds")
 
 Need = Literal[
-    "checkpoint", "architecture", "ranges", "parity", "parity_verdict", "baseline", "rescored", "comparable"
+    "checkpoint",
+    "architecture",
+    "ranges",
+    "parity",
+    "parity_verdict",
+    "baseline",
+    "rescored",
+    "comparable",
+    "reference",
 ]
 """Parts of the evidence that may be missing: names of its attributes, which are None then."""
 
@@ -45,6 +54,7 @@ class Evidence:
         reports: by protocol, for each one that could be scored.
         failures: keyed by ``checkpoint``, ``architecture`` and ``ranges``.
         baseline: an earlier report of the same model, under either protocol.
+        reference: the comparison with another file of the same network; None if none was given.
     """
 
     path: str
@@ -56,6 +66,7 @@ class Evidence:
     reports: Mapping[str, Report] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     baseline: Report | None = None
+    reference: Document | None = None
 
     @property
     def checkpoint(self) -> rows.Document | None:

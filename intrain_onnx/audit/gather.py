@@ -38,9 +38,15 @@ PROTOCOLS = ("checkpoint", "architecture")
 
 
 def gather(
-    path: Path, policy: Policy, baseline: Report | None = None, progress: Progress | None = None
+    path: Path,
+    policy: Policy,
+    baseline: Report | None = None,
+    progress: Progress | None = None,
+    reference: Path | None = None,
 ) -> Evidence:
     """Load and measure a model.
+
+    With a reference it is compared with that file of the same network (see ``diff``).
 
     Raises:
         IntrainError: the file cannot be loaded. Later failures are recorded in the evidence.
@@ -65,7 +71,9 @@ def gather(
         failures=failures,
         baseline=baseline,
     )
-    return evidence if failures else _measured(network, configs, evidence, step)
+    if not failures:
+        evidence = _measured(network, configs, evidence, step)
+    return _referred(network, configs["checkpoint"], evidence, reference, policy, step)
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
@@ -141,6 +149,30 @@ def _measured(
     if ranges is None or not found:
         return evidence
     return replace(evidence, ranges=vary(ranges, watch, config, found))
+
+
+def _referred(
+    network: Network,
+    config: ScoreConfig,
+    evidence: Evidence,
+    reference: Path | None,
+    policy: Policy,
+    step: Progress,
+) -> Evidence:
+    """The evidence with the comparison with another file, if one is given."""
+    if reference is None:
+        return evidence
+    from intrain_onnx.diff.run import DiffSettings, against  # noqa: PLC0415 - torch waits until a model is run
+
+    step("reference", 0.95)
+    settings = DiffSettings(config, policy.expect, scored=False, limits=policy.run.allowed())
+    failures: dict[str, Failure] = {}
+    try:
+        found = _attempt("reference", failures, partial(against, reference, network, settings))
+    except SettingsError as error:  # it does not fit the model
+        found = None
+        failures["reference"] = Failure(type(error).__name__, f"{error.message}. {error.hint}", None, None)
+    return replace(evidence, reference=found, failures={**evidence.failures, **failures})
 
 
 def _score(network: Network, config: ScoreConfig, step: Progress, index: int, watch: Watch | None) -> Report:

@@ -26,12 +26,18 @@ class AuditFile:
     policy: Policy
     debug: bool = False
 
-    def __call__(self, item: tuple[Path, Report | None], tell: Tell) -> Result:
-        """The result for a path and its baseline; tells each step and the share that is done."""
-        path, baseline = item
+    def __call__(self, item: tuple[Path, Report | None, Path | None], tell: Tell) -> Result:
+        """The result for a path with its baseline and reference; tells each step and the share done."""
+        path, baseline, reference = item
         started = time.perf_counter()
         try:
-            result = audit(path, self.policy, baseline, progress=lambda step, share: tell((step, share)))
+            result = audit(
+                path,
+                self.policy,
+                baseline,
+                progress=lambda step, share: tell((step, share)),
+                reference=reference,
+            )
         except Exception as error:
             if self.debug:
                 raise

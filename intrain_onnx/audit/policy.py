@@ -21,6 +21,7 @@ from intrain_onnx import untrusted
 from intrain_onnx.audit.fields import Field, fields_of, limit, read, refuse_unknown, says, table, value, whole
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severity
 from intrain_onnx.config import Device
+from intrain_onnx.diff.rows import Expected
 from intrain_onnx.errors import SettingsError, path_text
 from intrain_onnx.loading.limits import Limits, parsed
 
@@ -111,6 +112,7 @@ class Demands:
         version: of the file format.
         fail_on: lowest severity that fails the audit, or ``never``.
         deploy: element type that the model is deployed in.
+        expect: what the model is, where a reference is given.
         run: measurement settings.
         rules: by id, for every check; ``checks`` in the file.
         waivers: accepted findings, in file order.
@@ -119,6 +121,7 @@ class Demands:
     version: Literal[1] = 1
     fail_on: Annotated[FailOn, says("The least severity that fails the audit")] = "error"
     deploy: Annotated[Deploy, says("The element type that the model will run in")] = "float32"
+    expect: Annotated[Expected, says("What the model is beside a reference")] = "conversion"
     run: Annotated[
         RunSettings, says("How the model is measured; the names are those of `intrain-onnx score`")
     ] = field(default_factory=RunSettings)

@@ -143,12 +143,16 @@ def audit(
     *,
     today: datetime.date | None = None,
     progress: Progress | None = None,
+    reference: Path | None = None,
 ) -> Result:
-    """Audit one model. A file that cannot be loaded is a result with an error, not an exception."""
+    """Audit one model, beside a reference if one is given.
+
+    A file that cannot be loaded is a result with an error, not an exception.
+    """
     day = today or datetime.date.today()
     try:
         with allowance.held(policy.run.allowed(), str(path)):
-            evidence = gather(path, policy, baseline, progress)
+            evidence = gather(path, policy, baseline, progress, reference)
     except IntrainError as error:
         return broken(path, policy, error, day)
     return judge(evidence, policy, day)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from intrain_onnx.audit.checks import baseline, budget, file, gradients, layers, numerics, training, weights
+from intrain_onnx.audit.checks import (
+    baseline,
+    budget,
+    file,
+    gradients,
+    layers,
+    numerics,
+    reference,
+    training,
+    weights,
+)
 from intrain_onnx.audit.checks.base import SEVERITIES, Check, Found, Options, Severity, nothing
 
 __all__ = ["CHECKS", "SEVERITIES", "Check", "Found", "Options", "Severity"]
@@ -40,6 +50,7 @@ _GROUPS: tuple[tuple[Check[Any], ...], ...] = (
     numerics.CHECKS,
     budget.CHECKS,
     baseline.CHECKS,
+    reference.CHECKS,
     _WAIVERS,
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import onnx_ir as ir
 from intrain_onnx.audit.facts import WeightFacts
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Weight
-from intrain_onnx.network.values import Step
+from intrain_onnx.network.values import canonical
 
 Array = np.ndarray[Any, Any]
 
@@ -85,13 +84,6 @@ def _scan(array: Array) -> tuple[int, int, int, int, float, float]:
 def _is_map(weight: Weight) -> bool:
     """Whether the weight mixes input channels: a depthwise convolution has a separate filter per channel."""
     return len(weight.shape) < 3 or weight.shape[1] > 1
-
-
-def canonical(array: Array, steps: Sequence[Step]) -> Array:
-    """A weight in canonical layout, output channels first."""
-    for kind, argument in steps:
-        array = array.reshape(argument) if kind == "reshape" else array.transpose(argument)
-    return array
 
 
 def rank_ratio(matrix: Array) -> float | None:

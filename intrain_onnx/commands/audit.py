@@ -55,6 +55,13 @@ With several models it is the code of the first that did not pass.
     help="An earlier report of `score`, or a folder with <stem>.intrain.json for each model.",
 )
 @click.option(
+    "--reference",
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="Another file of the same network, such as the one that this was converted from, or a folder with a "
+    "file of the same name for each model.",
+)
+@click.option(
     "--format",
     "shown",
     type=click.Choice(_FORMATS),
@@ -89,6 +96,7 @@ def audit(
     models: tuple[Path, ...],
     policy_file: Path | None,
     baseline: Path | None,
+    reference: Path | None,
     shown: str,
     outputs: tuple[str, ...],
     explain: str | None,
@@ -112,8 +120,10 @@ def audit(
         settings["inputs"] = samples | values
         targets = _targets(outputs)
         earlier = _baseline_files(baseline, models)
+        references = _references(reference, models)
         policy = _read(policy_file, settings)
-        _check_outputs(targets, models, policy, policy_file, earlier)
+        read = [*models, *filter(None, references)]
+        _check_outputs(targets, read, policy, policy_file, earlier)
         baselines = [Report.load(file) if file is not None else None for file in earlier]
     if failed[0]:
         sys.exit(failed[0])
@@ -121,7 +131,7 @@ def audit(
     done, ended = _Audits(policy, targets, debug), 0
     try:
         with ended_by_signals():
-            done.run(models, baselines)
+            done.run(models, baselines, references)
     except KeyboardInterrupt as error:
         ended = exit_code_of(error)
     with failures(debug) as failed:
@@ -184,6 +194,20 @@ def _baseline_files(place: Path | None, models: Sequence[Path]) -> Sequence[Path
     return [place]
 
 
+def _references(place: Path | None, models: Sequence[Path]) -> Sequence[Path | None]:
+    if place is None:
+        return [None] * len(models)
+    if place.is_dir():
+        files = [place / model.name for model in models]
+        for file in files:
+            if not file.is_file():
+                raise SettingsError(f"--reference {place} has no {file.name}", hint="Put it there")
+        return files
+    if not place.is_file():
+        raise SettingsError(f"--reference {place}: no such file")
+    return [place] * len(models)
+
+
 def _check_outputs(
     targets: Sequence[tuple[str, Path]],
     models: Sequence[Path],
@@ -210,11 +234,16 @@ class _Audits:
     results: list[Result] = field(default_factory=list)
     code: int = 0
 
-    def run(self, models: Sequence[Path], baselines: Sequence[Report | None]) -> None:
+    def run(
+        self,
+        models: Sequence[Path],
+        baselines: Sequence[Report | None],
+        references: Sequence[Path | None],
+    ) -> None:
         """Audit each model in a process that can die alone; all outputs are written after each of them."""
         from intrain_onnx.audit.job import AuditFile
 
-        job, items = AuditFile(self.policy, self.debug), list(zip(models, baselines, strict=True))
+        job, items = AuditFile(self.policy, self.debug), list(zip(models, baselines, references, strict=True))
         outcomes = measured(
             job,
             models,

@@ -31,7 +31,7 @@ Exit codes:
   0  done                          4  unsupported model or operator
   1  an error inside intrain-onnx  5  not finite: says where it began
   2  wrong usage or setting        6  a limit was exceeded
-  3  not a valid or safe model     7  compare: not the same architecture
+  3  not a valid or safe model     7  compare, diff: not the same
 With several models it is the code of the first that failed.
 """
 

@@ -54,7 +54,7 @@ def draw(
 
 def _draw(spec: InputSpec, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     if spec.kind in ("noise", "positive", *_UNIFORM):
-        order = _canonical_axes(spec)
+        order = canonical_axes(spec)
         shape = [spec.shape[axis] for axis in order]
         if spec.kind == "noise":
             drawn = torch.randn(shape, generator=generator)
@@ -102,7 +102,7 @@ def _constant(spec: InputSpec) -> int:
     return 0 if spec.kind == "zeros" else 1
 
 
-def _canonical_axes(spec: InputSpec) -> list[int]:
+def canonical_axes(spec: InputSpec) -> list[int]:
     """The input's axes in canonical order: samples, channels, space."""
     if spec.channels_last:
         return [0, 3, 1, 2]

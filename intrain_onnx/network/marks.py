@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 DECLARED = "intrain_onnx.declared"
@@ -54,6 +56,12 @@ DEQUANTISED = "intrain_onnx.dequantised"
 Written by ``normalise`` and ``dequantise``; read by ``dequantise``.
 """
 
+STANDS_FOR = "intrain_onnx.stands_for"
+"""On a float value: the value of the quantised graph that it is in place of, a :class:`StandsFor`.
+
+Written by ``dequantise``, read by ``diff``.
+"""
+
 ONLY = "intrain_onnx.only"
 """On a value that is the output of one layer, although several layers reach it: that layer's output.
 
@@ -71,6 +79,21 @@ LEFT_ROLLED = "intrain_onnx.left_rolled"
 
 Written by ``unroll``; read by ``coverage``.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class StandsFor:
+    """A value of a quantised graph.
+
+    Attributes:
+        name: of the value.
+        scale: of the integers, a number for each channel or one for all; None for a float.
+        zero: their zero point, likewise; None for zero.
+    """
+
+    name: str
+    scale: np.ndarray[Any, Any] | None = None
+    zero: np.ndarray[Any, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

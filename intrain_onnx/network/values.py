@@ -215,6 +215,13 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
     return shape, steps
 
 
+def canonical(array: np.ndarray[Any, Any], steps: Iterable[Step]) -> np.ndarray[Any, Any]:
+    """An array after these views: a weight in canonical layout has its output channels first."""
+    for view, argument in steps:
+        array = array.reshape(argument) if view == "reshape" else array.transpose(argument)
+    return array
+
+
 def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """Shape inference for views, Concat and elementwise operators on constants; None if unknown."""
     if value is None or value.const_value is not None:

@@ -38,7 +38,7 @@ def _window(node: ir.Node, wanted: int) -> int:
     kernel = _last(node, "kernel_shape")
     if kernel is None and kind(node) is Kind.CONVOLUTION and len(node.inputs) > 1:
         weight = node.inputs[1]
-        if weight is not None and weight.const_value is not None:
+        if weight is not None and weight.const_value is not None and len(shape_of(weight)) > 2:
             kernel = shape_of(weight)[-1]
     if kernel is None or (
         "auto_pad" in node.attributes and "SAME" in node.attributes["auto_pad"].as_string()

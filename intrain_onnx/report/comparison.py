@@ -96,6 +96,7 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
         by_key = {x.key: x for x in second}
         pairs = tuple((x, by_key[x.key]) for x in first)
         return Comparison(pairs, min(covered) == 1.0, None, scores, covered)
+    first, second = _in_order(first), _in_order(second)
     rows: list[tuple[LayerRow | None, LayerRow | None]] = []
     matcher = SequenceMatcher(
         None, [x.describes() for x in first], [x.describes() for x in second], autojunk=False
@@ -114,6 +115,11 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
     ]
     in_itself = [i for i in differs if not _alike(*rows[i])]
     return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores, covered)
+
+
+def _in_order(layers: Sequence[LayerRow]) -> list[LayerRow]:
+    """By depth and what they are: keys, which order layers of one depth, change with what is near them."""
+    return sorted(layers, key=lambda x: (x.depth, x.describes(), x.key))
 
 
 def _differ(a: float, b: float) -> tuple[float, float, float]:

@@ -25,8 +25,9 @@ from intrain_onnx.report.document import Report
 from intrain_onnx.report.rows import Run, Score, WarningRow
 
 LAYER = "node_Conv_139"
-FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused"}
-"""Made by the runner; tests of the command and of waivers have them."""
+REFERENCE = {f"reference-{name}" for name in ("structure", "weights", "activations", "outputs")}
+FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused"} | REFERENCE
+"""Made by the runner, or from a second file; tests of the command, of waivers and of diff have them."""
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name.replace(" ", "_"))

@@ -102,7 +102,7 @@ def test_what_is_wrong_is_named(text: str, names: str):
     ("text", "message"),
     [
         ('fail_on = "x"', "fail_on is 'x'. Use one of error, warning, note, never"),
-        ("colour = 1\nb = 2", "the policy has no 'b', 'colour'. It has version, fail_on, deploy, run, checks, waivers"),
+        ("colour = 1\nb = 2", "the policy has no 'b', 'colour'. It has version, fail_on, deploy, expect, run, checks, waivers"),
         ("[checks.opset-range]\nmin = true", "checks.opset-range.min is True. It must be a number (int)"),
         ("[checks.opset-range]\nmin = -1", "checks.opset-range.min is -1. It must lie from 0 to inf"),
         ("[checks.weights-rank]\nmin_side = 1", "checks.weights-rank.min_side is 1. It must lie from 2 to inf"),

@@ -20,7 +20,7 @@ BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
 ENTRIES = ("inspection", "pipeline", "backend", "failure", "jobs")
-USERS = ("bench", "audit", "rank", "commands", "cli", "__init__", "__main__")
+USERS = ("bench", "diff", "audit", "rank", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
@@ -28,7 +28,15 @@ ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + US
 TORCH = {*WITH_TORCH, "pipeline", "backend"}
 """All others do without: a graph is inspected and a saved report drawn in milliseconds."""
 
-TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure", "bench.torchvision_export"}
+TORCH_MODULES = {
+    "audit.activation_ranges",
+    "audit.vary",
+    "bench.measure",
+    "bench.torchvision_export",
+    "diff.activations",
+    "diff.feeding",
+    "diff.run",
+}
 """Modules elsewhere that run a model: others import them when they do."""
 
 LIGHT_MODULES = {
@@ -45,10 +53,11 @@ ALONE = {"errors", "versions", "untrusted", "vocabulary", "loading.limits", "mea
 
 IMPORTED_BY = {
     "audit": {"commands"},
+    "diff": {"audit", "commands"},
     "bench": {"commands"},
     "report.annotate": {"commands", "jobs"},
     "report.page": {"commands", "rank.tables"},
-    "pipeline": {"audit", "bench", "commands", "jobs", "rank", "__init__"},
+    "pipeline": {"audit", "bench", "commands", "diff", "jobs", "rank", "__init__"},
     "rank": {"commands"},
     "fsspec": {"rank.remote"},
     "pyarrow": {"rank.tables"},
@@ -87,6 +96,13 @@ TESTED_BY = {
     "rank.remote": "rank/test_run.py",
     "rank.results": "rank/test_run.py",
     "rank.rows": "rank/test_run.py",
+    "commands.diff": "diff/test_command.py",
+    "commands.terminal.diff": "diff/test_command.py",
+    "diff.activations": "diff/test_run.py",
+    "diff.feeding": "diff/test_run.py",
+    "diff.rows": "diff/test_command.py",
+    "diff.thresholds": "diff/test_run.py",
+    "diff.weights": "diff/test_run.py",
     "network.signature.shape_conflicts": "rewrites/test_solve_sizes.py",
     "network.recognise": "network/test_layers.py",
     "measure.search_sizes": "measure/test_node_hints.py",

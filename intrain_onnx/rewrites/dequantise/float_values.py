@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.marks import DECLARED, DEQUANTISED
+from intrain_onnx.network.marks import DECLARED, DEQUANTISED, STANDS_FOR, StandsFor
 from intrain_onnx.network.values import constant_array, name_of
 from intrain_onnx.opset.kinds import EVERY_INPUT, Kind
 from intrain_onnx.opset.traits import is_op, kind, traits
@@ -132,6 +132,8 @@ class Lifting:
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Replace all uses of ``old``, graph outputs included, by ``new``."""
+        if old.dtype is not None and old.dtype.is_floating_point() and old.name:
+            new.meta[STANDS_FOR] = StandsFor(old.name)
         if old.is_graph_output():
             new = self._as_output(old, new)
         elif new.shape is None:
@@ -161,6 +163,9 @@ class Lifting:
         if bounds is not None:
             value = self._activation(value, bounds[1], place)
         self.twins[quantised] = _Twin(value, scale)
+        factors = constant_array(scale.scale)
+        if factors is not None and not unknown_zero and factors.size == 1 and quantised.name:
+            value.meta.setdefault(STANDS_FOR, StandsFor(quantised.name, factors, zero))
 
     def _activation(self, value: ir.Value, top: float | None, place: ir.Node) -> ir.Value:
         maker = value.producer()

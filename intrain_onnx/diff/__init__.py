@@ -1,0 +1,1 @@
+"""Compares two files of one network: structure, weights, activations and outputs."""

@@ -1,0 +1,224 @@
+"""Pairs the layers and parameters of two networks by structural key, and compares their values. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from intrain_onnx.diff import statistics
+from intrain_onnx.diff.follow import affine_after
+from intrain_onnx.diff.rows import Status, WeightRow
+from intrain_onnx.network.layers import LayerMap, Slot
+from intrain_onnx.network.recognise import Layer, Weight
+from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.network.values import canonical
+from intrain_onnx.report.comparison import Comparison, LayerList, compare, network_of
+from intrain_onnx.rewrites.network import Network
+
+Array = np.ndarray[Any, Any]
+
+_MANY = 256
+"""Distinct values from which a tensor is not counted as quantised."""
+
+_LARGE = 2**22
+"""Elements from which the order of values is not looked at: sorting takes longer than reading."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A parameter: its name, its value with what is folded in, and the value in the file."""
+
+    name: str | None
+    value: Array
+    own: Array
+
+
+@dataclass
+class Read:
+    """The parameters of a network, read once.
+
+    Attributes:
+        network: normalised, with structural keys.
+        values: of its graph, by name.
+        folded: initializers that were folded into a layer.
+    """
+
+    network: Network
+    values: Mapping[str, ir.Value]
+    folded: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, network: Network) -> Read:
+        """All values that a node of the scored graph makes."""
+        nodes = every_node(network.model.graph)
+        return cls(network, {v.name: v for node in nodes for v in node.outputs if v.name})
+
+    @property
+    def layers(self) -> LayerMap:
+        """Its layers."""
+        return self.network.layers
+
+    def tensor(self, name: str) -> Array | None:
+        """An initializer, as float64 or a float type of numpy."""
+        value = self.network.model.graph.initializers.get(name)
+        if value is None or value.const_value is None:
+            return None
+        array = np.asarray(value.const_value.numpy())
+        return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+    def parameters(self, layer: Layer) -> dict[str, Held]:
+        """The parameters of a layer by role; what normalises its output is folded in."""
+        after = affine_after(layer, self.values.get(layer.output))
+        found: dict[str, Held] = {}
+        for number, weight in enumerate(layer.weights):
+            array = self._weight(weight)
+            if array is None:
+                continue
+            self.folded.add(weight.name)
+            folded = array
+            if layer.kind != "embedding" and len(array) == layer.channels and (after.scale != 1).any():
+                scale = after.scale.reshape(-1, *[1] * (array.ndim - 1))
+                folded = (array * scale).astype(np.float32)
+            found["weight" if not number else f"weight {number + 1}"] = Held(weight.name, folded, array)
+        bias = self._bias(layer)
+        if layer.kind in ("convolution", "linear") and bias is not None and len(bias) == layer.channels:
+            folded = (bias * after.scale + after.shift).astype(np.float32)
+            found["bias"] = Held(layer.bias, folded, bias)
+        elif bias is not None:
+            found["bias"] = Held(layer.bias, bias, bias)
+        self.folded |= after.parameters
+        return found
+
+    def _weight(self, weight: Weight) -> Array | None:
+        array = self.tensor(weight.name)
+        return canonical(array, weight.steps) if array is not None else None
+
+    def _bias(self, layer: Layer) -> Array | None:
+        if layer.bias is None:
+            return np.zeros(layer.channels)
+        self.folded.add(layer.bias)
+        array = self.tensor(layer.bias)
+        return array.reshape(-1) if array is not None else None
+
+    def others(self) -> Iterator[tuple[str, Slot]]:
+        """Parameters that are in no layer, by their structural keys."""
+        for name, slot in self.layers.slots.items():
+            if name not in self.folded:
+                yield name, slot
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of each file; one is None where it has no counterpart."""
+
+    first: Layer | None
+    second: Layer | None
+    status: Status
+
+
+def pairs(a: Network, b: Network) -> tuple[list[Pair], Comparison]:
+    """The layers of both, matched by structural key, or aligned by kind, shape and depth."""
+    lists = [_list(a), _list(b)]
+    found = compare(*lists)
+    by_name = [{x.name: x for x in network.layers.layers} for network in (a, b)]
+    made = []
+    for one, other in found.rows:
+        first = by_name[0][one.name] if one is not None else None
+        second = by_name[1][other.name] if other is not None else None
+        made.append(
+            Pair(
+                first,
+                second,
+                _status(
+                    first,
+                    second,
+                    one is not None and other is not None and one.describes() == other.describes(),
+                ),
+            )
+        )
+    return made, found
+
+
+def _list(network: Network) -> LayerList:
+    return network_of(network.layers, network.coverage)
+
+
+def _status(first: Layer | None, second: Layer | None, alike: bool) -> Status:
+    if first is None:
+        return "added"
+    if second is None:
+        return "gone"
+    return "same" if alike else "changed"
+
+
+def of_pair(a: Read, b: Read, pair: Pair) -> tuple[WeightRow, ...]:
+    """Differences of the parameters of a pair of layers."""
+    ours = a.parameters(pair.first) if pair.first is not None else {}
+    theirs = b.parameters(pair.second) if pair.second is not None else {}
+    roles = dict.fromkeys((*ours, *theirs))
+    return tuple(_row(role, ours.get(role), theirs.get(role)) for role in roles)
+
+
+def of_others(a: Read, b: Read) -> tuple[WeightRow, ...]:
+    """Differences of the parameters that are in no layer; call it after all pairs."""
+    ours, theirs = ({slot.key: (name, slot) for name, slot in read.others()} for read in (a, b))
+    rows = []
+    for key in dict.fromkeys((*ours, *theirs)):
+        found = [_viewed(read, held.get(key)) for read, held in ((a, ours), (b, theirs))]
+        role = (ours.get(key) or theirs[key])[1].role
+        rows.append(_row(role, *found))
+    return tuple(rows)
+
+
+def _viewed(read: Read, held: tuple[str, Slot] | None) -> Held | None:
+    if held is None:
+        return None
+    array = read.tensor(held[0])
+    if array is None:
+        return None
+    array = canonical(array, held[1].steps)
+    return Held(held[0], array, array)
+
+
+def _row(role: str, ours: Held | None, theirs: Held | None) -> WeightRow:
+    names = [held.name if held is not None else None for held in (ours, theirs)]
+    if ours is None or theirs is None or ours.value.size != theirs.value.size:
+        return WeightRow(role, names[0], names[1], None, None, reordered=False, levels=None, zeros=None)
+    a, b = ours.value, theirs.value.reshape(ours.value.shape)
+    difference = statistics.of(a, b)
+    own = ours.own, theirs.own
+    return WeightRow(
+        role,
+        names[0],
+        names[1],
+        tuple(a.shape),
+        difference,
+        reordered=not difference.equal and a.size <= _LARGE and _reordered(*own),
+        levels=None if difference.equal else levels_of(*own),
+        zeros=None if difference.equal else (_zeros(own[0]), _zeros(own[1])),
+    )
+
+
+def _zeros(array: Array) -> float:
+    return 1 - int(np.count_nonzero(array)) / array.size if array.size else 0.0
+
+
+def _reordered(a: Array, b: Array) -> bool:
+    """Whether both have the same values, up to round-off of float32, in another order."""
+    one, other = np.sort(a, axis=None), np.sort(b, axis=None)
+    scale = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
+    return a.size > 1 and not _close(a, b, scale) and _close(one, other, scale)
+
+
+def _close(a: Array, b: Array, scale: float) -> bool:
+    return bool(np.allclose(a.reshape(-1), b.reshape(-1), rtol=0, atol=1e-6 * scale, equal_nan=True))
+
+
+def levels_of(a: Array, b: Array) -> tuple[int, int] | None:
+    """Distinct values of each tensor; None if both have many."""
+    counts = [len(np.unique(x.reshape(-1)[:_LARGE])) for x in (a, b)]
+    return (counts[0], counts[1]) if min(counts) < min(_MANY, a.size) else None
