@@ -121,12 +121,33 @@ def feeding(a: Network, b: Network, config: ScoreConfig) -> Feeding:
     first = given_inputs.resolve(
         a.exact, config, batch=1 if wanted.separate else calls * size, sizes=a.solved.sizes
     )
+    paired = _paired(first, other)
+    own = replace(own, input_shapes={**own.input_shapes, **_open_sizes(first, other, paired, size)})
     second = given_inputs.resolve(b.exact, own, batch=size, sizes=b.solved.sizes)
-    paired = _paired(first, second)
     for place, number in enumerate(paired):
         if number is not None:
             _check(first.inputs[number], second.inputs[place])
     return Feeding(first, second, paired, calls, size)
+
+
+def _open_sizes(
+    first: Signature, second: Signature, paired: Sequence[int | None], size: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the second network's inputs with open sizes: those of the first, in its layout."""
+    shapes = {}
+    for number, spec in zip(paired, second.inputs, strict=True):
+        if number is None or all(isinstance(d, int) for d in spec.declared):
+            continue
+        of = first.inputs[number]
+        order, target = inputs.canonical_axes(of), inputs.canonical_axes(spec)
+        if len(order) == len(target):
+            sizes = [size if axis == of.batch_axis else of.shape[axis] for axis in order]
+            wanted = tuple(sizes[i] for i in sorted(range(len(target)), key=target.__getitem__))
+            declared = spec.declared if len(spec.declared) == len(wanted) else wanted
+            shapes[spec.name] = tuple(
+                d if isinstance(d, int) else w for d, w in zip(declared, wanted, strict=True)
+            )
+    return shapes
 
 
 def of_names(config: ScoreConfig, names: Collection[str | None], *, given: bool = True) -> ScoreConfig:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,58 @@ def pairs(a: Network, b: Network) -> tuple[list[Pair], Comparison]:
                 ),
             )
         )
-    return made, found
+    return _twins_apart(made, a, b), found
+
+
+_ALIKE = 0.5
+"""Correlation of weights below which another twin is looked for."""
+
+
+def _twins_apart(made: list[Pair], a: Network, b: Network) -> list[Pair]:
+    """Pairs with the layers of one colour, which structure does not tell apart, matched by their weights."""
+    groups: dict[str, list[int]] = {}
+    for number, pair in enumerate(made):
+        if pair.first is not None and pair.second is not None and pair.first.colour == pair.second.colour:
+            groups.setdefault(pair.first.colour, []).append(number)
+    reads = Read.of(a), Read.of(b)
+    for numbers in groups.values():
+        if 1 < len(numbers) <= _MOST_TWINS:
+            found = [made[i] for i in numbers]
+            seconds = _matched(reads, [p.first for p in found], [p.second for p in found])
+            for number, second in zip(numbers, seconds, strict=True):
+                made[number] = replace(made[number], second=second)
+    return made
+
+
+_MOST_TWINS = 64
+
+
+def _matched(
+    reads: tuple[Read, Read], firsts: Sequence[Layer | None], seconds: Sequence[Layer | None]
+) -> list[Layer | None]:
+    """The second layers in the order of the first that makes the sum of their correlations largest."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - few networks have twins
+
+    vectors = [
+        [_direction(read, layer) for layer in layers]
+        for read, layers in zip(reads, (firsts, seconds), strict=True)
+    ]
+    alike = np.array(
+        [[abs(float(x @ y)) if x.size == y.size else 0.0 for y in vectors[1]] for x in vectors[0]]
+    )
+    if (np.diag(alike) >= _ALIKE).all():
+        return list(seconds)
+    return [seconds[i] for i in linear_sum_assignment(-alike)[1]]
+
+
+def _direction(read: Read, layer: Layer | None) -> Array:
+    """The weight of a layer, without its mean, of length one."""
+    array = read.parameters(layer).get("weight") if layer is not None else None
+    if array is None:
+        return np.zeros(0)
+    vector = array.own.reshape(-1).astype(np.float64)[:_LARGE]
+    vector -= vector.mean()
+    return vector / max(float(np.linalg.norm(vector)), 1e-30)
 
 
 def _list(network: Network) -> LayerList:

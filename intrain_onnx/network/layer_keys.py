@@ -51,8 +51,10 @@ def digest(*parts: Any) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]) -> dict[ir.Node, str]:
-    """A hexadecimal key for each layer.
+def layer_keys(
+    graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Value]
+) -> tuple[dict[ir.Node, str], dict[ir.Node, str]]:
+    """A hexadecimal key for each layer, and its colour, which layers of a symmetric network share.
 
     Args:
         graph: nodes in topological order.
@@ -76,7 +78,7 @@ def layer_keys(graph: ir.Graph, layers: Mapping[ir.Node, Any], data: set[ir.Valu
     for node in order:
         unique[node] = digest(keys[node], seen[keys[node]])
         seen[keys[node]] += 1
-    return unique
+    return unique, keys
 
 
 def _refine(network: _Network, first: Mapping[ir.Node, str]) -> dict[ir.Node, str]:

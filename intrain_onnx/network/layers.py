@@ -162,8 +162,8 @@ class _Pass:
         if not keys_wanted:
             return tuple(self.layers.values()), self.first_uses({})
         described = {node: _describe(layer, node) for node, layer in self.layers.items()}
-        keys = layer_keys(self.graph, described, self.data)
-        layers = [replace(layer, key=keys[node]) for node, layer in self.layers.items()]
+        keys, colours = layer_keys(self.graph, described, self.data)
+        layers = [replace(x, key=keys[node], colour=colours[node]) for node, x in self.layers.items()]
         by_name = {layer.name: layer.key for layer in layers}
         slots: dict[str, Slot] = {}
         seen: Counter[str] = Counter()

@@ -61,6 +61,7 @@ class Layer:
         macs: multiply-accumulate operations for one sample; None if a shape is unknown.
         key: structural key (see ``layer_keys``), invariant under renaming and reordering of nodes.
         inputs: names of its predecessors in the graph of layers (see ``layer_edges``).
+        colour: the key before layers of one colour are numbered: those of a symmetric network share it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Layer:
     macs: int | None
     key: str
     inputs: tuple[str, ...] = ()
+    colour: str = ""
 
 
 def recognise(node: ir.Node, depth: int, data: Set[ir.Value]) -> Layer | None:

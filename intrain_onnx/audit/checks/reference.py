@@ -32,6 +32,9 @@ class _Weights(Options):
 @dataclass(frozen=True, slots=True)
 class _Activations(Options):
     activation_correlation: Annotated[float, limit("least correlation", -1, 1)] | _Usual = "usual"
+    activation_snr: Annotated[float, limit("dB above which correlation is not looked at", -200)] | _Usual = (
+        "usual"
+    )
 
 
 @dataclass(frozen=True, slots=True)
