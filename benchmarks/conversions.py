@@ -46,7 +46,9 @@ def noise(file: Path, calls: int = 8, samples: int = 4) -> Feeds:
     return feeds
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc] # it has no types
+class Reader(CalibrationDataReader):  # type: ignore[misc] # it has no types
+    """Gives a quantiser the inputs that it calibrates on."""
+
     def __init__(self, feeds: Feeds) -> None:
         self.left = iter(feeds)
 
@@ -91,7 +93,7 @@ def _quantisers(file: Path, folder: Path, feeds: Callable[[], Feeds]) -> dict[st
     def static(form: QuantFormat, *, per_channel: bool) -> onnx.ModelProto:
         kind = QuantType.QUInt8 if form == QuantFormat.QOperator else QuantType.QInt8
         options = {"per_channel": per_channel, "activation_type": kind, "weight_type": QuantType.QInt8}
-        quantize_static(str(begun), str(done), _Reader(feeds()), quant_format=form, **options)
+        quantize_static(str(begun), str(done), Reader(feeds()), quant_format=form, **options)
         return onnx.load(done)
 
     return {

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
+from intrain_onnx.audit.facts import FileFacts, PrecisionFacts, RangeFacts, WeightFacts
 from intrain_onnx.diff.rows import Document
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import Report
@@ -26,6 +26,7 @@ Need = Literal[
     "rescored",
     "comparable",
     "reference",
+    "precision",
 ]
 """Parts of the evidence that may be missing: names of its attributes, which are None then."""
 
@@ -55,6 +56,7 @@ class Evidence:
         failures: keyed by ``checkpoint``, ``architecture`` and ``ranges``.
         baseline: an earlier report of the same model, under either protocol.
         reference: the comparison with another file of the same network; None if none was given.
+        precision: what the type costs that it is deployed in; None for float32.
     """
 
     path: str
@@ -67,6 +69,7 @@ class Evidence:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     baseline: Report | None = None
     reference: Document | None = None
+    precision: PrecisionFacts | None = None
 
     @property
     def checkpoint(self) -> rows.Document | None:

@@ -124,6 +124,30 @@ class RangeFacts:
     unread: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class PrecisionFacts:
+    """Signal to noise at the outputs, dB, where numbers are rounded to another type; None where none differs.
+
+    Attributes:
+        dtype: the type.
+        whole: with all layers rounded; minus infinity if an output is not finite.
+        lost: elements of the outputs that are not finite then.
+        alone: by layer, with that layer alone rounded; those that there was time for.
+        layers: number of all layers.
+    """
+
+    dtype: str
+    whole: float | None
+    lost: int
+    alone: Mapping[str, float | None]
+    layers: int
+
+    def worst(self, count: int) -> list[tuple[str, float]]:
+        """The layers that cost most, and their signal to noise."""
+        known = [(name, snr) for name, snr in self.alone.items() if snr is not None]
+        return sorted(known, key=lambda pair: pair[1])[:count]
+
+
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
     """A node that a finding refers to."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from intrain_onnx.audit import static
+from intrain_onnx.audit.checks.numerics import PrecisionCost
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
@@ -72,7 +73,7 @@ def gather(
         baseline=baseline,
     )
     if not failures:
-        evidence = _measured(network, configs, evidence, step)
+        evidence = _measured(network, configs, evidence, policy, step)
     return _referred(network, configs["checkpoint"], evidence, reference, policy, step)
 
 
@@ -115,7 +116,11 @@ def _attempt(name: str, failures: dict[str, Failure], measure: Callable[[], _T])
 
 
 def _measured(
-    network: Network, configs: Mapping[str, ScoreConfig], evidence: Evidence, step: Progress
+    network: Network,
+    configs: Mapping[str, ScoreConfig],
+    evidence: Evidence,
+    policy: Policy,
+    step: Progress,
 ) -> Evidence:
     """The evidence with both reports, and with the ranges, which are read in the checkpoint's first run.
 
@@ -145,10 +150,30 @@ def _measured(
         ranges=ranges,
         failures={name: failures[name] for name in (*PROTOCOLS, "ranges") if name in failures},
     )
+    evidence = _in_precision(watch, config, evidence, policy, step)
     found = suspects(evidence)
     if ranges is None or not found:
         return evidence
     return replace(evidence, ranges=vary(ranges, watch, config, found))
+
+
+def _in_precision(
+    watch: Watch, config: ScoreConfig, evidence: Evidence, policy: Policy, step: Progress
+) -> Evidence:
+    """The evidence with what the type costs that the model will run in."""
+    rule = policy.rules["precision-cost"]
+    if policy.deploy == "float32" or rule.severity == "off" or watch.runnable is None:
+        return evidence
+    assert isinstance(rule.options, PrecisionCost)
+    from intrain_onnx.audit.precision import precision_facts  # noqa: PLC0415 - torch waits until a model is run
+
+    step("precision", 0.92)
+    failures: dict[str, Failure] = {}
+    measure = partial(
+        precision_facts, watch.runnable, config, policy.deploy, per_channel=rule.options.per_channel
+    )
+    facts = _attempt("precision", failures, measure)
+    return replace(evidence, precision=facts, failures={**evidence.failures, **failures})
 
 
 def _referred(

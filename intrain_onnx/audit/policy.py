@@ -25,7 +25,7 @@ from intrain_onnx.diff.rows import Expected
 from intrain_onnx.errors import SettingsError, path_text
 from intrain_onnx.loading.limits import Limits, parsed
 
-Deploy = Literal["float32", "float16"]
+Deploy = Literal["float32", "float16", "bfloat16", "int8"]
 FailOn = Literal[Severity, "never"]
 Setting = Literal[Severity, "off"]
 

@@ -60,11 +60,13 @@ class Affine:
         scale: one for each channel.
         shift: one for each channel.
         parameters: names of the initializers that it is made of.
+        end: the value that it gives, in the graph.
     """
 
     scale: Array
     shift: Array
     parameters: set[str] = field(default_factory=set)
+    end: ir.Value | None = None
 
     def scaled(self, by: Array) -> None:
         """Multiply what it gives."""
@@ -82,12 +84,12 @@ def affine_after(layer: Layer, value: ir.Value | None) -> Affine:
         layer: its bias is not part of the map.
         value: the layer's output in its graph, which has shapes.
     """
-    found = Affine(np.ones(layer.channels), np.zeros(layer.channels))
+    found = Affine(np.ones(layer.channels), np.zeros(layer.channels), end=value)
     while value is not None and len(layer.channel_axes) == 1 and not value.is_graph_output():
         users = list(value.uses())
         if len(users) != 1 or not _applied(found, users[0].node, value, layer):
             break
-        value = users[0].node.outputs[0]
+        value = found.end = users[0].node.outputs[0]
     return found
 
 

@@ -26,8 +26,8 @@ from intrain_onnx.report.rows import Run, Score, WarningRow
 
 LAYER = "node_Conv_139"
 REFERENCE = {f"reference-{name}" for name in ("structure", "weights", "activations", "outputs")}
-FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused"} | REFERENCE
-"""Made by the runner, or from a second file; tests of the command, of waivers and of diff have them."""
+FOUND_ELSEWHERE = {"not-loaded", "waiver-expired", "waiver-unused", "precision-cost"} | REFERENCE
+"""Made by the runner, or from a second file; tests of the command, of waivers, of diff and of precision have them."""
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name.replace(" ", "_"))

@@ -30,6 +30,7 @@ TORCH = {*WITH_TORCH, "pipeline", "backend"}
 
 TORCH_MODULES = {
     "audit.activation_ranges",
+    "audit.precision",
     "audit.vary",
     "bench.measure",
     "bench.torchvision_export",
@@ -68,7 +69,7 @@ IMPORTED_BY = {
     "jinja2": {"report.page"},
     "onnxruntime": {"parity.telemetry"},
     "onnx2torch": {"runtime.onnx2torch_converter"},
-    "scipy": {"audit.checks", "bench", "scores.expected_health", "scores.scoring"},
+    "scipy": {"audit.checks", "bench", "diff.weights", "scores.expected_health", "scores.scoring"},
     "matplotlib": {"bench.plot"},
     "subprocess": {"parity.onnxruntime_process"},
 }

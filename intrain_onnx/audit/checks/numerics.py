@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
-from intrain_onnx.audit.fields import limit
+from intrain_onnx.audit.fields import limit, says
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
@@ -63,6 +63,36 @@ def _float16_constants(evidence: Evidence, options: Options) -> Iterator[Found]:
         if weight.role == "constant" and weight.max_abs > FLOAT16_MAX:
             message = f"a constant is {weight.max_abs:.3g}, infinite in float16"
             yield Found(message, weight.name, "weight", weight.max_abs, FLOAT16_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionCost(Options):
+    """Limits of the signal to noise, and how int8 is simulated."""
+
+    min_snr: Annotated[float, limit("least signal to noise of the outputs, dB", -200)] | None = 10.0
+    min_layer_snr: Annotated[float, limit("with one layer rounded alone, dB", -200)] | None = None
+    per_channel: Annotated[bool, says("int8 weights have a scale for each output channel")] = False
+
+
+def _precision(evidence: Evidence, options: PrecisionCost) -> Iterator[Found]:
+    facts = evidence.precision
+    if facts is None:
+        return
+    worst = facts.worst(10)
+    whole = facts.whole if facts.whole is not None else float("inf")
+    if options.min_snr is not None and whole < options.min_snr:
+        told = ", ".join(f"{name} {_db(snr)}" for name, snr in worst)
+        message = f"all layers in {facts.dtype} leave {_db(whole)} of signal to noise at the outputs"
+        partly = "" if len(facts.alone) == facts.layers else f" of {len(facts.alone)} that were tried"
+        yield Found(f"{message}; alone cost most{partly}: {told}", None, "model", whole, options.min_snr)
+    for name, snr in worst:
+        if options.min_layer_snr is not None and snr < options.min_layer_snr:
+            message = f"this layer alone in {facts.dtype} leaves {_db(snr)} of signal to noise at the outputs"
+            yield Found(message, name, "layer", snr, options.min_layer_snr)
+
+
+def _db(snr: float) -> str:
+    return "none, as they overflow," if snr == float("-inf") else f"{snr:.1f} dB"
 
 
 def _parity(evidence: Evidence, options: Options) -> Iterator[Found]:
@@ -122,6 +152,21 @@ CHECKS = (
         "Take -1e4 for masks.",
         needs=(),
         run=_float16_constants,
+    ),
+    Check(
+        "precision-cost",
+        "Too much lost in the type that it is deployed in",
+        "warning",
+        'Where the policy says `deploy = "float16"`, `"bfloat16"` or `"int8"`: the weights of each layer, '
+        "what it reads and what it gives are rounded to that type, layer by layer and all together, and the "
+        "outputs, logits before a softmax, are compared with those in float32. int8 has symmetric weights "
+        "and asymmetric activations, whose ranges are those of the run: give real samples with "
+        "`[run.inputs]`.",
+        "Keep the layers that cost most in float32, or quantise weights by channel; then "
+        "`intrain-onnx diff ORIGINAL CONVERTED`.",
+        needs=("precision",),
+        run=_precision,
+        options=PrecisionCost,
     ),
     Check(
         "parity",
