@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from intrain_onnx.audit.deployment.facts import DeploymentFacts
 from intrain_onnx.audit.facts import FileFacts, RangeFacts, WeightFacts
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import Report
@@ -45,6 +46,7 @@ class Evidence:
         reports: by protocol, for each one that could be scored.
         failures: keyed by ``checkpoint``, ``architecture`` and ``ranges``.
         baseline: an earlier report of the same model, under either protocol.
+        deployment: what a runtime needs for it.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Evidence:
     reports: Mapping[str, Report] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     baseline: Report | None = None
+    deployment: DeploymentFacts = field(default_factory=DeploymentFacts)
 
     @property
     def checkpoint(self) -> rows.Document | None:

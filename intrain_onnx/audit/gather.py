@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from intrain_onnx.audit import static
+from intrain_onnx.audit.deployment import gather as deployment
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
@@ -64,6 +65,7 @@ def gather(
         weights=weights,
         failures=failures,
         baseline=baseline,
+        deployment=deployment.of_file(network),
     )
     return evidence if failures else _measured(network, configs, evidence, step)
 

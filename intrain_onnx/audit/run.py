@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.audit.checks.base import nothing
+from intrain_onnx.audit.deployment import rows as deployment
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy, Waiver
@@ -129,6 +130,7 @@ class Result:
             findings=tuple(map(_finding, self.findings)),
             varied=_varied(self.evidence),
             seconds=round(self.seconds, 3),
+            deployment=deployment.row(self.evidence.deployment) if self.evidence is not None else None,
         )
 
     def data(self) -> dict[str, Any]:

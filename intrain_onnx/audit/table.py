@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from intrain_onnx.audit.checks import baseline, budget, file, gradients, layers, numerics, training, weights
+from intrain_onnx.audit.checks import (
+    baseline,
+    budget,
+    deployment,
+    file,
+    gradients,
+    layers,
+    numerics,
+    training,
+    weights,
+)
 from intrain_onnx.audit.checks.base import SEVERITIES, Check, Found, Options, Severity, nothing
 
 __all__ = ["CHECKS", "SEVERITIES", "Check", "Found", "Options", "Severity"]
@@ -39,6 +49,7 @@ _GROUPS: tuple[tuple[Check[Any], ...], ...] = (
     gradients.CHECKS,
     numerics.CHECKS,
     budget.CHECKS,
+    deployment.CHECKS,
     baseline.CHECKS,
     _WAIVERS,
 )

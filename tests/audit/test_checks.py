@@ -200,6 +200,7 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "file-size": (lambda e: e, None, "[checks.file-size]\nmax_mb = 0.01"),
     "parameter-count": (lambda e: e, None, "[checks.parameter-count]\nmax = 10"),
     "macs": (lambda e: e, None, "[checks.macs]\nmax = 10"),
+    "opset-support": (lambda e: e, "node_mean", "[checks.opset-support]\nmax_opset = 17"),
     "baseline-settings": (lambda e: _against(e, "settings"), None, ""),
     "architecture-changed": (lambda e: _against(e, "layers"), "node_Conv_133", ""),
     "score-regression": (lambda e: _against(e, "score"), None, ""),

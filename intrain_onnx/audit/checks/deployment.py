@@ -1,0 +1,69 @@
+"""Checks of where a model will run: versions of the format, memory, time, execution providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.fields import limit
+
+if TYPE_CHECKING:
+    from intrain_onnx.audit.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _OpsetSupport(Options):
+    max_opset: Annotated[int, limit("newest opset of the runtime")] | None = None
+    max_ir: Annotated[int, limit("newest IR version of the runtime")] | None = None
+
+
+def _opset_support(evidence: Evidence, options: _OpsetSupport) -> Iterator[Found]:
+    if options.max_opset is not None:
+        yield from _beyond_opset(evidence, options.max_opset)
+    if options.max_ir is not None:
+        yield from _beyond_ir(evidence, options.max_ir)
+
+
+def _beyond_opset(evidence: Evidence, most: int) -> Iterator[Found]:
+    uses = [use for use in evidence.deployment.operators if not use.domain]
+    beyond = [use for use in uses if use.version is not None and use.version > most]
+    for use in beyond:
+        others = f", as {use.nodes - 1:,} more" if use.nodes > 1 else ""
+        message = f"{use.op} is that of opset {use.version}{others}; the runtime ends at {most}"
+        yield Found(message, use.node, "node", use.version, most)
+    imported = max((use.imported for use in uses), default=0)
+    if not beyond and imported > most:
+        message = f"opset {imported} is imported, but no node needs one above {most}: lower the import"
+        yield Found(message, None, "model", imported, most)
+
+
+def _beyond_ir(evidence: Evidence, most: int) -> Iterator[Found]:
+    beyond = [feature for feature in evidence.deployment.features if feature.version > most]
+    for feature in beyond:
+        message = f"{feature.what} came with IR version {feature.version}; the runtime ends at {most}"
+        yield Found(
+            message, feature.place or None, "node" if feature.place else "model", feature.version, most
+        )
+    told = evidence.deployment.ir_version
+    if not beyond and told > most:
+        message = f"IR version {told} is written, but nothing needs one above {most}: lower it"
+        yield Found(message, None, "model", told, most)
+
+
+CHECKS = (
+    Check(
+        "opset-support",
+        "Newer than the runtime",
+        "error",
+        "A runtime of a fixed version ends at an opset and an IR version. A node needs the opset in which "
+        "its operator got the meaning that it has in the file; a file needs the IR version that brought the "
+        "newest thing in it. Looked at where a limit is set.",
+        "Export with an older opset, or convert with onnx.version_converter; where only the number is too "
+        "new, lower it in the file.",
+        needs=(),
+        run=_opset_support,
+        options=_OpsetSupport,
+    ),
+)
