@@ -65,7 +65,7 @@ def gather(
         weights=weights,
         failures=failures,
         baseline=baseline,
-        deployment=deployment.of_file(network),
+        deployment=deployment.of_file(network, configs["checkpoint"].batch),
     )
     return evidence if failures else _measured(network, configs, evidence, step)
 

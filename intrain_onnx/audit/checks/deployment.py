@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
-from intrain_onnx.audit.fields import limit
+from intrain_onnx.audit.fields import limit, says
 
 if TYPE_CHECKING:
     from intrain_onnx.audit.evidence import Evidence
+
+_MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,31 @@ def _beyond_ir(evidence: Evidence, most: int) -> Iterator[Found]:
         yield Found(message, None, "model", told, most)
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory(Options):
+    max_mb: Annotated[float, limit("megabytes of 10^6 bytes, weights and activations")] | None = None
+    whole_batch: Annotated[bool, says("hold the batch of the run against it, and not one sample")] = False
+
+
+def _memory(evidence: Evidence, options: _Memory) -> Iterator[Found]:
+    if options.max_mb is None:
+        return
+    memory = evidence.deployment.memory
+    if memory is None:
+        yield Found("the memory that it needs cannot be counted: shapes are unknown")
+        return
+    peak = memory.batch if options.whole_batch else memory.sample
+    size = (memory.weights + peak.bytes) / _MB
+    if size > options.max_mb:
+        message = (
+            f"{size:.4g} MB, allowed are {options.max_mb:g}: {memory.weights / _MB:.4g} of weights, and "
+            f"{peak.bytes / _MB:.4g} of activations that are alive at this {peak.op or 'graph'}"
+        )
+        yield Found(message, peak.node or None, "node" if peak.node else "model", size, options.max_mb)
+    elif memory.unknown:
+        yield Found(f"the shapes of {memory.unknown:,} values are unknown: it may need more than is allowed")
+
+
 CHECKS = (
     Check(
         "opset-support",
@@ -65,5 +92,18 @@ CHECKS = (
         needs=(),
         run=_opset_support,
         options=_OpsetSupport,
+    ),
+    Check(
+        "memory",
+        "Too much memory",
+        "error",
+        "Bytes of the weights, and of the activations that are alive at once in a forward pass: each value "
+        "from the node that makes it to the last one that reads it, in the order of the file, at the input "
+        "sizes of the run. Reshapes share memory, no other node is taken to compute in place; a runtime's "
+        "own buffers and fused kernels come on top or save some.",
+        "Look at the node that is named: a smaller input, an earlier stride, or a batch of one make it less.",
+        needs=(),
+        run=_memory,
+        options=_Memory,
     ),
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from intrain_onnx.audit.deployment.facts import DeploymentFacts
+from intrain_onnx.audit.deployment.facts import DeploymentFacts, MemoryFacts
 from intrain_onnx.errors import printable
 from intrain_onnx.opset.least_versions import needing_most
 from intrain_onnx.report.rows.types import Count, Row
@@ -32,6 +32,23 @@ class FeatureRow(Row, frozen=True):
     place: str
 
 
+class PeakRow(Row, frozen=True):
+    """The most bytes of activations that are alive at once, and where."""
+
+    samples: Count
+    bytes: Count
+    node: str
+
+
+class MemoryRow(Row, frozen=True):
+    """Memory of a forward pass, by a liveness pass over the nodes in the order of the file."""
+
+    weights: Annotated[Count, Meta(description="Bytes of all tensors in the file.")]
+    sample: PeakRow
+    batch: PeakRow
+    unknown: Annotated[Count, Meta(description="Values of unknown shapes, which count as nothing.")]
+
+
 class DeploymentRow(Row, frozen=True):
     """What a runtime needs for the file."""
 
@@ -39,6 +56,7 @@ class DeploymentRow(Row, frozen=True):
     ir_version: Count
     least_ir_version: Annotated[Count, Meta(description="The lowest that has all features.")]
     features: Annotated[tuple[FeatureRow, ...], Meta(description="Newest first.")]
+    memory: Annotated[MemoryRow | None, Meta(description="Null where it is not known.")]
 
 
 def row(facts: DeploymentFacts) -> DeploymentRow:
@@ -48,7 +66,16 @@ def row(facts: DeploymentFacts) -> DeploymentRow:
         ir_version=facts.ir_version,
         least_ir_version=facts.least_ir_version,
         features=tuple(FeatureRow(f.version, f.what, printable(f.place, 500)) for f in facts.features),
+        memory=_memory(facts.memory) if facts.memory is not None else None,
     )
+
+
+def _memory(memory: MemoryFacts) -> MemoryRow:
+    sample, batch = (
+        PeakRow(samples, peak.bytes, printable(peak.node, 500))
+        for samples, peak in ((memory.single, memory.sample), (memory.samples, memory.batch))
+    )
+    return MemoryRow(memory.weights, sample, batch, memory.unknown)
 
 
 def _opsets(facts: DeploymentFacts) -> tuple[OpsetRow, ...]:
