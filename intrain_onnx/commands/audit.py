@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
 """Settings of single names: those of the command line are added to the policy's."""
 
-_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
+_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html", "cyclonedx")
 EXIT_CODES = """
 \b
 Exit codes:
@@ -111,6 +111,7 @@ def audit(
         settings["parity"] = False if no_parity else None
         settings["inputs"] = samples | values
         targets = _targets(outputs)
+        _require_installed({shown, *(name for name, _ in targets)})
         earlier = _baseline_files(baseline, models)
         policy = _read(policy_file, settings)
         _check_outputs(targets, models, policy, policy_file, earlier)
@@ -166,6 +167,14 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
             )
         targets.append((name, Path(file)))
     return targets
+
+
+def _require_installed(formats: set[str]) -> None:
+    """Look for what a format is written with, before anything is measured."""
+    if "cyclonedx" in formats:
+        from intrain_onnx.audit.formats import bom
+
+        bom.require()
 
 
 def _baseline_files(place: Path | None, models: Sequence[Path]) -> Sequence[Path | None]:

@@ -202,6 +202,7 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "macs": (lambda e: e, None, "[checks.macs]\nmax = 10"),
     "opset-support": (lambda e: e, "node_mean", "[checks.opset-support]\nmax_opset = 17"),
     "memory": (lambda e: e, "node_relu_1", "[checks.memory]\nmax_mb = 0.1"),
+    "provenance": (lambda e: e, None, '[checks.provenance]\nrequire = ["licence"]'),
     "baseline-settings": (lambda e: _against(e, "settings"), None, ""),
     "architecture-changed": (lambda e: _against(e, "layers"), "node_Conv_133", ""),
     "score-regression": (lambda e: _against(e, "score"), None, ""),

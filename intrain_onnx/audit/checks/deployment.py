@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from intrain_onnx.audit.checks.base import Check, Found, Options
+from intrain_onnx.audit.deployment.provenance import KEYS, provenance
 from intrain_onnx.audit.fields import limit, says
 
 if TYPE_CHECKING:
@@ -79,6 +80,32 @@ def _memory(evidence: Evidence, options: _Memory) -> Iterator[Found]:
         yield Found(f"the shapes of {memory.unknown:,} values are unknown: it may need more than is allowed")
 
 
+@dataclass(frozen=True, slots=True)
+class _Provenance(Options):
+    require: Annotated[
+        tuple[str, ...],
+        says("what must be said: licence, author, version, producer, producer-version, datasets"),
+    ] = ()
+
+
+def _provenance(evidence: Evidence, options: _Provenance) -> Iterator[Found]:
+    told = provenance(evidence.deployment.metadata)
+    producer, _, version = evidence.model.producer.partition(" ")
+    said = {
+        "licence": (bool(told.licence), KEYS["licence"]),
+        "author": (bool(told.author), KEYS["author"]),
+        "version": (bool(told.version), KEYS["version"]),
+        "datasets": (bool(told.datasets), KEYS["datasets"]),
+        "producer": (bool(producer), ("producer_name",)),
+        "producer-version": (bool(version), ("producer_version",)),
+    }
+    for what in options.require:
+        if what not in said:
+            yield Found(f"nothing is called {what!r} here: {', '.join(said)} can be required")
+        elif not said[what][0]:
+            yield Found(f"the file says no {what}: {' or '.join(said[what][1])} is not there")
+
+
 CHECKS = (
     Check(
         "opset-support",
@@ -105,5 +132,16 @@ CHECKS = (
         needs=(),
         run=_memory,
         options=_Memory,
+    ),
+    Check(
+        "provenance",
+        "The file does not say where it comes from",
+        "error",
+        "What the metadata of the file (`metadata_props`) and its producer say: what is listed in `require` "
+        "must be there. A bill of materials (`-o cyclonedx=FILE`) takes it from the same place.",
+        "Write it into the file: `onnx.helper.set_model_props(model, {'model_license': 'MIT'})`.",
+        needs=(),
+        run=_provenance,
+        options=_Provenance,
     ),
 )

@@ -187,7 +187,7 @@ print("PEAK", status("VmHWM") - before + fed.nbytes)
     ],
 )
 def test_onnxruntime_takes_about_as_much(name: str, shape: tuple[int, ...], optimised: bool, factor: float):
-    """Node by node within a fifth, for what kernels keep; fusing and computing in place save up to a third."""
+    """Node by node within a fifth, for what kernels keep; fusing and working in place save a third."""
     file = ROOT / "samples" / f"{name}.onnx"
     command = [sys.executable, "-c", MEASURE, str(file), "x".join(map(str, shape)), str(int(optimised))]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
