@@ -38,6 +38,10 @@ PROTOCOLS = ("checkpoint", "architecture")
 """Protocols of the two reports: the network as it is, and its architecture at initialisation."""
 
 
+_NOT_OF_A_SCORE = ("limits", "providers")
+"""Run settings that no score depends on."""
+
+
 def gather(
     path: Path, policy: Policy, baseline: Report | None = None, progress: Progress | None = None
 ) -> Evidence:
@@ -67,12 +71,15 @@ def gather(
         baseline=baseline,
         deployment=deployment.of_file(network, configs["checkpoint"].batch),
     )
-    return evidence if failures else _measured(network, configs, evidence, step)
+    if not failures:
+        evidence = _measured(network, configs, evidence, step)
+    deployed = deployment.in_onnxruntime(network, evidence.deployment, configs["checkpoint"], policy)
+    return replace(evidence, deployment=deployed)
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
     """Settings of one protocol; the baseline's seeds and sizes if it has that protocol, to be comparable."""
-    chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name != "limits"}
+    chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _NOT_OF_A_SCORE}
     chosen["batch_axes"] = {n: None if axis == "none" else axis for n, axis in run.batch_axes.items()}
     chosen["parity"] = protocol == "checkpoint" and run.parity
     told = baseline.document.settings if baseline is not None else None

@@ -28,12 +28,19 @@ ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + US
 TORCH = {*WITH_TORCH, "pipeline", "backend"}
 """All others do without: a graph is inspected and a saved report drawn in milliseconds."""
 
-TORCH_MODULES = {"audit.activation_ranges", "audit.vary", "bench.measure", "bench.torchvision_export"}
+TORCH_MODULES = {
+    "audit.activation_ranges",
+    "audit.deployment.latency",
+    "audit.vary",
+    "bench.measure",
+    "bench.torchvision_export",
+}
 """Modules elsewhere that run a model: others import them when they do."""
 
 LIGHT_MODULES = {
     "measure.trace",
     "parity.onnxruntime_process",
+    "parity.onnxruntime_sessions",
     "parity.onnxruntime_worker",
     "proxies.aggregate",
     "proxies.document",
@@ -97,6 +104,7 @@ TESTED_BY = {
     "network.signature.mask_polarity": "measure/test_settle_values.py",
     "audit.activation_ranges": "audit/test_checks.py",
     "audit.deployment.facts": "audit/test_checks.py",
+    "audit.deployment.gather": "audit/deployment/test_latency.py",
     "audit.deployment.rows": "audit/test_formats.py",
     "audit.evidence": "audit/test_needs.py",
     "audit.facts": "audit/test_checks.py",

@@ -81,6 +81,58 @@ def _memory(evidence: Evidence, options: _Memory) -> Iterator[Found]:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency(Options):
+    """Options that say what is measured, too: without a limit nothing is."""
+
+    max_ms: Annotated[float, limit("milliseconds of a run, the median")] | None = None
+    runs: Annotated[int, limit("runs that are timed, at most", 5, 10_000)] = 50
+    whole_batch: Annotated[bool, says("time the batch of the run, and not one sample")] = False
+
+
+def _latency(evidence: Evidence, options: Latency) -> Iterator[Found]:
+    latency = evidence.deployment.latency
+    if options.max_ms is None or latency is None:
+        return
+    if latency.error:
+        yield Found(f"the latency cannot be measured: {latency.error}")
+    elif latency.median > options.max_ms:
+        message = (
+            f"{latency.median:.4g} ms, allowed are {options.max_ms:g}: the median of {latency.runs} runs of "
+            f"{latency.samples} sample{'s' if latency.samples > 1 else ''} (quartiles {latency.low:.4g} and "
+            f"{latency.high:.4g}), {latency.threads} thread{'s' if latency.threads > 1 else ''}, "
+            f"{latency.provider}"
+        )
+        yield Found(message, None, "model", latency.median, options.max_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _ProviderFallback(Options):
+    allow: Annotated[tuple[str, ...], says("operators that may run on the CPU")] = ()
+
+
+def _provider_fallback(evidence: Evidence, options: _ProviderFallback) -> Iterator[Found]:
+    told = evidence.deployment.assignment
+    if told is None:
+        return
+    if told.error:
+        yield Found(f"onnxruntime makes no session: {told.error}")
+        return
+    for provider in told.asked:
+        if provider not in told.available:
+            have = ", ".join(told.available)
+            yield Found(f"{provider} is not in the installed onnxruntime, which has {have}")
+        elif provider not in told.used:
+            yield Found(f"{provider} cannot be used on this machine: onnxruntime took {', '.join(told.used)}")
+    if told.asked[0] not in told.used:
+        return  # then all nodes fell back
+    for node in told.fallen:
+        if not node.sizes and node.op not in options.allow:
+            made = "" if node.file_node is not None else ", which onnxruntime made of others"
+            message = f"{node.op}{made} runs on {node.provider}, and not on {told.asked[0]}"
+            yield Found(message, node.file_node or node.name or None, "node")
+
+
+@dataclass(frozen=True, slots=True)
 class _Provenance(Options):
     require: Annotated[
         tuple[str, ...],
@@ -132,6 +184,31 @@ CHECKS = (
         needs=(),
         run=_memory,
         options=_Memory,
+    ),
+    Check(
+        "latency",
+        "Too slow",
+        "error",
+        "The median time of a run in onnxruntime on the inputs of the measurement, after a warm-up, with the "
+        "threads and providers of `[run]`. Measured where a limit is set, and on this machine: it is no "
+        "property of the file, and the one finding that may differ from run to run.",
+        "Measure on the machine that it is deployed on; fewer operations, a smaller input or more threads.",
+        needs=(),
+        run=_latency,
+        options=Latency,
+    ),
+    Check(
+        "provider-fallback",
+        "Nodes that fall back to the CPU",
+        "error",
+        "onnxruntime runs what an execution provider does not take on the CPU, without a word, and copies "
+        "values to and fro. Looked at where `[run]` names `providers`; nodes that only compute sizes belong "
+        "on the CPU. A provider that is not there is reported, too.",
+        "Install the onnxruntime package of the provider; write the node with operators that the provider "
+        "takes, or allow its operator.",
+        needs=(),
+        run=_provider_fallback,
+        options=_ProviderFallback,
     ),
     Check(
         "provenance",

@@ -38,6 +38,73 @@ class MemoryFacts:
     unknown: int
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A node as onnxruntime runs it.
+
+    Attributes:
+        provider: that runs it.
+        name: of the node; onnxruntime's own after a fusion.
+        op: operator.
+        file_node: the node of the file that gives the same value; None if none does.
+        sizes: it only computes sizes.
+    """
+
+    provider: str
+    name: str
+    op: str
+    file_node: str | None
+    sizes: bool
+
+
+@dataclass(frozen=True)
+class AssignmentFacts:
+    """Which execution provider of onnxruntime runs which node.
+
+    Attributes:
+        asked: for these providers, in order.
+        available: in the installed onnxruntime.
+        used: by the session.
+        nodes: how many each of them runs.
+        fallen: nodes on the CPU, if another provider was asked for first.
+        untraced: number of nodes that no node of the file stands for.
+        error: why there is no session; empty if there is one.
+    """
+
+    asked: tuple[str, ...]
+    available: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    fallen: tuple[Placed, ...] = ()
+    untraced: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFacts:
+    """How long a run takes in onnxruntime, in milliseconds, with all of a session's optimisations.
+
+    Attributes:
+        samples: of a run.
+        threads: for one operator.
+        provider: the first that the session uses.
+        runs: that were timed, after a warm-up.
+        median: of them.
+        low: first quartile.
+        high: third quartile.
+        error: why nothing was timed; empty if it was.
+    """
+
+    samples: int
+    threads: int
+    provider: str = ""
+    runs: int = 0
+    median: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    error: str = ""
+
+
 @dataclass(frozen=True)
 class DeploymentFacts:
     """What a runtime needs to load and run the file, and what the file says of its origin.
@@ -48,6 +115,8 @@ class DeploymentFacts:
         features: what it uses of the format, newest first.
         metadata: its ``metadata_props``.
         memory: of a forward pass; None if it is not known.
+        assignment: None if no provider is asked for.
+        latency: None if it is not asked for.
     """
 
     operators: tuple[Use, ...] = ()
@@ -55,6 +124,8 @@ class DeploymentFacts:
     features: tuple[Feature, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     memory: MemoryFacts | None = None
+    assignment: AssignmentFacts | None = None
+    latency: LatencyFacts | None = None
 
     @property
     def least_ir_version(self) -> int:

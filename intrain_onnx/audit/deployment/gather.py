@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from intrain_onnx.audit.checks.deployment import Latency
+from intrain_onnx.audit.deployment.assignment import assignment_facts
 from intrain_onnx.audit.deployment.facts import DeploymentFacts, MemoryFacts
 from intrain_onnx.audit.deployment.memory import memory_facts
+from intrain_onnx.audit.policy import Policy
+from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset import least_versions
@@ -19,6 +25,34 @@ def of_file(network: Network, samples: int) -> DeploymentFacts:
         features=tuple(least_versions.features(model, name_of)),
         metadata=dict(model.metadata_props),
         memory=_memory(network, samples),
+    )
+
+
+def in_onnxruntime(
+    network: Network, facts: DeploymentFacts, config: ScoreConfig, policy: Policy
+) -> DeploymentFacts:
+    """The facts with those of onnxruntime's sessions that a policy asks for.
+
+    Args:
+        network: its file is run.
+        facts: what is known without.
+        config: of the checkpoint's measurement.
+        policy: providers, and the limits of the checks that read these facts.
+    """
+    providers = policy.run.providers
+    if providers:
+        asked = assignment_facts(network.loaded, providers, config.threads or 1)
+        facts = replace(facts, assignment=asked)
+    rule = policy.rules["latency"]
+    options = rule.options
+    if rule.severity == "off" or not isinstance(options, Latency) or options.max_ms is None:
+        return facts
+    from intrain_onnx.audit.deployment.latency import latency_facts  # noqa: PLC0415 - torch waits for it
+
+    samples = config.batch if options.whole_batch else 1
+    return replace(
+        facts,
+        latency=latency_facts(network, config, providers, samples=samples, runs=options.runs),
     )
 
 

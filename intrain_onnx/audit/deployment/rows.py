@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
 
-from intrain_onnx.audit.deployment.facts import DeploymentFacts, MemoryFacts
+from intrain_onnx.audit.deployment.facts import AssignmentFacts, DeploymentFacts, LatencyFacts, MemoryFacts
 from intrain_onnx.errors import printable
 from intrain_onnx.opset.least_versions import needing_most
-from intrain_onnx.report.rows.types import Count, Row
+from intrain_onnx.report.rows.types import Count, Magnitude, Row
+
+_MOST = 1000
+"""Nodes that are listed."""
 
 
 class OpsetRow(Row, frozen=True):
@@ -49,6 +53,40 @@ class MemoryRow(Row, frozen=True):
     unknown: Annotated[Count, Meta(description="Values of unknown shapes, which count as nothing.")]
 
 
+class PlacedRow(Row, frozen=True):
+    """A node that runs on the CPU, where another provider was asked for first."""
+
+    name: str
+    op: str
+    node: Annotated[str | None, Meta(description="Of the file; null where none stands for it.")]
+    sizes: Annotated[bool, Meta(description="It only computes sizes.")]
+
+
+class AssignmentRow(Row, frozen=True):
+    """Which execution provider of onnxruntime runs which node."""
+
+    asked: tuple[str, ...]
+    available: tuple[str, ...]
+    used: tuple[str, ...]
+    nodes: Annotated[Mapping[str, int], Meta(description="Number of nodes of each provider.")]
+    fallen: tuple[PlacedRow, ...]
+    untraced: Annotated[Count, Meta(description="Nodes that no node of the file stands for.")]
+    error: str | None
+
+
+class LatencyRow(Row, frozen=True):
+    """Wall-clock time of a run in onnxruntime; differs from run to run."""
+
+    samples: Count
+    threads: Count
+    provider: str | None
+    runs: Count
+    median_ms: Magnitude
+    first_quartile_ms: Magnitude
+    third_quartile_ms: Magnitude
+    error: str | None
+
+
 class DeploymentRow(Row, frozen=True):
     """What a runtime needs for the file."""
 
@@ -57,6 +95,8 @@ class DeploymentRow(Row, frozen=True):
     least_ir_version: Annotated[Count, Meta(description="The lowest that has all features.")]
     features: Annotated[tuple[FeatureRow, ...], Meta(description="Newest first.")]
     memory: Annotated[MemoryRow | None, Meta(description="Null where it is not known.")]
+    assignment: Annotated[AssignmentRow | None, Meta(description="Null if no provider is asked for.")]
+    latency: Annotated[LatencyRow | None, Meta(description="Null if it is not measured.")]
 
 
 def row(facts: DeploymentFacts) -> DeploymentRow:
@@ -67,6 +107,42 @@ def row(facts: DeploymentFacts) -> DeploymentRow:
         least_ir_version=facts.least_ir_version,
         features=tuple(FeatureRow(f.version, f.what, printable(f.place, 500)) for f in facts.features),
         memory=_memory(facts.memory) if facts.memory is not None else None,
+        assignment=_assignment(facts.assignment) if facts.assignment is not None else None,
+        latency=_latency(facts.latency) if facts.latency is not None else None,
+    )
+
+
+def _assignment(told: AssignmentFacts) -> AssignmentRow:
+    fallen = [
+        PlacedRow(
+            printable(node.name, 500),
+            node.op,
+            printable(node.file_node, 500) if node.file_node is not None else None,
+            node.sizes,
+        )
+        for node in told.fallen[:_MOST]
+    ]
+    return AssignmentRow(
+        asked=told.asked,
+        available=told.available,
+        used=told.used,
+        nodes=told.nodes,
+        fallen=tuple(fallen),
+        untraced=told.untraced,
+        error=told.error or None,
+    )
+
+
+def _latency(told: LatencyFacts) -> LatencyRow:
+    return LatencyRow(
+        samples=told.samples,
+        threads=told.threads,
+        provider=told.provider or None,
+        runs=told.runs,
+        median_ms=round(told.median, 4),
+        first_quartile_ms=round(told.low, 4),
+        third_quartile_ms=round(told.high, 4),
+        error=told.error or None,
     )
 
 

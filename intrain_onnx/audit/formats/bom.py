@@ -140,9 +140,7 @@ def _model(result: Result, seen: Counter[str]) -> Component:
 def _reference(result: Result, seen: Counter[str]) -> str:
     """A name within the document: by the digest, numbered where a file comes again."""
     evidence = result.evidence
-    name = (
-        "model:" + (evidence.model.sha256 if evidence is not None else printable(result.path, 4096))
-    )
+    name = "model:" + (evidence.model.sha256 if evidence is not None else printable(result.path, 4096))
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}:{seen[name]}"
 
