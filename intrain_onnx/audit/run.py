@@ -114,7 +114,7 @@ class Result:
         return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
 
     def row(self) -> Audit:
-        """Entry of the JSON document; deterministic except for the seconds and a latency that was measured."""
+        """Entry of the JSON document; deterministic but for the seconds and a measured latency."""
         policy = HeldAgainst(self.policy.source, self.policy.fail_on, self.policy.deploy, self.today)
         return Audit(
             model=_audited(self.path, self.evidence),
