@@ -111,9 +111,9 @@ def audit(
         settings["parity"] = False if no_parity else None
         settings["inputs"] = samples | values
         targets = _targets(outputs)
-        _require_installed({shown, *(name for name, _ in targets)})
         earlier = _baseline_files(baseline, models)
         policy = _read(policy_file, settings)
+        _require_installed({shown, *(name for name, _ in targets)}, policy)
         _check_outputs(targets, models, policy, policy_file, earlier)
         baselines = [Report.load(file) if file is not None else None for file in earlier]
     if failed[0]:
@@ -169,12 +169,26 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
     return targets
 
 
-def _require_installed(formats: set[str]) -> None:
-    """Look for what a format is written with, before anything is measured."""
+def _require_installed(formats: set[str], policy: Policy) -> None:
+    """Look for what formats and checks need beyond this package, before anything is measured."""
     if "cyclonedx" in formats:
         from intrain_onnx.audit.formats import bom
 
         bom.require()
+    if _trusted(policy):
+        from intrain_onnx.audit.deployment import signature
+
+        signature.require()
+
+
+def _trusted(policy: Policy) -> list[Path]:
+    """Files of the keys and certificates that signatures are verified with."""
+    from intrain_onnx.audit.checks.deployment import Signature
+
+    rule = policy.rules["signature"]
+    if rule.severity == "off" or not isinstance(rule.options, Signature):
+        return []
+    return [Path(file) for file in (rule.options.key, *rule.options.certificates) if file]
 
 
 def _baseline_files(place: Path | None, models: Sequence[Path]) -> Sequence[Path | None]:
@@ -206,6 +220,7 @@ def _check_outputs(
     if policy_file is not None:
         read.append(("the policy", policy_file))
     read += [("the given input", file) for file in given_inputs.files(policy.run.inputs)]
+    read += [("the key or certificate", file) for file in _trusted(policy)]
     check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 

@@ -15,7 +15,13 @@ from models import names, require
 from audit.conftest import ROOT, TODAY, quick
 from audit.defects import DEFECTS, Defect
 from intrain_onnx.audit.checks.baseline import drop_by_chance
-from intrain_onnx.audit.deployment.facts import AssignmentFacts, LatencyFacts, Placed
+from intrain_onnx.audit.deployment.facts import (
+    AssignmentFacts,
+    LatencyFacts,
+    Placed,
+    SignatureFacts,
+    Verified,
+)
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts, Variation
 from intrain_onnx.audit.run import Finding, audit, judge
@@ -217,6 +223,7 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "provenance": (lambda e: e, None, '[checks.provenance]\nrequire = ["licence"]'),
     "latency": (lambda e: with_deployment(e, latency=LatencyFacts(1, 1, "CPU", 9, 5.0, 4.0, 6.0)), None, "[checks.latency]\nmax_ms = 1"),
     "provider-fallback": (lambda e: with_deployment(e, assignment=FELL_BACK), "n", ""),
+    "signature": (lambda e: with_deployment(e, signature=SignatureFacts(("k",), (Verified("m.onnx", "no"),))), "m.onnx", ""),
     "baseline-settings": (lambda e: _against(e, "settings"), None, ""),
     "architecture-changed": (lambda e: _against(e, "layers"), "node_Conv_133", ""),
     "score-regression": (lambda e: _against(e, "score"), None, ""),

@@ -58,6 +58,7 @@ IMPORTED_BY = {
     "pipeline": {"audit", "bench", "commands", "jobs", "rank", "__init__"},
     "rank": {"commands"},
     "fsspec": {"rank.remote"},
+    "model_signing": {"audit.deployment.signature"},
     "pyarrow": {"rank.tables"},
     "ray": {"engine.ray_actors"},
     "multiprocessing": {"engine"},

@@ -158,6 +158,23 @@ def _provenance(evidence: Evidence, options: _Provenance) -> Iterator[Found]:
             yield Found(f"the file says no {what}: {' or '.join(said[what][1])} is not there")
 
 
+@dataclass(frozen=True, slots=True)
+class Signature(Options):
+    """Options that say what is verified, too."""
+
+    key: Annotated[str, says("file of the public key, in PEM; empty: not looked at")] = ""
+    certificates: Annotated[tuple[str, ...], says("files of the certificates that are trusted instead")] = ()
+
+
+def _signature(evidence: Evidence, options: Signature) -> Iterator[Found]:
+    told = evidence.deployment.signature
+    if told is None:
+        return
+    for file in told.files:
+        if file.refused:
+            yield Found(f"not verified by {', '.join(told.by)}: {file.refused}", file.file, "file")
+
+
 CHECKS = (
     Check(
         "opset-support",
@@ -220,5 +237,18 @@ CHECKS = (
         needs=(),
         run=_provenance,
         options=_Provenance,
+    ),
+    Check(
+        "signature",
+        "No signature that verifies the file",
+        "error",
+        "A file is what its maker signed: `<file>.sig` beside the model, and beside each file of its "
+        "external data, is verified with a public key or certificates, without a network (OpenSSF model "
+        "signing; `pip install 'intrain-onnx[signing]'`). Looked at where a key or certificates are named.",
+        "Look who changed the file, then sign it: `model_signing sign key FILE --signature FILE.sig "
+        "--private_key KEY`.",
+        needs=(),
+        run=_signature,
+        options=Signature,
     ),
 )

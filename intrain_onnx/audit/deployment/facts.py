@@ -105,6 +105,27 @@ class LatencyFacts:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A file and why its signature does not verify it; empty if it does."""
+
+    file: str
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFacts:
+    """Signatures of a model and of its external data.
+
+    Attributes:
+        by: files of the key, or of the certificates, that are trusted.
+        files: the model first.
+    """
+
+    by: tuple[str, ...]
+    files: tuple[Verified, ...]
+
+
 @dataclass(frozen=True)
 class DeploymentFacts:
     """What a runtime needs to load and run the file, and what the file says of its origin.
@@ -117,6 +138,7 @@ class DeploymentFacts:
         memory: of a forward pass; None if it is not known.
         assignment: None if no provider is asked for.
         latency: None if it is not asked for.
+        signature: None if no key is given.
     """
 
     operators: tuple[Use, ...] = ()
@@ -126,6 +148,7 @@ class DeploymentFacts:
     memory: MemoryFacts | None = None
     assignment: AssignmentFacts | None = None
     latency: LatencyFacts | None = None
+    signature: SignatureFacts | None = None
 
     @property
     def least_ir_version(self) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from intrain_onnx.audit.checks.deployment import Latency
+from intrain_onnx.audit.checks.deployment import Latency, Signature
 from intrain_onnx.audit.deployment.assignment import assignment_facts
-from intrain_onnx.audit.deployment.facts import DeploymentFacts, MemoryFacts
+from intrain_onnx.audit.deployment.facts import DeploymentFacts, MemoryFacts, SignatureFacts
 from intrain_onnx.audit.deployment.memory import memory_facts
-from intrain_onnx.audit.policy import Policy
+from intrain_onnx.audit.deployment.signature import signature_facts
+from intrain_onnx.audit.policy import Policy, Rule
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
+from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network.values import name_of
 from intrain_onnx.opset import least_versions
 from intrain_onnx.rewrites.network import Network
@@ -39,6 +41,7 @@ def in_onnxruntime(
         config: of the checkpoint's measurement.
         policy: providers, and the limits of the checks that read these facts.
     """
+    facts = replace(facts, signature=_signature(network.loaded, policy.rules["signature"]))
     providers = policy.run.providers
     if providers:
         asked = assignment_facts(network.loaded, providers, config.threads or 1)
@@ -54,6 +57,16 @@ def in_onnxruntime(
         facts,
         latency=latency_facts(network, config, providers, samples=samples, runs=options.runs),
     )
+
+
+def _signature(loaded: LoadedModel, rule: Rule) -> SignatureFacts | None:
+    options = rule.options
+    wanted = isinstance(options, Signature) and (options.key or options.certificates)
+    if rule.severity == "off" or not wanted or loaded.path is None:
+        return None
+    assert isinstance(options, Signature)
+    external = [file.location for file in loaded.external]
+    return signature_facts(loaded.path, external, key=options.key, certificates=options.certificates)
 
 
 def _memory(network: Network, samples: int) -> MemoryFacts | None:

@@ -7,7 +7,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from intrain_onnx.audit.deployment.facts import AssignmentFacts, DeploymentFacts, LatencyFacts, MemoryFacts
+from intrain_onnx.audit.deployment.facts import (
+    AssignmentFacts,
+    DeploymentFacts,
+    LatencyFacts,
+    MemoryFacts,
+    SignatureFacts,
+)
 from intrain_onnx.errors import printable
 from intrain_onnx.opset.least_versions import needing_most
 from intrain_onnx.report.rows.types import Count, Magnitude, Row
@@ -87,6 +93,14 @@ class LatencyRow(Row, frozen=True):
     error: str | None
 
 
+class SignedRow(Row, frozen=True):
+    """A file, and whether a signature beside it verifies it."""
+
+    file: str
+    verified: bool
+    reason: str | None
+
+
 class DeploymentRow(Row, frozen=True):
     """What a runtime needs for the file."""
 
@@ -97,6 +111,9 @@ class DeploymentRow(Row, frozen=True):
     memory: Annotated[MemoryRow | None, Meta(description="Null where it is not known.")]
     assignment: Annotated[AssignmentRow | None, Meta(description="Null if no provider is asked for.")]
     latency: Annotated[LatencyRow | None, Meta(description="Null if it is not measured.")]
+    signatures: Annotated[
+        tuple[SignedRow, ...], Meta(description="Of the model and its external data; none without a key.")
+    ]
 
 
 def row(facts: DeploymentFacts) -> DeploymentRow:
@@ -109,6 +126,7 @@ def row(facts: DeploymentFacts) -> DeploymentRow:
         memory=_memory(facts.memory) if facts.memory is not None else None,
         assignment=_assignment(facts.assignment) if facts.assignment is not None else None,
         latency=_latency(facts.latency) if facts.latency is not None else None,
+        signatures=_signatures(facts.signature) if facts.signature is not None else (),
     )
 
 
@@ -131,6 +149,10 @@ def _assignment(told: AssignmentFacts) -> AssignmentRow:
         untraced=told.untraced,
         error=told.error or None,
     )
+
+
+def _signatures(told: SignatureFacts) -> tuple[SignedRow, ...]:
+    return tuple(SignedRow(printable(f.file, 500), not f.refused, f.refused or None) for f in told.files)
 
 
 def _latency(told: LatencyFacts) -> LatencyRow:
