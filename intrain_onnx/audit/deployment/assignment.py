@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from intrain_onnx import memory
 from intrain_onnx.audit.deployment.facts import AssignmentFacts, Placed
 from intrain_onnx.errors import printable
 from intrain_onnx.loading.load import LoadedModel
@@ -20,13 +21,18 @@ CPU = "CPUExecutionProvider"
 TIMEOUT = 600.0
 """Seconds that a session, with its runs, is waited for: providers that compile take long."""
 
+NO_ROOM = "the weights do not fit into memory, where onnxruntime needs them"
+
 Node = tuple[str, str, str]
 """Provider, name and operator of a node that is run."""
 
 
 def assignment_facts(loaded: LoadedModel, providers: Sequence[str], threads: int) -> AssignmentFacts:
     """Ask onnxruntime for a session on these providers, and trace its nodes back to the file's."""
-    asked, file = tuple(providers), loaded.for_onnxruntime()
+    asked = tuple(providers)
+    if not memory.fits(loaded.tensor_bytes):
+        return AssignmentFacts(asked, error=NO_ROOM)
+    file = loaded.for_onnxruntime()
     try:
         told = onnxruntime_process.assignment(file, asked, threads=threads, timeout=TIMEOUT)
     except NoReferenceError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from intrain_onnx import memory
-from intrain_onnx.audit.deployment.assignment import TIMEOUT
+from intrain_onnx.audit.deployment.assignment import NO_ROOM, TIMEOUT
 from intrain_onnx.audit.deployment.facts import LatencyFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError, printable
@@ -40,7 +40,7 @@ def latency_facts(
     with machine_for(config) as machine:
         facts = LatencyFacts(signature.batch, machine.threads)
         if not memory.fits(network.loaded.tensor_bytes):
-            return _failed(facts, "the weights do not fit into memory once more")
+            return _failed(facts, NO_ROOM)
         try:
             drawn = inputs.draw(signature, torch.Generator().manual_seed(config.seed), torch.device("cpu"))
             arrays = inputs.as_arrays(drawn, signature)

@@ -50,3 +50,12 @@ def test_what_cannot_be_timed_does_not_pass(healthy: Evidence):
         "the latency cannot be measured: onnxruntime: no kernel"
     ]
     assert not result.passed
+
+
+def test_weights_that_do_not_fit_are_not_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("intrain_onnx.memory.fits", lambda size: False)
+    policy = quick('[run]\nproviders = ["CPUExecutionProvider"]\n[checks.latency]\nmax_ms = 10')
+    result = audit(SAMPLE, policy, today=TODAY)
+    told = {f.check: f.found.message for f in result.findings if f.severity == "error"}
+    assert sorted(told) == ["latency", "provider-fallback"]
+    assert all("do not fit into memory" in message for message in told.values())
