@@ -13,6 +13,7 @@ from intrain_onnx.errors import printable
 from intrain_onnx.loading.load import LoadedModel
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.network.values import name_of, node_id
 from intrain_onnx.parity import onnxruntime_process
 from intrain_onnx.parity.onnxruntime_process import NoReferenceError
 
@@ -32,14 +33,13 @@ def assignment_facts(loaded: LoadedModel, providers: Sequence[str], threads: int
     asked = tuple(providers)
     if not memory.fits(loaded.tensor_bytes):
         return AssignmentFacts(asked, error=NO_ROOM)
-    file = loaded.for_onnxruntime()
+    file, model = _with_names(loaded)
     try:
         told = onnxruntime_process.assignment(file, asked, threads=threads, timeout=TIMEOUT)
     except NoReferenceError as error:
         return AssignmentFacts(asked, error=printable(error, 500))
     nodes: list[Node] = [(provider, name, op) for provider, name, op in told["nodes"]]
-    graph = loaded.fresh().graph
-    placed = placed_nodes(nodes, graph, lambda: _optimised(file))
+    placed = placed_nodes(nodes, model.graph, lambda: _optimised(file))
     fell = asked[0] != CPU
     return AssignmentFacts(
         asked=asked,
@@ -49,6 +49,20 @@ def assignment_facts(loaded: LoadedModel, providers: Sequence[str], threads: int
         fallen=tuple(node for node in placed if fell and node.provider == CPU),
         untraced=sum(node.file_node is None for node in placed),
     )
+
+
+def _with_names(loaded: LoadedModel) -> tuple[str | bytes, ir.Model]:
+    """The file and its graph, with names for nodes that have none: onnxruntime tells nodes by name.
+
+    A model with external data is given by its path, and keeps what names it has.
+    """
+    model = loaded.fresh()
+    nameless = [node for node in every_node(model.graph) if not node.name]
+    for node in nameless:
+        node.name = node_id(node)
+    if nameless and not loaded.external:
+        return ir.to_proto(model).SerializeToString(), model
+    return loaded.for_onnxruntime(), model
 
 
 def _optimised(file: str | bytes) -> Mapping[str, Sequence[str]]:
@@ -87,5 +101,4 @@ def placed_nodes(
 def _placed(provider: str, name: str, op: str, node: ir.Node | None, data: Collection[ir.Value]) -> Placed:
     if node is None:
         return Placed(provider, name, op, None, sizes=False)
-    own = node.name or next((v.name for v in node.outputs if v.name), None)
-    return Placed(provider, name, op, own, sizes=not any(value in data for value in node.outputs))
+    return Placed(provider, name, op, name_of(node), not any(value in data for value in node.outputs))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -89,6 +92,16 @@ def test_what_onnxruntime_fuses_is_traced_by_what_it_makes():
     told = assignment_facts(load(FILE), [CPU], 1)
     assert told.error == ""
     assert told.untraced == 0
+
+
+def test_nodes_without_names_are_told_by_what_they_make(tmp_path: Path):
+    bare = copy.deepcopy(FILE)
+    for node in bare.graph.node:
+        node.ClearField("name")
+    assert assignment_facts(load(bare), [CPU], 1).untraced == 0
+    onnx.save(bare, tmp_path / "n.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    beside = assignment_facts(load(tmp_path / "n.onnx"), [CPU], 1)
+    assert beside.untraced > 0  # it is given by its path, and has no names
 
 
 def test_a_provider_that_is_not_installed(healthy: Evidence):
