@@ -58,7 +58,7 @@ def defects(told: Policy) -> int:
             file = Path(folder) / "model.onnx"
             onnx.save(defect.model(), file)
             own = policy.parse(defect.policy)
-            result = audit(file, replace(own, run=told.run))
+            result = audit(file, replace(own, run=replace(told.run, providers=own.run.providers)))
             finding = found(result, defect)
             count += finding is not None
             verdict = "passes" if result.passed else "fails"

@@ -29,8 +29,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from conversions import Feeds, Reader  # noqa: E402
 
+from intrain_onnx.audit.deployment.precision import precision_facts  # noqa: E402
 from intrain_onnx.audit.facts import PrecisionFacts  # noqa: E402
-from intrain_onnx.audit.precision import precision_facts  # noqa: E402
 from intrain_onnx.config import ScoreConfig  # noqa: E402
 from intrain_onnx.loading.load import load  # noqa: E402
 from intrain_onnx.measure import inputs  # noqa: E402

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from intrain_onnx.audit.deployment.facts import DeploymentFacts
 from intrain_onnx.audit.facts import FileFacts, PrecisionFacts, RangeFacts, WeightFacts
 from intrain_onnx.diff.rows import Document
 from intrain_onnx.report import rows
@@ -57,6 +58,7 @@ class Evidence:
         baseline: an earlier report of the same model, under either protocol.
         reference: the comparison with another file of the same network; None if none was given.
         precision: what the type costs that it is deployed in; None for float32.
+        deployment: what a runtime needs for it.
     """
 
     path: str
@@ -70,6 +72,7 @@ class Evidence:
     baseline: Report | None = None
     reference: Document | None = None
     precision: PrecisionFacts | None = None
+    deployment: DeploymentFacts = field(default_factory=DeploymentFacts)
 
     @property
     def checkpoint(self) -> rows.Document | None:

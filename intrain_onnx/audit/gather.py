@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from intrain_onnx.audit import static
 from intrain_onnx.audit.checks.numerics import PrecisionCost
+from intrain_onnx.audit.deployment import gather as deployment
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import RangeFacts
 from intrain_onnx.audit.policy import Policy, RunSettings
@@ -36,6 +37,10 @@ _TELLING = (LimitError, UnsupportedError)
 
 PROTOCOLS = ("checkpoint", "architecture")
 """Protocols of the two reports: the network as it is, and its architecture at initialisation."""
+
+
+_NOT_OF_A_SCORE = ("limits", "providers")
+"""Run settings that no score depends on."""
 
 
 def gather(
@@ -71,15 +76,18 @@ def gather(
         weights=weights,
         failures=failures,
         baseline=baseline,
+        deployment=deployment.of_file(network, configs["checkpoint"].batch),
     )
     if not failures:
         evidence = _measured(network, configs, evidence, policy, step)
+    deployed = deployment.in_onnxruntime(network, evidence.deployment, configs["checkpoint"], policy)
+    evidence = replace(evidence, deployment=deployed)
     return _referred(network, configs["checkpoint"], evidence, reference, policy, step)
 
 
 def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> ScoreConfig:
     """Settings of one protocol; the baseline's seeds and sizes if it has that protocol, to be comparable."""
-    chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name != "limits"}
+    chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _NOT_OF_A_SCORE}
     chosen["batch_axes"] = {n: None if axis == "none" else axis for n, axis in run.batch_axes.items()}
     chosen["parity"] = protocol == "checkpoint" and run.parity
     told = baseline.document.settings if baseline is not None else None
@@ -165,7 +173,7 @@ def _in_precision(
     if policy.deploy == "float32" or rule.severity == "off" or watch.runnable is None:
         return evidence
     assert isinstance(rule.options, PrecisionCost)
-    from intrain_onnx.audit.precision import precision_facts  # noqa: PLC0415 - torch waits until a model is run
+    from intrain_onnx.audit.deployment.precision import precision_facts  # noqa: PLC0415 - torch waits until a model is run
 
     step("precision", 0.92)
     failures: dict[str, Failure] = {}

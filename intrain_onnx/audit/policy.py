@@ -44,7 +44,7 @@ _Text = Annotated[str, Meta(pattern=r"\S", extra={"hint": "A waiver names a chec
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the model is measured; field names are those of ``ScoreConfig``, and ``limits``."""
+    """How the model is measured; field names are those of ``ScoreConfig``, ``limits`` and ``providers``."""
 
     seed: Annotated[int, whole(0)] = 0
     seeds: Annotated[int, whole(1)] = 3
@@ -53,6 +53,10 @@ class RunSettings:
     threads: Annotated[int, whole(0, "0: OMP_NUM_THREADS, or all cores")] = 0
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True
+    providers: Annotated[
+        tuple[str, ...],
+        says("execution providers of onnxruntime that it is deployed on; none: not looked at"),
+    ] = ()
     input_shapes: Mapping[str, _Shape] = field(default_factory=dict)
     batch_axes: Mapping[str, _Axis] = field(default_factory=dict)
     inputs: Mapping[str, _Given] = field(default_factory=dict)

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from intrain_onnx.audit.checks.base import Place, Severity
+from intrain_onnx.audit.deployment.rows import DeploymentRow
 from intrain_onnx.audit.policy import Deploy, FailOn, Setting
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
 
-_Version = Literal["1.1"]
-SCHEMA_VERSION: Final[_Version] = "1.1"
+_Version = Literal["1.2"]
+SCHEMA_VERSION: Final[_Version] = "1.2"
 Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
 _CODES = [0, 1, 2, 3, 4, 6, 70]
 
@@ -118,6 +119,7 @@ class Audit(Row, frozen=True):
         tuple[VariedRow, ...], Meta(description="Runs with other inputs; none unless a layer seemed dead.")
     ]
     seconds: Magnitude
+    deployment: Annotated[DeploymentRow | None, Meta(description="Null for a file that could not be loaded.")]
 
 
 class Document(Row, frozen=True):

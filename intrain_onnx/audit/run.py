@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.audit.checks.base import nothing
+from intrain_onnx.audit.deployment import rows as deployment
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.gather import gather
 from intrain_onnx.audit.policy import Policy, Waiver
@@ -113,7 +114,7 @@ class Result:
         return "passed" if rule.check.run is nothing or check in self.checked else "not_checked"
 
     def row(self) -> Audit:
-        """Entry of the JSON document; deterministic except for the seconds."""
+        """Entry of the JSON document; deterministic but for the seconds and a measured latency."""
         policy = HeldAgainst(self.policy.source, self.policy.fail_on, self.policy.deploy, self.today)
         return Audit(
             model=_audited(self.path, self.evidence),
@@ -129,6 +130,7 @@ class Result:
             findings=tuple(map(_finding, self.findings)),
             varied=_varied(self.evidence),
             seconds=round(self.seconds, 3),
+            deployment=deployment.row(self.evidence.deployment) if self.evidence is not None else None,
         )
 
     def data(self) -> dict[str, Any]:

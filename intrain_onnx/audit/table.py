@@ -7,6 +7,7 @@ from typing import Any
 from intrain_onnx.audit.checks import (
     baseline,
     budget,
+    deployment,
     file,
     gradients,
     layers,
@@ -49,6 +50,7 @@ _GROUPS: tuple[tuple[Check[Any], ...], ...] = (
     gradients.CHECKS,
     numerics.CHECKS,
     budget.CHECKS,
+    deployment.CHECKS,
     baseline.CHECKS,
     reference.CHECKS,
     _WAIVERS,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
 """Settings of single names: those of the command line are added to the policy's."""
 
-_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html")
+_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html", "cyclonedx")
 EXIT_CODES = """
 \b
 Exit codes:
@@ -123,6 +123,7 @@ def audit(
         references = _references(reference, models)
         policy = _read(policy_file, settings)
         read = [*models, *filter(None, references)]
+        _require_installed({shown, *(name for name, _ in targets)}, policy)
         _check_outputs(targets, read, policy, policy_file, earlier)
         baselines = [Report.load(file) if file is not None else None for file in earlier]
     if failed[0]:
@@ -178,6 +179,28 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
     return targets
 
 
+def _require_installed(formats: set[str], policy: Policy) -> None:
+    """Look for what formats and checks need beyond this package, before anything is measured."""
+    if "cyclonedx" in formats:
+        from intrain_onnx.audit.formats import bom
+
+        bom.require()
+    if _trusted(policy):
+        from intrain_onnx.audit.deployment import signature
+
+        signature.require()
+
+
+def _trusted(policy: Policy) -> list[Path]:
+    """Files of the keys and certificates that signatures are verified with."""
+    from intrain_onnx.audit.checks.deployment import Signature
+
+    rule = policy.rules["signature"]
+    if rule.severity == "off" or not isinstance(rule.options, Signature):
+        return []
+    return [Path(file) for file in (rule.options.key, *rule.options.certificates) if file]
+
+
 def _baseline_files(place: Path | None, models: Sequence[Path]) -> Sequence[Path | None]:
     if place is None:
         return [None] * len(models)
@@ -221,6 +244,7 @@ def _check_outputs(
     if policy_file is not None:
         read.append(("the policy", policy_file))
     read += [("the given input", file) for file in given_inputs.files(policy.run.inputs)]
+    read += [("the key or certificate", file) for file in _trusted(policy)]
     check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 

@@ -97,6 +97,10 @@ class LoadedModel:
         """The checked model as protobuf bytes, without external data."""
         return _Bytes(self._proto.SerializeToString())
 
+    def for_onnxruntime(self) -> str | _Bytes:
+        """The checked bytes; the path only for a model with external data, which onnxruntime finds by it."""
+        return str(self.path) if self.external else self.serialised()
+
     def external_sha256(self) -> dict[str, str]:
         """SHA-256 of each external file, by its location in the model. Reads all of them: 1 s for each GB.
 

@@ -163,11 +163,11 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype is None or value.dtype.is_floating_point()
 
 
-def size_of(value: ir.Value) -> int:
-    """Bytes of a value in a run; 0 for an unknown shape."""
+def size_of(value: ir.Value, *, stored: bool = False) -> int:
+    """Bytes of a value in a run; 0 for an unknown shape. With ``stored``, in the element type of the file."""
     shape = value.const_value.shape.numpy() if value.const_value is not None else static_shape(value)
     if shape is None:
         return 0
-    wide = value.dtype is not None and value.dtype.itemsize > FLOAT
-    size = FLOAT if _is_float(value) and not wide else (value.dtype.itemsize if value.dtype else FLOAT)
+    own = value.dtype.itemsize if value.dtype else FLOAT
+    size = own if stored or own > FLOAT or not _is_float(value) else FLOAT
     return int(math.prod(int(d) for d in shape) * size)

@@ -93,7 +93,7 @@ def _compared(network: Network, machine: Machine, seed: int) -> Parity:
         timeout=60 + 20 * (time.perf_counter() - started),
     )
     file, feeds = (
-        _file_or_bytes(loaded),
+        loaded.for_onnxruntime(),
         dict(zip((spec.name for spec in single.inputs), arrays, strict=True)),
     )
     try:
@@ -140,11 +140,6 @@ def _itself(
         except onnxruntime_process.NoReferenceError:  # one of the two runs is enough
             continue
     return spread_of(names, expected, others, "onnxruntime differs from itself")
-
-
-def _file_or_bytes(loaded: LoadedModel) -> str | bytes:
-    """The checked bytes; the path only for a model with external data, which onnxruntime finds by it."""
-    return str(loaded.path) if loaded.external else loaded.serialised()
 
 
 def _widened(loaded: LoadedModel, feeds: dict[str, Array]) -> tuple[bytes, dict[str, Array]]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,73 @@ def run_reference(
         NoReferenceError: onnxruntime refuses the model, crashes, or takes too long, or no process can be
             started.
     """
+    header = {"task": "run", "cuda": cuda, "threads": threads, "optimised": optimised}
+    _, outputs = _ask(header, model, inputs, timeout)
+    return list(outputs.values())
+
+
+def assignment(
+    model: str | bytes, providers: Sequence[str], *, threads: int, timeout: float
+) -> Mapping[str, Any]:
+    """Which execution provider takes which node: see ``onnxruntime_sessions.assignment``.
+
+    Raises:
+        NoReferenceError: as for `run_reference`.
+    """
+    header = {"task": "assignment", "providers": list(providers), "threads": threads}
+    return _ask(header, model, {}, timeout)[0]
+
+
+def optimised_nodes(model: str | bytes, *, timeout: float) -> Mapping[str, Any]:
+    """The nodes that providers are asked for: see ``onnxruntime_sessions.optimised_nodes``.
+
+    Raises:
+        NoReferenceError: as for `run_reference`.
+    """
+    return _ask({"task": "optimised nodes"}, model, {}, timeout)[0]
+
+
+def timed(
+    model: str | bytes,
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    providers: Sequence[str],
+    *,
+    threads: int,
+    runs: int,
+    seconds: float,
+    timeout: float,
+) -> Mapping[str, Any]:
+    """How long runs take: see ``onnxruntime_sessions.timed``.
+
+    Raises:
+        NoReferenceError: as for `run_reference`.
+    """
+    header = {
+        "task": "timed",
+        "providers": list(providers),
+        "threads": threads,
+        "runs": runs,
+        "seconds": seconds,
+    }
+    return _ask(header, model, inputs, timeout)[0]
+
+
+def _ask(
+    header: Mapping[str, Any],
+    model: str | bytes,
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    timeout: float,
+) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Send a request about a model; the answer's header and arrays."""
     with _lock:
         worker = _start()
         assert worker.stdin is not None
         assert worker.stdout is not None
         path = model if isinstance(model, str) else None
-        header = {"path": path, "cuda": cuda, "threads": threads, "optimised": optimised}
         timer = threading.Timer(timeout, worker.kill)
         timer.start()
         try:
-            write_frame(worker.stdin, header, inputs, b"" if path is not None else model)  # type: ignore[arg-type]
+            write_frame(worker.stdin, {**header, "path": path}, inputs, b"" if path is not None else model)  # type: ignore[arg-type]
             answer, outputs, _ = read_frame(worker.stdout)
         except (EOFError, OSError):
             timed_out = not timer.is_alive()
@@ -86,7 +143,7 @@ def run_reference(
             timer.cancel()
     if answer["error"] is not None:
         raise NoReferenceError(f"onnxruntime: {answer['error']}")
-    return list(outputs.values())
+    return answer, outputs
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -19,9 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from intrain_onnx.engine.orphans import end_when_closed
+from intrain_onnx.parity.onnxruntime_sessions import TASKS, Arrays
 from intrain_onnx.parity.telemetry import import_onnxruntime
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 def write_frame(stream: IO[bytes], header: Mapping[str, Any], arrays: Arrays, blob: bytes = b"") -> None:
@@ -80,6 +79,12 @@ def _run(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> dict[str, n
     return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
 
 
+def _answer(header: Mapping[str, Any], inputs: Arrays, model: bytes) -> tuple[dict[str, Any], Arrays]:
+    if header["task"] == "run":
+        return {}, _run(header, inputs, model)
+    return TASKS[header["task"]](header, inputs, model), {}
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
     end_when_closed(int(sys.argv[1]))
@@ -91,11 +96,11 @@ def main() -> None:
         while True:
             header, inputs, model = read_frame(sys.stdin.buffer)
             try:
-                outputs = _run(header, inputs, model)
+                told, outputs = _answer(header, inputs, model)
             except Exception as error:  # onnxruntime raises its own and built-in types
                 write_frame(answers, {"error": f"{str(error).splitlines()[0][:300]}"}, {})
             else:
-                write_frame(answers, {"error": None}, outputs)
+                write_frame(answers, {"error": None, **told}, outputs)
 
 
 if __name__ == "__main__":

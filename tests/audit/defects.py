@@ -212,5 +212,10 @@ DEFECTS = (
     Defect("noise left in", JAX, _add_noise, "random-nodes", "seeded"),
     Defect("too many parameters", KERAS, lambda model: None, "parameter-count", None, "[checks.parameter-count]\nmax = 10_000"),
     Defect("too many operations", ENCODER, lambda model: None, "macs", None, "[checks.macs]\nmax = 10_000"),
+    Defect("newer than the runtime", RESNET, lambda model: None, "opset-support", "node_mean", "[checks.opset-support]\nmax_opset = 17"),
+    Defect("too much memory", RESNET, lambda model: None, "memory", "node_relu_1", "[checks.memory]\nmax_mb = 1\nwhole_batch = true"),
+    Defect("no licence", RESNET, lambda model: None, "provenance", None, '[checks.provenance]\nrequire = ["licence"]'),
+    Defect("too slow", RESNET, lambda model: None, "latency", None, "[checks.latency]\nmax_ms = 0.001\nruns = 5"),
+    Defect("provider that is not there", RESNET, lambda model: None, "provider-fallback", None, '[run]\nproviders = ["NoSuchProvider"]'),
     Defect("file too large", ENCODER, lambda model: None, "file-size", None, "[checks.file-size]\nmax_mb = 0.1"),
 )  # fmt: skip

@@ -15,6 +15,13 @@ from models import names, require
 from audit.conftest import ROOT, TODAY, quick
 from audit.defects import DEFECTS, Defect
 from intrain_onnx.audit.checks.baseline import drop_by_chance
+from intrain_onnx.audit.deployment.facts import (
+    AssignmentFacts,
+    LatencyFacts,
+    Placed,
+    SignatureFacts,
+    Verified,
+)
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import ChannelFacts, NodeFacts, RangeFacts, ValueFacts, Variation
 from intrain_onnx.audit.run import Finding, audit, judge
@@ -137,6 +144,17 @@ def _dead_in_both(evidence: Evidence) -> Evidence:
     return replace(evidence, reports=both)
 
 
+def with_deployment(evidence: Evidence, **fields: Any) -> Evidence:
+    return replace(evidence, deployment=replace(evidence.deployment, **fields))
+
+
+FELL_BACK = AssignmentFacts(
+    ("CUDA", "CPU"),
+    ("CUDA", "CPU"),
+    ("CUDA", "CPU"),
+    {"CPU": 1},
+    (Placed("CPU", "n", "Op", "n", sizes=False),),
+)
 ONE_ROW = {"status": "collapsed", "kind": "embedding", "weight_shape": [1, 32]}
 
 
@@ -201,6 +219,12 @@ FIRES: Mapping[str, tuple[Callable[[Evidence], Evidence], str | None, str]] = {
     "file-size": (lambda e: e, None, "[checks.file-size]\nmax_mb = 0.01"),
     "parameter-count": (lambda e: e, None, "[checks.parameter-count]\nmax = 10"),
     "macs": (lambda e: e, None, "[checks.macs]\nmax = 10"),
+    "opset-support": (lambda e: e, "node_mean", "[checks.opset-support]\nmax_opset = 17"),
+    "memory": (lambda e: e, "node_relu_1", "[checks.memory]\nmax_mb = 0.1"),
+    "provenance": (lambda e: e, None, '[checks.provenance]\nrequire = ["licence"]'),
+    "latency": (lambda e: with_deployment(e, latency=LatencyFacts(1, 1, "CPU", 9, 5.0, 4.0, 6.0)), None, "[checks.latency]\nmax_ms = 1"),
+    "provider-fallback": (lambda e: with_deployment(e, assignment=FELL_BACK), "n", ""),
+    "signature": (lambda e: with_deployment(e, signature=SignatureFacts(("k",), (Verified("m.onnx", "no"),))), "m.onnx", ""),
     "baseline-settings": (lambda e: _against(e, "settings"), None, ""),
     "architecture-changed": (lambda e: _against(e, "layers"), "node_Conv_133", ""),
     "score-regression": (lambda e: _against(e, "score"), None, ""),

@@ -195,3 +195,16 @@ def test_a_baseline_of_another_protocol_is_not_compared(folder: Path):
     done = audit(SAMPLE, "--baseline", "baseline.json")
     assert done.exit_code == 0
     assert "baseline-settings" in done.output
+
+
+@pytest.mark.parametrize("how", [("-o", "cyclonedx=bom.json"), ("--format", "cyclonedx")])
+def test_a_bill_of_materials_needs_its_extra(how: tuple[str, str], folder: Path):
+    """It is said before a model is measured, with the command that installs it."""
+    with (
+        mock.patch("importlib.util.find_spec", return_value=None),
+        mock.patch("intrain_onnx.audit.run.gather", side_effect=AssertionError),
+    ):
+        done = audit(SAMPLE, *how)
+    assert done.exit_code == 2
+    assert "pip install 'intrain-onnx[bom]'" in done.stderr
+    assert not (folder / "bom.json").exists()
