@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,12 +126,21 @@ def test_sarif_names_the_layer_and_keeps_its_fingerprint(healthy: Evidence):
     assert rows[0]["partialFingerprints"] == rows[1]["partialFingerprints"]
 
 
-def test_junit_follows_the_schema_of_jenkins(results: list[Result], tmp_path: Path):
+def test_junit_follows_the_schema_of_jenkins_but_for_the_file_of_a_case(
+    results: list[Result], tmp_path: Path
+):
+    """GitLab links to `file`, which the xUnit plugin's schema has for suites alone; `junit` steps take it."""
     file = tmp_path / "audit.xml"
     file.write_text(FORMATS["junit"](results), encoding="utf-8")
     schema = xmlschema.XMLSchema(SCHEMAS / "junit-10.xsd")
-    schema.validate(file)
-    suites = schema.to_dict(file)["testsuite"]
+    tree = ET.parse(file)
+    cases = tree.findall("testsuite/testcase")
+    refused = [str(error.reason) for error in schema.iter_errors(file)]
+    assert refused == ["'file' attribute not allowed for element"] * len(cases)
+    for case in cases:
+        assert case.attrib.pop("file")
+    schema.validate(tree)
+    suites = schema.to_dict(tree)["testsuite"]
     assert [(s["@failures"], s["@errors"]) for s in suites] == [
         ("0", "0"),
         ("2", "0"),
@@ -140,6 +150,31 @@ def test_junit_follows_the_schema_of_jenkins(results: list[Result], tmp_path: Pa
     assert all(int(s["@tests"]) == len(s["testcase"]) for s in suites)
     case = next(c for c in suites[2]["testcase"] if c["@name"] == "custom-ops")
     assert "waived" in case["skipped"][0]["@message"]
+    assert case["skipped"][0]["$"] == case["skipped"][0]["@message"]  # GitLab shows the text, Jenkins this
+
+
+PATHS = [f"models/v1.{i}/net.onnx" for i in range(4)] + ["net.onnx", "net.onnx", "a b.onnx", *HOSTILE[:3]]
+
+
+def test_junit_cases_of_ten_models_are_told_apart(results: list[Result]):
+    """GitLab keeps the first of cases with one class name and name; Jenkins splits at the last dot."""
+    ten = [replace(results[i % 2], path=path, seconds=1000 + i) for i, path in enumerate(PATHS)]
+    root = ET.fromstring(FORMATS["junit"](ten))
+    cases = root.findall("testsuite/testcase")
+    keys = {(case.get("classname"), case.get("name")) for case in cases}
+    assert len(keys) == len(cases) > 300
+    packages = [suite[0].get("classname", "").rpartition(".")[0] for suite in root]
+    assert len(set(packages)) == len(ten)
+    assert packages[:7] == [*PATHS[:5], "net.onnx (2)", "a b.onnx"]
+    assert [suite[0].get("file") for suite in root][:7] == PATHS[:7]
+
+
+def test_the_time_of_a_model_is_shared_out_over_its_cases(results: list[Result]):
+    root = ET.fromstring(FORMATS["junit"]([replace(r, seconds=1234.5) for r in results]))
+    assert root.get("time") == f"{1234.5 * len(results):.3f}"
+    for suite in root:
+        assert suite.get("time") == "1234.500"
+        assert sum(float(case.get("time", "")) for case in suite) == pytest.approx(1234.5, abs=1e-3)
 
 
 def test_github_commands_stay_on_their_lines(results: list[Result]):
