@@ -13,8 +13,8 @@ from intrain_onnx.audit.policy import Deploy, FailOn, Setting
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
 
-_Version = Literal["1.1"]
-SCHEMA_VERSION: Final[_Version] = "1.1"
+_Version = Literal["1.2"]
+SCHEMA_VERSION: Final[_Version] = "1.2"
 Outcome = Literal["passed", "found", "waived", "off", "not_checked"]
 _CODES = [0, 1, 2, 3, 4, 6, 70]
 
@@ -120,10 +120,24 @@ class Audit(Row, frozen=True):
     seconds: Magnitude
 
 
+class RunCheckRow(Row, frozen=True):
+    """A check of the run as a whole, and what became of it."""
+
+    id: str
+    outcome: Outcome
+
+
 class Document(Row, frozen=True):
     """All audited models."""
 
     schema_version: _Version
     tool: Tool
-    passed: Annotated[bool, Meta(description="All models passed.")]
+    passed: Annotated[
+        bool, Meta(description="All models were audited and passed, and no finding of the run fails.")
+    ]
     audits: Annotated[tuple[Audit, ...], Meta(min_length=1)]
+    counts: Annotated[Counts, Meta(description="Of all models and of the run.")]
+    checks: Annotated[tuple[RunCheckRow, ...], Meta(description="Those of the run: of its waivers.")]
+    findings: Annotated[
+        tuple[FindingRow, ...], Meta(description="Of the run, and of no model alone: those of its waivers.")
+    ]

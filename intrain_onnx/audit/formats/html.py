@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
-from intrain_onnx.audit.run import Finding, Result
+from intrain_onnx.audit.run import Audits, Finding, Result
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.errors import printable
 from intrain_onnx.report.csp import digest
@@ -19,12 +19,13 @@ _OWN_STYLE = """
 """
 
 
-def write(results: Sequence[Result]) -> str:
+def write(audits: Audits) -> str:
     """An HTML page without scripts or external resources, styled like the report page."""
     style = resources.files("intrain_onnx.report.page").joinpath("templates", "page.css")
     css = f"{style.read_text(encoding='utf-8')}{_OWN_STYLE}"
     rule = f"default-src 'none'; style-src {digest(css)}; base-uri 'none'; form-action 'none'"
-    body = "".join(_section(result) for result in results)
+    body = f"<p>{audits.summary()}</p>" + "".join(_section(result) for result in audits.results)
+    body += f"<h3>Waivers</h3>{_table(audits.findings)}" if audits.findings else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{rule}">'
@@ -40,13 +41,15 @@ def _section(result: Result) -> str:
         f'<h3>{_text(result.path)}: <span class="{verdict}">{verdict}</span></h3>'
         f"<p>{counts}; policy {_text(result.policy.source)}, {result.today.isoformat()}</p>"
     )
-    if not result.findings:
-        return head + "<p>No findings.</p>"
-    rows = "".join(_row(finding) for finding in result.findings)
+    return head + (_table(result.findings) if result.findings else "<p>No findings.</p>")
+
+
+def _table(findings: Sequence[Finding]) -> str:
+    rows = "".join(_row(finding) for finding in findings)
     titles = "".join(
         f'<th scope="col">{t}</th>' for t in ("severity", "check", "where", "what, and what to do")
     )
-    return f'{head}<table class="data"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<table class="data"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _row(finding: Finding) -> str:

@@ -9,79 +9,108 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from intrain_onnx.audit.run import Finding, Result
+from intrain_onnx.audit.policy import Policy
+from intrain_onnx.audit.rows import Outcome
+from intrain_onnx.audit.run import Audits, Finding
 from intrain_onnx.audit.table import CHECKS
-from intrain_onnx.errors import printable
+from intrain_onnx.errors import IntrainError, printable
 
 _CLASS = ".audit"
 _COUNTED = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 """Attributes of a suite, with the kind of case that each counts."""
 
 
-def write(results: Sequence[Result]) -> str:
+@dataclass(frozen=True)
+class _Subject:
+    """What a suite is of: a model, or the policy with the checks of the run."""
+
+    path: str
+    policy: Policy
+    checks: Sequence[str]
+    findings: Sequence[Finding]
+    outcome: Callable[[str], Outcome]
+    seconds: float = 0.0
+    error: IntrainError | None = None
+
+
+def write(audits: Audits) -> str:
     """One XML document for all models; checks that are off are omitted."""
+    subjects = [*_subjects(audits)]
     root = ET.Element("testsuites", name="intrain-onnx audit")
-    for label, result in zip(_labels(results), results, strict=True):
-        root.append(_suite(label, result))
+    for label, subject in zip(_labels(subjects), subjects, strict=True):
+        root.append(_suite(label, subject))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, 0)) for suite in root)))
-    root.set("time", f"{sum(result.seconds for result in results):.3f}")
+    root.set("time", f"{sum(subject.seconds for subject in subjects):.3f}")
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _labels(results: Sequence[Result]) -> Iterator[str]:
+def _subjects(audits: Audits) -> Iterator[_Subject]:
+    """The models, and the policy if it has waivers."""
+    of_run, of_model = ([c.id for c in CHECKS.values() if c.of_run == which] for which in (True, False))
+    for r in audits.results:
+        checks = [name for name in of_model if r.outcome(name) != "off"]
+        yield _Subject(r.path, r.policy, checks, r.findings, r.outcome, r.seconds, r.error)
+    policy = audits.results[0].policy if audits.results else None
+    if policy is not None and policy.waivers:
+        checks = [name for name in of_run if policy.rules[name].severity != "off"]
+        yield _Subject(policy.path or policy.source, policy, checks, audits.findings, audits.outcome)
+
+
+def _labels(subjects: Sequence[_Subject]) -> Iterator[str]:
     """The paths as text, with a number behind those that are the same."""
     seen = Counter[str]()
-    for result in results:
-        path = printable(result.path, 4096)
+    for subject in subjects:
+        path = printable(subject.path, 4096)
         seen[path] += 1
         yield path if seen[path] == 1 else f"{path} ({seen[path]})"
 
 
-def _suite(label: str, result: Result) -> ET.Element:
-    suite = ET.Element("testsuite", name=label, file=printable(result.path, 4096))
-    names = [name for name in CHECKS if result.outcome(name) != "off"]
-    suite.extend(_case(label, name, result) for name in names)
-    suite.set("tests", str(len(names)))
+def _suite(label: str, subject: _Subject) -> ET.Element:
+    suite = ET.Element("testsuite", name=label, file=printable(subject.path, 4096))
+    suite.extend(_case(label, name, subject) for name in subject.checks)
+    suite.set("tests", str(len(suite)))
     for attribute, kind in _COUNTED.items():
         suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
-    suite.set("time", f"{result.seconds:.3f}")
+    suite.set("time", f"{subject.seconds:.3f}")
     for case in suite:  # all checks read the same measurements: none of them has a time of its own
-        case.set("time", f"{result.seconds / len(names):.6f}")
+        case.set("time", f"{subject.seconds / len(suite):.6f}")
     return suite
 
 
-def _case(label: str, name: str, result: Result) -> ET.Element:
-    case = ET.Element("testcase", name=name, classname=f"{label}{_CLASS}", file=printable(result.path, 4096))
-    told = [f for f in result.findings if f.check == name]
-    verdict = _verdict(name, told, result)
+def _case(label: str, name: str, subject: _Subject) -> ET.Element:
+    file = printable(subject.path, 4096)
+    case = ET.Element("testcase", name=name, classname=f"{label}{_CLASS}", file=file)
+    told = [f for f in subject.findings if f.check == name]
+    verdict = _verdict(name, told, subject)
     if verdict is not None:
         case.append(verdict)
-    others = [f for f in told if not _fails(f, result)]
+    others = [f for f in told if not _fails(f, subject)]
     if others and (verdict is None or verdict.tag != "error"):
         ET.SubElement(case, "system-out").text = _lines(others)
     return case
 
 
-def _verdict(name: str, told: Sequence[Finding], result: Result) -> ET.Element | None:
+def _verdict(name: str, told: Sequence[Finding], subject: _Subject) -> ET.Element | None:
     """What a case that did not pass holds."""
-    failing = [f for f in told if _fails(f, result)]
-    if name == "not-loaded" and result.error is not None:
-        return _broken("error", printable(result.error, 2000), told)
+    failing = [f for f in told if _fails(f, subject)]
+    if name == "not-loaded" and subject.error is not None:
+        return _broken("error", printable(subject.error, 2000), told)
     if failing:
         head = failing[0].found.message if len(failing) == 1 else f"{len(failing)} findings"
         return _broken("failure", printable(head, 500), failing)
-    outcome = result.outcome(name)
+    outcome = subject.outcome(name)
     if outcome == "waived":
         return _skipped(printable(_reasons(told), 500))
     return _skipped("what it reads was not measured") if outcome == "not_checked" else None
 
 
-def _fails(finding: Finding, result: Result) -> bool:
-    return finding.waiver is None and result.policy.fails(finding.severity)
+def _fails(finding: Finding, subject: _Subject) -> bool:
+    return finding.waiver is None and subject.policy.fails(finding.severity)
 
 
 def _broken(tag: str, message: str, findings: Sequence[Finding]) -> ET.Element:
