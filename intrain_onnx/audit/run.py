@@ -173,8 +173,11 @@ class Audits:
     @property
     def exit_code(self) -> int:
         """That of the first model that did not pass, or 1 if a finding of the run fails the policy."""
-        violated = any(self.results[0].policy.fails(f.severity) for f in self.findings)
-        return next((r.exit_code for r in self.results if not r.passed), VIOLATED if violated else 0)
+        return next((r.exit_code for r in self.results if not r.passed), VIOLATED if self._violated else 0)
+
+    @property
+    def _violated(self) -> bool:
+        return any(self.results[0].policy.fails(f.severity) for f in self.findings)
 
     def counts(self) -> dict[str, int]:
         """Numbers of findings of all models and of the run, as of a result."""
@@ -188,9 +191,9 @@ class Audits:
         """How many models passed, and the findings of all of them, in one line."""
         passed = sum(r.passed for r in self.results)
         done = len(self.results)
-        among = f"{passed} of {done} passed" + (
-            f", {self.models - done} not audited" if done < self.models else ""
-        )
+        among = f"{passed} of {done} passed"
+        among += f", {self.models - done} not audited" if done < self.models else ""
+        among += ", waivers failed" if self._violated else ""
         return f"{among}: {tally(self.counts())}"
 
     def outcome(self, check: str) -> Outcome:

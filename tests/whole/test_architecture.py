@@ -47,7 +47,7 @@ IMPORTED_BY = {
     "audit": {"commands"},
     "bench": {"commands"},
     "report.annotate": {"commands", "jobs"},
-    "report.page": {"commands", "rank.tables"},
+    "report.page": {"audit.page", "commands", "rank.tables"},
     "pipeline": {"audit", "bench", "commands", "jobs", "rank", "__init__"},
     "rank": {"commands"},
     "fsspec": {"rank.remote"},
