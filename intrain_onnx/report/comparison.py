@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from intrain_onnx.network.coverage import Coverage
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.report.derived import Figure, figures
+from intrain_onnx.report.derived import Figure, figures, layer_health
 from intrain_onnx.report.document import Report
+
+_LEAST_MOVE = math.log(1.001)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One canonical layer for comparison: name, kind, weight shape, depth and structural key."""
+    """One canonical layer for comparison: name, kind, weight shape, depth and structural key.
+
+    Of a report it has the status, the participation ratio and the mean gradient health of the weights too;
+    ratio and health are None where they were not measured.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     depth: int
     key: str
+    status: str | None = None
+    ratio: float | None = None
+    health: float | None = None
 
     def describes(self) -> tuple[str, tuple[int, ...], int]:
         """Kind, weight shape and depth; trailing axes of size 1 are dropped (a 1x1 convolution is linear)."""
@@ -56,6 +66,19 @@ class Comparison:
         return min(self.covered) == 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A layer of two reports, as it was and as it is, and by how much it moved.
+
+    ``change`` is the larger of the absolute logarithms of new / old participation ratio and gradient health;
+    infinite where one of a pair is zero or was not measured.
+    """
+
+    old: LayerRow
+    new: LayerRow
+    change: float
+
+
 @dataclass(frozen=True)
 class LayerList:
     """Canonical layers in canonical order, and the figures of a report if it is one.
@@ -77,7 +100,14 @@ def network_of(layers: LayerMap, covered: Coverage) -> LayerList:
 def network_of_report(report: Report) -> LayerList:
     """The layers and figures of a saved report."""
     document = report.document
-    rows = [LayerRow(x.name, x.kind, x.weight_shape, x.depth, x.key) for x in document.layers]
+    parameters = {p.name: p for p in document.parameters}
+    rows = [
+        LayerRow(
+            x.name, x.kind, x.weight_shape, x.depth, x.key, x.status, x.participation_ratio,
+            layer_health(x, parameters),
+        )
+        for x in document.layers
+    ]  # fmt: skip
     return LayerList(rows, figures(document.score), document.coverage.share)
 
 
@@ -93,8 +123,10 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
     covered = one.covered, other.covered
     same = Counter(x.key for x in first) == Counter(x.key for x in second)
     if same:
-        by_key = {x.key: x for x in second}
-        pairs = tuple((x, by_key[x.key]) for x in first)
+        by_key: defaultdict[str, deque[LayerRow]] = defaultdict(deque)
+        for x in second:
+            by_key[x.key].append(x)
+        pairs = tuple((x, by_key[x.key].popleft()) for x in first)
         return Comparison(pairs, min(covered) == 1.0, None, scores, covered)
     rows: list[tuple[LayerRow | None, LayerRow | None]] = []
     matcher = SequenceMatcher(
@@ -114,6 +146,19 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
     ]
     in_itself = [i for i in differs if not _alike(*rows[i])]
     return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores, covered)
+
+
+def moves(found: Comparison) -> list[Move]:
+    """The layers of two reports that moved by 0.1 % or more, those that moved most first."""
+    pairs = [(x, y) for x, y in found.rows if x is not None and y is not None and _alike(x, y)]
+    moved = [Move(x, y, max(_moved(x.ratio, y.ratio), _moved(x.health, y.health))) for x, y in pairs]
+    return sorted((m for m in moved if m.change >= _LEAST_MOVE), key=lambda m: (-m.change, m.new.depth))
+
+
+def _moved(old: float | None, new: float | None) -> float:
+    if old == new:
+        return 0.0
+    return abs(math.log(new / old)) if old and new else math.inf
 
 
 def _differ(a: float, b: float) -> tuple[float, float, float]:
