@@ -19,6 +19,7 @@ from report import mutations
 from audit.conftest import ROOT, TODAY, quick
 from intrain_onnx.audit.evidence import Evidence, Failure
 from intrain_onnx.audit.facts import NodeFacts
+from intrain_onnx.audit.fields import fields_of
 from intrain_onnx.audit.formats import FORMATS, json_document, terminal
 from intrain_onnx.audit.run import MOST_FINDINGS, Audits, Result, audit, judge
 from intrain_onnx.audit.table import CHECKS
@@ -116,6 +117,25 @@ def test_sarif_follows_the_oasis_schema(results: list[Result]):
             r"[\w.~/%:-]+", row["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         )
         assert row["message"]["text"].isprintable()
+
+
+def test_sarif_rules_bring_the_whole_help(results: list[Result]):
+    """GitHub shows a rule's help and takes descriptions up to 1024 characters; it knows no `helpUri`."""
+    rules = json.loads(FORMATS["sarif"](Audits.of(results)))["runs"][0]["tool"]["driver"]["rules"]
+    for rule, check in zip(rules, CHECKS.values(), strict=True):
+        assert "helpUri" not in rule
+        assert all(len(rule[name]["text"]) <= 1024 for name in ("shortDescription", "fullDescription"))
+        assert check.explanation in rule["help"]["markdown"]
+        assert check.remedy in rule["help"]["markdown"]
+        assert all(f"`{o.name} = " in rule["help"]["markdown"] for o in fields_of(check.options).values())
+        assert rule["help"]["text"] == rule["help"]["markdown"].replace("`", "").replace("**", "")
+
+
+def test_sarif_findings_of_one_line_are_told_apart(results: list[Result]):
+    """GitHub reads one fingerprint alone, and makes it of the line's text where it is not given."""
+    rows = json.loads(FORMATS["sarif"](Audits.of(results[:2])))["runs"][0]["results"]
+    hashes = [row["partialFingerprints"]["primaryLocationLineHash"] for row in rows]
+    assert len(set(hashes)) == len(hashes) > len(HOSTILE)
 
 
 def test_sarif_names_the_layer_and_keeps_its_fingerprint(healthy: Evidence):

@@ -7,6 +7,7 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from intrain_onnx.audit.fields import fields_of, literal
 from intrain_onnx.audit.run import Audits, Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
@@ -16,6 +17,9 @@ from intrain_onnx.versions import version
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 """Characters of a path that need no percent-encoding (RFC 3986, and the slash)."""
+_FINGERPRINTS = ("intrainOnnx/v1", "primaryLocationLineHash")
+"""Ours, and the only one that GitHub reads: it makes it of the text of a line where it is not given, and all
+findings of a binary file have one line."""
 _KINDS = {"layer": "module", "node": "function", "weight": "member", "operator": "type"}
 
 
@@ -50,11 +54,18 @@ def document(audits: Audits) -> dict[str, Any]:
 
 
 def _rule(check: Check[Any]) -> dict[str, Any]:
+    """A check with its whole help: the reference has no public address that a ``helpUri`` could be."""
+    help_text = f"{check.explanation}\n\nWhat to do: {check.remedy}"
+    options = [f"`{o.name} = {literal(o.default)}`: {o.help}" for o in fields_of(check.options).values()]
+    in_policy = ["", "Options in the policy:", "", *(f"- {option}" for option in options)] if options else []
     return {
         "id": check.id,
         "shortDescription": {"text": check.title},
         "fullDescription": {"text": check.explanation},
-        "help": {"text": check.remedy},
+        "help": {
+            "text": "\n".join([help_text, *in_policy]).replace("`", ""),
+            "markdown": "\n".join([f"{check.explanation}\n\n**What to do:** {check.remedy}", *in_policy]),
+        },
         "defaultConfiguration": {"level": check.severity},
     }
 
@@ -87,7 +98,7 @@ def _result(finding: Finding, path: str, artifact: int) -> dict[str, Any]:
         "level": finding.severity,
         "message": {"text": f"{place}: {text}" if place else text},
         "locations": [location],
-        "partialFingerprints": {"intrainOnnx/v1": _fingerprint(finding, path)},
+        "partialFingerprints": dict.fromkeys(_FINGERPRINTS, _fingerprint(finding, path)),
         "properties": {"measured": number(found.measured, 6), "threshold": number(found.threshold, 6)},
     }
     if finding.waiver is not None:
