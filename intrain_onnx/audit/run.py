@@ -305,8 +305,8 @@ def _about_waivers(results: Sequence[Result], whole: bool = True) -> Iterator[Fi
             continue
         severity = policy.rules[rule].severity
         if severity != "off":
-            of = f" of {waiver.model}" if waiver.model != "*" else ""
-            place = f"waiver of {waiver.check} at {waiver.layer}{of}"
+            within = f" in {waiver.model}" if waiver.model != "*" else ""
+            place = f"waiver of {waiver.check} at {waiver.layer}{within}"
             yield Finding(rule, severity, Found(message, place, "waiver"))
 
 
