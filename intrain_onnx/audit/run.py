@@ -197,8 +197,12 @@ class Audits:
         return f"{among}: {tally(self.counts())}"
 
     def outcome(self, check: str) -> Outcome:
-        """Outcome of a check of the run."""
-        return "found" if any(f.check == check for f in self.findings) else "passed"
+        """Outcome of a check of the run; ``not_checked`` while the run goes on."""
+        if any(f.check == check for f in self.findings):
+            return "found"
+        if any(r.policy.rules[check].severity == "off" for r in self.results):
+            return "off"
+        return "passed" if len(self.results) == self.models else "not_checked"
 
 
 def tally(counts: Mapping[str, int]) -> str:

@@ -279,6 +279,12 @@ def test_a_run_that_goes_on_tells_no_unused_waiver(healthy: Evidence):
     assert not going_on.findings
     assert not going_on.passed
     assert going_on.summary().startswith("1 of 1 passed, 1 not audited")
+    assert (going_on.outcome("waiver-unused"), Audits.of([result]).outcome("waiver-expired")) == (
+        "not_checked",
+        "passed",
+    )
+    [off] = run_of(healthy, f"[checks.waiver-unused]\nseverity = 'off'\n{text}", "a.onnx").results
+    assert (Audits.of([off]).findings, Audits.of([off]).outcome("waiver-unused")) == ((), "off")
 
 
 def test_every_format_tells_a_finding_of_the_run_once(healthy: Evidence, tmp_path: Path):
