@@ -111,8 +111,13 @@ def test_reports_show_which_layer_moved(tmp_path: Path):
     assert f"{layers[0]['node_Conv_141']['participation_ratio']:.3g} → dead" in rows["node_Conv_141"]
     assert "→ 0.000" in rows["node_Conv_139"]
     assert list(rows)[:2] == ["node_Conv_139", "node_Conv_141"]
+    assert "differ in" not in output
     code, output = run("--reports", files[0], files[0])
     assert "no layer moved" in output
+    other = json.loads(files[0].read_text())
+    other["settings"]["seed"] = 7
+    files[1].write_text(json.dumps(other))
+    assert "the reports differ in seed, which moves" in run("--reports", *files)[1]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def comparison(
     console.print(Text(f"{verdict}: {counts[0]} and {counts[1]} canonical layers", style=style))
     for name, (a, b, relative) in found.scores.items():
         console.print(f"  {name:24} {a:.6g}  {b:.6g}  (relative difference {relative:.2g})")
+    if found.different:
+        words = f"  the reports differ in {', '.join(found.different)}, which moves scores and layers too"
+        console.print(Text(words, style="bold yellow"))
     if found.scores:
         _draw_moves(moves(found), console, show_all)
     first = found.first_difference
