@@ -21,7 +21,7 @@ const broken = [];
 for (const walker = document.createTreeWalker(document.body, 4); walker.nextNode();) {
   const node = walker.currentNode;
   if (!node.parentElement.checkVisibility() || node.parentElement.closest("svg, style, script")) continue;
-  for (const word of node.data.matchAll(/(?<![A-Za-z])[A-Za-z]{1,24}(?![A-Za-z])/g)) {
+  for (const word of node.data.matchAll(/(?<![A-Za-z])(--)?[A-Za-z]{1,24}(?![A-Za-z])/g)) {
     const range = document.createRange();
     range.setStart(node, word.index);
     range.setEnd(node, word.index + word[0].length);
