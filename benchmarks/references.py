@@ -49,6 +49,9 @@ REAL = ("keras_mobilenetv2", "keras_efficientnetb0", "keras_densenet121", "magik
 KEPT_APART = ("keras_resnet50", "rapidocr_det", "ddddocr_det", "silero_vad_half")
 """Published models that no threshold was chosen on."""
 
+SOUND = 10.0
+"""Signal to noise of onnxruntime's outputs, dB, below which a conversion of a real model is no healthy one."""
+
 SAMPLES = ("keras_mobile", "pytorch_resnet_training", "pytorch_encoder_dynamo", "jax_mixer")
 KEPT = (1, 2, 3, 5, 8, 10, 15, 20)
 """Epochs after which a checkpoint is kept."""
@@ -178,6 +181,38 @@ def compared(a: Path, b: Path, expected: Expected = "conversion", **settings: An
         return {"passed": False, "rules": [f"error: {error.message[:90]}"]}
 
 
+_BESIDE = """
+import sys
+import numpy as np
+import onnxruntime as ort
+held = np.load(sys.argv[3])
+made = []
+for file in sys.argv[1:3]:
+    try:
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        half = {x.name for x in session.get_inputs() if "float16" in x.type}
+        fed = {n: held[n].astype("f2") if n in half else held[n] for n in held.files}
+        made.append([np.ravel(a).astype(float) for a in session.run(None, fed) if a.dtype.kind == "f"])
+    except Exception as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)
+noise = [(a @ a, (a - b) @ (a - b)) for a, b in zip(*made, strict=True)]
+print(min(10 * np.log10(signal / d) if d else 300.0 for signal, d in noise))
+"""
+
+
+def beside(a: Path, b: Path, feeds: Any) -> float | None:
+    """Signal to noise between onnxruntime's own outputs of both files, dB; None where it refuses one."""
+    images = b.with_suffix(".feeds.npz")
+    np.savez(images, **feeds[0])
+    asked = [sys.executable, "-c", _BESIDE, str(a), str(b), str(images)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode == 3 or done.returncode < 0:
+        return None
+    done.check_returncode()
+    return float(done.stdout)
+
+
 def figures(found: Document) -> dict[str, Any]:
     """What thresholds are held against: the worst of each."""
     tensors = [w for layer in found.layers for w in layer.weights] + list(found.parameters)
@@ -267,7 +302,11 @@ def real(folder: Path) -> list[dict[str, Any]]:
             else:
                 changed = folder / "changed.onnx"
                 onnx.save(made, changed)
-                rows.append(row | compared(file, changed, batch=4))
+                told = beside(file, changed, noise(file, 1))
+                if told is None:
+                    rows.append(row | {"refused": "onnxruntime refuses what was made"})
+                else:
+                    rows.append(row | compared(file, changed, batch=4) | {"onnxruntime_snr": told})
             _tell(rows[-1])
     return rows
 
@@ -297,7 +336,7 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
     for name, some in groups.items():
         ruined = [r for r in some if r["kind"] == "ruin"]
         hurt = [r for r in ruined if r["accuracy"] < r["before"] - 0.01]
-        sound = [r for r in some if r["kind"] in ("conversion", "real") and "refused" not in r]
+        sound = [r for r in some if r["kind"] in ("conversion", "real") and is_sound(r)]
         steps = [r for r in some if r["kind"] == "training"]
         cells = [name]
         cells += [_share([not r["passed"] for r in found]) for found in (ruined, hurt)]
@@ -305,6 +344,11 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
         cells += [_share([not r["passed"] for r in found]) for found in (sound, steps)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def is_sound(row: dict[str, Any]) -> bool:
+    """Whether a conversion is healthy by onnxruntime's own outputs, or where none were asked, by its maker."""
+    return "refused" not in row and row.get("onnxruntime_snr", 300.0) >= SOUND
 
 
 def _apart(row: dict[str, Any]) -> bool:
@@ -337,7 +381,7 @@ def _healthy(rows: Sequence[dict[str, Any]]) -> str:
         "| top class agrees, least |",
         "|---|---|---|---|---|---|---|",
     ]
-    sound = [r for r in rows if r["kind"] in ("conversion", "real") and "refused" not in r]
+    sound = [r for r in rows if r["kind"] in ("conversion", "real") and is_sound(r)]
     for how in dict.fromkeys(r["how"] for r in sound):
         some = [r for r in sound if r["how"] == how]
         cells = [how, str(len(some)), str(sum(r["passed"] for r in some)), _range(some, "output_snr", ".0f")]

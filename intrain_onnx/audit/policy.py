@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -92,16 +92,23 @@ class Waiver:
         layer: glob pattern of the layer, node or initializer of a finding.
         reason: why it is accepted.
         expires: last day of validity; None for no end.
+        model: glob pattern of the model's path as it is given, with ``/`` between its parts; ``*`` matches
+            ``/`` too.
     """
 
     check: _Text
     layer: str = "*"
     reason: _Text
     expires: Annotated[datetime.date | None, says(hint="Write a date: 2027-01-31")] = None
+    model: str = "*"
 
     def matches(self, check: str, place: str | None) -> bool:
-        """Whether it applies to a finding of that check at that place."""
+        """Whether it applies to a finding of that check at that place, in a model that it is for."""
         return fnmatchcase(check, self.check) and fnmatchcase(place or "", self.layer)
+
+    def covers(self, path: str) -> bool:
+        """Whether it is for the model of that path."""
+        return fnmatchcase(PurePath(path).as_posix(), self.model)
 
     def expired(self, today: datetime.date) -> bool:
         """Whether its last day is past."""
@@ -135,9 +142,10 @@ class Demands:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy(Demands):
-    """A policy with its source, for the record."""
+    """A policy with its source, for the record, and the path of its file as it was given."""
 
     source: str = "default"
+    path: str | None = None
 
     def fails(self, severity: Severity) -> bool:
         """Whether a finding of that severity fails the audit."""
@@ -168,7 +176,7 @@ def load(path: Path) -> Policy:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"cannot read the policy: {reason}", path=str(path)) from error
     try:
-        return parse(text, path_text(path.name))
+        return replace(parse(text, path_text(path.name)), path=str(path))
     except SettingsError as error:
         error.at(path=str(path))
         raise

@@ -32,9 +32,11 @@ _AFTER = """\
 # [run.inputs]       # a number, a list, or a file of arrays in place of noise
 # images = "@samples.npz"
 
-# An accepted finding. `layer` is a pattern of what a finding names; without `expires` it has no end.
+# An accepted finding. `model` is a pattern of the model's path as it is given, `layer` one of what a finding
+# names; without `expires` it has no end.
 # [[waivers]]
 # check = "dead-channels"
+# model = "models/detector-*.onnx"
 # layer = "backbone/block3/*"
 # reason = "pruned on purpose, removed in the next release"
 # expires = 2027-01-31

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from intrain_onnx.audit.checks.base import Place, Severity
 from intrain_onnx.audit.deployment.rows import DeploymentRow
 from intrain_onnx.audit.policy import Deploy, FailOn, Setting
+from intrain_onnx.diff.rows import Expected
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
 
@@ -103,6 +104,32 @@ class VariedRow(Row, frozen=True):
     woke: Annotated[tuple[str, ...], Meta(description="Layers that it woke.")]
 
 
+class ReferenceRow(Row, frozen=True):
+    """The file that the model was compared with; `intrain-onnx diff` has the whole comparison."""
+
+    path: str
+    sha256: Digest | None
+    expect: Expected
+    parts_at: Annotated[str | None, Meta(description="First layer of the reference where both part.")]
+    output_snr_db: Annotated[
+        float | None, Meta(description="Least of all outputs; null where they are equal, or not compared.")
+    ]
+
+
+class PrecisionRow(Row, frozen=True):
+    """What the type costs that the model will run in: signal to noise at the outputs, dB."""
+
+    dtype: str
+    snr_db: Annotated[
+        float | None, Meta(description="All layers rounded; null where nothing differs or it overflows.")
+    ]
+    not_finite: Annotated[Count, Meta(description="Elements of the outputs.")]
+    layers: Annotated[
+        dict[str, float | None], Meta(description="One layer rounded alone; null as above. Costliest first.")
+    ]
+    not_tried: Annotated[Count, Meta(description="Layers that there was no time for.")]
+
+
 class Audit(Row, frozen=True):
     """One model."""
 
@@ -120,6 +147,15 @@ class Audit(Row, frozen=True):
     ]
     seconds: Magnitude
     deployment: Annotated[DeploymentRow | None, Meta(description="Null for a file that could not be loaded.")]
+    reference: Annotated[ReferenceRow | None, Meta(description="Null where none was given, or it failed.")]
+    precision: Annotated[PrecisionRow | None, Meta(description="Null for float32.")]
+
+
+class RunCheckRow(Row, frozen=True):
+    """A check of the run as a whole, and what became of it."""
+
+    id: str
+    outcome: Outcome
 
 
 class Document(Row, frozen=True):
@@ -127,5 +163,12 @@ class Document(Row, frozen=True):
 
     schema_version: _Version
     tool: Tool
-    passed: Annotated[bool, Meta(description="All models passed.")]
+    passed: Annotated[
+        bool, Meta(description="All models were audited and passed, and no finding of the run fails.")
+    ]
     audits: Annotated[tuple[Audit, ...], Meta(min_length=1)]
+    counts: Annotated[Counts, Meta(description="Of all models and of the run.")]
+    checks: Annotated[tuple[RunCheckRow, ...], Meta(description="Those of the run: of its waivers.")]
+    findings: Annotated[
+        tuple[FindingRow, ...], Meta(description="Of the run, and of no model alone: those of its waivers.")
+    ]

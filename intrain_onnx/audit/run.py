@@ -1,11 +1,13 @@
-"""Applies a policy to a model. No torch at import."""
+"""Applies a policy to a model, and to all models of a run. No torch at import."""
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from intrain_onnx.audit.rows import (
     FindingRow,
     HeldAgainst,
     Outcome,
+    PrecisionRow,
+    ReferenceRow,
     ScoreRow,
     Scores,
     VariedRow,
@@ -127,15 +131,93 @@ class Result:
             if self.evidence is not None
             else Scores(),
             checks=tuple(_check(self, name) for name in CHECKS),
-            findings=tuple(map(_finding, self.findings)),
+            findings=tuple(map(finding_row, self.findings)),
             varied=_varied(self.evidence),
             seconds=round(self.seconds, 3),
             deployment=deployment.row(self.evidence.deployment) if self.evidence is not None else None,
+            reference=_reference(self.evidence),
+            precision=_precision(self.evidence),
         )
 
     def data(self) -> dict[str, Any]:
         """`row` as JSON values."""
         return encode(self.row())
+
+
+@dataclass(frozen=True)
+class Audits:
+    """All models of a run.
+
+    Attributes:
+        results: by model, without findings of the run.
+        findings: of the run as a whole: waivers that are over, or that no finding of any model matched.
+        models: number of models that the run has; more than the results while it goes on.
+    """
+
+    results: tuple[Result, ...]
+    findings: tuple[Finding, ...]
+    models: int
+
+    @classmethod
+    def of(cls, results: Sequence[Result], models: int | None = None) -> Audits:
+        """The results of one policy together; findings of the run are moved to it, each once.
+
+        Args:
+            results: those that are there.
+            models: how many there will be; as many as the results if None.
+        """
+        count = len(results) if models is None else models
+        findings = tuple(_about_waivers(results, len(results) == count)) if results else ()
+        own = [replace(r, findings=tuple(f for f in r.findings if not _of_run(f))) for r in results]
+        return cls(tuple(own), findings, count)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all models were audited and passed, and no finding of the run fails the policy."""
+        return self.exit_code == 0 and len(self.results) == self.models
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first model that did not pass, or 1 if a finding of the run fails the policy."""
+        return next((r.exit_code for r in self.results if not r.passed), VIOLATED if self._violated else 0)
+
+    @property
+    def _violated(self) -> bool:
+        return any(self.results[0].policy.fails(f.severity) for f in self.findings)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of findings of all models and of the run, as of a result."""
+        found = Counter[str](f.severity for f in self.findings)
+        return {
+            name: found[name] + sum(r.counts()[name] for r in self.results)
+            for name in (*SEVERITIES, "waived")
+        }
+
+    def summary(self) -> str:
+        """How many models passed, and the findings of all of them, in one line."""
+        passed = sum(r.passed for r in self.results)
+        done = len(self.results)
+        among = f"{passed} of {done} passed"
+        among += f", {self.models - done} not audited" if done < self.models else ""
+        among += ", waivers failed" if self._violated else ""
+        return f"{among}: {tally(self.counts())}"
+
+    def outcome(self, check: str) -> Outcome:
+        """Outcome of a check of the run; ``not_checked`` while the run goes on."""
+        if any(f.check == check for f in self.findings):
+            return "found"
+        if any(r.policy.rules[check].severity == "off" for r in self.results):
+            return "off"
+        return "passed" if len(self.results) == self.models else "not_checked"
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Counts of findings in words."""
+    return ", ".join(f"{n} {name}{'s' if n != 1 and name != 'waived' else ''}" for name, n in counts.items())
+
+
+def _of_run(finding: Finding) -> bool:
+    return CHECKS[finding.check].of_run
 
 
 def audit(
@@ -176,12 +258,18 @@ def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
         for rule, severity in rules
         for found in _bounded(rule.check.run(evidence, rule.options))
     ]
-    findings = [_waived(finding, policy.waivers, today) for finding in findings]
-    findings += _about_waivers(findings, policy, today)
-    order = {name: index for index, name in enumerate(CHECKS)}
-    findings.sort(key=lambda f: (f.waiver is not None, SEVERITIES.index(f.severity), order[f.check]))
+    waivers = [w for w in policy.waivers if w.covers(evidence.path) and not w.expired(today)]
+    findings = [_waived(finding, waivers) for finding in findings]
     checked = _checked([rule.check for rule, _ in rules], findings, evidence)
-    return Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
+    result = Result(evidence.path, policy, tuple(findings), evidence, None, today, checked)
+    return replace(result, findings=_ordered([*findings, *_about_waivers([result])]))
+
+
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    order = {name: index for index, name in enumerate(CHECKS)}
+    return tuple(
+        sorted(findings, key=lambda f: (f.waiver is not None, SEVERITIES.index(f.severity), order[f.check]))
+    )
 
 
 def _checked(
@@ -203,32 +291,48 @@ def _bounded(found: Iterable[Found]) -> Iterator[Found]:
         yield Found(f"and {more:,} more places")
 
 
-def _waived(finding: Finding, waivers: tuple[Waiver, ...], today: datetime.date) -> Finding:
+def _waived(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
     for waiver in waivers:
-        if not waiver.expired(today) and waiver.matches(finding.check, finding.found.place):
+        if waiver.matches(finding.check, finding.found.place):
             return replace(finding, waiver=waiver)
     return finding
 
 
-def _about_waivers(findings: list[Finding], policy: Policy, today: datetime.date) -> Iterator[Finding]:
+def _about_waivers(results: Sequence[Result], whole: bool = True) -> Iterator[Finding]:
+    """Findings of waivers that are over, and if the run is whole of those that nothing matched.
+
+    A waiver is judged by the models of the run that it is for; without any, nothing is known of it.
+    """
+    policy, today = results[0].policy, results[0].today
     for waiver in policy.waivers:
-        place = f"waiver of {waiver.check} at {waiver.layer}"
+        models = [r for r in results if waiver.covers(r.path)]
+        if not models:
+            continue
         if waiver.expired(today):
-            severity = policy.rules["waiver-expired"].severity
-            message = f"its last day was {waiver.expires}; its reason: {waiver.reason}"
-            rule = "waiver-expired"
-        elif not any(f.waiver is waiver for f in findings) and not _shadowed(waiver, findings):
-            severity, rule = policy.rules["waiver-unused"].severity, "waiver-unused"
-            message = "no finding matches it"
+            rule, message = (
+                "waiver-expired",
+                f"its last day was {waiver.expires}; its reason: {waiver.reason}",
+            )
+        elif whole and all(_looked(r, waiver) for r in models) and not any(_used(r, waiver) for r in models):
+            rule, message = "waiver-unused", "no finding matches it"
         else:
             continue
+        severity = policy.rules[rule].severity
         if severity != "off":
+            within = f" in {waiver.model}" if waiver.model != "*" else ""
+            place = f"waiver of {waiver.check} at {waiver.layer}{within}"
             yield Finding(rule, severity, Found(message, place, "waiver"))
 
 
-def _shadowed(waiver: Waiver, findings: list[Finding]) -> bool:
-    """Whether an earlier waiver accepts the findings that this one matches."""
-    return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in findings)
+def _looked(result: Result, waiver: Waiver) -> bool:
+    """Whether a finding that the waiver matches would have been seen."""
+    checks = [name for name in CHECKS if fnmatchcase(name, waiver.check)]
+    return result.error is None and any(result.outcome(name) != "not_checked" for name in checks)
+
+
+def _used(result: Result, waiver: Waiver) -> bool:
+    """Whether it accepts a finding, or would if no earlier waiver did."""
+    return any(f.waiver is not None and waiver.matches(f.check, f.found.place) for f in result.findings)
 
 
 def _audited(path: str, evidence: Evidence | None) -> Audited:
@@ -251,6 +355,30 @@ def _varied(evidence: Evidence | None) -> tuple[VariedRow, ...]:
     return tuple(VariedRow(v.how, v.inputs, v.woke) for v in ranges.varied) if ranges is not None else ()
 
 
+def _reference(evidence: Evidence | None) -> ReferenceRow | None:
+    found = evidence.reference if evidence is not None else None
+    if found is None:
+        return None
+    known = [x.difference.snr_db for x in found.outputs if x.difference is not None]
+    least = min((snr for snr in known if snr is not None), default=None)
+    path, digest = found.first.path, found.first.sha256
+    return ReferenceRow(path, digest, found.expected, found.parts_at, number(least, 6))
+
+
+def _precision(evidence: Evidence | None) -> PrecisionRow | None:
+    facts = evidence.precision if evidence is not None else None
+    if facts is None:
+        return None
+    costs = facts.worst(len(facts.alone))
+    return PrecisionRow(
+        dtype=facts.dtype,
+        snr_db=number(facts.whole, 6),
+        not_finite=facts.lost,
+        layers={name: number(snr, 6) for name, snr in costs},
+        not_tried=facts.layers - len(facts.alone),
+    )
+
+
 def _score(report: Report) -> ScoreRow:
     score = report.document.score
     return ScoreRow(score.intrain, score.std, score.layers)
@@ -269,7 +397,8 @@ def _plain(option: Any) -> Any:
     return None if isinstance(option, float) and math.isinf(option) else option
 
 
-def _finding(finding: Finding) -> FindingRow:
+def finding_row(finding: Finding) -> FindingRow:
+    """Entry of the JSON document."""
     found, waiver = finding.found, finding.waiver
     return FindingRow(
         check=finding.check,

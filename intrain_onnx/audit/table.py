@@ -30,15 +30,18 @@ _WAIVERS = (
         "Repair what was waived, or renew the date with a reason.",
         needs=(),
         run=nothing,
+        of_run=True,
     ),
     Check(
         "waiver-unused",
         "A waiver matches nothing",
         "note",
-        "A waiver that no finding matches hides nothing now, but it would hide a finding that comes later.",
+        "A waiver that no finding matches hides nothing now, but it would hide a finding that comes later. "
+        "It is reported once a run, where all models of the run that it is for could be looked at.",
         "Take it out of the policy.",
         needs=(),
         run=nothing,
+        of_run=True,
     ),
 )
 

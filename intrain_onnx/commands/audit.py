@@ -22,7 +22,7 @@ from intrain_onnx.report.output_files import check_outputs, report_names
 if TYPE_CHECKING:
     from intrain_onnx.audit.job import AuditFile
     from intrain_onnx.audit.policy import Policy
-    from intrain_onnx.audit.run import Result
+    from intrain_onnx.audit.run import Audits, Result
 
 _BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
 """Settings of single names: those of the command line are added to the policy's."""
@@ -129,16 +129,15 @@ def audit(
     if failed[0]:
         sys.exit(failed[0])
     quiet_threads()
-    done, ended = _Audits(policy, targets, debug), 0
+    done, ended = _Audits(policy, targets, debug, len(models)), 0
     try:
         with ended_by_signals():
             done.run(models, baselines, references)
     except KeyboardInterrupt as error:
         ended = exit_code_of(error)
     with failures(debug) as failed:
-        _show(done.results, shown)
-    code = next((r.exit_code for r in done.results if not r.passed), 0)
-    sys.exit(ended or code or done.code or _internal(failed[0]))
+        _show(done.audits, shown)
+    sys.exit(ended or done.audits.exit_code or done.code or _internal(failed[0]))
 
 
 def _explain(wanted: str) -> None:
@@ -255,8 +254,15 @@ class _Audits:
     policy: Policy
     targets: Sequence[tuple[str, Path]]
     debug: bool
+    models: int
     results: list[Result] = field(default_factory=list)
     code: int = 0
+
+    @property
+    def audits(self) -> Audits:
+        from intrain_onnx.audit.run import Audits
+
+        return Audits.of(self.results, self.models)
 
     def run(
         self,
@@ -289,26 +295,26 @@ class _Audits:
         if found.error is not None:
             click.echo(f"error: {found.error}", err=True)
         with failures(self.debug) as failed:
-            _write(self.results, self.targets)
+            _write(self.audits, self.targets)
         self.code = self.code or _internal(failed[0])
 
 
-def _show(results: Sequence[Result], shown: str) -> None:
+def _show(audits: Audits, shown: str) -> None:
     from intrain_onnx.audit.formats import FORMATS, terminal
 
     if shown == "terminal":
-        terminal.draw(results, sys.stdout)
+        terminal.draw(audits, sys.stdout)
     else:
-        print_document(FORMATS[shown](results))
+        print_document(FORMATS[shown](audits))
 
 
-def _write(results: Sequence[Result], targets: Sequence[tuple[str, Path]]) -> None:
+def _write(audits: Audits, targets: Sequence[tuple[str, Path]]) -> None:
     from intrain_onnx.audit.formats import FORMATS
 
     lost = []
     for name, file in targets:
         try:
-            write_atomically(file, FORMATS[name](results))
+            write_atomically(file, FORMATS[name](audits))
         except OSError as error:
             lost.append(f"cannot write {file}: {error.strerror or error}")
     if lost:

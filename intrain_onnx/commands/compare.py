@@ -24,8 +24,17 @@ _DIFFERENT = 7
 @click.command(epilog=EXIT_CODES)
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--reports", is_flag=True, help="A and B are JSON reports: compare their scores too.")
-@click.option("--all", "show_all", is_flag=True, help="List every layer, not only those around a difference.")
+@click.option(
+    "--reports",
+    is_flag=True,
+    help="A and B are JSON reports: compare scores too, and list what moved most.",
+)
+@click.option(
+    "--all",
+    "show_all",
+    is_flag=True,
+    help="List all layers, not only around a difference or what moved most.",
+)
 @limited
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def compare(first: Path, second: Path, reports: bool, show_all: bool, limits: Limits, debug: bool) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from intrain_onnx.diff.feeding import Feeding, as_array, as_tensors
-from intrain_onnx.diff.follow import last_of_channels
+from intrain_onnx.diff.follow import affine_after, between, last_of_channels
 from intrain_onnx.diff.rows import Compared, OutputRow
 from intrain_onnx.diff.statistics import Sums
 from intrain_onnx.diff.weights import Pair, Read
@@ -95,9 +95,14 @@ class Network:
     def _converted(self) -> fx.GraphModule:
         return convert.convert(self.exact, half_as_float=not self.half).to(self.device)
 
-    def seen(self, layer: Layer) -> Seen | None:
-        """The last value with the channels of a layer that this graph has; None if it has none."""
-        end = last_of_channels(self.read.values.get(layer.output))
+    def ends(self, layer: Layer) -> tuple[ir.Value | None, ir.Value | None, tuple[str, ...]]:
+        """A layer's output behind what is folded in, behind its activation too, and what that is made of."""
+        output = self.read.values.get(layer.output)
+        folded, last = affine_after(layer, output).end, last_of_channels(output)
+        return folded, last, between(folded, last)
+
+    def seen(self, layer: Layer, end: ir.Value | None) -> Seen | None:
+        """A value with the channels of a layer, as this graph has it; None if it does not."""
         if end is None or not end.name:
             return None
         found = StandsFor(end.name) if end.name in self.floats else end.meta.get(STANDS_FOR)
@@ -147,7 +152,10 @@ def measured(a: Network, b: Network, pairs: Sequence[Pair], feeding: Feeding, se
     for number, pair in enumerate(pairs):
         if pair.first is None or pair.second is None:
             continue
-        ours, theirs = a.seen(pair.first), b.seen(pair.second)
+        (before, ours_last, how), (begin, theirs_last, other) = a.ends(pair.first), b.ends(pair.second)
+        alike = how == other  # else one file writes the activation in a way that is not followed
+        ours = a.seen(pair.first, ours_last if alike else before)
+        theirs = b.seen(pair.second, theirs_last if alike else begin)
         if ours is None or theirs is None:
             which = "reference" if ours is None else "file"
             found.unseen[number] = f"its output is no value of the graph of the {which}"

@@ -122,7 +122,8 @@ def feeding(a: Network, b: Network, config: ScoreConfig) -> Feeding:
         a.exact, config, batch=1 if wanted.separate else calls * size, sizes=a.solved.sizes
     )
     paired = _paired(first, other)
-    own = replace(own, input_shapes={**own.input_shapes, **_open_sizes(first, other, paired, size)})
+    shapes, axes = _as_first(first, other, paired, size)
+    own = replace(own, input_shapes={**own.input_shapes, **shapes}, batch_axes={**own.batch_axes, **axes})
     second = given_inputs.resolve(b.exact, own, batch=size, sizes=b.solved.sizes)
     for place, number in enumerate(paired):
         if number is not None:
@@ -130,24 +131,26 @@ def feeding(a: Network, b: Network, config: ScoreConfig) -> Feeding:
     return Feeding(first, second, paired, calls, size)
 
 
-def _open_sizes(
+def _as_first(
     first: Signature, second: Signature, paired: Sequence[int | None], size: int
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of the second network's inputs with open sizes: those of the first, in its layout."""
-    shapes = {}
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
+    """Shapes and axes of samples of the second network's inputs that have open sizes: those of the first."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    axes: dict[str, int | None] = {}
     for number, spec in zip(paired, second.inputs, strict=True):
         if number is None or all(isinstance(d, int) for d in spec.declared):
             continue
         of = first.inputs[number]
         order, target = inputs.canonical_axes(of), inputs.canonical_axes(spec)
-        if len(order) == len(target):
-            sizes = [size if axis == of.batch_axis else of.shape[axis] for axis in order]
-            wanted = tuple(sizes[i] for i in sorted(range(len(target)), key=target.__getitem__))
-            declared = spec.declared if len(spec.declared) == len(wanted) else wanted
-            shapes[spec.name] = tuple(
-                d if isinstance(d, int) else w for d, w in zip(declared, wanted, strict=True)
-            )
-    return shapes
+        if len(order) != len(target) or len(spec.declared) != len(target):
+            continue
+        sizes = {
+            i: size if axis == of.batch_axis else of.shape[axis]
+            for i, axis in zip(target, order, strict=True)
+        }
+        shapes[spec.name] = tuple(d if isinstance(d, int) else sizes[i] for i, d in enumerate(spec.declared))
+        axes[spec.name] = target[order.index(of.batch_axis)] if of.batch_axis is not None else None
+    return shapes, axes
 
 
 def of_names(config: ScoreConfig, names: Collection[str | None], *, given: bool = True) -> ScoreConfig:

@@ -33,6 +33,19 @@ def last_of_channels(value: ir.Value | None) -> ir.Value | None:
     return None
 
 
+def between(begin: ir.Value | None, end: ir.Value | None) -> tuple[str, ...]:
+    """Operators on the way from a value to one behind it with the same channels; copies are none."""
+    found: list[str] = []
+    while end is not None and end is not begin:
+        node = end.producer()
+        if node is None or not node.inputs:
+            break
+        if not is_op(node, "Identity"):
+            found.append(node.op_type)
+        end = node.inputs[0] if node.inputs[0] is not None else None
+    return tuple(reversed(found))
+
+
 def _gates(node: ir.Node, value: ir.Value) -> bool:
     uses = [u.node for u in node.outputs[0].uses()]
     return len(uses) == 1 and is_op(uses[0], "Mul") and value in uses[0].inputs

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from intrain_onnx.network.coverage import Coverage
 from intrain_onnx.network.layers import LayerMap
-from intrain_onnx.report.derived import Figure, figures
+from intrain_onnx.report.derived import Figure, figures, layer_health
 from intrain_onnx.report.document import Report
+from intrain_onnx.report.rows import Settings
+
+_LEAST_MOVE = math.log(1.001)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One canonical layer for comparison: name, kind, weight shape, depth and structural key."""
+    """One canonical layer for comparison: name, kind, weight shape, depth and structural key.
+
+    Of a report it has the status, the participation ratio and the mean gradient health of the weights too;
+    ratio and health are None where they were not measured.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     depth: int
     key: str
+    status: str | None = None
+    ratio: float | None = None
+    health: float | None = None
 
     def describes(self) -> tuple[str, tuple[int, ...], int]:
         """Kind, weight shape and depth; trailing axes of size 1 are dropped (a 1x1 convolution is linear)."""
@@ -42,6 +53,7 @@ class Comparison:
         first_difference: index into ``rows``; None if the same.
         scores: for reports, each figure of both and their relative difference.
         covered: coverage (share of weights recognised) of each; below 1, some layers are missing.
+        different: for reports, settings that differ between them and can move scores and layers.
     """
 
     rows: tuple[tuple[LayerRow | None, LayerRow | None], ...]
@@ -49,6 +61,7 @@ class Comparison:
     first_difference: int | None
     scores: Mapping[Figure, tuple[float, float, float]]
     covered: tuple[float, float] = (1.0, 1.0)
+    different: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -56,9 +69,22 @@ class Comparison:
         return min(self.covered) == 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A layer of two reports, as it was and as it is, and by how much it moved.
+
+    ``change`` is the larger of the absolute logarithms of new / old participation ratio and gradient health;
+    infinite where one of a pair is zero or was not measured.
+    """
+
+    old: LayerRow
+    new: LayerRow
+    change: float
+
+
 @dataclass(frozen=True)
 class LayerList:
-    """Canonical layers in canonical order, and the figures of a report if it is one.
+    """Canonical layers in canonical order, and the figures and settings of a report if it is one.
 
     ``covered`` is the share of the weights that the layers and other parameters account for.
     """
@@ -66,6 +92,7 @@ class LayerList:
     layers: Sequence[LayerRow]
     figures: Mapping[Figure, float]
     covered: float = 1.0
+    settings: Settings | None = None
 
 
 def network_of(layers: LayerMap, covered: Coverage) -> LayerList:
@@ -77,8 +104,15 @@ def network_of(layers: LayerMap, covered: Coverage) -> LayerList:
 def network_of_report(report: Report) -> LayerList:
     """The layers and figures of a saved report."""
     document = report.document
-    rows = [LayerRow(x.name, x.kind, x.weight_shape, x.depth, x.key) for x in document.layers]
-    return LayerList(rows, figures(document.score), document.coverage.share)
+    parameters = {p.name: p for p in document.parameters}
+    rows = [
+        LayerRow(
+            x.name, x.kind, x.weight_shape, x.depth, x.key, x.status, x.participation_ratio,
+            layer_health(x, parameters),
+        )
+        for x in document.layers
+    ]  # fmt: skip
+    return LayerList(rows, figures(document.score), document.coverage.share, document.settings)
 
 
 def compare(one: LayerList, other: LayerList) -> Comparison:
@@ -90,12 +124,14 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
     """
     first, second = one.layers, other.layers
     scores = {name: _differ(one.figures[name], other.figures[name]) for name in one.figures}
-    covered = one.covered, other.covered
+    covered, different = (one.covered, other.covered), _differ_in(one, other)
     same = Counter(x.key for x in first) == Counter(x.key for x in second)
     if same:
-        by_key = {x.key: x for x in second}
-        pairs = tuple((x, by_key[x.key]) for x in first)
-        return Comparison(pairs, min(covered) == 1.0, None, scores, covered)
+        by_key: defaultdict[str, deque[LayerRow]] = defaultdict(deque)
+        for x in second:
+            by_key[x.key].append(x)
+        pairs = tuple((x, by_key[x.key].popleft()) for x in first)
+        return Comparison(pairs, min(covered) == 1.0, None, scores, covered, different)
     first, second = _in_order(first), _in_order(second)
     rows: list[tuple[LayerRow | None, LayerRow | None]] = []
     matcher = SequenceMatcher(
@@ -114,7 +150,51 @@ def compare(one: LayerList, other: LayerList) -> Comparison:
         if x is None or y is None or x.describes() != y.describes() or x.key not in known
     ]
     in_itself = [i for i in differs if not _alike(*rows[i])]
-    return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores, covered)
+    return Comparison(tuple(rows), False, (in_itself or differs or [0])[0], scores, covered, different)
+
+
+def moves(found: Comparison) -> list[Move]:
+    """The layers of two reports that moved by 0.1 % or more, those that moved most first."""
+    pairs = [(x, y) for x, y in found.rows if x is not None and y is not None and _alike(x, y)]
+    moved = [Move(x, y, max(_moved(x.ratio, y.ratio), _moved(x.health, y.health))) for x, y in pairs]
+    return sorted((m for m in moved if m.change >= _LEAST_MOVE), key=lambda m: (-m.change, m.new.depth))
+
+
+def _differ_in(one: LayerList, other: LayerList) -> tuple[str, ...]:
+    if one.settings is None or other.settings is None:
+        return ()
+    return tuple(different_settings([one.settings, other.settings]))
+
+
+def _that_move_a_score(settings: Settings) -> dict[str, object]:
+    return {
+        "protocol": settings.protocol,
+        "weights": settings.weights,
+        "batch_norm": settings.batch_norm,
+        "calibrate": settings.calibrate,
+        "live_layers_only": settings.live_layers_only,
+        "health_over": settings.health_over,
+        "eps": settings.eps,
+        "seed": settings.seed,
+        "seeds": settings.seeds,
+        "converter": settings.converter,
+        "execution": settings.execution,
+        "samples": settings.samples,
+        "input shapes": sorted(x.shape for x in settings.inputs_fed),
+        "given inputs": sorted(x.sha256 for x in settings.inputs_fed if x.sha256 is not None),
+    }
+
+
+def different_settings(reports: Sequence[Settings]) -> list[str]:
+    """Names of the settings that can change a score and differ between reports."""
+    first, *others = map(_that_move_a_score, reports)
+    return [name for name, value in first.items() if any(other[name] != value for other in others)]
+
+
+def _moved(old: float | None, new: float | None) -> float:
+    if old == new:
+        return 0.0
+    return abs(math.log(new / old)) if old and new else math.inf
 
 
 def _in_order(layers: Sequence[LayerRow]) -> list[LayerRow]:

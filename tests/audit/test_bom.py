@@ -19,7 +19,7 @@ from audit.conftest import ROOT, TODAY, quick
 from audit.test_formats import HOSTILE
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.formats import bom
-from intrain_onnx.audit.run import Result, audit, judge
+from intrain_onnx.audit.run import Audits, Result, audit, judge
 from intrain_onnx.cli import main
 from intrain_onnx.errors import SettingsError
 
@@ -57,7 +57,7 @@ def described(tmp_path: Path) -> Result:
 
 
 def test_a_model_with_metadata_and_external_data(described: Result, tmp_path: Path):
-    document = valid(bom.write([described]))
+    document = valid(bom.write(Audits.of([described])))
     (component,) = (c for c in document["components"] if c["type"] == "machine-learning-model")
     assert component["name"] == "net.onnx"
     assert component["version"] == "1.2"
@@ -85,7 +85,7 @@ def test_a_model_with_metadata_and_external_data(described: Result, tmp_path: Pa
 
 def test_findings_are_properties(healthy: Evidence):
     strict = quick("[checks.parameter-count]\nmax = 10")
-    (component,) = valid(bom.write([judge(healthy, strict, TODAY)]))["components"]
+    (component,) = valid(bom.write(Audits.of([judge(healthy, strict, TODAY)])))["components"]
     told = properties(component)
     assert told["intrain-onnx:passed"] == "false"
     assert told["intrain-onnx:finding:parameter-count"].startswith("error: 77,")
@@ -95,14 +95,14 @@ def test_findings_are_properties(healthy: Evidence):
 def test_any_text_of_a_file_gives_a_valid_document(licence: str, healthy: Evidence):
     props = {"license": licence, "author": licence, "datasets": licence, "description": licence, licence: "x"}
     changed = replace(healthy, path=licence, deployment=replace(healthy.deployment, metadata=props))
-    valid(bom.write([judge(changed, quick(), TODAY)] * 2))
+    valid(bom.write(Audits.of([judge(changed, quick(), TODAY)] * 2)))
 
 
 def test_one_document_for_several_models(described: Result, healthy: Evidence, tmp_path: Path):
     (tmp_path / "broken.onnx").write_bytes(b"PK\x03\x04")
     broken = audit(tmp_path / "broken.onnx", quick(), today=TODAY)
     again = judge(replace(healthy, path="copy.onnx"), quick(), TODAY)
-    document = valid(bom.write([judge(healthy, quick(), TODAY), again, described, broken]))
+    document = valid(bom.write(Audits.of([judge(healthy, quick(), TODAY), again, described, broken])))
     models = [c for c in document["components"] if c["type"] == "machine-learning-model"]
     assert sorted(c["name"] for c in models) == [
         "broken.onnx", "copy.onnx", "net.onnx", "pytorch_resnet_dynamo.onnx"
@@ -118,19 +118,19 @@ def test_the_document_depends_on_what_it_says_alone(
 ):
     results = [described, judge(healthy, quick(), TODAY)]
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    plain = bom.write(results)
-    assert bom.write([replace(r, seconds=9.0) for r in results]) == plain
+    plain = bom.write(Audits.of(results))
+    assert bom.write(Audits.of([replace(r, seconds=9.0) for r in results])) == plain
     assert "timestamp" not in json.loads(plain)["metadata"]
-    other = json.loads(bom.write(results[:1]))["serialNumber"]
+    other = json.loads(bom.write(Audits.of(results[:1])))["serialNumber"]
     assert other != json.loads(plain)["serialNumber"]
     assert uuid.UUID(other.removeprefix("urn:uuid:")).version == 5
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    dated = valid(bom.write(results))
+    dated = valid(bom.write(Audits.of(results)))
     assert dated["metadata"].pop("timestamp") == "2023-11-14T22:13:20+00:00"
     assert dated == json.loads(plain)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     with pytest.raises(SettingsError, match="SOURCE_DATE_EPOCH is soon"):
-        bom.write(results)
+        bom.write(Audits.of(results))
 
 
 def test_the_command_writes_it(tmp_path: Path):

@@ -77,6 +77,29 @@ def test_the_first_that_fails_gives_the_code(folder: Path):
     assert audit(SAMPLE, "empty.onnx").exit_code == 3
 
 
+def test_a_waiver_of_one_model_and_the_counts_of_several(folder: Path):
+    """Each model is judged in a process of its own, and the run where all results are."""
+    (folder / "unused.toml").write_text(
+        f'fail_on = "note"\n{QUICK}[checks.batch-norm-folded]\nseverity = "off"\n'
+        '[[waivers]]\ncheck = "macs"\nmodel = "*resnet*"\nreason = "x"\n'
+    )
+    alone = audit(SAMPLE, "--no-parity", policy="unused.toml")
+    assert (alone.exit_code, alone.output.splitlines()[-1]) == (
+        0,
+        "1 of 1 passed: 0 errors, 0 warnings, 0 notes, 0 waived",
+    )
+    done = audit(SAMPLE, OTHER, "--no-parity", "-o", "json=a.json", policy="unused.toml")
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-3:] == [
+        f"passed  {SAMPLE}",
+        f"passed  {OTHER}",
+        "2 of 2 passed, waivers failed: 0 errors, 0 warnings, 1 note, 0 waived",
+    ]
+    document = json.loads(Path("a.json").read_text())
+    assert [f["place"] for f in document["findings"]] == ["waiver of macs at * in *resnet*"]
+    assert (document["passed"], [a["passed"] for a in document["audits"]]) == (False, [True, True])
+
+
 def test_a_file_that_cannot_be_loaded_is_in_every_output(folder: Path):
     done = audit(
         "missing.onnx", "-o", "sarif=a.sarif", "-o", "junit=a.xml", "-o", "json=a.json", "-o", "html=a.html"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import json
 import math
 import os
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ from audit.conftest import TODAY, quick
 from intrain_onnx.audit import policy
 from intrain_onnx.audit.evidence import Evidence
 from intrain_onnx.audit.fields import fields_of
-from intrain_onnx.audit.formats import FORMATS
+from intrain_onnx.audit.formats import FORMATS, terminal
 from intrain_onnx.audit.gather import PROTOCOLS, config_for
-from intrain_onnx.audit.run import Result, judge
+from intrain_onnx.audit.policy import load
+from intrain_onnx.audit.run import Audits, Result, broken, judge
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.cli import main
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import ModelFileError, SettingsError
 
 WAIVER = '[[waivers]]\ncheck = "batch-norm-folded"\nreason = "inference only"\n'
 
@@ -87,6 +90,7 @@ def test_what_is_told_replaces_the_default():
         ('[[waivers]]\nreason = "x"', "check"),
         ('[[waivers]]\ncheck = "no-such"\nreason = "x"', "no-such"),
         (WAIVER + "layer = 3", "layer"),
+        (WAIVER + "model = 3", "model"),
         (WAIVER + 'expires = "soon"', "expires"),
         (WAIVER + "expires = 2027-01-01T00:00:00", "expires"),
         (WAIVER + "until = 2027-01-01", "until"),
@@ -156,7 +160,9 @@ def test_a_limit_of_infinity_is_none(healthy: Evidence):
     result = judged(
         healthy, "[checks.file-size]\nmax_mb = inf\n[checks.gradient-exploding]\nmax_effect = inf"
     )
-    options = {c["id"]: c["options"] for c in json.loads(FORMATS["json"]([result]))["audits"][0]["checks"]}
+    options = {
+        c["id"]: c["options"] for c in json.loads(FORMATS["json"](Audits.of([result])))["audits"][0]["checks"]
+    }
     assert options["file-size"] == {"max_mb": None}
     assert options["gradient-exploding"] == {"max_effect": None}
 
@@ -211,6 +217,100 @@ def test_two_waivers_of_the_same_finding_are_both_used(healthy: Evidence):
     assert [f.check for f in result.findings] == ["batch-norm-folded"]
 
 
+def run_of(healthy: Evidence, text: str, *paths: str) -> Audits:
+    """A run of models that have the findings of the same one."""
+    return Audits.of([judge(replace(healthy, path=path), quick(text), TODAY) for path in paths])
+
+
+FOR_DETECTORS = WAIVER + 'model = "models/det-*.onnx"\n'
+
+
+def test_a_waiver_is_for_the_models_that_it_names(healthy: Evidence):
+    paths = ("models/det-v1.2/a.onnx", "models/other.onnx", "models/det-b.onnx")
+    run = run_of(healthy, f'fail_on = "note"\n{FOR_DETECTORS}', *paths)
+    assert [r.passed for r in run.results] == [True, False, True]
+    assert not run.findings
+
+
+def test_an_unused_waiver_is_told_once_a_run(healthy: Evidence):
+    """Before, every model that had nothing to waive told it: 9 of 25 results of ten models."""
+    other = replace(healthy, path="b.onnx", file=replace(healthy.file, warnings=()))
+    policy = quick(f'fail_on = "note"\n[checks.batch-norm-folded]\nseverity = "note"\n{WAIVER}')
+    used, unused = judge(healthy, policy, TODAY), judge(other, policy, TODAY)
+    assert [f.check for f in unused.findings] == ["waiver-unused"]  # a run of this model alone
+    assert not Audits.of([used, unused]).findings
+    run = Audits.of([unused, replace(unused, path="c.onnx")])
+    assert [f.check for f in run.findings] == ["waiver-unused"]
+    assert [r.findings for r in run.results] == [(), ()]
+    assert [r.passed for r in run.results] == [True, True]
+    assert (run.passed, run.exit_code, run.outcome("waiver-unused")) == (False, 1, "found")
+    assert run.counts() == {"error": 0, "warning": 0, "note": 1, "waived": 0}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("model = 'elsewhere/*'", []),  # nothing is known of it
+        ("model = 'elsewhere/*'\nexpires = 2020-01-01", []),
+        ("model = '[ab].onnx'\nexpires = 2020-01-01", ["waiver-expired"]),
+        ("model = '*'", ["waiver-unused"]),
+    ],
+)
+def test_a_waiver_is_judged_by_the_models_that_it_is_for(told: str, expected: list[str], healthy: Evidence):
+    run = run_of(healthy, f"[[waivers]]\ncheck = 'dead-*'\nreason = 'x'\n{told}", "a.onnx", "b.onnx")
+    assert [f.check for f in run.findings] == expected
+    assert run.exit_code == (1 if "waiver-expired" in expected else 0)
+
+
+def test_a_waiver_of_what_could_not_be_looked_at_is_not_unused(healthy: Evidence, tmp_path: Path):
+    text = "[[waivers]]\ncheck = 'score-regression'\nreason = 'x'\n"
+    assert not run_of(healthy, text, "a.onnx").findings  # without a baseline
+    text = text.replace("score-regression", "macs")
+    lost = broken(tmp_path / "b.onnx", quick(text), ModelFileError("no model"), TODAY)
+    assert [f.check for f in run_of(healthy, text, "a.onnx").findings] == ["waiver-unused"]
+    assert not Audits.of([judge(healthy, quick(text), TODAY), lost]).findings
+
+
+def test_a_run_that_goes_on_tells_no_unused_waiver(healthy: Evidence):
+    text = "[[waivers]]\ncheck = 'macs'\nreason = 'x'\n"
+    [result] = run_of(healthy, text, "a.onnx").results
+    assert Audits.of([result]).passed
+    going_on = Audits.of([result], 2)
+    assert not going_on.findings
+    assert not going_on.passed
+    assert going_on.summary().startswith("1 of 1 passed, 1 not audited")
+    assert (going_on.outcome("waiver-unused"), Audits.of([result]).outcome("waiver-expired")) == (
+        "not_checked",
+        "passed",
+    )
+    [off] = run_of(healthy, f"[checks.waiver-unused]\nseverity = 'off'\n{text}", "a.onnx").results
+    assert (Audits.of([off]).findings, Audits.of([off]).outcome("waiver-unused")) == ((), "off")
+
+
+def test_every_format_tells_a_finding_of_the_run_once(healthy: Evidence, tmp_path: Path):
+    file = tmp_path / "strict.toml"
+    file.write_text('fail_on = "note"\n[[waivers]]\ncheck = "dead-*"\nlayer = "odd?/*"\nreason = "x"\n')
+    policy = replace(load(file), run=quick().run)
+    run = Audits.of([judge(replace(healthy, path=f"{i}.onnx"), policy, TODAY) for i in range(3)])
+    document = json.loads(FORMATS["json"](run))
+    assert [f["check"] for f in document["findings"]] == ["waiver-unused"]
+    assert {c["id"]: c["outcome"] for c in document["checks"]}["waiver-unused"] == "found"
+    assert not any(f["check"].startswith("waiver") for a in document["audits"] for f in a["findings"])
+    log = json.loads(FORMATS["sarif"](run))["runs"][0]
+    [row] = [r for r in log["results"] if r["ruleId"] == "waiver-unused"]
+    place = row["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place["uri"] == file.as_uri()
+    assert log["artifacts"][place["index"]]["roles"] == ["policy"]
+    *suites, of_run = ET.fromstring(FORMATS["junit"](run))
+    assert (of_run.get("name"), of_run.get("failures")) == (str(file), "1")
+    assert not any(str(case.get("name")).startswith("waiver") for suite in suites for case in suite)
+    assert FORMATS["github"](run).count(f"::notice file={file}") == 1
+    stream = io.StringIO()
+    terminal.draw(run, stream)
+    for text in (FORMATS["html"](run), stream.getvalue()):
+        assert text.count("odd?/*") == 1
+
+
 @pytest.mark.parametrize(
     ("check", "layer", "place", "matches"),
     [
@@ -248,7 +348,7 @@ def lines() -> Iterator[tuple[str, str]]:
         ("", name) for name in ("version", "fail_on", "deploy", "run", "checks", "waivers", "unknown")
     )
     yield from (("[run]", row.name) for row in dataclasses.fields(policy.RunSettings))
-    yield from (("[[waivers]]", name) for name in ("check", "layer", "reason", "expires"))
+    yield from (("[[waivers]]", name) for name in ("check", "layer", "model", "reason", "expires"))
     for check in CHECKS.values():
         yield from ((f"[checks.{check.id}]", row.name) for row in dataclasses.fields(check.options))
         yield f"[checks.{check.id}]", "severity"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,21 @@ def test_every_check_says_what_it_is():
         assert all(text.endswith(".") for text in (check.explanation, check.remedy))
         assert all(field.help for field in fields_of(check.options).values())
         assert check.run.__annotations__["options"] == check.options.__name__
+
+
+def test_advice_leads_to_a_command_that_there_is():
+    """With the options that it has; where layers are to be compared, to the one that shows them."""
+    told = [
+        (name, shlex.split(command)) for name, check in CHECKS.items()
+        for command in re.findall(r"`intrain-onnx ([^`]+)`", check.explanation + check.remedy)
+    ]  # fmt: skip
+    assert len(told) > 5
+    for name, (command, *arguments) in told:
+        options = {o for p in main.commands[command].params for o in p.opts}
+        assert {a for a in arguments if a.startswith("-")} <= options, name
+    compared = {n: c for n, c in told if c[0] == "compare"}
+    assert all("--reports" in c for c in compared.values())
+    assert {"score-regression", "low-participation"} <= compared.keys()
 
 
 def test_the_examples_of_policies_are_valid():

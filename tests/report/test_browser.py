@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -16,6 +17,8 @@ import pytest
 from get_browser import MissingBrowser, programs
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -72,8 +75,13 @@ def opened(report: Report, browser: webdriver.Chrome, tmp_path: Path) -> Iterato
 
 
 def open_page(browser: webdriver.Chrome, folder: Path, reports: list[Report]) -> Iterator[webdriver.Chrome]:
-    file = folder / "report.html"
-    file.write_text(page(reports), encoding="utf-8")
+    yield from open_text(browser, folder, page(reports))
+
+
+def open_text(browser: webdriver.Chrome, folder: Path, text: str) -> Iterator[webdriver.Chrome]:
+    """The browser with a page; afterwards nothing was complained of, and nothing fetched."""
+    file = folder / "page.html"
+    file.write_text(text, encoding="utf-8")
     browser.get_log("performance")
     browser.get(file.as_uri())
     yield browser
@@ -215,6 +223,33 @@ def test_layers_are_coloured_by_ratio_or_by_health(opened: webdriver.Chrome):
     assert colours() != before
     opened.find_element(CSS, ".by input[value='p']").click()
     assert colours() == before
+
+
+def test_a_chart_tells_its_values_to_keys_and_fingers(opened: webdriver.Chrome):
+    go_through_a_chart(opened, opened.find_element(CSS, ".chart > svg"))
+
+
+def go_through_a_chart(browser: webdriver.Chrome, chart: WebElement) -> None:
+    """Each column by the arrow keys, and the first by touch; the browser's own tips are no part of it."""
+    tip = browser.find_element(CSS, "#tip")
+    columns = chart.find_elements(CSS, ".hits rect")
+    assert chart.find_elements(CSS, ".hits title") == []
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    ActionChains(browser).send_keys(Keys.TAB).perform()
+    browser.execute_script("arguments[0].focus({focusVisible: true})", chart)
+    told = [tip.text]
+    for _ in columns[1:]:
+        ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+        told.append(tip.text)
+        assert len(chart.find_elements(CSS, ".hits .on")) == 1
+    assert len(set(told)) == len(columns)
+    assert all(re.match(r"(depth|node) \d+\n", text) for text in told)
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert not tip.is_displayed()
+    finger = ActionBuilder(browser, mouse=PointerInput("touch", "finger"))
+    finger.pointer_action.move_to(columns[0]).pointer_down().pointer_up()
+    finger.perform()
+    assert tip.text == told[0]
 
 
 CONTRAST = """

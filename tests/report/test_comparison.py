@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import numpy_helper
 
+from intrain_onnx import ScoreConfig, score
 from intrain_onnx.cli import main
 from intrain_onnx.report import comparison
 from intrain_onnx.report.comparison import LayerList, LayerRow
@@ -64,6 +69,55 @@ def test_figures_of_reports_are_compared():
     found = comparison.compare(one, network((4, 3), figures={"intrain": 8.0}))
     assert found.same
     assert found.scores["intrain"] == (10.0, 8.0, pytest.approx(0.2))
+
+
+def measured(*pairs: tuple[float | None, float | None]) -> LayerList:
+    rows = [
+        LayerRow(f"l{i}", "linear", (4, 4), i, "same" if i < 2 else str(i), "measured", ratio, health)
+        for i, (ratio, health) in enumerate(pairs)
+    ]
+    return LayerList(rows, {"intrain": 1.0})
+
+
+def test_the_layers_that_moved_most_come_first():
+    """By the logarithm of new over old, of ratio or health; layers with one key are paired in order."""
+    old = measured((8.0, 0.2), (9.0, 0.2), (4.0, 0.2), (5.0, 0.2), (6.0, 0.2))
+    new = measured((8.0, 0.2), (9.0, 0.1), (1.0, 0.2), (None, 0.2), (6.0001, 0.2))
+    moved = comparison.moves(comparison.compare(old, new))
+    assert [m.new.name for m in moved] == ["l3", "l2", "l1"]
+    assert [m.change for m in moved] == [math.inf, pytest.approx(math.log(4)), pytest.approx(math.log(2))]
+    assert comparison.moves(comparison.compare(old, old)) == []
+
+
+def test_reports_show_which_layer_moved(tmp_path: Path):
+    """A layer whose ReLU never opens again, held against the rows of both reports."""
+    model = onnx.load(SAMPLES / "pytorch_resnet_dynamo.onnx")
+    [bias] = [t for t in model.graph.initializer if t.name == "blocks.1.conv1.weight_bias"]
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) - np.float32(100), bias.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, file in zip(
+        (SAMPLES / "pytorch_resnet_dynamo.onnx", tmp_path / "broken.onnx"), files, strict=True
+    ):
+        config = ScoreConfig.for_protocol(
+            "checkpoint", seeds=1, batch=4, threads=1, device="cpu", parity=False
+        )
+        score(path, config).save(file)
+    code, output = run("--reports", *files)
+    assert code == 0, output
+    rows = {line.split()[0]: line for line in output.splitlines() if " → " in line}
+    layers = [{x["name"]: x for x in json.loads(file.read_text())["layers"]} for file in files]
+    assert layers[1]["node_Conv_141"]["status"] == "dead"
+    assert f"{layers[0]['node_Conv_141']['participation_ratio']:.3g} → dead" in rows["node_Conv_141"]
+    assert "→ 0.000" in rows["node_Conv_139"]
+    assert list(rows)[:2] == ["node_Conv_139", "node_Conv_141"]
+    assert "differ in" not in output
+    code, output = run("--reports", files[0], files[0])
+    assert "no layer moved" in output
+    other = json.loads(files[0].read_text())
+    other["settings"]["seed"] = 7
+    files[1].write_text(json.dumps(other))
+    assert "the reports differ in seed, which moves" in run("--reports", *files)[1]
 
 
 @pytest.mark.parametrize(

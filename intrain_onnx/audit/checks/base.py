@@ -66,6 +66,7 @@ class Check(Generic[O]):
         run: yields the findings; `nothing` if the runner makes them.
         options: class of its thresholds and switches.
         refined_by: optional parts that suppress findings: without them it reports more, never less.
+        of_run: its findings are of all models of a run together, and of none alone.
     """
 
     id: str
@@ -78,3 +79,4 @@ class Check(Generic[O]):
     run: Callable[[Evidence, O], Iterable[Found]]
     options: type[O] = Options  # type: ignore[assignment] # a test holds the annotation of `run` against it
     refined_by: tuple[Need, ...] = ()
+    of_run: bool = False

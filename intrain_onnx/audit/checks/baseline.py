@@ -97,7 +97,8 @@ CHECKS = (
         "warning",
         "Scores are comparable only at equal settings, inputs and seeds. The audit takes them over from the "
         "baseline; what it cannot take over is reported, and the scores are not compared.",
-        "Make the baseline again with this version: `intrain-onnx score MODEL --protocol checkpoint`.",
+        "Make the baseline again with this version: `intrain-onnx score MODEL --protocol checkpoint -o "
+        "FILE`.",
         needs=("baseline",),
         run=_settings,
         refined_by=("rescored",),
@@ -108,7 +109,9 @@ CHECKS = (
         "error",
         "The canonical layers of the model and of the baseline differ in number, shape, strides, groups or "
         "in what comes before and after them. Names, node order and the exporter do not matter.",
-        "If the change is meant, make a new baseline.",
+        "If the change is meant, make a new baseline: `intrain-onnx score MODEL --protocol checkpoint -o "
+        "FILE`. `intrain-onnx compare --reports BASELINE FILE` shows the first difference, with `--all` "
+        "every layer.",
         needs=("baseline", "rescored"),
         run=_changed,
     ),
@@ -118,7 +121,8 @@ CHECKS = (
         "error",
         "The InTrain score fell by more than `max_drop`, and by more than the seeds explain: a one-sided "
         "paired t test over the seeds, which use the same noise and labels in both.",
-        "Compare the two reports layer by layer: `intrain-onnx compare --reports`.",
+        "Score the model as the baseline was, `intrain-onnx score MODEL --protocol checkpoint -o FILE`; then "
+        "`intrain-onnx compare --reports BASELINE FILE` lists the layers that moved most.",
         needs=("comparable",),
         run=_regression,
         options=_ScoreRegression,

@@ -138,7 +138,8 @@ CHECKS = (
         "error",
         "The file is valid, but it could not be run under a protocol, so the checks that read that report "
         "say nothing. An audit that cannot look does not pass.",
-        "Set the sizes of open inputs under [run.input_shapes]; the message names the node that failed.",
+        "Set the sizes of open inputs under `[run.input_shapes]`; the message names the node that failed, "
+        "and `intrain-onnx inspect MODEL` lists the inputs.",
         needs=(),
         run=_not_measured,
     ),

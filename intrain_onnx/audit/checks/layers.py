@@ -212,7 +212,9 @@ CHECKS = (
         "The participation ratio of the layer's output, less one, over the most that its channels and rows "
         "allow. It is reported where it is low both in itself and beside the same layer at initialisation. "
         "Trained networks do concentrate, more so on noise, so this is no proof.",
-        "Compare with an earlier checkpoint; look at the layers before it for collapse or saturation.",
+        "Compare with an earlier checkpoint, by a report of each (`intrain-onnx score MODEL --protocol "
+        "checkpoint -o FILE`) and `intrain-onnx compare --reports EARLIER FILE`, which lists the layers "
+        "that moved most; look at the layers before it for collapse or saturation.",
         needs=("checkpoint", "architecture"),
         run=_low_participation,
         options=_LowParticipation,
@@ -244,7 +246,8 @@ CHECKS = (
         "warning",
         "The gradient of all weights of the layer is exactly zero on noise, but not with fresh weights: what "
         "follows it is saturated. Gates of trained squeeze-and-excitation blocks do that on noise.",
-        "Feed real data to see whether the gate opens; if it does not, the layer can go.",
+        "Feed real data (`intrain-onnx audit MODEL --input NAME=@FILE`) to see whether the gate opens; if "
+        "it does not, the layer can go.",
         needs=("checkpoint", "architecture"),
         run=_zero_gradient,
         refined_by=("ranges",),
@@ -255,7 +258,8 @@ CHECKS = (
         "warning",
         "Channels that are zero after the activation function over all noise samples and positions. A "
         "trained ReLU network has some on noise that real data would wake.",
-        "Feed real data to see whether they stay silent; then prune them.",
+        "Feed real data (`intrain-onnx audit MODEL --input NAME=@FILE`) to see whether they stay silent; "
+        "then prune them.",
         needs=("ranges",),
         run=_dead_channels,
         options=_DeadChannels,
@@ -267,7 +271,8 @@ CHECKS = (
         "No gradient path leads from the outputs to the layer: it is cut off, or its numbers go on to an "
         "output through an operator that passes none (Round, Cast to integers). What only decides is "
         "`deciding-layers`, what did not run `branches-not-run`.",
-        "Reconnect the branch, or drop it from the export; see `gradient_reach` in the report.",
+        "Reconnect the branch, or drop it from the export; `intrain-onnx score MODEL --protocol checkpoint` "
+        "names the nodes that stop the gradient.",
         needs=("checkpoint",),
         run=_unreached,
     ),
@@ -298,7 +303,8 @@ CHECKS = (
         "warning",
         "The share of trainable numbers in the file that no gradient reaches. Positions, masks and "
         "branches of an If that did not run count here.",
-        "See `gradient_reach` in the report for the nodes that stop it.",
+        "`intrain-onnx score MODEL --protocol checkpoint` names the nodes that stop it, `gradient_reach` of "
+        "its report all of them.",
         needs=("checkpoint",),
         run=_unreached_share,
         options=_UnreachedShare,

@@ -174,7 +174,8 @@ CHECKS = (
         "error",
         "The converted model and onnxruntime give different outputs on the same input, by more than "
         "round-off explains: what was measured here is then not the network that is deployed.",
-        "Report it with the model; `intrain-onnx score --debug` has the details.",
+        "Report it with the model. `intrain-onnx score MODEL --protocol checkpoint --converter onnx2torch` "
+        "says whether another converter agrees with onnxruntime.",
         needs=("parity_verdict",),
         run=_parity,
     ),

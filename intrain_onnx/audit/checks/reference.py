@@ -85,7 +85,7 @@ CHECKS = (
         "Layers are matched by their structural keys, whoever wrote either file. A layer that one of both "
         "lacks, or that has another shape, is named; between checkpoints of one training, operators of "
         "another number or with other attributes are, too.",
-        "If the change is meant, take another reference; else `intrain-onnx compare REFERENCE MODEL`.",
+        "If the change is meant, take another reference; else `intrain-onnx diff REFERENCE MODEL --all`.",
         needs=("reference",),
         run=_structure,
     ),

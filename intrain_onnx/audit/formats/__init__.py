@@ -1,13 +1,13 @@
-"""Output formats, one file each: functions from results to text."""
+"""Output formats, one file each: functions from the audits of a run to text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from intrain_onnx.audit.formats import bom, github, html, json_document, junit, sarif
-from intrain_onnx.audit.run import Result
+from intrain_onnx.audit.run import Audits
 
-FORMATS: Mapping[str, Callable[[Sequence[Result]], str]] = {
+FORMATS: Mapping[str, Callable[[Audits], str]] = {
     "json": json_document.write,
     "sarif": sarif.write,
     "junit": junit.write,

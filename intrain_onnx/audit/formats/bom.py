@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from intrain_onnx.audit.deployment.provenance import provenance
-from intrain_onnx.audit.run import Finding, Result
+from intrain_onnx.audit.run import Audits, Finding, Result
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.versions import version
 
@@ -42,7 +42,7 @@ def require() -> None:
         )
 
 
-def write(results: Sequence[Result]) -> str:
+def write(audits: Audits) -> str:
     """The document as JSON text, CycloneDX 1.6; the same for the same findings.
 
     It has no time unless the environment says one (``SOURCE_DATE_EPOCH``), and its serial number follows from
@@ -54,7 +54,7 @@ def write(results: Sequence[Result]) -> str:
     require()
     from cyclonedx.output.json import JsonV1Dot6  # noqa: PLC0415 - an extra
 
-    bom = _bom(results)
+    bom = _bom(audits.results)
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     data.pop("serialNumber", None)
     data["metadata"].pop("timestamp", None)

@@ -10,36 +10,54 @@ from rich.console import Console
 from rich.text import Text
 
 from intrain_onnx.audit.fields import fields_of, literal
-from intrain_onnx.audit.run import Finding, Result
+from intrain_onnx.audit.run import Audits, Finding, Result, tally
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_STYLE_OF = {True: "bold green", False: "bold red"}
 _SHOWN = 12
 """Findings of one check that are listed; machine-readable formats list all."""
 
 
-def draw(results: Sequence[Result], stream: TextIO) -> None:
-    """Print the findings of all models."""
+def draw(audits: Audits, stream: TextIO) -> None:
+    """Print the findings of all models and of the run, a line a model, and the counts."""
     console = console_of(stream)
-    for result in results:
+    for result in audits.results:
         _draw_one(result, console)
+    if audits.findings:
+        console.print(Text(printable(audits.results[0].policy.source, 300), style="bold"))
+        console.print()
+        _draw_findings(audits.findings, console)
+    if len(audits.results) > 1:
+        for result in audits.results:
+            counts = {name: n for name, n in result.counts().items() if n}
+            line = Text.assemble(_verdict(result.passed), f"  {printable(result.path, 300)}")
+            line.append(f"  {tally(counts)}" if counts else "", style="dim")
+            console.print(line, soft_wrap=True)
+    if audits.results:
+        console.print(Text(audits.summary(), style=_STYLE_OF[audits.passed]))
+
+
+def _verdict(passed: bool) -> Text:
+    return Text("passed" if passed else "failed", style=_STYLE_OF[passed])
 
 
 def _draw_one(result: Result, console: Console) -> None:
-    counts = result.counts()
-    verdict = "passed" if result.passed else "failed"
-    style = "bold green" if result.passed else "bold red"
-    console.print(Text(printable(result.path, 300), style="bold"), Text(verdict, style=style))
-    told = ", ".join(f"{n} {name}{'s' if n != 1 and name != 'waived' else ''}" for name, n in counts.items())
-    console.print(f"  {told}; {len(result.checked)} checks, policy {printable(result.policy.source, 100)}")
+    console.print(Text(printable(result.path, 300), style="bold"), _verdict(result.passed))
+    counts, policy = tally(result.counts()), printable(result.policy.source, 100)
+    console.print(f"  {counts}; {len(result.checked)} checks, policy {policy}")
     if result.evidence is not None:
         scores = ", ".join(f"{name} {r.intrain:.4g}" for name, r in result.evidence.reports.items())
         console.print(f"  InTrain: {scores}" if scores else "  InTrain: not measured")
     console.print()
-    for check in dict.fromkeys(f.check for f in result.findings):
-        _draw_check(CHECKS[check], [f for f in result.findings if f.check == check], console)
+    _draw_findings(result.findings, console)
+
+
+def _draw_findings(findings: Sequence[Finding], console: Console) -> None:
+    for check in dict.fromkeys(f.check for f in findings):
+        _draw_check(CHECKS[check], [f for f in findings if f.check == check], console)
 
 
 def _draw_check(check: Check[Any], findings: Sequence[Finding], console: Console) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from intrain_onnx.commands.terminal.shared import left_out
 from intrain_onnx.errors import printable
-from intrain_onnx.report.comparison import Comparison, LayerRow
+from intrain_onnx.report.comparison import Comparison, LayerRow, Move, moves
 from intrain_onnx.report.console import console_of
+from intrain_onnx.report.numbers import decimal, quantity
 
 _AROUND = 3
+_MOVED = 12
+"""Layers that moved most, of which a comparison of reports shows so many."""
 
 
 def comparison(
@@ -27,6 +32,11 @@ def comparison(
     console.print(Text(f"{verdict}: {counts[0]} and {counts[1]} canonical layers", style=style))
     for name, (a, b, relative) in found.scores.items():
         console.print(f"  {name:24} {a:.6g}  {b:.6g}  (relative difference {relative:.2g})")
+    if found.different:
+        words = f"  the reports differ in {', '.join(found.different)}, which moves scores and layers too"
+        console.print(Text(words, style="bold yellow"))
+    if found.scores:
+        _draw_moves(moves(found), console, show_all)
     first = found.first_difference
     around = range(len(found.rows)) if show_all else range(0)
     if first is not None and not show_all:
@@ -43,6 +53,29 @@ def comparison(
     console.print(table)
     if first is not None:
         console.print(f"  first difference: {_difference(*found.rows[first])}")
+
+
+def _draw_moves(moved: Sequence[Move], console: Console, show_all: bool) -> None:
+    if not moved:
+        console.print("  no layer moved: participation ratios and gradient healths are the same")
+        return
+    shown = moved if show_all else moved[:_MOVED]
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("layer that moved", overflow="fold")
+    for title in ("depth", "participation ratio", "gradient health"):
+        table.add_column(title, justify="right")
+    for move in shown:
+        ratios = f"{_measured(move.old, move.old.ratio)} → {_measured(move.new, move.new.ratio)}"
+        healths = f"{decimal(move.old.health, 3) or '-'} → {decimal(move.new.health, 3) or '-'}"
+        table.add_row(printable(move.new.name, 60), str(move.new.depth), ratios, healths)
+    console.print(table)
+    if len(moved) > len(shown):
+        console.print(f"  {len(moved) - len(shown)} more layers moved less: --all lists them")
+
+
+def _measured(row: LayerRow, ratio: float | None) -> str:
+    """The participation ratio, or why there is none."""
+    return quantity(ratio) if ratio is not None else (row.status or "-").replace("_", " ")
 
 
 def _verdict(found: Comparison) -> tuple[str, str]:

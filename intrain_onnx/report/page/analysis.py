@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from msgspec import UNSET
 
 from intrain_onnx.report.derived import Figure, figures, largest_ratio
-from intrain_onnx.report.rows import Document, Layer, Parameter, Score, Settings
+from intrain_onnx.report.rows import Layer, Parameter, Score
 
 _LEAST_FALL = 1.1
 """Least ratio before/after of a bottleneck: smaller drops are within the spread over seeds."""
@@ -142,28 +142,3 @@ def interval(score: Score, part: Figure) -> tuple[float, float] | None:
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
     mean = figures(score)[part]
     return mean - half, mean + half
-
-
-def _that_move_a_score(settings: Settings) -> dict[str, object]:
-    return {
-        "protocol": settings.protocol,
-        "weights": settings.weights,
-        "batch_norm": settings.batch_norm,
-        "calibrate": settings.calibrate,
-        "live_layers_only": settings.live_layers_only,
-        "health_over": settings.health_over,
-        "eps": settings.eps,
-        "seed": settings.seed,
-        "seeds": settings.seeds,
-        "converter": settings.converter,
-        "execution": settings.execution,
-        "samples": settings.samples,
-        "input shapes": sorted(x.shape for x in settings.inputs_fed),
-        "given inputs": sorted(x.sha256 for x in settings.inputs_fed if x.sha256 is not None),
-    }
-
-
-def different_settings(reports: Sequence[Document]) -> list[str]:
-    """Names of the settings that can change a score and differ between the reports."""
-    first, *others = (_that_move_a_score(r.settings) for r in reports)
-    return [name for name, value in first.items() if any(other[name] != value for other in others)]

@@ -6,9 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 WIDTH, HEIGHT = 440, 230
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 18, 36
 
 Point = tuple[float, float]
 Scale = Callable[[float], float]
@@ -24,7 +25,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A column of the plot with the text shown on hover."""
+    """A column of the plot with the text that is shown for it."""
 
     x: float
     width: float
@@ -33,13 +34,14 @@ class Hit:
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot against depth.
+    """A plot against depth, or another position in the network.
 
     Attributes:
         title: of the plot.
         description: text alternative.
         x_ticks, y_ticks: positions and labels.
         legend: CSS classes of marks and their labels.
+        x_label, y_label: what the axes show, with the unit.
     """
 
     title: str
@@ -49,6 +51,8 @@ class Chart:
     marks: Sequence[Mark]
     hits: Sequence[Hit]
     legend: Sequence[tuple[str, str]] = field(default=())
+    x_label: str = "depth"
+    y_label: str = ""
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -72,6 +76,7 @@ def _linear(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def _horizontal(depths: Sequence[int]) -> tuple[Scale, list[tuple[float, str]], float]:
+    """Scale, ticks, and the width of one step."""
     low, high = min(depths, default=0), max(depths, default=1)
     scale = _linear(low - 0.5, high + 0.5, LEFT, WIDTH - RIGHT)
     ticks = [(scale(t), f"{t:g}") for t in nice_ticks(low, high, 8) if t == int(t)]
@@ -90,13 +95,17 @@ def _line(points: Sequence[Point]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
 
 
-def _hits(texts: Mapping[int, Sequence[str]], scale: Scale, width: float, most: int = 6) -> list[Hit]:
+def _hits(texts: Mapping[int, Sequence[str]], scale: Scale, label: str = "depth", most: int = 6) -> list[Hit]:
+    """A column for each depth that has texts, up to the middle between it and the next."""
+    depths = sorted(texts)
+    middles = [scale((a + b) / 2) for a, b in pairwise(depths)]
+    edges = [LEFT, *middles, WIDTH - RIGHT]
     hits = []
-    for depth, lines in sorted(texts.items()):
+    for depth, begin, end in zip(depths, edges, edges[1:], strict=False):
+        lines = texts[depth]
         shown = [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
-        hits.append(
-            Hit(round(scale(depth) - width / 2, 1), round(width, 1), "\n".join((f"depth {depth}", *shown)))
-        )
+        head = f"{label.partition(',')[0]} {depth}"
+        hits.append(Hit(begin, round(end - begin, 1), "\n".join((head, *shown))))
     return hits
 
 
@@ -119,6 +128,8 @@ def scatter(
     top: float | None = None,
     line: Sequence[tuple[float, float]] = (),
     legend: Sequence[tuple[str, str]] = (),
+    x_label: str = "depth",
+    y_label: str = "",
 ) -> Chart | None:
     """Scatter plot of measurements against depth; None without samples.
 
@@ -128,8 +139,10 @@ def scatter(
         samples: the points; their limits are drawn as dashes.
         log: logarithmic axis.
         top: upper end of a linear axis.
-        line: depths and values of a fitted line.
+        line: depths and values of a line.
         legend: see ``Chart``.
+        x_label: see ``Chart``.
+        y_label: see ``Chart``.
     """
     if not samples:
         return None
@@ -147,8 +160,8 @@ def scatter(
         Mark("trend", _line([(x(d), y(v)) for d, v in line])),
         Mark("dot", _dots([(x(s.depth), y(s.value)) for s in samples])),
     ]
-    hits = _hits(texts, x, width)
-    return Chart(title, description, x_ticks, y_ticks, [m for m in marks if m.path], hits, legend)
+    hits, drawn = _hits(texts, x, x_label), [m for m in marks if m.path]
+    return Chart(title, description, x_ticks, y_ticks, drawn, hits, legend, x_label, y_label)
 
 
 def _vertical(high: float) -> tuple[Scale, list[tuple[float, str]]]:
@@ -193,7 +206,7 @@ def curves(
     """
     if not depths:
         return None
-    x, x_ticks, width = _horizontal(depths)
+    x, x_ticks, _ = _horizontal(depths)
     y, y_ticks = _vertical(100.0)
     texts: dict[int, list[str]] = {d: [] for d in depths}
     marks = []
@@ -204,8 +217,8 @@ def curves(
         for d, s, share in zip(depths, sums, shares, strict=True):
             texts[d].append(f"{name} {s:.4g} ({share:.0f} %)")
     legend = [(kind, f"{name}, {sums[-1]:.4g} in all") for kind, name, sums in series]
-    ticks = [(position, f"{label} %") for position, label in y_ticks]
-    return Chart(title, description, x_ticks, ticks, marks, _hits(texts, x, width), legend)
+    hits = _hits(texts, x)
+    return Chart(title, description, x_ticks, y_ticks, marks, hits, legend, y_label="% of the total")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def _ratios(layers: Sequence[Layer]) -> Chart | None:
         ratios,
         log=True,
         legend=[("dot", "layer"), ("limit", "largest possible")],
+        y_label="participation ratio, channels",
     )
 
 
@@ -56,6 +57,7 @@ def _healths(layers: Sequence[Layer], parameters: Mapping[str, Parameter]) -> Ch
         _range_words("Gradient health of each layer's weights", healths),
         healths,
         legend=[("dot", "layer")],
+        y_label="standard deviation / maximum",
     )
 
 
@@ -73,6 +75,7 @@ def _gradients(parameters: Sequence[Parameter]) -> Chart | None:
         log=True,
         line=line,
         legend=[("dot", "weight"), *([("trend", "trend")] if line else [])],
+        y_label="standard deviation",
     )
 
 

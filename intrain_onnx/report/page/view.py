@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from intrain_onnx.errors import printable
+from intrain_onnx.report.comparison import different_settings
 from intrain_onnx.report.decode import decode
 from intrain_onnx.report.derived import (
     KINDS,
@@ -68,7 +69,7 @@ def page(reports: Sequence[Report]) -> shown.Page:
         reports=views,
         ranking=_ranking(ordered, views) if len(views) > 1 else [],
         baselines=[baseline.title for baseline in BASELINES.values()],
-        different=analysis.different_settings(ordered),
+        different=different_settings([r.settings for r in ordered]),
         mixed=mixed_kinds(ordered),
     )
 

@@ -108,6 +108,7 @@
     };
     const hide = () => {
       tip.hidden = true;
+      for (const column of all(".hits .on")) column.classList.remove("on");
       for (const list of all(".network")) edges(list, "", false);
     };
     for (const list of all(".network")) {
@@ -116,7 +117,41 @@
       list.addEventListener("mouseout", hide);
       list.addEventListener("focusout", hide);
     }
+    for (const chart of all(".chart > svg")) columns(tip, chart, hide);
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  };
+
+  // Where a key leads among so many; undefined where it leads nowhere.
+  const led = (event, now, count) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const next = { Home: 0, End: count - 1 }[event.key] ?? (step === undefined ? -1 : now + step);
+    return next >= 0 && next < count ? next : undefined;
+  };
+
+  // The columns of a chart tell their values to mouse, finger and keys; without a script, their titles do.
+  const columns = (tip, chart, hide) => {
+    const hits = all(".hits rect", chart);
+    const texts = hits.map((hit) => { const text = hit.textContent; hit.replaceChildren(); return text.split("\n"); });
+    let now = 0;
+    const show = (index) => {
+      hide();
+      now = index;
+      hits[now].classList.add("on");
+      tip.replaceChildren(...texts[now].map((line, i) => Object.assign(document.createElement(i ? "div" : "b"), { textContent: line })));
+      tip.hidden = false;
+      place(tip, hits[now]);
+    };
+    const point = (event) => { if (hits.includes(event.target)) show(hits.indexOf(event.target)); };
+    for (const kind of ["pointerover", "pointerdown"]) chart.addEventListener(kind, point);
+    chart.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
+    chart.addEventListener("focus", () => { if (chart.matches(":focus-visible") && hits.length) show(now); });
+    chart.addEventListener("blur", hide);
+    chart.addEventListener("keydown", (event) => {
+      const next = led(event, now, hits.length);
+      if (next === undefined) return;
+      event.preventDefault();
+      show(next);
+    });
   };
 
   // One stop for the Tab key; arrows go from layer to layer.
@@ -126,9 +161,8 @@
       tiles.forEach((tile, i) => tile.setAttribute("tabindex", i ? -1 : 0));
       list.addEventListener("keydown", (event) => {
         const now = tiles.indexOf(document.activeElement);
-        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        const next = { Home: 0, End: tiles.length - 1 }[event.key] ?? (step === undefined ? -1 : now + step);
-        if (now < 0 || !tiles[next]) return;
+        const next = led(event, now, tiles.length);
+        if (now < 0 || next === undefined) return;
         event.preventDefault();
         tiles[now].setAttribute("tabindex", -1);
         tiles[next].setAttribute("tabindex", 0);
@@ -147,15 +181,14 @@
   const reveal = () => {
     const target = location.hash && document.getElementById(location.hash.slice(1));
     if (!target) return;
-    const report = target.closest(".report");
-    if (report?.tagName === "DETAILS") report.open = true;
-    if (target.hidden) report.dispatchEvent(new Event("intrain-show-all"));
+    for (let outer = target.closest("details"); outer; outer = outer.parentElement.closest("details")) outer.open = true;
+    if (target.hidden) target.closest(".report").dispatchEvent(new Event("intrain-show-all"));
     target.scrollIntoView({ block: target.tagName === "TR" ? "center" : "start" });
   };
 
   document.addEventListener("DOMContentLoaded", () => {
     for (const part of [themes, tables, filters, tooltips, arrows, colours, reveal]) part();
     addEventListener("hashchange", reveal);
-    addEventListener("beforeprint", () => { for (const d of all("details.report")) d.open = true; });
+    addEventListener("beforeprint", () => { for (const d of all("details")) d.open = true; });
   });
 })();
