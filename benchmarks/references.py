@@ -50,7 +50,7 @@ KEPT_APART = ("keras_resnet50", "rapidocr_det", "ddddocr_det", "silero_vad_half"
 """Published models that no threshold was chosen on."""
 
 SOUND = 10.0
-"""Signal to noise of onnxruntime's outputs, dB, below which a conversion of a real model is no healthy one."""
+"""Signal to noise of onnxruntime's outputs, dB, below which a conversion is no healthy one."""
 
 SAMPLES = ("keras_mobile", "pytorch_resnet_training", "pytorch_encoder_dynamo", "jax_mixer")
 KEPT = (1, 2, 3, 5, 8, 10, 15, 20)
@@ -347,7 +347,7 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def is_sound(row: dict[str, Any]) -> bool:
-    """Whether a conversion is healthy by onnxruntime's own outputs, or where none were asked, by its maker."""
+    """Whether a conversion is healthy by onnxruntime's own outputs, where they were asked for."""
     return "refused" not in row and row.get("onnxruntime_snr", 300.0) >= SOUND
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from intrain_onnx.diff.rows import Document
 
 _BEYOND = 7
-_FORMATS = ("terminal", "json")
+_FORMATS = ("terminal", "json", "html")
 
 
 def _parse_thresholds(
@@ -85,7 +85,12 @@ def _parse_thresholds(
     help="What is printed.",
 )
 @click.option(
-    "-o", "--output", "outputs", multiple=True, metavar="FORMAT=FILE", help="Also write a file: json=FILE."
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Also write json=FILE or html=FILE.",
 )
 @click.option("--all", "show_all", is_flag=True, help="List every layer, not only those that differ most.")
 @click.option("--no-score", is_flag=True, help="Leave out the scores, which take a backward pass.")
@@ -162,7 +167,7 @@ def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
     for output in outputs:
         name, _, file = output.partition("=")
         if name not in _FORMATS[1:] or not file:
-            raise SettingsError(f"--output {output} is not json=FILE")
+            raise SettingsError(f"--output {output} is not json=FILE or html=FILE")
         targets.append((name, Path(file)))
     return targets
 
@@ -174,12 +179,20 @@ def _check_outputs(targets: Sequence[tuple[str, Path]], models: Sequence[Path], 
     check_outputs([(f"-o {name}={file}", file) for name, file in targets], read, models)
 
 
-def _write(found: Document, targets: Sequence[tuple[str, Path]]) -> None:
-    from intrain_onnx.diff.formats import json_text
+def _text(found: Document, form: str) -> str:
+    if form == "json":
+        from intrain_onnx.diff.formats import json_text
 
-    for _, file in targets:
+        return json_text(found)
+    from intrain_onnx.diff.page import page
+
+    return page(found)
+
+
+def _write(found: Document, targets: Sequence[tuple[str, Path]]) -> None:
+    for name, file in targets:
         try:
-            write_atomically(file, json_text(found))
+            write_atomically(file, _text(found, name))
         except OSError as error:
             raise SettingsError(
                 f"cannot write {file}: {error.strerror or error}", hint="Name another place with -o"
@@ -192,6 +205,4 @@ def _show(found: Document, shown: str, *, show_all: bool) -> None:
 
         draw(found, sys.stdout, show_all=show_all)
     else:
-        from intrain_onnx.diff.formats import json_text
-
-        print_document(json_text(found))
+        print_document(_text(found, shown))

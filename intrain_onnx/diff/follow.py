@@ -108,6 +108,8 @@ def affine_after(layer: Layer, value: ir.Value | None) -> Affine:
 
 def _applied(found: Affine, node: ir.Node, value: ir.Value, layer: Layer) -> bool:
     """Take a node into the map; False, with nothing changed, if it is no such map."""
+    if is_op(node, "Identity"):
+        return True
     if is_op(node, "BatchNormalization"):
         return _batch_norm(found, node, value, layer)
     if len(node.inputs) != 2 or not any(is_op(node, name) for name in ("Mul", "Div", "Add", "Sub")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -64,6 +65,25 @@ def test_documents_follow_the_schema(ruined: Path, tmp_path: Path):
     assert not data["passed"]
     assert data["parts_at"] == "node_Conv_137"
     assert {"order", "activations", "outputs"} <= {f["rule"] for f in data["findings"]}
+
+
+def test_the_page_holds_what_the_document_says(ruined: Path, tmp_path: Path):
+    """Names of a file cannot break out of it; every finding is on it, with the profile along depth."""
+    proto = onnx.load(ruined)
+    for node in proto.graph.node:
+        node.name = node.name.replace("node_linear", "<script>alert(1)</script>")
+    onnx.save(proto, tmp_path / "hostile.onnx")
+    page, data = tmp_path / "diff.html", tmp_path / "diff.json"
+    outputs = ("-o", f"html={page}", "-o", f"json={data}")
+    assert run("diff", FIRST, str(tmp_path / "hostile.onnx"), "--threads", "1", *outputs).exit_code == 7
+    text = page.read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "Not the same network" in text
+    assert "They part</b> at layer node_Conv_137" in text
+    assert text.count("<figure") == 2
+    for row in json.loads(data.read_text())["findings"]:
+        assert html.escape(row["message"]).replace("&#x27;", "&#39;") in text
 
 
 def test_a_later_checkpoint_is_told(tmp_path: Path):

@@ -23,6 +23,7 @@ AFTER = {
     "a factor on the left": "y = Mul(factor, h)",
     "a divisor": "y = Div(h, factor)",
     "a shift": "y = Add(shift, h)",
+    "a copy before a factor": "i = Identity(h)\n y = Mul(i, factor)",
     "a difference": "y = Sub(h, shift)",
     "a difference from": "y = Sub(shift, h)",
     "one number": "y = Mul(h, two)",
