@@ -37,12 +37,19 @@ def test_every_block_runs_in_order(tmp_path: Path):
         else:
             assert language == "toml"
             (tmp_path / "policy.toml").write_text(text, encoding="utf-8")
-    passed, broken, regressed = (text for text in printed if re.match(r"\S+\.onnx (passed|failed)", text))
+    audits = [text for text in printed if re.match(r"\S+\.onnx (passed|failed)", text)]
+    passed, broken, regressed, converted, shuffled = audits
     assert "mobile.onnx passed" in passed
     assert "1 waived" in passed
     assert "broken.onnx failed" in broken
     assert "dead-layers" in broken
     assert "score-regression" in regressed
+    assert "mobile_int8.onnx passed" in converted
+    assert "shuffled.onnx passed" in shuffled
+    assert "shuffled.onnx failed" in shuffled
+    assert "reference-activations" in shuffled
+    assert "they part at layer" in shuffled
+    assert (tmp_path / "diff.html").stat().st_size > 1000
     assert (tmp_path / "audit.sarif").stat().st_size > 1000
     assert (tmp_path / "audit.xml").stat().st_size > 1000
 
