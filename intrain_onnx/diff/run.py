@@ -139,9 +139,10 @@ def between(
     reports = [_scored(n, path, settings, notes) for n, path in zip((a, b), paths, strict=True)]
     layers = _layers(pairs, tensors, seen, reports)
     sides = [_side(n, path, report) for n, path, report in zip((a, b), paths, reports, strict=True)]
-    limits = thresholds.chosen(
-        settings.expected, sides, settings.thresholds, noise=fed is None or not fed.first.given
-    )
+    noise = fed is None or not fed.first.given
+    if noise:
+        notes += thresholds.notes(sides, seen.outputs)
+    limits = thresholds.chosen(settings.expected, sides, settings.thresholds, noise=noise)
     ops = [operators.kinds(n.model) for n in (a, b)]
     differing = tuple(OperatorRow(*found) for found in operators.differences(*ops))
     told = thresholds.findings(

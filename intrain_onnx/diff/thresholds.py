@@ -109,6 +109,18 @@ def chosen(
     return replace(found, **(changed or {}))
 
 
+_AGREED: Final = 0.9
+
+
+def notes(sides: Sequence[Side], outputs: Sequence[OutputRow]) -> Iterator[str]:
+    """What noise as input cannot tell, where it matters."""
+    advice = "give real samples with --inputs"
+    if any(row.agreement is not None and row.agreement < _AGREED for row in outputs):
+        yield f"on noise, classes that are as good as equal change places: {advice}"
+    if any(name in scheme for side in sides for scheme in side.quantisation for name in _STATIC):
+        yield f"activations are quantised to ranges of real data, which cut noise off: {advice}"
+
+
 def require_known(names: Iterable[str]) -> None:
     """Refuse names of no threshold.
 

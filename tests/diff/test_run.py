@@ -209,6 +209,18 @@ def test_layers_that_are_gone_or_new_are_named(compared: Compare):
     assert {f.rule for f in found.findings} >= {"structure"}
 
 
+def test_what_noise_cannot_tell_is_said(compared: Compare):
+    """Calibrated ranges cut noise off; given samples are no noise."""
+    file = SAMPLES / "jax_mixer.onnx"
+    made = dict(conversions(file, lambda: noise(file, 2)))
+    found = compared(file, made["int8 QDQ"])
+    assert any("cut noise off" in note for note in found.notes)
+    name, array = next(iter(noise(file, 1)[0].items()))
+    given = compared(file, made["int8 QDQ"], inputs={name: array})
+    assert given.notes == ()
+    assert given.thresholds["output_snr"] > found.thresholds["output_snr"]
+
+
 def test_thresholds_may_be_set(compared: Compare):
     loose = {"weight_snr": 0.0, "weight_correlation": 0.0, "output_snr": 0.0, "activation_correlation": 0.0}
     found = compared(cnn(), cnn(noise=0.05), thresholds=loose)
