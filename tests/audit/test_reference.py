@@ -187,3 +187,9 @@ def test_every_seeded_defect_is_on_the_page_and_found():
         assert f"`{defect.check}`" in rows[defect.name]
         assert "missed" not in rows[defect.name]
     assert f"{len(DEFECTS)} of {len(DEFECTS)} defects are found" in PAGE
+
+
+def test_the_action_follows_the_schema_of_github():
+    asked = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-actions"]
+    done = subprocess.run([*asked, str(ROOT / "action.yml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
