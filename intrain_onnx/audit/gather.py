@@ -89,6 +89,7 @@ def config_for(protocol: str, run: RunSettings, baseline: Report | None) -> Scor
     """Settings of one protocol; the baseline's seeds and sizes if it has that protocol, to be comparable."""
     chosen = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _NOT_OF_A_SCORE}
     chosen["batch_axes"] = {n: None if axis == "none" else axis for n, axis in run.batch_axes.items()}
+    chosen["max_memory"] = run.memory()
     chosen["parity"] = protocol == "checkpoint" and run.parity
     told = baseline.document.settings if baseline is not None else None
     if told is not None and told.protocol == protocol:

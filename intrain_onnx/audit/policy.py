@@ -23,7 +23,7 @@ from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Options, Severit
 from intrain_onnx.config import Device
 from intrain_onnx.diff.rows import Expected
 from intrain_onnx.errors import SettingsError, path_text
-from intrain_onnx.loading.limits import Limits, parsed
+from intrain_onnx.loading.limits import Limits, parsed, whole_number
 
 Deploy = Literal["float32", "float16", "bfloat16", "int8"]
 FailOn = Literal[Severity, "never"]
@@ -50,6 +50,7 @@ class RunSettings:
     seeds: Annotated[int, whole(1)] = 3
     batch: Annotated[int, whole(1)] = 16
     max_macs: Annotated[float, limit("0: 1e15, on CUDA 1e17")] = 0.0
+    max_memory: Annotated[_Amount, says('bytes for a run, such as "4G"; 0: what is free')] = 0
     threads: Annotated[int, whole(0, "0: OMP_NUM_THREADS, or all cores")] = 0
     device: Device = "auto"
     parity: Annotated[bool, says("compare with onnxruntime")] = True
@@ -61,6 +62,19 @@ class RunSettings:
     batch_axes: Mapping[str, _Axis] = field(default_factory=dict)
     inputs: Mapping[str, _Given] = field(default_factory=dict)
     limits: Mapping[str, _Amount] = field(default_factory=dict)
+
+    def memory(self) -> int:
+        """``max_memory`` in bytes; 0 for what is free.
+
+        Raises:
+            SettingsError: it is no size.
+        """
+        if self.max_memory == 0:
+            return 0
+        try:
+            return whole_number(str(self.max_memory))
+        except ValueError as error:
+            raise SettingsError(f"run.max_memory: {error}", hint='Write 400, 4e9 or "4G"') from None
 
     def allowed(self) -> Limits:
         """``limits``, with the defaults of all others.
@@ -200,6 +214,7 @@ def parse(text: str, source: str = "policy") -> Policy:
     values = {f.attribute: _part(f, told[f.name]) for f in fields.values() if f.name in told}
     policy = Policy(**{"rules": _rules({}), **values}, source=source)
     policy.run.allowed()
+    policy.run.memory()
     return policy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intrain_onnx.commands.shared import failures, given, measured, print_document, quiet_threads, shared
+from intrain_onnx import memory
+from intrain_onnx.commands.shared import (
+    failures,
+    given,
+    measured,
+    parse_size,
+    print_document,
+    quiet_threads,
+    shared,
+)
 from intrain_onnx.engine.outcomes import Lost
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
@@ -85,6 +95,13 @@ With several models it is the code of the first that did not pass.
     type=click.FloatRange(0, min_open=True),
     help="Refuse to start what takes more MACs in all.  [default: 1e15; CUDA: 1e17]",
 )
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    callback=parse_size,
+    help="Bytes for a run, such as 4G or 4Gi: where it takes more, activations are computed twice, or "
+    "weights made when they are read.  [default: what is free]",
+)
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to compute.")
 @click.option(
     "--threads", type=click.IntRange(0), help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]"
@@ -129,6 +146,8 @@ def audit(
     if failed[0]:
         sys.exit(failed[0])
     quiet_threads()
+    if policy.run.max_memory:
+        os.environ.update(memory.RETURN_WHAT_IS_FREED | os.environ)
     done, ended = _Audits(policy, targets, debug, len(models)), 0
     try:
         with ended_by_signals():

@@ -20,6 +20,7 @@ from intrain_onnx.commands.shared import (
     failures,
     given,
     measured,
+    parse_size,
     print_document,
     quiet_threads,
     shared,
@@ -31,17 +32,10 @@ from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
 from intrain_onnx.failure import Failure
 from intrain_onnx.jobs import Scored, ScoreFile, failure_of
-from intrain_onnx.loading.limits import Limits, whole_number
+from intrain_onnx.loading.limits import Limits
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.output_files import check_outputs, report_names
-
-
-def _parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    try:
-        return whole_number(text) if text is not None else None
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(epilog=EXIT_CODES)
@@ -97,7 +91,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, text: str | 
 @click.option(
     "--max-memory",
     metavar="SIZE",
-    callback=_parse_size,
+    callback=parse_size,
     help="Bytes for a run, such as 4G or 4Gi: where it takes more, activations are computed twice, or "
     "weights made when they are read, for the same numbers.  [default: what is free]",
 )

@@ -13,7 +13,7 @@ import click
 
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.failure import Failure
-from intrain_onnx.loading.limits import Limits, parsed
+from intrain_onnx.loading.limits import Limits, parsed, whole_number
 
 if TYPE_CHECKING:
     from intrain_onnx.engine.outcomes import Item, Job, Outcome, Result, WorkerLimits
@@ -118,6 +118,14 @@ def given(command: Callable[..., None]) -> Callable[..., None]:
         help="Feed real samples: arrays under the names of the inputs, or a folder with NAME.npy for each.",
     )
     return value(samples(command))
+
+
+def parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Bytes from a text such as 4G or 4Gi."""
+    try:
+        return whole_number(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _parse_limits(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Limits:

@@ -51,6 +51,10 @@ def test_what_is_told_replaces_the_default():
     assert (told.run.batch, told.run.seeds, told.run.input_shapes) == (4, 3, {"x": (1, 3, 8, 8)})
     given = policy.parse('[run.inputs]\na = 1\nb = 0.5\nc = [1, 2.5]\nd = "@f.npy"\n').run.inputs
     assert given == {"a": 1, "b": 0.5, "c": (1, 2.5), "d": "@f.npy"}
+    sizes = [
+        policy.parse(f"[run]\nmax_memory = {told}\n").run.memory() for told in ("0", "400", "4e9", '"2Gi"')
+    ]
+    assert sizes == [0, 400, 4_000_000_000, 2**31]
     assert [told.fails(s) for s in ("error", "warning", "note")] == [True, True, False]
     assert not policy.parse('fail_on = "never"').fails("error")
 
@@ -62,6 +66,7 @@ def test_what_is_told_replaces_the_default():
         ("version = 2", "version"),
         ("colour = 1", "colour"),
         ("= 1", "TOML"),
+        ('[run]\nmax_memory = "much"', "run.max_memory"),
         ("checks = 1", "checks"),
         ("[checks.no-such]\n", "no-such"),
         ("[checks.opset-range]\nmiin = 3", "miin"),
