@@ -134,6 +134,7 @@ class PrecisionFacts:
         lost: elements of the outputs that are not finite then.
         alone: by layer, with that layer alone rounded; those that there was time for.
         layers: number of all layers.
+        flushed: by layer, the largest share of its weight, input or output that becomes zero.
     """
 
     dtype: str
@@ -141,6 +142,7 @@ class PrecisionFacts:
     lost: int
     alone: Mapping[str, float | None]
     layers: int
+    flushed: Mapping[str, float] = field(default_factory=dict)
 
     def worst(self, count: int) -> list[tuple[str, float]]:
         """The layers that cost most, and their signal to noise."""

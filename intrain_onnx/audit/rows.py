@@ -13,7 +13,7 @@ from intrain_onnx.audit.deployment.rows import DeploymentRow
 from intrain_onnx.audit.policy import Deploy, FailOn, Setting
 from intrain_onnx.diff.rows import Expected
 from intrain_onnx.report.rows import Tool
-from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row
+from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row, Share
 
 _Version = Literal["1.2"]
 SCHEMA_VERSION: Final[_Version] = "1.2"
@@ -128,6 +128,10 @@ class PrecisionRow(Row, frozen=True):
         dict[str, float | None], Meta(description="One layer rounded alone; null as above. Costliest first.")
     ]
     not_tried: Annotated[Count, Meta(description="Layers that there was no time for.")]
+    flushed: Annotated[
+        dict[str, Share],
+        Meta(description="By layer: largest share of a tensor that becomes zero in half precision."),
+    ]
 
 
 class Audit(Row, frozen=True):

@@ -376,6 +376,7 @@ def _precision(evidence: Evidence | None) -> PrecisionRow | None:
         not_finite=facts.lost,
         layers={name: number(snr, 6) for name, snr in costs},
         not_tried=facts.layers - len(facts.alone),
+        flushed={name: float(f"{share:.6g}") for name, share in facts.flushed.items()},
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from intrain_onnx.diff.feeding import Feeding, as_array, as_tensors
 from intrain_onnx.diff.follow import affine_after, between, last_of_channels
-from intrain_onnx.diff.rows import Compared, OutputRow
+from intrain_onnx.diff.rows import NOT_RUN, Compared, OutputRow
 from intrain_onnx.diff.statistics import Sums
 from intrain_onnx.diff.weights import Pair, Read
 from intrain_onnx.network.marks import STANDS_FOR, StandsFor
@@ -149,8 +149,11 @@ def measured(a: Network, b: Network, pairs: Sequence[Pair], feeding: Feeding, se
     """
     found = Activations()
     watched: dict[int, tuple[Seen, Seen]] = {}
+    alone: dict[int, tuple[bool, str | None]] = {}
+    reached: set[tuple[bool, str]] = set()
     for number, pair in enumerate(pairs):
         if pair.first is None or pair.second is None:
+            alone[number] = _alone(a, b, pair)
             continue
         (before, ours_last, how), (begin, theirs_last, other) = a.ends(pair.first), b.ends(pair.second)
         alike = how == other  # else one file writes the activation in a way that is not followed
@@ -165,7 +168,8 @@ def measured(a: Network, b: Network, pairs: Sequence[Pair], feeding: Feeding, se
     outputs = _Outputs(a.exact, b.exact)
     for ours_fed, theirs_fed in feeding.drawn(seed):
         held: dict[str, list[Array]] = {}
-        firsts = {seen.name: partial(_keep, held, seen) for seen, _ in watched.values()}
+        firsts = _marks(alone, reached, first=True)
+        firsts |= {seen.name: partial(_keep, held, seen) for seen, _ in watched.values()}
         left = a.run(ours_fed, firsts)
         comparers: dict[str, list[Callable[[list[Tensor]], None]]] = {}
         for number, (ours, theirs) in watched.items():
@@ -177,15 +181,39 @@ def measured(a: Network, b: Network, pairs: Sequence[Pair], feeding: Feeding, se
                 partial(found.unseen.setdefault, number),
             )
             comparers.setdefault(theirs.name, []).append(one)
-        right = b.run(theirs_fed, {name: partial(_each, calls) for name, calls in comparers.items()})
+        seconds = _marks(alone, reached, first=False)
+        seconds |= {name: partial(_each, calls) for name, calls in comparers.items()}
+        right = b.run(theirs_fed, seconds)
         outputs.add(left, right)
     found.of_layers = {n: s.row() for n, s in sums.items() if n not in found.unseen and s.count + s.lost}
     for number in watched:
         if number not in found.of_layers:
-            found.unseen.setdefault(number, "it was not run")
+            found.unseen.setdefault(number, NOT_RUN)
+    for number, (first, name) in alone.items():
+        if name is not None and (first, name) not in reached:
+            found.unseen[number] = NOT_RUN
     found.outputs = outputs.rows()
     found.notes = tuple(f"the {which} is {n.note}" for which, n in (("reference", a), ("file", b)) if n.note)
     return found
+
+
+def _alone(a: Network, b: Network, pair: Pair) -> tuple[bool, str | None]:
+    """Whether a layer without a counterpart is the first network's, and a value that shows if it runs."""
+    network, layer = (a, pair.first) if pair.first is not None else (b, pair.second)
+    assert layer is not None
+    seen = network.seen(layer, network.read.values.get(layer.node_output))
+    return pair.first is not None, seen.name if seen is not None else None
+
+
+def _marks(
+    alone: Mapping[int, tuple[bool, str | None]], reached: set[tuple[bool, str]], *, first: bool
+) -> dict[str, Callable[[list[Tensor]], None]]:
+    """Observers that note which layers without a counterpart run."""
+
+    def mark(name: str, parts: list[Tensor]) -> None:
+        reached.add((first, name))
+
+    return {name: partial(mark, name) for of_first, name in alone.values() if name and of_first == first}
 
 
 def _keep(held: dict[str, list[Array]], seen: Seen, parts: list[Tensor]) -> None:

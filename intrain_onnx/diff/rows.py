@@ -38,6 +38,10 @@ Rule = Literal[
 Correlation = Annotated[float, Meta(ge=-1, le=1)]
 
 
+NOT_RUN: Final = "it was not run"
+"""Why a layer has no activation where no input reaches it, as in a branch that is not taken."""
+
+
 class Compared(Row, frozen=True):
     """Difference of two tensors; the first file's is the reference."""
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
 from intrain_onnx.diff.rows import (
+    NOT_RUN,
     Compared,
     Expected,
     FindingRow,
@@ -188,9 +189,13 @@ def _one_is_constant(difference: Compared) -> bool:
 
 
 def _structure(layers: Sequence[LayerRow]) -> Iterator[FindingRow]:
-    """Layers without a counterpart. A parameter that one file lacks may be shared there: outputs decide."""
+    """Layers without a counterpart that run, and others than the reference's.
+
+    A parameter that one file lacks may be shared there: outputs decide.
+    """
     for layer in layers:
-        if layer.status != "same":
+        lonely = layer.first is None or layer.second is None
+        if layer.status != "same" and not (lonely and layer.unseen == NOT_RUN):
             shapes = ["x".join(map(str, s)) if s else "none" for s in layer.shapes]
             message = {
                 "gone": "the layer of the reference is missing",

@@ -140,7 +140,7 @@ def pairs(a: Network, b: Network) -> tuple[list[Pair], Comparison]:
                 ),
             )
         )
-    return _twins_apart(made, a, b), found
+    return _loose_again(_twins_apart(made, a, b), (Read.of(a), Read.of(b))), found
 
 
 _ALIKE = 0.5
@@ -166,6 +166,34 @@ def _twins_apart(made: list[Pair], a: Network, b: Network) -> list[Pair]:
 _MOST_TWINS = 64
 
 
+def _loose_again(made: list[Pair], reads: tuple[Read, Read]) -> list[Pair]:
+    """Pairs in which layers of one shape that no key matches go by their weights, lonely ones among them."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, pair in enumerate(made):
+        known = pair.first or pair.second
+        keyed = pair.first is not None and pair.second is not None and pair.first.key == pair.second.key
+        if known is not None and not keyed and pair.status != "changed":
+            groups.setdefault((known.kind, known.weights[0].shape), []).append(number)
+    dropped: set[int] = set()
+    for numbers in groups.values():
+        firsts = [i for i in numbers if made[i].first is not None]
+        seconds = [layer for i in numbers if (layer := made[i].second) is not None]
+        if len(firsts) == len(seconds) == len(numbers) == 1 or not firsts or not seconds:
+            continue
+        if len(numbers) > _MOST_TWINS:
+            continue
+        found = _matched(reads, [made[i].first for i in firsts], seconds)
+        for i, second in zip(firsts, found, strict=True):
+            made[i] = Pair(made[i].first, second, "same" if second is not None else "gone")
+        left = [x for x in seconds if x not in found]
+        lonely = [i for i in numbers if i not in firsts]
+        for i, layer in zip(lonely, left, strict=False):
+            made[i] = Pair(None, layer, "added")
+        dropped.update(lonely[len(left) :])
+        made += [Pair(None, layer, "added") for layer in left[len(lonely) :]]
+    return [pair for i, pair in enumerate(made) if i not in dropped]
+
+
 def _matched(
     reads: tuple[Read, Read], firsts: Sequence[Layer | None], seconds: Sequence[Layer | None]
 ) -> list[Layer | None]:
@@ -176,12 +204,15 @@ def _matched(
         [_direction(read, layer) for layer in layers]
         for read, layers in zip(reads, (firsts, seconds), strict=True)
     ]
-    alike = np.array(
-        [[abs(float(x @ y)) if x.size == y.size else 0.0 for y in vectors[1]] for x in vectors[0]]
-    )
-    if (np.diag(alike) >= _ALIKE).all():
+    alike = np.array([[_likeness(x, y) for y in vectors[1]] for x in vectors[0]])
+    if len(firsts) == len(seconds) and (np.diag(alike) >= _ALIKE).all():
         return list(seconds)
-    return [seconds[i] for i in linear_sum_assignment(-alike)[1]]
+    found = dict(zip(*linear_sum_assignment(-alike), strict=True))
+    return [seconds[found[i]] if i in found else None for i in range(len(firsts))]
+
+
+def _likeness(x: Array, y: Array) -> float:
+    return abs(float(x @ y)) if x.size == y.size else 0.0
 
 
 def _direction(read: Read, layer: Layer | None) -> Array:
@@ -189,7 +220,7 @@ def _direction(read: Read, layer: Layer | None) -> Array:
     array = read.parameters(layer).get("weight") if layer is not None else None
     if array is None:
         return np.zeros(0)
-    vector = array.own.reshape(-1).astype(np.float64)[:_LARGE]
+    vector = np.nan_to_num(array.own.reshape(-1)[:_LARGE].astype(np.float64), posinf=0, neginf=0)
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-30)
 

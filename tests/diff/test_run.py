@@ -209,6 +209,61 @@ def test_layers_that_are_gone_or_new_are_named(compared: Compare):
     assert {f.rule for f in found.findings} >= {"structure"}
 
 
+BRANCHES = """(float[N,4] x, bool flag) => (float[N,3] y) {
+    h = MatMul(x, u)
+    y = If(flag) <
+        then_branch = one () => (float[N,3] t) { t = MatMul(h, w) },
+        else_branch = two () => (float[N,3] e) { r = Relu(h)\n e = MatMul(r, v) }
+    >
+}"""
+
+
+def test_a_branch_that_is_not_taken_may_be_gone(compared: Compare):
+    """As an optimiser leaves it out that is told the flag; the layer that runs may not."""
+    held = {"u": weight(4, 5), "w": weight(5, 3), "v": weight(5, 3, seed=1)}
+    kept = model("(float[N,4] x, bool flag) => (float[N,3] y) { h = MatMul(x, u)\n y = MatMul(h, w) }", held)
+    found = compared(model(BRANCHES, held), kept)
+    assert [x.unseen for x in found.layers if x.status == "gone"] == ["it was not run"]
+    assert found.passed, found.findings
+    other = model(
+        "(float[N,4] x, bool flag) => (float[N,3] y) { h = MatMul(x, u)\n r = Relu(h)\n y = MatMul(r, v) }",
+        held,
+    )
+    assert not compared(model(BRANCHES, held), other).passed
+
+
+TWINS = """(float[N,4] x) => (float[N,3] y) {
+    a = MatMul(x, u)
+    b = MatMul(x, v)
+    p = MatMul(a, w)
+    q = MatMul(b, z)
+    y = Add(p, q)
+}"""
+
+
+@pytest.mark.parametrize("spoilt", [None, np.nan, np.inf])
+def test_layers_that_structure_does_not_tell_apart_go_by_their_weights(
+    compared: Compare, spoilt: float | None
+):
+    """The nodes of a symmetric network in another order; one weight may not be finite."""
+    held = {"u": weight(4, 5), "v": weight(4, 5, seed=1), "w": weight(5, 3), "z": weight(5, 3, seed=1)}
+    other = model(TWINS, held)
+    nodes = [other.graph.node[i] for i in (1, 0, 3, 2, 4)]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del other.graph.node[:]
+    other.graph.node.extend(kept)
+    if spoilt is not None:
+        change(
+            next(t for t in other.graph.initializer if t.name == "v"),
+            lambda x: np.where(x == x.max(), spoilt, x),
+        )
+    found = compared(model(TWINS, held), other)
+    pairs = {(w.first, w.second) for x in found.layers for w in x.weights if w.role == "weight"}
+    assert pairs == {(name, name) for name in held}
+    rules = {f.rule for f in found.findings}
+    assert rules == set() if spoilt is None else "not-finite" in rules
+
+
 def test_what_noise_cannot_tell_is_said(compared: Compare):
     """Calibrated ranges cut noise off; given samples are no noise."""
     file = SAMPLES / "jax_mixer.onnx"

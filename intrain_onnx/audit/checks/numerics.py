@@ -91,6 +91,21 @@ def _precision(evidence: Evidence, options: PrecisionCost) -> Iterator[Found]:
             yield Found(message, name, "layer", snr, options.min_layer_snr)
 
 
+@dataclass(frozen=True, slots=True)
+class _Underflow(Options):
+    max_share: Annotated[float, limit("largest share of a tensor that may become zero", 0, 1)] = 0.01
+
+
+def _underflow(evidence: Evidence, options: _Underflow) -> Iterator[Found]:
+    facts = evidence.precision
+    for name, share in facts.flushed.items() if facts is not None else ():
+        if share > options.max_share and facts is not None:
+            message = (
+                f"{share:.1%} of its weight, input or output is not zero and becomes zero in {facts.dtype}"
+            )
+            yield Found(message, name, "layer", share, options.max_share)
+
+
 def _db(snr: float) -> str:
     return "none, as they overflow," if snr == float("-inf") else f"{snr:.1f} dB"
 
@@ -167,6 +182,17 @@ CHECKS = (
         needs=("precision",),
         run=_precision,
         options=PrecisionCost,
+    ),
+    Check(
+        "precision-underflow",
+        "Numbers that become zero in half precision",
+        "note",
+        "float16 has no numbers below 6e-8, and few below 6e-5. The largest share of a layer's weight, input "
+        "or output that is not zero and becomes zero when it is rounded, in the runs of `precision-cost`.",
+        "Scale these up, or keep the layer in float32; `precision-cost` says whether the outputs suffer.",
+        needs=("precision",),
+        run=_underflow,
+        options=_Underflow,
     ),
     Check(
         "parity",

@@ -58,16 +58,24 @@ def precision_facts(
         began, layers = time.perf_counter(), runnable.layers.layers
         whole, lost = trial.cost(layers)
         alone: dict[str, float | None] = {}
+        flushed: dict[str, float] = {}
         for layer in layers:
             allowance.current().check_time()
             if time.perf_counter() - began > _SECONDS:
                 break
+            trial.flushed = 0.0
             alone[layer.name] = trial.cost([layer])[0]
-    return PrecisionFacts(dtype, whole, lost, alone, len(layers))
+            if trial.flushed:
+                flushed[layer.name] = trial.flushed
+    return PrecisionFacts(dtype, whole, lost, alone, len(layers), flushed)
 
 
 class _Trial:
-    """Runs a network with some layers rounded."""
+    """Runs a network with some layers rounded.
+
+    Attributes:
+        flushed: largest share of a tensor that was not zero and became zero in half precision.
+    """
 
     def __init__(
         self, runnable: Runnable, fed: Sequence[Tensor | Samples], dtype: str, per_channel: bool
@@ -75,6 +83,7 @@ class _Trial:
         self.runnable, self.fed, self.dtype, self.per_channel = runnable, fed, dtype, per_channel
         self.values = values_of(runnable)
         self.ranges: dict[str, Range] = {}
+        self.flushed = 0.0
         names = {name for layer in runnable.layers.layers for name in self._ends(layer)}
         watch = {name: partial(self._see, name) for name in names}
         self.expected = self._outputs(watch)
@@ -127,14 +136,19 @@ class _Trial:
         return [self._round(part, self.ranges[name]) if part.is_floating_point() else part for part in parts]
 
     def _round(self, x: Tensor, of: Range) -> Tensor:
-        half = _HALF.get(self.dtype)
-        if half is not None:
-            return x.to(half).to(x.dtype)
+        if self.dtype in _HALF:
+            return self._half(x)
         scale = (of[1] - of[0]) / 255
         if not scale:
             return x
         zero = round(-of[0] / scale)
         return ((x / scale).round().add(zero).clamp(0, 255) - zero) * scale
+
+    def _half(self, x: Tensor) -> Tensor:
+        rounded = x.to(_HALF[self.dtype]).to(x.dtype)
+        lost = int(((x != 0) & (rounded == 0)).sum())
+        self.flushed = max(self.flushed, lost / max(x.numel(), 1))
+        return rounded
 
     @contextmanager
     def _weights_rounded(self, layers: Sequence[Layer]) -> Iterator[None]:
@@ -151,9 +165,8 @@ class _Trial:
 
     def _weight(self, layer: Layer, weight: Weight, x: Tensor) -> Tensor:
         """The weight, rounded as a quantiser has it: with BatchNorm folded in."""
-        half = _HALF.get(self.dtype)
-        if half is not None:
-            return x.to(half).to(x.dtype)
+        if self.dtype in _HALF:
+            return self._half(x)
         rows = initialise.to_canonical(x, weight.steps)
         folded = torch.from_numpy(self._folded(layer)).to(rows) if len(rows) == layer.channels else None
         if folded is not None and layer.kind != "embedding":

@@ -48,16 +48,16 @@ def overflowing() -> onnx.ModelProto:
     )
 
 
-def audited(file: Path, deploy: str, **options: object) -> dict[str, object]:
+def audited(file: Path, deploy: str, *, check: str = "cost", **options: object) -> dict[str, object]:
     policy = file.with_suffix(".toml")
     told = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
     policy.write_text(
         f'deploy = "{deploy}"\n[run]\nseeds = 1\nthreads = 1\nparity = false\n'
-        f"[checks.precision-cost]\n{told}\n"
+        f"[checks.precision-{check}]\n{told}\n"
     )
     done = CliRunner().invoke(main, ["audit", str(file), "--policy", str(policy), "--format", "json"])
     (audit,) = json.loads(done.stdout)["audits"]
-    return {f["place"]: f["message"] for f in audit["findings"] if f["check"] == "precision-cost"}
+    return {f["place"]: f["message"] for f in audit["findings"] if f["check"] == f"precision-{check}"}
 
 
 def test_overflow_in_float16_names_the_layer(tmp_path: Path):
@@ -68,6 +68,22 @@ def test_overflow_in_float16_names_the_layer(tmp_path: Path):
     assert "they overflow" in str(found[None])
     assert "large" in found
     assert audited(tmp_path / "m.onnx", "bfloat16") == {}
+
+
+def test_underflow_in_float16_names_the_layer_and_the_share(tmp_path: Path):
+    """Half of a weight lies below the least number of float16; bfloat16 and float32 have it."""
+    small = weight(8, 16)
+    small[:, ::2] *= 1e-10
+    proto = model(
+        "(float[N,8] x) => (float[N,4] y) { h = MatMul(x, w)\n y = MatMul(h, v) }",
+        {"w": small, "v": weight(16, 4)},
+    )
+    proto.graph.node[0].name = "small"
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = audited(tmp_path / "m.onnx", "float16", check="underflow")
+    assert "50.0% of its weight" in str(found["small"])
+    assert audited(tmp_path / "m.onnx", "bfloat16", check="underflow") == {}
+    assert audited(tmp_path / "m.onnx", "float16", check="underflow", max_share=0.9) == {}
 
 
 def test_weights_by_channel_cost_less(tmp_path: Path):
