@@ -16,6 +16,7 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import (
     failures,
+    file_targets,
     given,
     measured,
     parse_size,
@@ -135,7 +136,7 @@ def audit(
     with failures(debug) as failed:
         settings["parity"] = False if no_parity else None
         settings["inputs"] = samples | values
-        targets = _targets(outputs)
+        targets = file_targets(outputs, _FORMATS[1:])
         earlier = _baseline_files(baseline, models)
         references = _references(reference, models)
         policy = _read(policy_file, settings)
@@ -183,18 +184,6 @@ def _read(file: Path | None, settings: Mapping[str, Any]) -> Policy:
     for protocol in PROTOCOLS:
         config_for(protocol, run, None)  # refuses what is out of range, before any model is run
     return replace(told, run=run)
-
-
-def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
-    targets = []
-    for output in outputs:
-        name, _, file = output.partition("=")
-        if name not in _FORMATS[1:] or not file:
-            raise SettingsError(
-                f"--output {output} is not FORMAT=FILE", hint=f"FORMAT is one of {', '.join(_FORMATS[1:])}"
-            )
-        targets.append((name, Path(file)))
-    return targets
 
 
 def _require_installed(formats: set[str], policy: Policy) -> None:

@@ -14,6 +14,7 @@ from intrain_onnx.commands.shared import (
     EXIT_CODES,
     device,
     failures,
+    file_targets,
     given,
     measured,
     print_document,
@@ -132,7 +133,7 @@ def diff(
         settings["batch"] = batch
     settings["inputs"] = samples | values
     with failures(debug) as failed:
-        targets = _targets(outputs)
+        targets = file_targets(outputs, _FORMATS[1:])
         _check_outputs(targets, (first, second), settings["inputs"])
     if failed[0]:
         sys.exit(failed[0])
@@ -160,16 +161,6 @@ def _compared(job: Any, first: Path, second: Path, debug: bool) -> Document:
     if not isinstance(found, Document):
         sys.exit(show_failure(found, debug))
     return found
-
-
-def _targets(outputs: Sequence[str]) -> list[tuple[str, Path]]:
-    targets = []
-    for output in outputs:
-        name, _, file = output.partition("=")
-        if name not in _FORMATS[1:] or not file:
-            raise SettingsError(f"--output {output} is not json=FILE or html=FILE")
-        targets.append((name, Path(file)))
-    return targets
 
 
 def _check_outputs(targets: Sequence[tuple[str, Path]], models: Sequence[Path], inputs: Any) -> None:

@@ -218,6 +218,23 @@ def failures(debug: bool, model: Path | None = None) -> Iterator[list[int]]:
         code[0] = show_failure(Failure.of(error, str(model) if model else None), debug)
 
 
+def file_targets(outputs: Sequence[str], formats: Sequence[str]) -> list[tuple[str, Path]]:
+    """Format and file of each ``FORMAT=FILE``.
+
+    Raises:
+        SettingsError: one is no such text, or of another format.
+    """
+    targets = []
+    for output in outputs:
+        name, _, file = output.partition("=")
+        if name not in formats or not file:
+            raise SettingsError(
+                f"--output {output} is not FORMAT=FILE", hint=f"FORMAT is one of {', '.join(formats)}"
+            )
+        targets.append((name, Path(file)))
+    return targets
+
+
 def print_document(text: str) -> None:
     """Print a document in UTF-8, whatever the terminal's encoding is."""
     click.echo(text.encode(), nl=False)

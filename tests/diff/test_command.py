@@ -115,7 +115,7 @@ def test_real_samples_are_fed(tmp_path: Path):
         ((FIRST, "nothing.onnx"), 3, "nothing.onnx"),
         ((FIRST, SECOND, "--threshold", "snr=3"), 2, "no threshold is called 'snr'"),
         ((FIRST, SECOND, "--threshold", "output_snr"), 2, "is not NAME=NUMBER"),
-        ((FIRST, SECOND, "-o", "xml=x"), 2, "json=FILE"),
+        ((FIRST, SECOND, "-o", "xml=x"), 2, "FORMAT is one of json, html"),
         ((FIRST, SECOND, "-o", f"json={FIRST}"), 2, "is the model"),
         ((FIRST, SECOND, "--input", "nothing=1"), 2, "nothing"),
     ],
