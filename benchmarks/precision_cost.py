@@ -12,10 +12,13 @@ Where a file ends with a softmax, the prediction is of the logits before it: the
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
 
 import numpy as np
 import onnx
