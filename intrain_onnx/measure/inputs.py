@@ -12,7 +12,7 @@ from intrain_onnx.errors import LimitError, UnsupportedError
 from intrain_onnx.network.given_inputs import fed, of_call
 from intrain_onnx.network.input_shapes import InputSpec, Signature, sampling_rate
 from intrain_onnx.ops.limits import check_elements
-from intrain_onnx.runtime.arrays import from_numpy
+from intrain_onnx.runtime.arrays import from_numpy, to_numpy
 from intrain_onnx.runtime.convert import torch_dtype
 from intrain_onnx.runtime.interpreter import Samples
 from intrain_onnx.runtime.random_streams import generator_for
@@ -113,7 +113,7 @@ def canonical_axes(spec: InputSpec) -> list[int]:
 def as_arrays(drawn: Sequence[Tensor], signature: Signature) -> list[np.ndarray]:
     """The inputs as numpy arrays of the graph's own element types."""
     return [
-        tensor.cpu().numpy().astype(spec.dtype.numpy())
+        to_numpy(tensor).astype(spec.dtype.numpy())
         for tensor, spec in zip(drawn, signature.inputs, strict=True)
     ]
 

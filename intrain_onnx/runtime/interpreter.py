@@ -24,7 +24,7 @@ Observer = Callable[[list[Tensor]], "list[Tensor] | None"]
 
 
 _OF_OPERATORS = (
-    *(RuntimeError, ValueError, IndexError, TypeError, KeyError, ZeroDivisionError),
+    *(RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError),
     AttributeError,  # a sequence in the place of a tensor: what a loop makes has a type only when it runs
 )
 """Errors that operators raise on arguments that they do not take."""

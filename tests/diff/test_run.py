@@ -15,8 +15,10 @@ from rewriting.tools import OPTIMISERS
 from diff.conftest import SAMPLES, Compare
 from diff.ruins import RUINS, change, layers
 from intrain_onnx.diff.rows import Document
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.errors import IntrainError, SettingsError
+from intrain_onnx.loading.limits import parsed
 
+CORPUS = Path(__file__).parents[1] / "fuzzing" / "corpus"
 TRAINING = SAMPLES / "pytorch_resnet_training.onnx"
 PAIRS = [
     ("pytorch_resnet_training", "pytorch_resnet_torchscript"),
@@ -230,6 +232,30 @@ def test_a_branch_that_is_not_taken_may_be_gone(compared: Compare):
         held,
     )
     assert not compared(model(BRANCHES, held), other).passed
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "BFLOAT16", "FLOAT16", "INT8"])
+def test_inputs_of_any_type_reach_both_files(compared: Compare, kind: str):
+    """numpy has no float8 and no bfloat16 of its own."""
+    proto = model("(float[5] x) => (float[5] y) { y = Cast<to = 1>(x) }", {})
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
+    proto.opset_import[0].version = max(proto.opset_import[0].version, 19)
+    (output,) = compared(proto, proto).outputs
+    assert output.difference is not None
+    assert output.difference.equal
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.onnx")), ids=lambda p: p.stem)
+def test_hostile_files_end_with_a_document_or_one_clear_error(compared: Compare, path: Path):
+    """Beside themselves, and beside a sound file, in both places."""
+    sound, codes = SAMPLES / "jax_cnn.onnx", []
+    for pair in ((path, path), (sound, path), (path, sound)):
+        try:
+            found = compared(*pair, batch=2, limits=parsed(["seconds=20"]))
+            codes.append(0 if found.passed else 7)
+        except IntrainError as error:  # any other is a failure
+            codes.append(error.exit_code)
+    assert set(codes) <= {0, 2, 3, 4, 5, 6, 7}
 
 
 TWINS = """(float[N,4] x) => (float[N,3] y) {
