@@ -6,7 +6,6 @@ from the table of checks and the rows; a test fails when a file is out of date.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from intrain_onnx.audit.fields import Field, fields_of, literal
 from intrain_onnx.audit.policy import Demands, RunSettings
 from intrain_onnx.audit.rows import SCHEMA_VERSION, Document
 from intrain_onnx.audit.table import CHECKS, Check
-from intrain_onnx.report.json_schema import of_rows
+from intrain_onnx.report.json_schema import text_of
 
 _BEFORE = """\
 # The default policy of `intrain-onnx audit`: it holds where no policy is given, and what a policy of your own
@@ -125,4 +124,4 @@ def with_reference(page: str) -> str:
 
 def schema() -> str:
     """The text of audit.schema.json."""
-    return json.dumps(of_rows(Document, "audit", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
+    return text_of(Document, "audit", SCHEMA_VERSION)

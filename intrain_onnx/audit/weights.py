@@ -12,7 +12,7 @@ import onnx_ir as ir
 from intrain_onnx.audit.facts import WeightFacts
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Weight
-from intrain_onnx.network.values import canonical
+from intrain_onnx.network.values import canonical, floats_of
 
 Array = np.ndarray[Any, Any]
 
@@ -34,9 +34,7 @@ def weight_facts(model: ir.Model, layers: LayerMap) -> dict[str, WeightFacts]:
         tensor = value.const_value
         if tensor is None or not tensor.dtype.is_floating_point() or tensor.size == 0:
             continue
-        array = np.asarray(tensor.numpy())
-        if array.dtype.kind != "f":  # bfloat16 and float8 are no numpy types
-            array = array.astype(np.float32)
+        array = floats_of(tensor)
         slot = layers.slots.get(name)
         layer, weight = owners.get(name, (slot.layer if slot else None, None))
         role = "weight" if weight else slot.role if slot else "constant"

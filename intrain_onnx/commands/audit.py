@@ -15,6 +15,7 @@ import click
 
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import (
+    documents,
     failures,
     file_targets,
     given,
@@ -72,22 +73,7 @@ With several models it is the code of the first that did not pass.
     help="Another file of the same network, such as the one that this was converted from, or a folder with a "
     "file of the same name for each model.",
 )
-@click.option(
-    "--format",
-    "shown",
-    type=click.Choice(_FORMATS),
-    default="terminal",
-    show_default=True,
-    help="What is printed.",
-)
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FORMAT=FILE",
-    help="Also write a file; may be given several times.",
-)
+@documents(_FORMATS)
 @click.option("--explain", metavar="CHECK", help="Say what a check does, or all of them; list names them.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16]")
 @click.option("--seeds", type=click.IntRange(1), help="Number of runs of each protocol.  [default: 3]")

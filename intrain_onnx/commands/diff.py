@@ -13,6 +13,7 @@ import click
 from intrain_onnx.commands.shared import (
     EXIT_CODES,
     device,
+    documents,
     failures,
     file_targets,
     given,
@@ -21,6 +22,7 @@ from intrain_onnx.commands.shared import (
     quiet_threads,
     shared,
     show_failure,
+    threads,
 )
 from intrain_onnx.engine.outcomes import Lost
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
@@ -77,33 +79,13 @@ def _parse_thresholds(
     callback=_parse_thresholds,
     help="Instead of the usual one for the precision of B: output_snr=40; may be given several times.",
 )
-@click.option(
-    "--format",
-    "shown",
-    type=click.Choice(_FORMATS),
-    default="terminal",
-    show_default=True,
-    help="What is printed.",
-)
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FORMAT=FILE",
-    help="Also write json=FILE or html=FILE.",
-)
+@documents(_FORMATS)
 @click.option("--all", "show_all", is_flag=True, help="List every layer, not only those that differ most.")
 @click.option("--no-score", is_flag=True, help="Leave out the scores, which take a backward pass.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in all.  [default: 16]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the inputs.")
 @device
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=0,
-    help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]",
-)
+@threads
 @given
 @shared
 def diff(

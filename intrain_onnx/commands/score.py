@@ -25,6 +25,7 @@ from intrain_onnx.commands.shared import (
     quiet_threads,
     shared,
     show_failure,
+    threads,
 )
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.outcomes import Lost, Outcome
@@ -57,12 +58,7 @@ from intrain_onnx.report.output_files import check_outputs, report_names
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of runs.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: 16; paper: 64]")
 @device
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=0,
-    help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]",
-)
+@threads
 @click.option(
     "--converter",
     type=click.Choice(["native", "onnx2torch"]),

@@ -45,6 +45,39 @@ device = click.option(
 )
 
 
+threads = click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="CPU threads.  [default: OMP_NUM_THREADS, or all cores]",
+)
+
+
+def documents(formats: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that print a document and write others: the first format is for the terminal alone."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        shown = click.option(
+            "--format",
+            "shown",
+            type=click.Choice(formats),
+            default=formats[0],
+            show_default=True,
+            help="What is printed.",
+        )
+        outputs = click.option(
+            "-o",
+            "--output",
+            "outputs",
+            multiple=True,
+            metavar="FORMAT=FILE",
+            help="Also write a file; may be given several times.",
+        )
+        return shown(outputs(command))
+
+    return add
+
+
 def _parse_shapes(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:

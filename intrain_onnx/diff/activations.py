@@ -82,7 +82,7 @@ class Network:
     def __init__(self, read: Read, device: torch.device) -> None:
         self.read, self.device = read, device
         self.exact = read.network.exact
-        self.half = _computes_in_half(self.exact)
+        self.half = rounding(self.exact) > 0
         self.module = self._converted()
         self.note: str | None = None
         graphs = [m.graph for m in self.module.modules() if isinstance(m, fx.GraphModule)]
@@ -135,10 +135,6 @@ class Network:
         fed = [t.to(self.device) for t in as_tensors(arrays, half_as_float=not self.half)]
         with torch.no_grad():
             return [parts[0] for parts in run(self.module, fed, observers)]
-
-
-def _computes_in_half(model: ir.Model) -> bool:
-    return rounding(model) > 0
 
 
 def measured(a: Network, b: Network, pairs: Sequence[Pair], feeding: Feeding, seed: int) -> Activations:

@@ -74,8 +74,6 @@ def _shown(found: Document) -> Shown:
 
 def _summary(found: Document) -> str:
     what = "a conversion" if found.expected == "conversion" else "a later checkpoint"
-    if found.inputs is None:
-        return f"The second file is expected to be {what}; neither was run."
     fed = ", ".join(found.inputs.given)
     on = f"samples of {printable(fed, _TEXT)}" if fed else "samples of noise"
     told = f"both were run on {found.inputs.samples} {on}"

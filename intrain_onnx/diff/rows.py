@@ -155,7 +155,7 @@ class Document(Row, frozen=True):
     passed: bool
     first: Side
     second: Side
-    inputs: Inputs | None
+    inputs: Inputs
     same_structure: bool
     parts_at: Annotated[str | None, Meta(description="First layer whose activation is beyond its threshold.")]
     findings: tuple[FindingRow, ...]

@@ -128,18 +128,18 @@ def between(
     paths = [path_text(n.loaded.path) if n.loaded.path is not None else "model in memory" for n in (a, b)]
     reads = Read.of(a), Read.of(b)
     progress("weights", 0.2)
-    pairs, found = weights.pairs(a, b)
+    pairs, found = weights.pairs(*reads)
     with allowance.held(settings.limits, paths[1]):
         tensors = [weights.of_pair(*reads, pair) for pair in pairs]
         others = weights.of_others(*reads)
         progress("activations", 0.35)
-        notes: list[str] = []
-        fed, seen = _run(reads, pairs, settings, machine, notes)
+        fed, seen = _run(reads, pairs, settings, machine)
     progress("scores", 0.6)
+    notes: list[str] = []
     reports = [_scored(n, path, settings, notes) for n, path in zip((a, b), paths, strict=True)]
     layers = _layers(pairs, tensors, seen, reports)
     sides = [_side(n, path, report) for n, path, report in zip((a, b), paths, reports, strict=True)]
-    noise = fed is None or not fed.first.given
+    noise = not fed.first.given
     if noise:
         notes += thresholds.notes(sides, seen.outputs)
     limits = thresholds.chosen(settings.expected, sides, settings.thresholds, noise=noise)
@@ -155,7 +155,7 @@ def between(
         passed=not told,
         first=sides[0],
         second=sides[1],
-        inputs=_inputs(fed, settings) if fed is not None else None,
+        inputs=_inputs(fed, settings),
         same_structure=found.first_difference is None,
         parts_at=thresholds.parts_at(limits, layers),
         findings=told,
@@ -174,8 +174,7 @@ def _run(
     pairs: Sequence[Pair],
     settings: DiffSettings,
     machine: Machine,
-    notes: list[str],
-) -> tuple[Feeding | None, Activations]:
+) -> tuple[Feeding, Activations]:
     """Activations and outputs on the same inputs."""
     fed = feeding(reads[0].network, reads[1].network, settings.config)
     for read in reads:

@@ -15,8 +15,8 @@ from intrain_onnx.diff.rows import Status, WeightRow
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.subgraphs import every_node
-from intrain_onnx.network.values import canonical
-from intrain_onnx.report.comparison import Comparison, LayerList, compare, network_of
+from intrain_onnx.network.values import canonical, floats_of
+from intrain_onnx.report.comparison import Comparison, compare, network_of
 from intrain_onnx.rewrites.network import Network
 
 Array = np.ndarray[Any, Any]
@@ -67,15 +67,14 @@ class Read:
         value = self.network.model.graph.initializers.get(name)
         if value is None or value.const_value is None:
             return None
-        array = np.asarray(value.const_value.numpy())
-        return array if array.dtype.kind == "f" else array.astype(np.float32)
+        return floats_of(value.const_value)
 
     def parameters(self, layer: Layer) -> dict[str, Held]:
         """The parameters of a layer by role; what normalises its output is folded in."""
         after = affine_after(layer, self.values.get(layer.output))
         found: dict[str, Held] = {}
         for number, weight in enumerate(layer.weights):
-            array = self._weight(weight)
+            array = self.weight(weight)
             if array is None:
                 continue
             self.folded.add(weight.name)
@@ -93,7 +92,8 @@ class Read:
         self.folded |= after.parameters
         return found
 
-    def _weight(self, weight: Weight) -> Array | None:
+    def weight(self, weight: Weight) -> Array | None:
+        """The weight of a layer in canonical layout, as the file has it."""
         array = self.tensor(weight.name)
         return canonical(array, weight.steps) if array is not None else None
 
@@ -120,11 +120,10 @@ class Pair:
     status: Status
 
 
-def pairs(a: Network, b: Network) -> tuple[list[Pair], Comparison]:
+def pairs(a: Read, b: Read) -> tuple[list[Pair], Comparison]:
     """The layers of both, matched by structural key, or aligned by kind, shape and depth."""
-    lists = [_list(a), _list(b)]
-    found = compare(*lists)
-    by_name = [{x.name: x for x in network.layers.layers} for network in (a, b)]
+    found = compare(*(network_of(read.layers, read.network.coverage) for read in (a, b)))
+    by_name = [{x.name: x for x in read.layers.layers} for read in (a, b)]
     made = []
     for one, other in found.rows:
         first = by_name[0][one.name] if one is not None else None
@@ -140,20 +139,22 @@ def pairs(a: Network, b: Network) -> tuple[list[Pair], Comparison]:
                 ),
             )
         )
-    return _loose_again(_twins_apart(made, a, b), (Read.of(a), Read.of(b))), found
+    return _loose_again(_twins_apart(made, (a, b)), (a, b)), found
 
 
 _ALIKE = 0.5
 """Correlation of weights below which another twin is looked for."""
 
+_MOST_TWINS = 64
+"""Layers of one colour or shape above which all pairs of them are too many to look at."""
 
-def _twins_apart(made: list[Pair], a: Network, b: Network) -> list[Pair]:
+
+def _twins_apart(made: list[Pair], reads: tuple[Read, Read]) -> list[Pair]:
     """Pairs with the layers of one colour, which structure does not tell apart, matched by their weights."""
     groups: dict[str, list[int]] = {}
     for number, pair in enumerate(made):
         if pair.first is not None and pair.second is not None and pair.first.colour == pair.second.colour:
             groups.setdefault(pair.first.colour, []).append(number)
-    reads = Read.of(a), Read.of(b)
     for numbers in groups.values():
         if 1 < len(numbers) <= _MOST_TWINS:
             found = [made[i] for i in numbers]
@@ -161,9 +162,6 @@ def _twins_apart(made: list[Pair], a: Network, b: Network) -> list[Pair]:
             for number, second in zip(numbers, seconds, strict=True):
                 made[number] = replace(made[number], second=second)
     return made
-
-
-_MOST_TWINS = 64
 
 
 def _loose_again(made: list[Pair], reads: tuple[Read, Read]) -> list[Pair]:
@@ -217,16 +215,12 @@ def _likeness(x: Array, y: Array) -> float:
 
 def _direction(read: Read, layer: Layer | None) -> Array:
     """The weight of a layer, without its mean, of length one."""
-    array = read.parameters(layer).get("weight") if layer is not None else None
+    array = read.weight(layer.weights[0]) if layer is not None else None
     if array is None:
         return np.zeros(0)
-    vector = np.nan_to_num(array.own.reshape(-1)[:_LARGE].astype(np.float64), posinf=0, neginf=0)
+    vector = np.nan_to_num(array.reshape(-1)[:_LARGE].astype(np.float64), posinf=0, neginf=0)
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-30)
-
-
-def _list(network: Network) -> LayerList:
-    return network_of(network.layers, network.coverage)
 
 
 def _status(first: Layer | None, second: Layer | None, alike: bool) -> Status:

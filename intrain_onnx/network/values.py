@@ -215,6 +215,12 @@ def view_steps(shape: tuple[int, ...], nodes: Iterable[ir.Node]) -> tuple[tuple[
     return shape, steps
 
 
+def floats_of(tensor: ir.TensorProtocol) -> np.ndarray[Any, Any]:
+    """The numbers of a tensor; bfloat16 and float8, which are no types of numpy, as float32."""
+    array = np.asarray(tensor.numpy())
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
 def canonical(array: np.ndarray[Any, Any], steps: Iterable[Step]) -> np.ndarray[Any, Any]:
     """An array after these views: a weight in canonical layout has its output channels first."""
     for view, argument in steps:

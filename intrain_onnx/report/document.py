@@ -63,7 +63,7 @@ class Report:
 
     def to_json(self) -> str:
         """Strict JSON: no NaN, no infinity, fixed key order."""
-        return json.dumps(self.data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return strict_json(self.data)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the JSON atomically, through a temporary file and a rename."""
@@ -90,10 +90,19 @@ class Report:
         return loaded
 
 
+def strict_json(data: object) -> str:
+    """JSON text without NaN and infinity, in the order of the keys."""
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def stored_schema(package: str, name: str) -> dict[str, Any]:
+    """A JSON Schema that is part of the package."""
+    return dict(json.loads(resources.files(package).joinpath(name).read_text(encoding="utf-8")))
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
-    text = resources.files("intrain_onnx").joinpath("report.schema.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    return stored_schema("intrain_onnx", "report.schema.json")
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:

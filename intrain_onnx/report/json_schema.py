@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from msgspec.json import schema_components
 
+from intrain_onnx.report.document import strict_json
 from intrain_onnx.report.rows import Document, Row
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 
@@ -36,6 +36,11 @@ def _with_constants(schema: Any) -> Any:
     return {key: _with_constants(part) for key, part in schema.items()}
 
 
+def text_of(root: type[Row], name: str, version: str) -> str:
+    """The text of the file that holds a schema."""
+    return strict_json(of_rows(root, name, version))
+
+
 def text() -> str:
     """The text of report.schema.json."""
-    return json.dumps(of_rows(Document, "report", SCHEMA_VERSION), indent=2, ensure_ascii=False) + "\n"
+    return text_of(Document, "report", SCHEMA_VERSION)

@@ -65,7 +65,7 @@ def _of(evidence: Evidence, options: Options, rules: tuple[Rule, ...], kind: Pla
         return
     changed = {name: float(value) for name, value in asdict(options).items() if value != "usual"}
     names = {x.first: x.second for x in found.layers if x.first is not None and x.second is not None}
-    noise = found.inputs is None or not found.inputs.given
+    noise = not found.inputs.given
     limits = thresholds.chosen(found.expected, (found.first, found.second), changed, noise=noise)
     operators = found.operators if found.expected == "checkpoint" else ()
     for row in thresholds.findings(limits, found.layers, found.parameters, found.outputs, operators):

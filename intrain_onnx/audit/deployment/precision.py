@@ -7,9 +7,8 @@ of a run without rounding, with zero in it, as onnxruntime's static quantiser do
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,15 +21,16 @@ from intrain_onnx.audit.activation_ranges import values_of
 from intrain_onnx.audit.facts import PrecisionFacts
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.diff.follow import affine_after
+from intrain_onnx.diff.statistics import Sums
 from intrain_onnx.loading import allowance
 from intrain_onnx.measure import initialise
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.opset.traits import is_op
+from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
 from intrain_onnx.runtime.machine import machine_for
 
-Round = Callable[[Tensor], Tensor]
 Range = tuple[float, float]
 
 _HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -120,17 +120,11 @@ class _Trial:
         observers = {name: partial(self._rounded, name) for name in names if name in self.ranges}
         with self._weights_rounded(layers):
             found = self._outputs(observers)
-        signal = noise = 0.0
-        lost = 0
+        sums = Sums()
         for a, b in zip(self.expected, found, strict=True):
-            good = torch.isfinite(a)
-            lost += int((good & ~torch.isfinite(b)).sum())
-            good &= torch.isfinite(b)
-            signal += float(a[good].double().square().sum())
-            noise += float((a[good].double() - b[good].double()).square().sum())
-        if lost:
-            return float("-inf"), lost
-        return (10 * math.log10(signal / noise) if signal and noise else None), 0
+            sums.add(to_numpy(a), to_numpy(b))
+        row = sums.row()
+        return (float("-inf") if row.not_finite else row.snr_db), row.not_finite
 
     def _rounded(self, name: str, parts: list[Tensor]) -> list[Tensor]:
         return [self._round(part, self.ranges[name]) if part.is_floating_point() else part for part in parts]

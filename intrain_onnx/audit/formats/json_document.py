@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from typing import Any
 
 from intrain_onnx.audit.rows import SCHEMA_VERSION, Counts, Document, RunCheckRow
 from intrain_onnx.audit.run import Audits, finding_row
 from intrain_onnx.audit.table import CHECKS
 from intrain_onnx.report.decode import encode
+from intrain_onnx.report.document import stored_schema, strict_json
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.versions import version
 
@@ -29,11 +28,9 @@ def document(audits: Audits) -> Document:
 
 def write(audits: Audits) -> str:
     """Strict JSON with a fixed key order."""
-    data = encode(document(audits))
-    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return strict_json(encode(document(audits)))
 
 
 def schema() -> dict[str, Any]:
     """The stored JSON Schema of an audit."""
-    text = resources.files("intrain_onnx.audit").joinpath("audit.schema.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    return stored_schema("intrain_onnx.audit", "audit.schema.json")

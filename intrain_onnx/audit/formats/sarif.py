@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import PurePath
 from typing import Any
 
@@ -11,7 +10,7 @@ from intrain_onnx.audit.fields import fields_of, literal
 from intrain_onnx.audit.run import Audits, Finding, Result
 from intrain_onnx.audit.table import CHECKS, Check
 from intrain_onnx.errors import printable
-from intrain_onnx.report.document import number
+from intrain_onnx.report.document import number, strict_json
 from intrain_onnx.versions import version
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
@@ -25,7 +24,7 @@ _KINDS = {"layer": "module", "node": "function", "weight": "member", "operator":
 
 def write(audits: Audits) -> str:
     """The log as JSON text: one run with all models."""
-    return json.dumps(document(audits), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return strict_json(document(audits))
 
 
 def document(audits: Audits) -> dict[str, Any]:

@@ -45,12 +45,11 @@ def _head(found: Document, console: Console) -> None:
     console.print(Text(said, style=style))
     for name, side in (("A", found.first), ("B", found.second)):
         console.print(Text(f"  {name}  {printable(side.path, 300)}: {_side(side)}"), soft_wrap=True)
-    if found.inputs is not None:
-        what = f"{', '.join(found.inputs.given)} given" if found.inputs.given else "noise"
-        console.print(
-            f"  {found.inputs.samples} samples ({what}), seed {found.inputs.seed}; B is expected to be a "
-            f"{'conversion' if found.expected == 'conversion' else 'later checkpoint'}"
-        )
+    what = f"{', '.join(found.inputs.given)} given" if found.inputs.given else "noise"
+    console.print(
+        f"  {found.inputs.samples} samples ({what}), seed {found.inputs.seed}; B is expected to be a "
+        f"{'conversion' if found.expected == 'conversion' else 'later checkpoint'}"
+    )
 
 
 def verdict(found: Document) -> tuple[str, str]:
