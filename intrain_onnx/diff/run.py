@@ -41,6 +41,9 @@ from intrain_onnx.rewrites.network import Network
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.versions import version
 
+_OTHER_NETWORK = "untrained_batch_norm"
+"""Warning of a score that is measured on another network than the file computes."""
+
 
 @dataclass(frozen=True)
 class DiffSettings:
@@ -190,11 +193,14 @@ def _scored(network: Network, path: str, settings: DiffSettings, notes: list[str
         return None
     config = of_names(settings.config, [v.name for v in network.exact.graph.inputs])
     try:
-        return score(network, replace(config, inputs=network.given), limits=settings.limits)
+        report = score(network, replace(config, inputs=network.given), limits=settings.limits)
     except IntrainError as error:
         allowance.raise_spent(error)
         notes.append(printable(f"{path} has no score: {error}", 500))
         return None
+    told = (w.message for w in report.document.warnings if w.code == _OTHER_NETWORK)
+    notes += [printable(f"the score of {path} is not that of its file: {message}", 500) for message in told]
+    return report
 
 
 def _layers(

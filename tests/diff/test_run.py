@@ -321,6 +321,20 @@ def test_scores_of_each_layer_stand_beside_each_other(compared: Compare, tmp_pat
         assert None not in row.health
 
 
+def test_a_score_of_batch_statistics_is_told(compared: Compare, tmp_path: Path):
+    """A BatchNorm that has seen no data is scored by the batch; a file in which it was folded can't be."""
+    untrained = onnx.load(TRAINING)
+    assert RUINS["BatchNorm's statistics lost"](untrained, np.random.default_rng(0))
+    onnx.save(untrained, tmp_path / "untrained.onnx")
+    folded = OPTIMISERS["onnxruntime_basic"][1](untrained)
+    found = compared(tmp_path / "untrained.onnx", folded, scored=True)
+    assert found.passed
+    assert found.first.intrain != pytest.approx(found.second.intrain, rel=1e-2)
+    (note,) = (n for n in found.notes if "statistics" in n)
+    assert "the score of" in note
+    assert "untrained.onnx is not that of its file" in note
+
+
 def test_the_same_comparison_gives_the_same_document(compared: Compare):
     from msgspec import structs
 
