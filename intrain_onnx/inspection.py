@@ -122,4 +122,5 @@ def _layer(layer: Layer) -> rows.InspectedLayer:
         channels=layer.channels,
         macs=layer.macs,
         key=layer.key,
+        module=layer.module,
     )

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--all", "show_all", is_flag=True, help="List every layer, however many there are.")
 @click.option(
+    "--modules",
+    "by_module",
+    is_flag=True,
+    help="Nest the layers in the framework's modules, with sums for each.",
+)
+@click.option(
     "-v",
     "--verbose",
     is_flag=True,
@@ -35,6 +41,7 @@ def inspect(
     model: Path,
     as_json: bool,
     show_all: bool,
+    by_module: bool,
     verbose: bool,
     debug: bool,
     limits: Limits,
@@ -49,6 +56,7 @@ def inspect(
             call = Call("intrain_onnx.inspection", "inspect", arguments)
             results = called(call, [model], limits=limits, debug=debug)
             from intrain_onnx.commands.terminal.inspect import inspection  # meanwhile
+            from intrain_onnx.commands.terminal.modules import modules
 
             (found,) = results
     except KeyboardInterrupt as error:
@@ -58,6 +66,8 @@ def inspect(
     with failures(debug, model) as failed:
         if as_json:
             _print(found, verbose=verbose)
+        elif by_module:
+            modules(found.document.layers, sys.stdout)
         else:
             inspection(found, sys.stdout, show_all=show_all)
     sys.exit(failed[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from intrain_onnx.loading.module_paths import module_path
 from intrain_onnx.network.values import (
     Step,
     is_batch_first,
@@ -62,6 +63,7 @@ class Layer:
         key: structural key (see ``layer_keys``), invariant under renaming and reordering of nodes.
         inputs: names of its predecessors in the graph of layers (see ``layer_edges``).
         colour: the key before layers of one colour are numbered: those of a symmetric network share it.
+        module: its path in the framework, such as ``blocks.0.conv1``; None where no name tells it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Layer:
     key: str
     inputs: tuple[str, ...] = ()
     colour: str = ""
+    module: str | None = None
 
 
 def recognise(node: ir.Node, depth: int, data: Set[ir.Value]) -> Layer | None:
@@ -213,6 +216,9 @@ def _finish(
         channels=channels,
         macs=macs(node),
         key="",
+        module=module_path(
+            [name for weight in weights for name in weight.initializers], node.name or "", node.metadata_props
+        ),
     )
 
 

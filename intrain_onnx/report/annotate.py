@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import onnx
 
 from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, ModelFileError, SettingsError, printable
+from intrain_onnx.loading.module_paths import PART
 from intrain_onnx.report.derived import layer_gradient, layer_health, relative_ratio
 from intrain_onnx.report.document import Report, write_atomically
 from intrain_onnx.report.output_files import check_outputs
@@ -30,7 +30,6 @@ from intrain_onnx.report.rows import Document, Layer, Parameter
 PREFIX = "intrain."
 """Prefix of every key written; existing entries with it are replaced."""
 
-_PART = re.compile(r"\.part\d+$")
 _STEPS_TO_WEIGHT = 6
 """Nodes (casts, transposes and the like) that may lie between a node and its weight."""
 
@@ -143,7 +142,7 @@ def _owners(
     found: defaultdict[int, list[Layer]] = defaultdict(list)
     elsewhere = []
     for layer in layers:
-        candidates = by_name.get(layer.name) or by_name.get(_PART.sub("", layer.name), [])
+        candidates = by_name.get(layer.name) or by_name.get(PART.sub("", layer.name), [])
         same = [i for i in candidates if nodes[i].op_type == layer.op]
         if strict:
             same = [i for i in same if _reads(nodes[i], set(layer.weights), makers)]

@@ -307,6 +307,7 @@ def _layer(s: LayerScore) -> rows.Layer:
         log_participation_ratio=number(s.log_ratio),
         status=s.status,
         counted=s.counted,
+        module=layer.module,
     )
 
 

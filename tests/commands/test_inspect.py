@@ -27,7 +27,11 @@ def test_inspect_shows_the_static_pass(cli: Run):
         "batch_norm_folded",
     ):
         assert text in result.stdout, text
-    rows = [line.split() for line in result.stdout.splitlines() if re.match(r" +\d+ +node_", line)]
+    rows = [
+        line.split()
+        for line in result.stdout.splitlines()
+        if re.match(r" +\d+ +(?:stem|blocks|head)\b", line)
+    ]
     depths = [int(row[0]) for row in rows]
     assert len(rows) == 10
     assert depths == sorted(depths)

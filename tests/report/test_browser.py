@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from typing import Any
 
 import pages
 import pytest
@@ -104,6 +105,10 @@ def layer_names(browser: webdriver.Chrome) -> list[str]:
     return browser.execute_script(script)
 
 
+def label(layer: dict[str, Any]) -> str:
+    return layer["module"] or layer["name"]
+
+
 def header(browser: webdriver.Chrome, name: str) -> WebElement:
     return browser.find_element(By.XPATH, f"//table[contains(@class,'layers')]//th[button[text()='{name}']]")
 
@@ -114,9 +119,9 @@ def background(browser: webdriver.Chrome) -> str:
 
 def test_the_table_is_sorted(opened: webdriver.Chrome, report: Report):
     layers = report.data["layers"]
-    assert layer_names(opened) == [x["name"] for x in layers]
+    assert layer_names(opened) == [label(x) for x in layers]
     assert header(opened, "Depth").get_attribute("aria-sort") == "ascending"
-    ratios = {x["name"]: x["participation_ratio"] for x in layers}
+    ratios = {label(x): x["participation_ratio"] for x in layers}
     for direction, sign in (("ascending", 1), ("descending", -1)):
         header(opened, "PR").find_element(CSS, "button").click()
         assert header(opened, "PR").get_attribute("aria-sort") == direction
@@ -131,9 +136,9 @@ def test_the_table_is_sorted(opened: webdriver.Chrome, report: Report):
 
 def test_the_table_is_searched(opened: webdriver.Chrome, report: Report):
     layers = report.data["layers"]
-    wanted = layers[-1]["name"]
+    wanted = layers[-1]["name"]  # a node's name finds what is shown by its module
     opened.find_element(CSS, ".search").send_keys(wanted.upper())
-    expected = [x["name"] for x in layers if wanted.lower() in x["name"].lower()]
+    expected = [label(x) for x in layers if wanted.lower() in f"{label(x)} {x['name']}".lower()]
     assert layer_names(opened) == expected
     status = opened.find_element(CSS, ".shown")
     assert status.text == f"{len(expected)} of {len(layers)} layers"
@@ -148,7 +153,7 @@ def test_the_table_is_searched(opened: webdriver.Chrome, report: Report):
 def test_layers_are_filtered_by_status(opened: webdriver.Chrome, report: Report):
     for status in {x["status"] for x in report.data["layers"]}:
         opened.find_element(CSS, f".status option[value='{status}']").click()
-        assert layer_names(opened) == [x["name"] for x in report.data["layers"] if x["status"] == status]
+        assert layer_names(opened) == [label(x) for x in report.data["layers"] if x["status"] == status]
 
 
 def test_a_layer_tells_what_it_is(opened: webdriver.Chrome, report: Report):
@@ -158,7 +163,7 @@ def test_a_layer_tells_what_it_is(opened: webdriver.Chrome, report: Report):
     assert not tip.is_displayed()
     ActionChains(opened).scroll_to_element(tiles[0]).move_to_element(tiles[0]).perform()
     assert tip.is_displayed()
-    assert report.data["layers"][0]["name"] in tip.text
+    assert label(report.data["layers"][0]) in tip.text
     assert "Gradient" in tip.text
     ActionChains(opened).send_keys(Keys.ESCAPE).perform()
     assert not tip.is_displayed()

@@ -220,6 +220,7 @@ LAYER = rows.Layer(
     name="", op="MatMul", kind="linear", depth=1, key="", weights=("w",), initializers=("w",),
     weight_shape=(8, 8), shape=None, rows=1000, channels=64, macs=None, participation_ratio=None,
     participation_ratio_corrected=None, log_participation_ratio=None, status="measured", counted=True,
+    module=None,
 )  # fmt: skip
 PARAMETER = rows.Parameter(
     name="w", role="weight", layer=None, depth=1, shape=(8, 8), health=None, expected_health=None,

@@ -20,7 +20,7 @@ from report import mutations
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     version: json.loads((Path(__file__).parent / f"report-{version}.schema.json").read_text(encoding="utf-8"))
-    for version in ("1.1", "1.2")
+    for version in ("1.1", "1.2", "1.3")
 }
 """Reports of these versions stay valid, and what was no report of them does not become one."""
 
@@ -28,6 +28,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 def as_of(version: str, document: Any) -> Any:
     """A report with synthetic inputs as an earlier version wrote it."""
     old = copy.deepcopy(document) | {"schema_version": version}
+    if version in ("1.1", "1.2"):
+        for row in old["layers"]:
+            del row["module"]
     if version == "1.1":
         for name in ("baselines", "kind", "gradient"):
             del old[name]
@@ -145,6 +148,7 @@ def test_reports_of_1_1_are_read(reports: list[Report], tmp_path: Path):
             "scores": {k: v | {"static": None} for k, v in report.data["scores"].items()},
             "points": [p | {"log_sensitivity": None, "states": False} for p in report.data["points"]],
             "parameters": [p | {"expected_health": None} for p in report.data["parameters"]],
+            "layers": [x | {"module": None} for x in report.data["layers"]],
         }
         assert loaded.document == decode(report.data | without)
         assert loaded.document.settings.inputs == {}

@@ -140,6 +140,7 @@ TESTED_BY = {
     "commands.shared": "commands/test_failures.py",
     "commands.terminal.compare": "report/test_comparison.py",
     "commands.terminal.inspect": "commands/test_inspect.py",
+    "commands.terminal.modules": "commands/test_modules.py",
     "commands.terminal.ranking": "commands/test_score.py",
     "commands.terminal.summary": "commands/test_score.py",
     "inspection": "commands/test_inspect.py",

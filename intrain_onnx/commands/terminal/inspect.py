@@ -52,7 +52,7 @@ def inspection(found: Inspection, stream: TextIO, *, show_all: bool = False) -> 
     for layer in layers if show_all else layers[:_LAYERS_SHOWN]:
         table.add_row(
             str(layer.depth),
-            printable(layer.name, 80),
+            printable(layer.label, 80),
             layer.op,
             " + ".join("x".join(map(str, s)) for s in layer.weight_shapes),
             "yes" if layer.bias else "",

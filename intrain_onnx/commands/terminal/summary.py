@@ -162,7 +162,7 @@ def _weakest(console: Console, layers: Sequence[Layer]) -> None:
         table.add_column(name, justify="left" if name == "op" else "right")
     for ratio, layer in ranked[:_WEAKEST]:
         table.add_row(
-            "  " + printable(layer.name, 100),
+            "  " + printable(layer.label, 100),
             printable(layer.op, 40),
             str(layer.depth),
             f"{layer.participation_ratio:.2f}",
@@ -175,7 +175,7 @@ def _weakest(console: Console, layers: Sequence[Layer]) -> None:
 def _not_measured(data: Document) -> list[str]:
     lines = []
     for status, label in NOT_MEASURED.items():
-        names = [x.name for x in data.layers if x.status == status]
+        names = [x.label for x in data.layers if x.status == status]
         if names:
             shown = ", ".join(printable(n, 60) for n in names[:3]) + (" …" if len(names) > 3 else "")
             lines.append(f"{len(names)} layers {status} ({label}): {shown}")

@@ -30,7 +30,7 @@ def _ratios(layers: Sequence[Layer]) -> Chart | None:
         Sample(
             x.depth,
             x.participation_ratio,
-            f"{x.name[:LONGEST_NAME]}: {quantity(x.participation_ratio)} of {largest_ratio(x)}",
+            f"{x.label[:LONGEST_NAME]}: {quantity(x.participation_ratio)} of {largest_ratio(x)}",
             float(largest_ratio(x)),
         )
         for x in layers
@@ -48,7 +48,7 @@ def _ratios(layers: Sequence[Layer]) -> Chart | None:
 
 def _healths(layers: Sequence[Layer], parameters: Mapping[str, Parameter]) -> Chart | None:
     healths = [
-        Sample(x.depth, health, f"{x.name[:LONGEST_NAME]}: {health:.3f}")
+        Sample(x.depth, health, f"{x.label[:LONGEST_NAME]}: {health:.3f}")
         for x in layers
         if (health := layer_health(x, parameters)) is not None
     ]

@@ -28,6 +28,7 @@ class Layer(Node):
         lost: the layer contributes nothing to the score.
         ratio_bin, health_bin: index of the colour bin; None without a value.
         label: text alternative of the node.
+        module: what it is called in the table.
         cells: of its table row, after depth and name.
     """
 
@@ -39,6 +40,7 @@ class Layer(Node):
     ratio_bin: int | None
     health_bin: int | None
     label: str
+    module: str
     cells: Sequence[Cell]
 
 

@@ -175,6 +175,7 @@ def _layer(identity: str, x: Layer, parameters: Mapping[str, Parameter]) -> show
     return shown.Layer(
         id=identity,
         name=x.name,
+        module=x.label,
         depth=x.depth,
         inputs=() if x.inputs is UNSET else x.inputs,
         kind=x.kind,
@@ -201,7 +202,7 @@ def _layer(identity: str, x: Layer, parameters: Mapping[str, Parameter]) -> show
 def _tile_label(x: Layer, share: float | None, health: float | None) -> str:
     measured = f"participation ratio {quantity(x.participation_ratio)} of {largest_ratio(x)}"
     words = [
-        f"{x.name[: plots.LONGEST_NAME]}, {x.op} at depth {x.depth}",
+        f"{x.label[: plots.LONGEST_NAME]}, {x.op} at depth {x.depth}",
         f"{measured}, {percent(share)}" if share is not None else x.status.replace("_", " "),
         f"health {decimal(health, 2)}" if health is not None else "",
     ]
@@ -212,7 +213,7 @@ def _fall(fall: analysis.Fall, identities: Mapping[str, str]) -> shown.Fall:
     largest = largest_ratio(fall.layer)
     return shown.Fall(
         id=identities[fall.layer.name],
-        name=fall.layer.name,
+        name=fall.layer.label,
         depth=fall.layer.depth,
         ratio=f"{quantity(fall.before)} → {quantity(fall.after)}",
         factor=f"÷ {quantity(fall.factor)}",
@@ -225,5 +226,5 @@ def _missing(layers: Sequence[Layer]) -> list[tuple[str, str, list[str]]]:
     return [
         (status.replace("_", " "), meaning, names)
         for status, meaning in NOT_MEASURED.items()
-        if (names := [x.name for x in layers if x.status == status])
+        if (names := [x.label for x in layers if x.status == status])
     ]

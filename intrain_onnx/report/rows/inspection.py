@@ -24,6 +24,12 @@ class InspectedLayer(Row, frozen=True):
     channels: Count
     macs: Count | None
     key: str
+    module: str | None
+
+    @property
+    def label(self) -> str:
+        """What people know it by: its module, or else its node."""
+        return self.module or self.name
 
 
 class Inspected(Row, frozen=True):

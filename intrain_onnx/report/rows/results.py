@@ -157,6 +157,15 @@ class Layer(Row, frozen=True, kw_only=True):
     log_participation_ratio: Annotated[Magnitude | None, Meta(description="Mean over the runs, nats.")]
     status: LayerStatus
     counted: bool
+    module: Annotated[
+        str | None,
+        Meta(description="Path in the framework, by the names of weights and node; null if none tells it."),
+    ]
+
+    @property
+    def label(self) -> str:
+        """What people know it by: its module, or else its node."""
+        return self.module or self.name
 
 
 class Point(Row, frozen=True):

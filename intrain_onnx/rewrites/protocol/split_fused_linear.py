@@ -82,6 +82,7 @@ def _split(model: ir.Model, layer: Layer, node: ir.Node, out: ir.Value, parts: P
             attributes=[a for name, a in node.attributes.items() if name not in ("alpha", "beta")],
             outputs=[made],
             name=f"{name_of(node)}.part{number}",
+            metadata_props=dict(node.metadata_props),
         )
         model.graph.insert_before(node, new)
         for value in values:

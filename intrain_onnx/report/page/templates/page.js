@@ -57,7 +57,7 @@
         const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
         let count = 0;
         for (const row of rows) {
-          const text = row.textContent.toLowerCase();
+          const text = `${row.textContent} ${row.querySelector("th").title}`.toLowerCase();
           row.hidden = (status.value && row.dataset.s !== status.value) || !words.every((w) => text.includes(w));
           count += !row.hidden;
         }
