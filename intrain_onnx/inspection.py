@@ -6,25 +6,30 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.errors import UnsupportedError, printable
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.load import Source, load
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.report import assemble, rows
 from intrain_onnx.report.decode import encode
+from intrain_onnx.report.frames import parts
+from intrain_onnx.report.frames.notebook import Card, shown
 from intrain_onnx.report.model_warnings import static_warnings
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.rewrites.protocol.step import Changes
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Inspection:
     """Result of the static analysis.
 
@@ -43,6 +48,27 @@ class Inspection:
         made = cls(encode(document), rewrites)
         made.__dict__["document"] = document
         return made
+
+    def to_frame(self) -> pd.DataFrame:
+        """The layers as a pandas DataFrame, a row each, in depth order.
+
+        Raises:
+            SettingsError: pandas is not installed.
+        """
+        return parts.inspected(self.document).frame()
+
+    def __repr__(self) -> str:
+        return f"<Inspection of {self._title()}>"
+
+    def _title(self) -> str:
+        model = self.document.model
+        path = printable(model.path or "model in memory")
+        return f"{path}: {len(self.document.layers)} layers, {model.parameters:,} parameters"
+
+    def _repr_html_(self) -> str:
+        told = [f"{w.code}: {w.message}" for w in self.document.warnings]
+        layers = {f"{len(self.document.layers)} layers": parts.inspected(self.document)}
+        return shown(Card(self._title(), {}, told, layers))
 
     @cached_property
     def document(self) -> rows.Inspected:

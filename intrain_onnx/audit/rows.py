@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -12,6 +12,8 @@ from intrain_onnx.audit.checks.base import Place, Severity
 from intrain_onnx.audit.deployment.rows import DeploymentRow
 from intrain_onnx.audit.policy import Deploy, FailOn, Setting
 from intrain_onnx.diff.rows import Expected
+from intrain_onnx.errors import printable
+from intrain_onnx.report.frames.table import Table
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Row, Share
 
@@ -176,3 +178,25 @@ class Document(Row, frozen=True):
     findings: Annotated[
         tuple[FindingRow, ...], Meta(description="Of the run, and of no model alone: those of its waivers.")
     ]
+
+
+_LONGEST = 4096
+"""Characters of a text in a table."""
+
+
+def findings_table(found: Sequence[tuple[str, bool, FindingRow]]) -> Table:
+    """A row for each finding: ``model``, ``passed``, and its fields, ``waived`` with the reason.
+
+    Args:
+        found: path of the model, whether it passed, and the finding; no path for findings of the run.
+    """
+    fields = FindingRow.__struct_fields__
+    columns = {name: [_cell(getattr(row, name)) for _, _, row in found] for name in fields}
+    models = [printable(path, _LONGEST) for path, _, _ in found]
+    return Table({"model": models, "passed": [passed for _, passed, _ in found], **columns})
+
+
+def _cell(value: object) -> object:
+    """A waiver as its reason; texts are one line."""
+    told = value.reason if isinstance(value, Waived) else value
+    return printable(told, _LONGEST) if isinstance(told, str) else told

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intrain_onnx.audit.checks.base import nothing
 from intrain_onnx.audit.deployment import rows as deployment
@@ -30,6 +30,7 @@ from intrain_onnx.audit.rows import (
     Scores,
     VariedRow,
     Waived,
+    findings_table,
 )
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, path_text, printable
@@ -37,6 +38,11 @@ from intrain_onnx.loading import allowance
 from intrain_onnx.progress import Progress
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
+from intrain_onnx.report.frames.notebook import Card, shown
+from intrain_onnx.report.frames.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_FINDINGS = 200
 """Most findings listed of one check: a file can have a million nodes of a kind."""
@@ -62,7 +68,7 @@ class Finding:
     waiver: Waiver | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """One audited model.
 
@@ -105,6 +111,21 @@ class Result:
         found = {s: sum(f.severity == s and f.waiver is None for f in self.findings) for s in SEVERITIES}
         return found | {"waived": sum(f.waiver is not None for f in self.findings)}
 
+    def to_frame(self) -> pd.DataFrame:
+        """The findings as a pandas DataFrame, a row each.
+
+        Raises:
+            SettingsError: pandas is not installed.
+        """
+        return Audits.of([self]).to_frame()
+
+    def __repr__(self) -> str:
+        verdict = "passed" if self.passed else "failed"
+        return f"<Audit of {printable(self.path)}: {verdict}, {tally(self.counts())}>"
+
+    def _repr_html_(self) -> str:
+        return Audits.of([self])._repr_html_()
+
     def outcome(self, check: str) -> Outcome:
         """Outcome of one check; ``not_checked`` if evidence that it needs is missing."""
         told = [finding for finding in self.findings if finding.check == check]
@@ -144,7 +165,7 @@ class Result:
         return encode(self.row())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audits:
     """All models of a run.
 
@@ -201,6 +222,27 @@ class Audits:
         among += f", {self.models - done} not audited" if done < self.models else ""
         among += ", waivers failed" if self._violated else ""
         return f"{among}: {tally(self.counts())}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The findings of all models as a pandas DataFrame, a row each.
+
+        Raises:
+            SettingsError: pandas is not installed.
+        """
+        return self.table().frame()
+
+    def table(self) -> Table:
+        """A row for each finding of each model, and last those of the run; see ``findings_table``."""
+        of_models = [(r.path, r.passed, finding_row(f)) for r in self.results for f in r.findings]
+        return findings_table(of_models + [("", self.passed, finding_row(f)) for f in self.findings])
+
+    def __repr__(self) -> str:
+        return f"<Audits of {self.models} models: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        found = self.table()
+        count = len(found.columns["model"])
+        return shown(Card(self.summary(), tables={f"{count} findings": found} if count else {}))
 
     def outcome(self, check: str) -> Outcome:
         """Outcome of a check of the run; ``not_checked`` while the run goes on."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _BY_NAME = ("input_shapes", "batch_axes", "inputs", "limits")
 """Settings of single names: those of the command line are added to the policy's."""
 
-_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html", "cyclonedx")
+_FORMATS = ("terminal", "json", "sarif", "junit", "github", "html", "cyclonedx", "csv", "parquet")
 EXIT_CODES = """
 \b
 Exit codes:
@@ -178,6 +178,10 @@ def _require_installed(formats: set[str], policy: Policy) -> None:
         from intrain_onnx.audit.formats import bom
 
         bom.require()
+    if "parquet" in formats:
+        from intrain_onnx.report.frames.table import require
+
+        require()
     if _trusted(policy):
         from intrain_onnx.audit.deployment import signature
 

@@ -92,6 +92,9 @@ from intrain_onnx.report.output_files import check_outputs, report_names
     "weights made when they are read, for the same numbers.  [default: what is free]",
 )
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
+@click.option(
+    "--resume", is_flag=True, help="Keep the reports that are there of the same files, settings and versions."
+)
 @given
 @shared
 def score(
@@ -102,6 +105,7 @@ def score(
     proxies: str,
     annotated: Path | None,
     no_parity: bool,
+    resume: bool,
     max_macs: float | None,
     max_memory: int | None,
     debug: bool,
@@ -127,13 +131,15 @@ def score(
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
         targets = _targets(models, output)
         _check_outputs(models, targets, annotated, config)
+        if resume and (annotated is not None or None in targets):
+            raise SettingsError("--resume needs reports in files, and no --annotate")
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
     done = _Done(models, output == "-", debug)
     try:
         with ended_by_signals():
-            done.score(ScoreFile(config, limits, annotated), targets)
+            done.score(ScoreFile(config, limits, annotated), targets, resume=resume)
     except KeyboardInterrupt as error:
         done.code = exit_code_of(error)
     done.show(targets)
@@ -150,19 +156,39 @@ class _Done:
     reports: list[Report] = field(default_factory=list)
     code: int = 0
 
-    def score(self, job: ScoreFile, targets: Sequence[Path | None]) -> None:
+    def score(self, job: ScoreFile, targets: Sequence[Path | None], *, resume: bool = False) -> None:
         """Score all models, each in a process that can die alone, and save each report as it comes."""
+        left = self._left(job, targets) if resume else range(len(self.models))
+        models = [self.models[i] for i in left]
+        if not models:
+            return
         outcomes = measured(
             job,
-            self.models,
-            self.models,
+            models,
+            models,
             limits=job.limits,
             parity=job.config.parity,
             debug=self.debug,
         )
         with closing(outcomes):
             for outcome in outcomes:
-                self._keep(outcome, targets[outcome.index], job.annotated)
+                self._keep(outcome, targets[left[outcome.index]], job.annotated)
+
+    def _left(self, job: ScoreFile, targets: Sequence[Path | None]) -> list[int]:
+        """The models without a report of an earlier run; those of the others are kept."""
+        from intrain_onnx.commands.earlier import report_of
+
+        left = []
+        for index, (model, target) in enumerate(zip(self.models, targets, strict=True)):
+            found = report_of(model, target, job.config) if target is not None else None
+            if found is None:
+                left.append(index)
+            else:
+                self.reports.append(found)
+        if self.reports:
+            kept = f"{len(self.reports)} of {len(self.models)} reports are kept"
+            click.echo(f"{kept}: file, settings and versions are the same", err=True)
+        return left
 
     def _keep(
         self, outcome: Outcome[Path, Scored | Failure], target: Path | None, annotated: Path | None

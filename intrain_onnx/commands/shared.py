@@ -268,9 +268,9 @@ def file_targets(outputs: Sequence[str], formats: Sequence[str]) -> list[tuple[s
     return targets
 
 
-def print_document(text: str) -> None:
-    """Print a document in UTF-8, whatever the terminal's encoding is."""
-    click.echo(text.encode(), nl=False)
+def print_document(content: str | bytes) -> None:
+    """Print a document, text in UTF-8, whatever the terminal's encoding is."""
+    click.echo(content.encode() if isinstance(content, str) else content, nl=False)
 
 
 def show_failure(failure: Failure, debug: bool) -> int:

@@ -109,7 +109,7 @@ class Lost(Struct, frozen=True):
     reason: str
 
 
-def of_report(model: str, given: Mapping[str, str], report: Report, seconds: float) -> Row:
+def of_report(model: str, given: Mapping[str, str], report: Report, seconds: float | None) -> Row:
     """The row of a scored model."""
     document: Document = report.document
     return Row(
@@ -128,7 +128,7 @@ def of_report(model: str, given: Mapping[str, str], report: Report, seconds: flo
         parity=_parity(document),
         device=document.environment.device,
         threads=document.environment.threads,
-        seconds=round(seconds, 3),
+        seconds=None if seconds is None else round(seconds, 3),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.rank.rows import Row
 from intrain_onnx.report.derived import file_labels, mixed_names
 from intrain_onnx.report.document import write_atomically
+from intrain_onnx.report.frames.table import Table
 from intrain_onnx.report.numbers import tally
 from intrain_onnx.report.page.ranks import Ranks
 from intrain_onnx.vocabulary import LEADING
@@ -79,33 +78,30 @@ def columns(rows: Sequence[Row], by: str) -> tuple[list[str], list[list[Any]]]:
     ]
 
 
+def table(rows: Sequence[Row], by: str) -> Table:
+    """All columns of all rows, in rank order."""
+    return Table.of(*columns(rows, by))
+
+
+def summary(rows: Sequence[Row], by: str) -> Table:
+    """The columns that people are shown, in rank order."""
+    wanted = ("rank", "model", *dict.fromkeys([by, *_SHOWN]), "warnings", "error")
+    whole = table(rows, by).columns
+    return Table({name: whole[name] for name in wanted if name in whole})
+
+
 def write_csv(path: Path, rows: Sequence[Row], by: str) -> None:
     """Write all rows, in rank order."""
-    names, values = columns(rows, by)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([[_cell(value) for value in row] for row in values])
-    write_atomically(path, stream.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula is kept from it: names come from strangers."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    write_atomically(path, table(rows, by).csv())
 
 
 def write_parquet(path: Path, rows: Sequence[Row], by: str) -> bool:
     """Write all rows, in rank order; returns whether pyarrow is installed."""
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError:
+        content = table(rows, by).parquet()
+    except SettingsError:
         return False
-    names, values = columns(rows, by)
-    made = {name: pa.array([row[i] for row in values]) for i, name in enumerate(names)}
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table(made), sink)
-    write_atomically(path, sink.getvalue().to_pybytes())
+    write_atomically(path, content)
     return True
 
 

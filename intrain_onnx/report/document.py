@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intrain_onnx import untrusted
-from intrain_onnx.errors import ModelFileError
+from intrain_onnx.errors import ModelFileError, printable
+from intrain_onnx.vocabulary import LEADING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from intrain_onnx.report import rows
+    from intrain_onnx.report.frames.parts import Part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A scored model. ``data`` is the JSON document that ``report.schema.json`` describes."""
 
@@ -60,6 +64,34 @@ class Report:
     def optimization_resilience(self) -> float:
         """Sum over parameter tensors of the gradient health, mean over the runs."""
         return float(self.data["score"]["optimization_resilience"])
+
+    def to_frame(self, part: Part = "layers") -> pd.DataFrame:
+        """A list of the report as a pandas DataFrame, a row for each entry.
+
+        Args:
+            part: ``layers``, ``parameters``, ``points`` or ``depth_profile``.
+
+        Raises:
+            SettingsError: pandas is not installed, or a report has no such list.
+        """
+        from intrain_onnx.report.frames import parts  # noqa: PLC0415
+
+        return parts.part(self.document, part).frame()
+
+    def __repr__(self) -> str:
+        return f"<Report of {self._title()}>"
+
+    def _title(self) -> str:
+        """File, scores and number of layers, in one line."""
+        model, scores = self.data.get("model", {}), self.data.get("scores", {})
+        leads = f"{LEADING} {scores[LEADING]['value']:.5g}, " if LEADING in scores else ""
+        path = printable(model.get("path") or "model in memory")
+        return f"{path}: {leads}InTrain {self.intrain:.5g}, {len(self.data.get('layers', ()))} layers"
+
+    def _repr_html_(self) -> str:
+        from intrain_onnx.report.frames import parts  # noqa: PLC0415
+
+        return parts.card(self.document, self._title())
 
     def to_json(self) -> str:
         """Strict JSON: no NaN, no infinity, fixed key order."""

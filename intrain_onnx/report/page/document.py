@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
-
-from intrain_onnx.report.csp import digest
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.page import view
+from intrain_onnx.report.templates import digest, file, filled
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -24,24 +21,8 @@ def page(reports: Sequence[Report]) -> str:
 
 def rendered(template: str, **shown: Any) -> str:
     """A template with its style and script inlined."""
-    style, script = _file("page.css"), _file("page.js")
-    made = _environment().get_template(template)
-    return made.render(style=style, script=script, policy=_policy(style, script), **shown)
-
-
-def _file(name: str) -> str:
-    return resources.files("intrain_onnx.report.page").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _environment() -> jinja2.Environment:
-    """Jinja2 environment with autoescape; an undefined name is an error."""
-    return jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    style, script = file("page.css"), file("page.js")
+    return filled(template, style=style, script=script, policy=_policy(style, script), **shown)
 
 
 def _policy(style: str, script: str) -> str:

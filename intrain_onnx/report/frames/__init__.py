@@ -1,0 +1,1 @@
+"""Results as tables: CSV, Parquet, pandas, and what notebooks show of them."""
