@@ -295,8 +295,11 @@ def broken(path: Path, policy: Policy, error: IntrainError, today: datetime.date
 def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     """Run all checks that are not off, and apply the waivers to their findings."""
     rules = [(rule, rule.severity) for rule in policy.rules.values() if rule.severity != "off"]
+    modules = {
+        x.name: x.module for report in evidence.reports.values() for x in report.document.layers if x.module
+    }
     findings = [
-        Finding(rule.check.id, severity, found)
+        Finding(rule.check.id, severity, _in_module(found, modules))
         for rule, severity in rules
         for found in _bounded(rule.check.run(evidence, rule.options))
     ]
@@ -331,6 +334,14 @@ def _bounded(found: Iterable[Found]) -> Iterator[Found]:
             more += 1
     if more:
         yield Found(f"and {more:,} more places")
+
+
+def _in_module(found: Found, modules: Mapping[str, str]) -> Found:
+    """A finding at a layer that names its module, where its node does not."""
+    module = modules.get(found.place or "") if found.kind == "layer" else None
+    if module is None or module in (found.place or ""):
+        return found
+    return replace(found, message=f"{found.message} (module {path_text(module)})")
 
 
 def _waived(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
