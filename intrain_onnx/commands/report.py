@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document
+from intrain_onnx.commands.shared import EXIT_CODES, as_file, failures, print_document
 from intrain_onnx.errors import printable
 from intrain_onnx.report.output_files import check_outputs
 
@@ -18,6 +18,7 @@ from intrain_onnx.report.output_files import check_outputs
     "-o",
     "--output",
     metavar="FILE|-",
+    shell_complete=as_file,
     default="report.html",
     show_default=True,
     help="Where the page goes; - is standard output.",
