@@ -178,13 +178,62 @@ def test_what_counts_as_a_gpu_package(name: str, of_gpu: bool):
     assert bool(CPU_ROUTE.GPU.match(name)) is of_gpu
 
 
-def test_the_hook_and_the_action_ask_for_the_cpu_route():
+def test_the_hook_asks_for_what_the_extra_brings():
     [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     assert hook["additional_dependencies"] == EXTRAS["cpu"]
-    steps = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
-    [install] = [step for step in steps if step.get("name") == "Install"]
+
+
+STEPS = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+
+
+def step(name: str) -> Any:
+    [found] = [s for s in STEPS if s.get("name", s.get("uses")) == name]
+    return found
+
+
+def key(action: Path, folder: Path, package: str) -> dict[str, str]:
+    """What the step that names the cache tells the next ones."""
+    told = {"PACKAGE": package, "ACTION": str(action), "SYSTEM": "Linux-X64", "PYTHON": "3.12"}
+    told |= {"GITHUB_OUTPUT": str(folder / "outputs"), "RUNNER_TEMP": str(folder)}
+    (folder / "outputs").unlink(missing_ok=True)
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step("Key of the cache")["run"]]
+    done = run(*command, env=os.environ | told, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in (folder / "outputs").read_text().splitlines())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_cache_of_the_action_follows_from_what_is_asked_for(tmp_path: Path):
+    (tmp_path / "action").mkdir()
+    (tmp_path / "action" / "pyproject.toml").write_text("one")
+    first = key(tmp_path / "action", tmp_path, "")
+    assert first == key(tmp_path / "action", tmp_path, "")
+    assert re.fullmatch(r"intrain-onnx-Linux-X64-3\.12-[0-9a-f]{16}", first["key"])
+    assert key(tmp_path / "action", tmp_path, "intrain-onnx[cpu]==1")["key"] != first["key"]
+    (tmp_path / "action" / "pyproject.toml").write_text("two")
+    assert key(tmp_path / "action", tmp_path, "")["key"] != first["key"]
+    kept, order = step("actions/cache@v4"), [s.get("name", s.get("uses")) for s in STEPS]
+    assert order.index("Key of the cache") < order.index("actions/cache@v4") < order.index("Install")
+    assert kept["with"]["path"] == step("Install")["env"]["UV_CACHE_DIR"] == "${{ steps.key.outputs.folder }}"
+    assert kept["with"]["key"] == "${{ steps.key.outputs.key }}"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_action_installs_by_the_cpu_route(tmp_path: Path):
+    """Its script with a `python` that notes what it is asked; uv reads the rest from the environment."""
+    install = step("Install")
     assert install["env"]["UV_TORCH_BACKEND"] == "cpu"
-    assert "[cpu]" in install["env"]["PACKAGE"]
+    assert install["env"]["PACKAGE"] == "${{ inputs.package || format('{0}[cpu]', github.action_path) }}"
+    note = tmp_path / "python"
+    note.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> "{tmp_path}/asked"; echo >> "{tmp_path}/asked"\n')
+    note.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", install["run"]]
+    done = run(*command, env=os.environ | {"PATH": path, "PACKAGE": "/a folder[cpu]"}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (tmp_path / "asked").read_text().splitlines()
+    assert first.startswith("-m|pip|install|")
+    assert second == "-m|uv|pip|install|--system|/a folder[cpu]|"
 
 
 def test_the_metadata_says_what_an_index_shows(metadata: Any):
