@@ -40,6 +40,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import re
 import sys
@@ -147,6 +148,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN sums in an order that depends on the machine
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
+logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, its exception says, too
 try:
     import keras
     import numpy as np

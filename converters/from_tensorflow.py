@@ -26,6 +26,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import sys
@@ -127,6 +128,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN sums in an order that depends on the machine
 warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
+logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, its exception says, too
 try:
     import numpy as np
     import onnx

@@ -162,6 +162,7 @@ def test_a_file_that_is_no_model_is_one_line(framework: str, model: str, tmp_pat
     refuses(done, 1, MODELS[framework, model])
 
 
+LINEAR = '{"in_features": 3, "out_features": 2}'
 FAULTS = {
     "an application that Keras has not": ("keras", ["--application", "MobilNet"], "MobileNetV2"),
     "an application of another size": (
@@ -179,6 +180,21 @@ FAULTS = {
         "pytorch",
         ["--factory", "torch.nn:Identity", "--weights", "missing.pt", "--input", "1x4"],
         "--weights missing.pt: FileNotFoundError",
+    ),
+    "a layer that refuses the input, of Paddle": (
+        "paddle",
+        ["--factory", "paddle.nn:Linear", "--kwargs", LINEAR, "--input", "1x4"],
+        "the layer on --input: ValueError",
+    ),
+    "a module that refuses the input, of Flax": (
+        "jax",
+        ["--factory", "flax.nnx:Linear", "--kwargs", LINEAR, "--input", "1x4"],
+        "the module on --input: TypeError",
+    ),
+    "a file that is not there to import, for a SavedModel": (
+        "tensorflow",
+        ["missing", "--import", "missing.py"],
+        "missing.py",
     ),
     "a layer that refuses the input": (
         "pytorch",

@@ -209,6 +209,42 @@ def test_a_trained_keras_network_classifies_alike_by_every_way(
     assert np.array_equal(found, known["given"])
 
 
+LACKED = """
+import sys
+
+import tensorflow as tf
+
+class Module(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
+    def divided(self, x):
+        return {"y": tf.math.xdivy(x, x * x + 3.0)}
+
+tf.saved_model.save(tf.Module(), sys.argv[1], signatures=Module().divided.get_concrete_function())
+"""
+HANDLER = """
+import tf2onnx.handler
+
+@tf2onnx.handler.tf_op("Xdivy", onnx_op="Div")
+class Xdivy:
+    @classmethod
+    def version_1(cls, ctx, node, **kwargs):
+        pass
+"""
+
+
+def test_an_operator_that_tf2onnx_lacks_comes_from_a_file(tmp_path: Path):
+    """Xdivy is Div here, as its divisor is never 0."""
+    assert run(KERAS_PINS, "-c", LACKED, tmp_path / "saved").returncode == 0
+    refused = run(KERAS_PINS, "converters/from_tensorflow.py", tmp_path / "saved", "-o", tmp_path / "m.onnx")
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert "Xdivy" in line
+    (tmp_path / "handler.py").write_text(HANDLER)
+    added = ("--import", tmp_path / "handler.py")
+    converted(KERAS_PINS, "from_tensorflow.py", tmp_path / "saved", *added, "-o", tmp_path / "m.onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node][-1] in ("Div", "Identity")
+
+
 @pytest.mark.parametrize(
     ("pins", "script", "arguments"),
     [
