@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One network, every exporter, every optimiser: is the score the same? Writes docs/optimisers.md.
 
-    pip install -e '.[test]' torchvision onnxsim onnxslim onnxoptimizer
+    pip install -e '.[gpu,test]' torchvision onnxsim onnxslim onnxoptimizer
     python benchmarks/optimisers.py                        # all, some 30 minutes on one core
     python benchmarks/optimisers.py --only llama -o -      # networks whose names hold this, on the terminal
 

@@ -29,7 +29,10 @@ Safe by default: weights are read from Flax's msgpack format, which holds data o
 you name, and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -37,24 +40,59 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import flax
-import jax
-import jax2onnx
-import numpy as np
-import onnx
-import onnxruntime as ort
-from flax import linen, nnx, serialization
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
 
-WARM_UP_BATCH = 16
-Function = Callable[..., Any]
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
 
 
 @dataclass(frozen=True)
@@ -66,7 +104,7 @@ class InputSpec:
     high: int | None
 
     @classmethod
-    def parse(cls, text: str) -> "InputSpec":
+    def parse(cls, text: str) -> InputSpec:
         """Read ``[NAME=]SHAPE[:HIGH]``; a missing name becomes "" and is filled in later."""
         match = re.fullmatch(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\d+))?", text)
         if not match:
@@ -86,6 +124,60 @@ class InputSpec:
         return jax.ShapeDtypeStruct((batch, *self.shape[1:]), np.float32 if self.high is None else np.int32)
 
 
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--factory", required=True, metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the module")
+    add("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("--call-kwargs", type=json_object, default={}, metavar="JSON", help='like {"train": false}')
+    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
+    add("--output-name", action="append", metavar="NAME", help="once for each output (default: output)")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--opset", type=int, help="default: jax2onnx's own")
+    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
+    add("--seed", type=int, default=0)
+    add(
+        "--warm-up",
+        type=int,
+        default=0,
+        metavar="N",
+        help="batches of noise for fresh BatchNorms (NNX)",
+    )
+    add("--weights", metavar="FILE.msgpack", help="written by flax.serialization.to_bytes")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    args = parser.parse_args(argv)
+    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
+    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
+    args.output_name = args.output_name or ["output"]
+    return args
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+try:
+    import flax
+    import jax
+    import jax2onnx
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    from flax import linen, nnx, serialization
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
+
+WARM_UP_BATCH = 16
+Function = Callable[..., Any]
+
+
 @dataclass(frozen=True)
 class Example:
     """Inputs, and what the model made of them."""
@@ -101,20 +193,28 @@ def differences(want: list[np.ndarray], have: list[np.ndarray]) -> tuple[float, 
     return max(absolute), max(relative)
 
 
-def load_factory(reference: str) -> Function:
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module; what lies beside it can be imported."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_factory(reference: str) -> Callable[..., Function]:
     """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    if not source.endswith(".py"):
-        return getattr(importlib.import_module(source), attribute)
-    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return getattr(module, attribute)
+    module = load_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise SystemExit(f"--factory {reference}: {source} has no callable {attribute}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,11 +228,12 @@ class Network:
 
 def build(args: argparse.Namespace) -> Network:
     """Make the seeded model, or take the weights that the factory gave it."""
-    factory = load_factory(args.factory)
-    # NNX's metaclass hides the signature of the class.
-    maker = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-    seeded = {"rngs": nnx.Rngs(args.seed)} if "rngs" in inspect.signature(maker).parameters else {}
-    module = factory(**args.kwargs, **seeded)
+    with refused(f"--factory {args.factory}", debug=args.debug):
+        factory = load_factory(args.factory)
+        # NNX's metaclass hides the signature of the class.
+        maker = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+        seeded = {"rngs": nnx.Rngs(args.seed)} if "rngs" in inspect.signature(maker).parameters else {}
+        module = factory(**args.kwargs, **seeded)
     if isinstance(module, nnx.Module):
         return build_nnx(module, args)
     variables = None
@@ -149,9 +250,10 @@ def build_nnx(module: nnx.Module, args: argparse.Namespace) -> Network:
     """Load weights, and switch to evaluation mode."""
     if args.weights:
         state = nnx.state(module, nnx.Not(nnx.RngState))
-        pure = serialization.from_bytes(nnx.to_pure_dict(state), Path(args.weights).read_bytes())
-        nnx.replace_by_pure_dict(state, pure)
-        nnx.update(module, state)
+        with refused(f"--weights {args.weights}", debug=args.debug):
+            pure = serialization.from_bytes(nnx.to_pure_dict(state), Path(args.weights).read_bytes())
+            nnx.replace_by_pure_dict(state, pure)
+            nnx.update(module, state)
     module.eval()
 
     def call(*inputs: Any) -> Any:
@@ -167,9 +269,11 @@ def build_linen(module: linen.Module, variables: Any, args: argparse.Namespace) 
     if variables is None:
         rng = np.random.default_rng(args.seed)
         example = [spec.sample(2, rng) for spec in args.input]
-        variables = module.init(jax.random.key(args.seed), *example, **args.call_kwargs)
+        with refused("the module on --input", debug=args.debug):
+            variables = module.init(jax.random.key(args.seed), *example, **args.call_kwargs)
     if args.weights:
-        variables = serialization.from_bytes(variables, Path(args.weights).read_bytes())
+        with refused(f"--weights {args.weights}", debug=args.debug):
+            variables = serialization.from_bytes(variables, Path(args.weights).read_bytes())
 
     def call(*inputs: Any) -> Any:
         return module.apply(variables, *inputs, **args.call_kwargs)
@@ -249,23 +353,26 @@ def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
     network = build(args)
     first = args.input[0].shape[0]
-    expected, note = prepare(network, [first] if args.fixed_batch else [first, first + 1], args)
-    model = jax2onnx.to_onnx(
-        network.call,
-        [spec.abstract(first if args.fixed_batch else "B") for spec in args.input],
-        model_name=args.factory.rpartition(":")[2],
-        input_names=[spec.name for spec in args.input],
-        output_names=args.output_name,
-        **({"opset": args.opset} if args.opset else {}),
-    )
+    with refused("the module on --input", debug=args.debug):
+        expected, note = prepare(network, [first] if args.fixed_batch else [first, first + 1], args)
+    with refused("jax2onnx", debug=args.debug):
+        model = jax2onnx.to_onnx(
+            network.call,
+            [spec.abstract(first if args.fixed_batch else "B") for spec in args.input],
+            model_name=args.factory.rpartition(":")[2],
+            input_names=[spec.name for spec in args.input],
+            output_names=args.output_name,
+            **({"opset": args.opset} if args.opset else {}),
+        )
     part = f"{args.output}.part"
     try:
-        onnx.checker.check_model(model)
-        onnx.save(model, part)
-        if not loads(part):  # jax2onnx leaves shapes of inner values from before it moved a Transpose
-            del model.graph.value_info[:]
+        with refused(f"{args.output}, not written", debug=args.debug):
+            onnx.checker.check_model(model)
             onnx.save(model, part)
-        absolute, relative = largest_difference(expected, part, [spec.name for spec in args.input])
+            if not loads(part):  # jax2onnx leaves shapes of inner values from before it moved a Transpose
+                del model.graph.value_info[:]
+                onnx.save(model, part)
+            absolute, relative = largest_difference(expected, part, [spec.name for spec in args.input])
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
         os.replace(part, args.output)
@@ -280,36 +387,5 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--factory", required=True, metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the module")
-    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
-    add("--call-kwargs", type=json.loads, default={}, metavar="JSON", help='like {"train": false}')
-    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
-    add("--output-name", action="append", metavar="NAME", help="once for each output (default: output)")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--opset", type=int, help="default: jax2onnx's own")
-    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
-    add("--seed", type=int, default=0)
-    add(
-        "--warm-up",
-        type=int,
-        default=0,
-        metavar="N",
-        help="batches of noise for fresh BatchNorms (NNX)",
-    )
-    add("--weights", metavar="FILE.msgpack", help="written by flax.serialization.to_bytes")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    args = parser.parse_args(argv)
-    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
-    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
-    args.output_name = args.output_name or ["output"]
-    return args
-
-
-if __name__ == "__main__":
-    print(convert(parse_arguments()))
+if ARGUMENTS is not None:
+    print(convert(ARGUMENTS))

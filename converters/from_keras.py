@@ -19,27 +19,128 @@ and nothing in the file says that a BatchNorm was there. This moves statistics t
 else; a trained model, a saved one among them, is exported as it is. ``--warm-up 0`` turns it off,
 ``--warm-up N`` asks for it where a model is partly trained.
 
+Custom layers, and other classes or functions that a saved model names, are in the file of ``--import FILE.py``:
+
+    from_keras.py model.keras --import my_layers.py -o model.onnx
+
 The batch dimension stays free. The ONNX file is compared on random inputs (onnxruntime, CPU) with what the
 model computed before anything touched it, or after the warm-up if there was one; the line that is printed
 says which, and how far the warm-up moved the outputs.
 
 Safe by default: a file with Lambda layers or other stored code is refused unless ``--allow-code`` is given. A
-factory, and the file of ``--register``, is code that you name, and it runs.
+factory, and the file of ``--import``, is code that you name, and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
+import difflib
 import importlib
 import importlib.util
+import inspect
 import json
+import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", nargs="?", help="a .keras or .h5 file")
+    source.add_argument("--application", metavar="NAME", help="a model of keras.applications")
+    source.add_argument(
+        "--factory", metavar="MODULE:CALLABLE", help="makes the model; FILE.py:CALLABLE works too"
+    )
+    add = parser.add_argument
+    add("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments of either")
+    add("--weights", default="none", help="of the application: none (default), imagenet or FILE")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--opset", type=int, help="default: Keras's own")
+    add("--seed", type=int, default=0)
+    add(
+        "--warm-up",
+        type=int,
+        metavar="N",
+        help="batches of noise for BatchNorms of fresh statistics (default: 2 if nothing was trained yet)",
+    )
+    add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
+    add(
+        "--import",
+        "--register",
+        dest="import_",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="runs first; its classes and functions are those that the saved model names",
+    )
+    add("--allow-code", action="store_true", help="load Lambda layers, which are code stored in the file")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    return parser.parse_args(argv)
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -47,13 +148,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN sums in an order that depends on the machine
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
-
-import keras
-import numpy as np
-import onnx
-import onnxruntime as ort
-import tf2onnx
-import tf2onnx.handler
+logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, its exception says, too
+try:
+    import keras
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    import tf2onnx
+    import tf2onnx.handler
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
 
 WARM_UP_BATCH = 16
 FREE_SIZE = 32  # for a free dimension other than the batch
@@ -81,10 +187,11 @@ class Erfc:
 
 
 def load_file(path: str) -> ModuleType:
-    """Run a Python file as a module."""
+    """Run a Python file as a module; what lies beside it can be imported."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -96,30 +203,73 @@ def load_factory(reference: str) -> Callable[..., keras.Model]:
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    return getattr(
-        load_file(source) if source.endswith(".py") else importlib.import_module(source), attribute
-    )
+    module = load_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise SystemExit(f"--factory {reference}: {source} has no callable {attribute}")
+    return found
 
 
 def build(args: argparse.Namespace) -> keras.Model:
     """Make or load the model, seeded."""
-    for path in args.register:
-        load_file(path)
+    custom: dict[str, Any] = {}
+    for path in args.import_:
+        with refused(f"--import {path}", debug=args.debug):
+            custom |= defined_in(load_file(path))
     keras.utils.set_random_seed(args.seed)
-    if args.application:
+    if args.model:
+        return load(args, custom)
+    with refused(f"--factory {args.factory}", debug=args.debug):
+        model = load_factory(args.factory)(**args.kwargs) if args.factory else application(args)
+    if not isinstance(model, keras.Model):
+        raise SystemExit(f"--factory {args.factory}: returned {type(model).__name__}, not a keras.Model")
+    return model
+
+
+def application(args: argparse.Namespace) -> keras.Model:
+    """Make a model of ``keras.applications``."""
+    names = [name for name, found in vars(keras.applications).items() if inspect.isfunction(found)]
+    if args.application not in names:
+        near = difflib.get_close_matches(args.application, names, 3, 0.3) or ["MobileNetV2", "ResNet50"]
+        raise SystemExit(f"--application {args.application}: Keras has none of this name, but {', '.join(near)}")
+    with refused(f"--application {args.application}", debug=args.debug):
         weights = None if args.weights == "none" else args.weights
         return getattr(keras.applications, args.application)(weights=weights, **args.kwargs)
-    if args.factory:
-        return load_factory(args.factory)(**args.kwargs)
-    try:
-        return keras.saving.load_model(args.model, compile=False, safe_mode=not args.allow_code)
-    except (TypeError, ValueError) as error:  # what Keras raises for an unknown class, and for stored code
-        if unknown := re.search(r"(?:Could not locate class|Unknown layer:?) '?(\w+)", str(error)):
-            raise SystemExit(
-                f"{args.model}: holds the custom class {unknown[1]}: name the Python file that has it, under "
-                f"@keras.saving.register_keras_serializable(), with --register FILE.py."
-            ) from error
-        raise SystemExit(f"{args.model}: {error}\nIf it holds code that you trust: --allow-code.") from error
+
+
+def defined_in(module: ModuleType) -> dict[str, Any]:
+    """Return the classes and functions of a module by name: layers need not be registered."""
+    found = [(name, x) for name, x in vars(module).items() if inspect.isclass(x) or inspect.isfunction(x)]
+    return {name: x for name, x in found if x.__module__ == module.__name__}
+
+
+UNKNOWN = re.compile(
+    r"Could not (?:locate (?:class|function)|interpret [\w ]+ identifier:) '?(\w+)"
+    r"|Unknown \w+(?: \w+)?: '?(\w+)"
+)
+"""What Keras says of a class or function that it does not know, from a .keras and from an .h5 file."""
+
+
+def load(args: argparse.Namespace, custom: dict[str, Any]) -> keras.Model:
+    """Read a saved model."""
+    if Path(args.model).is_dir():
+        raise SystemExit(f"{args.model}: a folder, not a .keras or .h5 file; a SavedModel is TensorFlow's")
+    if not Path(args.model).is_file():
+        raise SystemExit(f"{args.model}: no such file")
+    with refused(args.model, debug=args.debug):
+        try:
+            return keras.saving.load_model(
+                args.model, custom_objects=custom, compile=False, safe_mode=not args.allow_code
+            )
+        except (TypeError, ValueError) as error:  # of an unknown class, and of stored code
+            if unknown := UNKNOWN.search(str(error)):
+                name = unknown[1] or unknown[2]
+                told = f"holds the custom {name}: name the Python file that has it, with --import FILE.py"
+            elif "safe_mode" in str(error) or "Lambda" in str(error):
+                told = "holds code, such as a Lambda layer. If you trust what it does: --allow-code"
+            else:
+                raise
+            raise SystemExit(f"{args.model}: {told}.") from None
 
 
 def is_constant_still(layer: keras.Layer, name: str) -> bool:
@@ -249,14 +399,16 @@ def prepare(model: keras.Model, args: argparse.Namespace) -> tuple[list[Example]
 def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
     model = build(args)
-    expected, note = prepare(model, args)
+    with refused("the model on random inputs", debug=args.debug):
+        expected, note = prepare(model, args)
     part = f"{args.output}.part"
     options: dict[str, Any] = {"opset_version": args.opset} if args.opset else {}
     try:
-        model.export(part, format="onnx", verbose=False, **options)
-        proto = onnx.load(part)
-        onnx.checker.check_model(proto)
-        absolute, relative = largest_difference(model, part, expected)
+        with refused("tf2onnx", debug=args.debug):
+            model.export(part, format="onnx", verbose=False, **options)
+            proto = onnx.load(part)
+            onnx.checker.check_model(proto)
+            absolute, relative = largest_difference(model, part, expected)
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: differs from the model by {relative:.2e} relative; not written")
         os.replace(part, args.output)
@@ -271,41 +423,5 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("model", nargs="?", help="a .keras or .h5 file")
-    source.add_argument("--application", metavar="NAME", help="a model of keras.applications")
-    source.add_argument(
-        "--factory", metavar="MODULE:CALLABLE", help="makes the model; FILE.py:CALLABLE works too"
-    )
-    add = parser.add_argument
-    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of either")
-    add("--weights", default="none", help="of the application: none (default), imagenet or FILE")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--opset", type=int, help="default: Keras's own")
-    add("--seed", type=int, default=0)
-    add(
-        "--warm-up",
-        type=int,
-        metavar="N",
-        help="batches of noise for BatchNorms of fresh statistics (default: 2 if nothing was trained yet)",
-    )
-    add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
-    add(
-        "--register",
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        help="runs first; registers custom layers",
-    )
-    add("--allow-code", action="store_true", help="load Lambda layers, which are code stored in the file")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    print(convert(parse_arguments()))
+if ARGUMENTS is not None:
+    print(convert(ARGUMENTS))

@@ -28,7 +28,10 @@ Safe by default: an inference model holds a program of Paddle's operators and te
 factory is code that you name, and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -36,22 +39,60 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-os.environ.setdefault("GLOG_minloglevel", "3")
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-import paddle
-import paddle2onnx
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
 
-WARM_UP_BATCH = 16
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
 
 
 @dataclass(frozen=True)
@@ -63,7 +104,7 @@ class InputSpec:
     high: int | None
 
     @classmethod
-    def parse(cls, text: str) -> "InputSpec":
+    def parse(cls, text: str) -> InputSpec:
         """Read ``[NAME=]SHAPE[:HIGH]``; a missing name becomes "" and is filled in later."""
         match = re.fullmatch(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\d+))?", text)
         if not match:
@@ -84,6 +125,53 @@ class InputSpec:
         return paddle.static.InputSpec(shape, "float32" if self.high is None else "int64", self.name)
 
 
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", nargs="?", help="model.json or model.pdmodel of a saved inference model")
+    source.add_argument("--factory", metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the layer")
+    add = parser.add_argument
+    add("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--opset", type=int, default=17, help="default: 17")
+    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
+    add("--seed", type=int, default=0)
+    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for fresh BatchNorms")
+    add("--weights", metavar="FILE.pdparams", help="of the factory's layer")
+    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    args = parser.parse_args(argv)
+    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
+    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
+    return args
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("GLOG_minloglevel", "3")
+warnings.filterwarnings("ignore", message="No ccache found")
+try:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    import paddle
+    import paddle2onnx
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
+
+WARM_UP_BATCH = 16
+
+
 @dataclass(frozen=True)
 class Example:
     """Inputs, and what the model made of them."""
@@ -99,20 +187,28 @@ def differences(want: list[np.ndarray], have: list[np.ndarray]) -> tuple[float, 
     return max(absolute), max(relative)
 
 
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module; what lies beside it can be imported."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_factory(reference: str) -> Callable[..., paddle.nn.Layer]:
     """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    if not source.endswith(".py"):
-        return getattr(importlib.import_module(source), attribute)
-    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return getattr(module, attribute)
+    module = load_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise SystemExit(f"--factory {reference}: {source} has no callable {attribute}")
+    return found
 
 
 def build(args: argparse.Namespace) -> tuple[paddle.nn.Layer, Path | None]:
@@ -121,13 +217,18 @@ def build(args: argparse.Namespace) -> tuple[paddle.nn.Layer, Path | None]:
         program = Path(args.model)
         if program.suffix not in (".json", ".pdmodel") or not program.is_file():
             raise SystemExit(f"{args.model}: not the .json or .pdmodel of a saved inference model")
-        return paddle.jit.load(str(program.with_suffix(""))), program
+        with refused(args.model, debug=args.debug):
+            return paddle.jit.load(str(program.with_suffix(""))), program
     if args.weights and not args.allow_pickle:
-        raise SystemExit(f"{args.weights}: a pickle, which can run code\nIf you trust it: --allow-pickle.")
+        raise SystemExit(f"{args.weights}: a pickle, which can run code. If you trust it: --allow-pickle.")
     paddle.seed(args.seed)
-    layer = load_factory(args.factory)(**args.kwargs)
+    with refused(f"--factory {args.factory}", debug=args.debug):
+        layer = load_factory(args.factory)(**args.kwargs)
+    if not isinstance(layer, paddle.nn.Layer):
+        raise SystemExit(f"--factory {args.factory}: returned {type(layer).__name__}, not a paddle.nn.Layer")
     if args.weights:
-        layer.set_state_dict(paddle.load(args.weights))
+        with refused(f"--weights {args.weights}", debug=args.debug):
+            layer.set_state_dict(paddle.load(args.weights))
     layer.eval()
     return layer, None
 
@@ -225,24 +326,27 @@ def convert(args: argparse.Namespace) -> str:
         expected: list[Example] = []
         note = "as saved"
         if program is None:
-            expected, note = prepare(layer, [first] if args.fixed_batch else [first, first + 1], args)
-            program = save(layer, args, folder)
+            with refused("the layer on --input", debug=args.debug):
+                expected, note = prepare(layer, [first] if args.fixed_batch else [first, first + 1], args)
+                program = save(layer, args, folder)
         try:
-            paddle2onnx.export(
-                str(program),
-                str(program.with_suffix(".pdiparams")),
-                part,
-                opset_version=args.opset,
-                optimize_tool="None",  # it folds constants with Polygraphy otherwise
-            )
+            with refused("paddle2onnx", debug=args.debug):
+                paddle2onnx.export(
+                    str(program),
+                    str(program.with_suffix(".pdiparams")),
+                    part,
+                    opset_version=args.opset,
+                    optimize_tool="None",  # it folds constants with Polygraphy otherwise
+                )
             if not os.path.exists(part):
                 raise SystemExit(f"{args.output}: not written, paddle2onnx failed; it says why above")
-            model = onnx.load(part)
-            onnx.checker.check_model(model)
-            free = not model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-            if not expected:  # a saved program: what it computes, nothing here can change
-                expected = examples(layer, args.input, [first, first + 1] if free else [first], args.seed)
-            absolute, relative = largest_difference(expected, part)
+            with refused(f"{args.output}, not written: on --input", debug=args.debug):
+                model = onnx.load(part)
+                onnx.checker.check_model(model)
+                free = not model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+                if not expected:  # a saved program: what it computes, nothing here can change
+                    expected = examples(layer, args.input, [first, first + 1] if free else [first], args.seed)
+                absolute, relative = largest_difference(expected, part)
             if not relative <= args.tolerance:
                 raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
             os.replace(part, args.output)
@@ -258,30 +362,5 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("model", nargs="?", help="model.json or model.pdmodel of a saved inference model")
-    source.add_argument("--factory", metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the layer")
-    add = parser.add_argument
-    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
-    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--opset", type=int, default=17, help="default: 17")
-    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
-    add("--seed", type=int, default=0)
-    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for fresh BatchNorms")
-    add("--weights", metavar="FILE.pdparams", help="of the factory's layer")
-    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    args = parser.parse_args(argv)
-    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
-    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
-    return args
-
-
-if __name__ == "__main__":
-    print(convert(parse_arguments()))
+if ARGUMENTS is not None:
+    print(convert(ARGUMENTS))

@@ -26,27 +26,71 @@ Safe by default: weights are read with ``torch.load(weights_only=True)``. The fa
 and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
+import pickle
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
 
-import numpy as np
-import onnx
-import onnx_ir
-import onnxruntime as ort
-import torch
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
 
-WARM_UP_BATCH = 16
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
 
 
 @dataclass(frozen=True)
@@ -58,7 +102,7 @@ class InputSpec:
     high: int | None
 
     @classmethod
-    def parse(cls, text: str) -> "InputSpec":
+    def parse(cls, text: str) -> InputSpec:
         """Read ``[NAME=]SHAPE[:HIGH]``; a missing name becomes "" and is filled in later."""
         match = re.fullmatch(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\d+))?", text)
         if not match:
@@ -72,6 +116,52 @@ class InputSpec:
         if self.high is None:
             return torch.randn(shape, generator=generator)
         return torch.randint(self.high, shape, generator=generator)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--factory", required=True, metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the module")
+    add("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
+    add("--output-name", action="append", metavar="NAME", help="once for each output (default: output)")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--exporter", choices=["torchscript", "dynamo"], default="dynamo")
+    add("--opset", type=int, help="default: the exporter's own")
+    add("--training-preserving", action="store_true", help="keep BatchNorm and parameter names")
+    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
+    add("--seed", type=int, default=0)
+    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for fresh BatchNorms")
+    add("--weights", metavar="FILE", help="a state dict")
+    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    args = parser.parse_args(argv)
+    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
+    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
+    args.output_name = args.output_name or ["output"]
+    return args
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
+try:
+    import numpy as np
+    import onnx
+    import onnx_ir
+    import onnxruntime as ort
+    import torch
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
+
+WARM_UP_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -89,30 +179,53 @@ def differences(want: list[np.ndarray], have: list[np.ndarray]) -> tuple[float, 
     return max(absolute), max(relative)
 
 
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module; what lies beside it can be imported."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_factory(reference: str) -> Callable[..., torch.nn.Module]:
     """Resolve ``package.module:callable`` or ``path/to/file.py:callable``."""
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    if not source.endswith(".py"):
-        return getattr(importlib.import_module(source), attribute)
-    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return getattr(module, attribute)
+    module = load_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise SystemExit(f"--factory {reference}: {source} has no callable {attribute}")
+    return found
 
 
 def build(args: argparse.Namespace) -> torch.nn.Module:
     """Make the seeded module, load its weights if a file is given, and put it in evaluation mode."""
     torch.manual_seed(args.seed)
-    module = load_factory(args.factory)(**args.kwargs)
+    with refused(f"--factory {args.factory}", debug=args.debug):
+        module = load_factory(args.factory)(**args.kwargs)
+    if not isinstance(module, torch.nn.Module):
+        raise SystemExit(f"--factory {args.factory}: returned {type(module).__name__}, not a torch.nn.Module")
     if args.weights:
-        state = torch.load(args.weights, map_location="cpu", weights_only=not args.allow_pickle)
-        module.load_state_dict(state)
+        with refused(f"--weights {args.weights}", debug=args.debug):
+            module.load_state_dict(read_weights(args))
     return module.eval()
+
+
+def read_weights(args: argparse.Namespace) -> Any:
+    """Read a state dict."""
+    try:
+        return torch.load(args.weights, map_location="cpu", weights_only=not args.allow_pickle)
+    except pickle.UnpicklingError:  # torch's advice for it is of Python
+        if args.allow_pickle:
+            raise
+        raise SystemExit(
+            f"--weights {args.weights}: not tensors alone, or no state dict. If you trust it: --allow-pickle."
+        ) from None
 
 
 def flat(output: object) -> list[np.ndarray]:
@@ -272,16 +385,18 @@ def convert(args: argparse.Namespace) -> str:
     # torch.export takes a batch of 1 for a constant, so a free batch is traced with 2.
     batch = first if args.fixed_batch else max(first, 2)
     batches = [batch] if args.fixed_batch else [batch, batch + 1]
-    expected, note = prepare(module, batches, args)
+    with refused("the module on --input", debug=args.debug):
+        expected, note = prepare(module, batches, args)
     generator = torch.Generator().manual_seed(args.seed)
     example = tuple(spec.sample(batch, generator) for spec in args.input)
     export = {"torchscript": export_torchscript, "dynamo": export_dynamo}[args.exporter]
     args.part = f"{args.output}.part"
     try:
-        model = export(module, example, args)
-        onnx.checker.check_model(model)
-        onnx.save(model, args.part)
-        absolute, relative = largest_difference(expected, args.part, [spec.name for spec in args.input])
+        with refused(f"--exporter {args.exporter}", debug=args.debug):
+            model = export(module, example, args)
+            onnx.checker.check_model(model)
+            onnx.save(model, args.part)
+            absolute, relative = largest_difference(expected, args.part, [spec.name for spec in args.input])
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
         os.replace(args.part, args.output)
@@ -297,38 +412,6 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--factory", required=True, metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; makes the module")
-    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
-    add("--input", type=InputSpec.parse, action="append", required=True, metavar="[NAME=]SHAPE[:HIGH]")
-    add("--output-name", action="append", metavar="NAME", help="once for each output (default: output)")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--exporter", choices=["torchscript", "dynamo"], default="dynamo")
-    add("--opset", type=int, help="default: the exporter's own")
-    add("--training-preserving", action="store_true", help="keep BatchNorm and parameter names")
-    add("--fixed-batch", action="store_true", help="bake the batch size of --input into the file")
-    add("--seed", type=int, default=0)
-    add("--warm-up", type=int, default=0, metavar="N", help="batches of noise for fresh BatchNorms")
-    add("--weights", metavar="FILE", help="a state dict")
-    add("--allow-pickle", action="store_true", help="read --weights with pickle: it can run code")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    args = parser.parse_args(argv)
-    names = ["input"] if len(args.input) == 1 else [f"input_{i}" for i in range(len(args.input))]
-    args.input = [replace(s, name=s.name or name) for s, name in zip(args.input, names, strict=True)]
-    args.output_name = args.output_name or ["output"]
-    return args
-
-
-def main() -> None:
-    """Run the command."""
+if ARGUMENTS is not None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|__main__")
-    print(convert(parse_arguments()))
-
-
-if __name__ == "__main__":
-    main()
+    print(convert(ARGUMENTS))

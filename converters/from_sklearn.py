@@ -21,29 +21,124 @@ Safe by default: a saved estimator is a pickle, which can run code: it is refuse
 given. The factory is code that you name, and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import pickle
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", nargs="?", help="a .joblib or .pkl file; needs --allow-pickle")
+    source.add_argument(
+        "--factory", metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; gives the estimator"
+    )
+    add = parser.add_argument
+    add("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments of the factory")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--opset", type=int, help="default: skl2onnx's own")
+    add("--seed", type=int, default=0)
+    add("--allow-pickle", action="store_true", help="read the file with pickle: it can run code")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    return parser.parse_args(argv)
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
-
-import joblib
-import numpy as np
-import onnx
-import onnxruntime as ort
-import skl2onnx
-import sklearn
-from skl2onnx.common.data_types import FloatTensorType
-from sklearn.base import BaseEstimator, is_classifier
-from sklearn.utils.validation import check_is_fitted
+try:
+    import joblib
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    import skl2onnx
+    import sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.base import BaseEstimator, is_classifier
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
 
 SAMPLES = 64
+
+
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module; what lies beside it can be imported."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_factory(reference: str) -> Callable[..., BaseEstimator]:
@@ -51,29 +146,26 @@ def load_factory(reference: str) -> Callable[..., BaseEstimator]:
     source, _, attribute = reference.rpartition(":")
     if not source:
         raise SystemExit(f"--factory {reference!r}: write MODULE:CALLABLE or FILE.py:CALLABLE")
-    if not source.endswith(".py"):
-        return getattr(importlib.import_module(source), attribute)
-    spec = importlib.util.spec_from_file_location(Path(source).stem, source)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--factory {reference!r}: {source} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return getattr(module, attribute)
+    module = load_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise SystemExit(f"--factory {reference}: {source} has no callable {attribute}")
+    return found
 
 
 def build(args: argparse.Namespace) -> BaseEstimator:
     """Make or load the fitted estimator."""
-    if args.factory:
-        np.random.seed(args.seed)
-        estimator = load_factory(args.factory)(**args.kwargs)
-    elif not args.allow_pickle:
-        raise SystemExit(f"{args.model}: a pickle, which can run code\nIf you trust it: --allow-pickle.")
-    elif Path(args.model).suffix in (".pkl", ".pickle"):
-        estimator = pickle.loads(Path(args.model).read_bytes())
-    else:
-        estimator = joblib.load(args.model)
-    check_is_fitted(estimator)
+    if args.model and not args.allow_pickle:
+        raise SystemExit(f"{args.model}: a pickle, which can run code. If you trust it: --allow-pickle.")
+    with refused(args.model or f"--factory {args.factory}", debug=args.debug):
+        if args.factory:
+            np.random.seed(args.seed)
+            estimator = load_factory(args.factory)(**args.kwargs)
+        elif Path(args.model).suffix in (".pkl", ".pickle"):
+            estimator = pickle.loads(Path(args.model).read_bytes())
+        else:
+            estimator = joblib.load(args.model)
+        check_is_fitted(estimator)
     return estimator
 
 
@@ -111,17 +203,19 @@ def convert(args: argparse.Namespace) -> str:
     """Export, check and only then put the file in its place; return the line to print."""
     estimator = build(args)
     features = int(estimator.n_features_in_)
-    model = skl2onnx.convert_sklearn(
-        estimator,
-        initial_types=[("features", FloatTensorType([None, features]))],
-        options={id(estimator): {"zipmap": False}} if is_classifier(estimator) else None,
-        target_opset={"": args.opset} if args.opset else None,
-    )
+    with refused("skl2onnx", debug=args.debug):
+        model = skl2onnx.convert_sklearn(
+            estimator,
+            initial_types=[("features", FloatTensorType([None, features]))],
+            options={id(estimator): {"zipmap": False}} if is_classifier(estimator) else None,
+            target_opset={"": args.opset} if args.opset else None,
+        )
     part = f"{args.output}.part"
     try:
-        onnx.checker.check_model(model)
-        onnx.save(model, part)
-        absolute, relative = largest_difference(estimator, part, features, args.seed)
+        with refused(f"{args.output}, not written", debug=args.debug):
+            onnx.checker.check_model(model)
+            onnx.save(model, part)
+            absolute, relative = largest_difference(estimator, part, features, args.seed)
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: not written, it differs by {relative:.2e} relative")
         os.replace(part, args.output)
@@ -136,25 +230,5 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("model", nargs="?", help="a .joblib or .pkl file; needs --allow-pickle")
-    source.add_argument(
-        "--factory", metavar="MODULE:CALLABLE", help="or FILE.py:CALLABLE; gives the estimator"
-    )
-    add = parser.add_argument
-    add("--kwargs", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the factory")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--opset", type=int, help="default: skl2onnx's own")
-    add("--seed", type=int, default=0)
-    add("--allow-pickle", action="store_true", help="read the file with pickle: it can run code")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    print(convert(parse_arguments()))
+if ARGUMENTS is not None:
+    print(convert(ARGUMENTS))

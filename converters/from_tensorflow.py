@@ -16,30 +16,131 @@ default ``serving_default``. Dimensions that the signature leaves free stay free
 ONNX file is compared with the signature on random inputs (onnxruntime, CPU).
 
 Safe by default: a SavedModel is a program, and loading it runs a part of it. One with an operator that runs
-Python, or reads or writes files other than its own variables, is refused unless ``--allow-code`` is given.
+Python, or reads or writes files other than its own variables, is refused unless ``--allow-code`` is given. The
+file of ``--import`` is code that you name, and it runs.
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
+import importlib.util
+import json
+import logging
 import os
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2."""
+        self.exit(2, f"{self.prog}: {message}. --help tells what there is.\n")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read keyword arguments."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object, such as {{\"width\": 64}}")
+    return found
+
+
+def output_file(text: str) -> str:
+    """Refuse a place that nothing can be written to, before anything is made."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
+
+
+def needed() -> str:
+    """Tell how to get the packages that the first lines of this file ask for."""
+    block = Path(__file__).read_text(encoding="utf-8").split("# ///")[1]
+    packages = " ".join(f"'{name}'" for name in re.findall(r'"([a-z][^"]*)"', block))
+    alone = f"in an environment of its own: pip install {packages}"
+    return f"`uv run {__file__}` brings what it needs, or {alone}"
+
+
+@contextlib.contextmanager
+def refused(what: str, *, debug: bool) -> Iterator[None]:
+    """End the program with one line where the framework, or code of the user's, raises."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+        lacks = isinstance(error, ModuleNotFoundError) and f"'{error.name}" in needed()
+        after = f". {needed()}" if lacks else " (--debug shows where)"
+        raise SystemExit(f"{what}: {type(error).__name__}: {said}{after}") from None
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``NAME=1x32x32x3``."""
+    match = re.fullmatch(r"(\w+)=(\d+(?:x\d+)*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=1x32x32x3")
+    return match[1], tuple(int(d) for d in match[2].split("x"))
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("model", help="the folder of a SavedModel")
+    add("--signature", default="serving_default", metavar="NAME")
+    add("--shape", type=named_shape, action="append", default=[], metavar="NAME=SHAPE", help="for the check")
+    add("-o", "--output", type=output_file, required=True, metavar="FILE.onnx")
+    add("--opset", type=int, default=18, help="18 by default, the newest that tf2onnx writes")
+    add("--seed", type=int, default=0, help="of the random inputs")
+    add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
+    add(
+        "--import",
+        dest="import_",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="runs first: loads a library of operators, or tells tf2onnx of one (tf2onnx.handler)",
+    )
+    add("--allow-code", action="store_true", help="load a model that runs Python or touches files")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
+    return parser.parse_args(argv)
+
+
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else None
+"""Read before the framework loads: help, and what is wrong here, need no framework and take no time."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime loads; it would write into the home folder
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN sums in an order that depends on the machine
 warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
-
-import numpy as np
-import onnx
-import onnxruntime as ort
-import tensorflow as tf
-import tf2onnx
-import tf2onnx.handler
-from tensorflow.core.protobuf import saved_model_pb2
+logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, its exception says, too
+try:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    import tensorflow as tf
+    import tf2onnx
+    import tf2onnx.handler
+    from tensorflow.core.protobuf import saved_model_pb2
+except ImportError as error:
+    if ARGUMENTS is None or ARGUMENTS.debug:
+        raise
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {error}. {needed()}") from None
 
 FREE_SIZE = 32  # for a free dimension other than the batch, unless --shape says another
 CODE = re.compile(r"PyFunc|ReadFile|WriteFile|MatchingFiles|ReaderV?2?$|LineDataset|RecordDataset|Remote|Rpc")
@@ -67,12 +168,16 @@ class Erfc:
         )
 
 
-def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Read ``NAME=1x32x32x3``."""
-    match = re.fullmatch(r"(\w+)=(\d+(?:x\d+)*)", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=1x32x32x3")
-    return match[1], tuple(int(d) for d in match[2].split("x"))
+def load_file(path: str) -> ModuleType:
+    """Run a Python file as a module; what lies beside it can be imported."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise SystemExit(f"{path}: not a Python file that can be imported")
+    sys.path.append(str(Path(path).resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def refuse_code(folder: str) -> None:
@@ -86,7 +191,7 @@ def refuse_code(folder: str) -> None:
         nodes: Iterable[tf.compat.v1.NodeDef] = (*meta.graph_def.node, *functions)
         found = sorted({node.op for node in nodes if CODE.search(node.op)})
         if found:
-            raise SystemExit(f"{folder}: holds {', '.join(found)}\nIf you trust what it does: --allow-code.")
+            raise SystemExit(f"{folder}: holds {', '.join(found)}. If you trust what it does: --allow-code.")
 
 
 def random_inputs(
@@ -109,9 +214,13 @@ def random_inputs(
 
 def load(args: argparse.Namespace) -> tuple[Callable[..., list[tf.Tensor]], list[tf.TensorSpec], int]:
     """Load one signature; return it as a function of a list, its inputs, and its number of parameters."""
-    if not args.allow_code:
-        refuse_code(args.model)
-    module = tf.saved_model.load(args.model)
+    for path in args.import_:
+        with refused(f"--import {path}", debug=args.debug):
+            load_file(path)
+    with refused(args.model, debug=args.debug):
+        if not args.allow_code:
+            refuse_code(args.model)
+        module = tf.saved_model.load(args.model)
     if args.signature not in module.signatures:
         raise SystemExit(
             f"--signature {args.signature}: the model has {', '.join(module.signatures) or 'none'}"
@@ -161,9 +270,11 @@ def convert(args: argparse.Namespace) -> str:
     function, specs, parameters = load(args)
     part = f"{args.output}.part"
     try:
-        proto, _ = tf2onnx.convert.from_function(function, specs, opset=args.opset, output_path=part)
-        onnx.checker.check_model(proto)
-        absolute, relative = largest_difference(function, part, specs, args)
+        with refused(f"{args.model}: tf2onnx", debug=args.debug):
+            proto, _ = tf2onnx.convert.from_function(function, specs, opset=args.opset, output_path=part)
+            onnx.checker.check_model(proto)
+        with refused(f"{args.model} on random inputs", debug=args.debug):
+            absolute, relative = largest_difference(function, part, specs, args)
         if not relative <= args.tolerance:
             raise SystemExit(f"{args.output}: differs from the model by {relative:.2e} relative; not written")
         os.replace(part, args.output)
@@ -180,23 +291,5 @@ def convert(args: argparse.Namespace) -> str:
     )
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("model", help="the folder of a SavedModel")
-    add("--signature", default="serving_default", metavar="NAME")
-    add("--shape", type=named_shape, action="append", default=[], metavar="NAME=SHAPE", help="for the check")
-    add("-o", "--output", required=True, metavar="FILE.onnx")
-    add("--opset", type=int, default=18, help="18 by default, the newest that tf2onnx writes")
-    add("--seed", type=int, default=0, help="of the random inputs")
-    add("--high", type=int, default=2, help="integer inputs are ids below this (default 2)")
-    add("--allow-code", action="store_true", help="load a model that runs Python or touches files")
-    add("--tolerance", type=float, default=1e-3, help="largest relative difference allowed (default 1e-3)")
-    return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    print(convert(parse_arguments()))
+if ARGUMENTS is not None:
+    print(convert(ARGUMENTS))

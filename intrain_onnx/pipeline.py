@@ -12,7 +12,7 @@ from torch import fx
 
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import UnsupportedError
+from intrain_onnx.errors import SettingsError, UnsupportedError, printable
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.load import LoadedModel, Source, load
@@ -152,8 +152,13 @@ def _one_run(
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:
     """The same network, with the same weights, as onnx2torch converts it."""
-    # Here: it imports torchvision, torch._dynamo and triton, a second that no other run needs.
-    from intrain_onnx.runtime.onnx2torch_converter import convert_second  # noqa: PLC0415
+    try:  # here: it imports torchvision, torch._dynamo and triton, a second that no other run needs
+        from intrain_onnx.runtime.onnx2torch_converter import convert_second  # noqa: PLC0415
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision was built for another torch
+        raise SettingsError(
+            f"onnx2torch cannot be loaded: {printable(error, 200)}",
+            hint="Install torchvision in the build of torch (docs/install.md), or use --converter native",
+        ) from error
 
     values = {name: p.detach().cpu().numpy() for name, p in runnable.parameters.items()}
     module = convert_second(

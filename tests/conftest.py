@@ -17,6 +17,12 @@ os.environ.update(telemetry.SWITCHES)
 multiprocessing.set_forkserver_preload(["intrain_onnx.pipeline"])
 
 
+def pytest_configure() -> None:
+    """Most tests compare with onnxruntime, which comes with one of two extras."""
+    if telemetry.missing() is not None:
+        raise pytest.UsageError("the tests need onnxruntime: pip install -e '.[cpu,test]', or '.[gpu,test]'")
+
+
 def seed_of_the_commit() -> int:
     """A seed that each commit draws anew and each run of it repeats: chance must not decide a run."""
     folder = Path(__file__).parent

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intrain_onnx.commands.engines import engine_of, engines
-from intrain_onnx.commands.shared import device, failures, limited, quiet_threads, show_failure
+from intrain_onnx.commands.shared import (
+    as_file,
+    device,
+    failures,
+    limited,
+    quiet_threads,
+    show_failure,
+    tell_missing_parity,
+)
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError
@@ -39,7 +47,7 @@ Exit codes:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=as_file)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RESULTS", help="A folder."
 )
@@ -107,6 +115,7 @@ def _run(
     listed = candidates(sources)
     _make(folder, job)
     _require_apart(listed, folder)
+    tell_missing_parity(parity=options["parity"])
     engine = engine_of(options, debug=debug)
 
     def keep(row: Row) -> None:

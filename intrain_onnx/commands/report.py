@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from intrain_onnx.commands.shared import EXIT_CODES, failures, print_document
+from intrain_onnx.commands.shared import EXIT_CODES, as_file, failures, print_document
 from intrain_onnx.errors import printable
 from intrain_onnx.report.output_files import check_outputs
 
@@ -26,6 +26,7 @@ Listed = Literal["models", "layers", "parameters", "points", "depth_profile"]
     "-o",
     "--output",
     metavar="FILE|-",
+    shell_complete=as_file,
     help="Where it goes; - is standard output.  [default: report.html, report.csv or report.parquet]",
 )
 @click.option(

@@ -16,6 +16,7 @@ import click
 from intrain_onnx import memory
 from intrain_onnx.commands.shared import (
     EXIT_CODES,
+    as_file,
     device,
     failures,
     given,
@@ -45,6 +46,7 @@ from intrain_onnx.report.output_files import check_outputs, report_names
     "-o",
     "--output",
     metavar="FILE|DIR|-",
+    shell_complete=as_file,
     help="Where the JSON report goes; - is standard output.  [default: <stem>.intrain.json here]",
 )
 @click.option(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from intrain_onnx.errors import SettingsError
 from intrain_onnx.failure import Failure
@@ -34,6 +35,11 @@ Exit codes:
   3  not a valid or safe model     7  compare, diff: not the same
 With several models it is the code of the first that failed.
 """
+
+
+def as_file(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete a file, for what is not one alone."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 device = click.option(
@@ -310,6 +316,15 @@ def called(call: Call, models: Sequence[Path], *, limits: Limits, debug: bool) -
     return results()
 
 
+def tell_missing_parity(*, parity: bool) -> None:
+    """Warn, once for all models, that nothing is compared where it was asked for and cannot be."""
+    from intrain_onnx.parity import telemetry
+
+    absent = telemetry.missing() if parity else None
+    if absent is not None:
+        click.echo(f"warning: no parity check: {absent}", err=True)
+
+
 def measured(
     job: Job[Item, Result],
     models: Sequence[Path],
@@ -332,6 +347,7 @@ def measured(
     from intrain_onnx.engine.processes import Processes
     from intrain_onnx.jobs import LoadLibraries
 
+    tell_missing_parity(parity=parity)
     # One load of torch serves all; for one model, torch and onnxruntime are loaded side by side.
     preload = ("intrain_onnx.pipeline",) if len(models) > 1 else ()
     engine = Processes(limits=of_worker(limits), preload=preload, silent=not debug)

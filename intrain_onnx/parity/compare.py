@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from intrain_onnx.parity.telemetry import DISTRIBUTIONS, missing
 from intrain_onnx.runtime.arrays import to_numpy
 from intrain_onnx.versions import version
 
@@ -53,7 +54,9 @@ class Parity:
 
 def label() -> str:
     """Name and version of the reference."""
-    found = (version(name) for name in ("onnxruntime-gpu", "onnxruntime"))
+    if missing() is not None:
+        return "onnxruntime, not installed"
+    found = (version(name) for name in DISTRIBUTIONS)
     return f"onnxruntime {next(filter(None, found), 'unknown')}"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from intrain_onnx.parity.onnxruntime_worker import read_frame, write_frame
+from intrain_onnx.parity.telemetry import missing
 
 
 class NoReferenceError(Exception):
@@ -57,8 +58,8 @@ def run_reference(
         optimised: let onnxruntime rewrite the graph first, as it does by default.
 
     Raises:
-        NoReferenceError: onnxruntime refuses the model, crashes, or takes too long, or no process can be
-            started.
+        NoReferenceError: onnxruntime is not installed, refuses the model, crashes, or takes too long, or no
+            process can be started.
     """
     header = {"task": "run", "cuda": cuda, "threads": threads, "optimised": optimised}
     _, outputs = _ask(header, model, inputs, timeout)
@@ -149,6 +150,9 @@ def _ask(
 def _start() -> subprocess.Popen[bytes]:
     global _worker  # noqa: PLW0603 - one process serves all models
     if _worker is None or _worker.poll() is not None:
+        absent = missing()
+        if absent is not None:
+            raise NoReferenceError(absent)
         try:
             _let_go()
             read, write = os.pipe()

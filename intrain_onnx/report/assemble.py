@@ -19,6 +19,7 @@ from intrain_onnx.network import coverage, given_inputs, gradient_reach
 from intrain_onnx.network.input_shapes import Signature, declared_shape
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.values import of_file
+from intrain_onnx.parity import telemetry
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
 from intrain_onnx.report.document import number
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from intrain_onnx.proxies.measure import Measured
     from intrain_onnx.runtime.machine import Machine
 
-_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", "onnxruntime", "onnxruntime-gpu", "torch")
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnx2torch", *telemetry.DISTRIBUTIONS, "torch")
 
 
 def describe(network: Network) -> rows.Model:
@@ -180,7 +181,7 @@ def _warnings(m: Measurements) -> list[rows.WarningRow]:
     found = [rows.WarningRow(*row) for row in m.network.loaded.warnings]
     if m.parity is not None and m.parity.ok is False:
         found.append(rows.WarningRow("parity", f"differs from onnxruntime: {m.parity.reason}", None))
-    elif m.parity is not None and m.parity.ok is None:
+    elif m.parity is not None and m.parity.ok is None and telemetry.missing() is None:
         found.append(rows.WarningRow("parity_not_checked", m.parity.reason or "", None))
     found += [*static_warnings(m.network), *unsure_inputs(m.runnable.used)]
     return [*found, *(rows.WarningRow(*row) for row in m.runnable.warnings)]

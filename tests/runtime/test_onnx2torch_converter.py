@@ -14,7 +14,7 @@ from models import require
 
 from intrain_onnx import pipeline
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.errors import MissingOpsError
+from intrain_onnx.errors import MissingOpsError, SettingsError
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.trace import Trace
 from intrain_onnx.pipeline import score
@@ -85,6 +85,15 @@ def test_operators_that_it_lacks_are_all_named():
     assert {"ai.onnx::Gelu-20", "ai.onnx::Conv-22"} <= set(caught.value.counts)
     assert "onnx2torch lacks" in str(caught.value)
     assert "--converter native" in str(caught.value)
+
+
+def test_a_torchvision_of_another_build_is_no_internal_error(monkeypatch: pytest.MonkeyPatch):
+    """torch for the CPU beside torchvision for CUDA: its import ends in an error of any kind."""
+    monkeypatch.delitem(sys.modules, "intrain_onnx.runtime.onnx2torch_converter", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx2torch", None)
+    config = ScoreConfig.for_protocol(seeds=1, parity=False, converter="onnx2torch")
+    with pytest.raises(SettingsError, match=r"onnx2torch cannot be loaded.*torchvision"):
+        score(SAMPLES / "jax_cnn.onnx", config)
 
 
 def test_other_runs_do_not_import_it() -> None:

@@ -46,6 +46,7 @@ LIGHT_MODULES = {
     "parity.onnxruntime_process",
     "parity.onnxruntime_sessions",
     "parity.onnxruntime_worker",
+    "parity.telemetry",
     "proxies.aggregate",
     "proxies.document",
 }

@@ -161,11 +161,88 @@ def test_a_keras_file_with_a_custom_layer_needs_the_file_that_registers_it(tmp_p
     refused = run(KERAS_PINS, "converters/from_keras.py", saved, "-o", output)
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
-    assert "the custom class Doubled" in refused.stderr.splitlines()[-1]
-    assert "--register FILE.py" in refused.stderr
-    registered = ("--register", "tests/trained/nets_keras.py")
-    converted(KERAS_PINS, "from_keras.py", saved, *registered, "-o", output)
-    assert moved(output, record) < ROUND_OFF
+    assert "the custom Doubled" in refused.stderr.splitlines()[-1]
+    assert "--import FILE.py" in refused.stderr
+    for option in ("--import", "--register"):  # its name at first
+        output.unlink(missing_ok=True)
+        converted(KERAS_PINS, "from_keras.py", saved, option, "tests/trained/nets_keras.py", "-o", output)
+        assert moved(output, record) < ROUND_OFF
+
+
+@pytest.fixture(scope="module")
+def trained_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained Keras network in every form, and of its record."""
+    folder = tmp_path_factory.mktemp("trained_keras")
+    made = run(KERAS_PINS, "tests/trained/nets_accuracy.py", folder)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+ACCURACY = "tests/trained/nets_accuracy.py"
+FORMS = {
+    ".keras": ("from_keras.py", "{0}/model.keras", "--import", ACCURACY),
+    ".h5": ("from_keras.py", "{0}/model.h5", "--import", ACCURACY),
+    "factory": ("from_keras.py", "--factory", f"{ACCURACY}:restored", "--kwargs", '{{"folder": "{0}"}}'),
+    "SavedModel": ("from_tensorflow.py", "{0}/saved"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trained_keras_network_classifies_alike_by_every_way(
+    form: str, trained_keras: Path, tmp_path: Path
+):
+    """BatchNorm, trained, and a layer that is registered nowhere: one command for each form."""
+    script, *arguments = FORMS[form]
+    converted(
+        KERAS_PINS, script, *(a.format(trained_keras) for a in arguments), "-o", tmp_path / "model.onnx"
+    )
+    known = np.load(trained_keras / "record.npz")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    [scores] = session.run(None, {session.get_inputs()[0].name: known["x"]})
+    found = scores.argmax(axis=1)
+    of_keras, of_file, harmed = (
+        float(np.mean(classes == known["y"])) for classes in (known["given"], found, known["harmed"])
+    )
+    print(f"accuracy of Keras {of_keras:.3f}, of the file {of_file:.3f}, after two noise passes {harmed:.3f}")
+    assert of_keras - harmed > 0.05, "a converter that trains would be seen"
+    assert of_file == of_keras > 0.9
+    assert np.array_equal(found, known["given"])
+
+
+LACKED = """
+import sys
+
+import tensorflow as tf
+
+class Module(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
+    def divided(self, x):
+        return {"y": tf.math.xdivy(x, x * x + 3.0)}
+
+tf.saved_model.save(tf.Module(), sys.argv[1], signatures=Module().divided.get_concrete_function())
+"""
+HANDLER = """
+import tf2onnx.handler
+
+@tf2onnx.handler.tf_op("Xdivy", onnx_op="Div")
+class Xdivy:
+    @classmethod
+    def version_1(cls, ctx, node, **kwargs):
+        pass
+"""
+
+
+def test_an_operator_that_tf2onnx_lacks_comes_from_a_file(tmp_path: Path):
+    """Xdivy is Div here, as its divisor is never 0."""
+    assert run(KERAS_PINS, "-c", LACKED, tmp_path / "saved").returncode == 0
+    refused = run(KERAS_PINS, "converters/from_tensorflow.py", tmp_path / "saved", "-o", tmp_path / "m.onnx")
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert "Xdivy" in line
+    (tmp_path / "handler.py").write_text(HANDLER)
+    added = ("--import", tmp_path / "handler.py")
+    converted(KERAS_PINS, "from_tensorflow.py", tmp_path / "saved", *added, "-o", tmp_path / "m.onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node][-1] in ("Div", "Identity")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def test_two_commands_install():
     for command in INSTALLS:
         assert len(command.splitlines()) == 1
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
-    assert "[test]" in INSTALLS[1]
+    assert "'.[gpu]'" in INSTALLS[0]
+    assert "'.[gpu,test]'" in INSTALLS[1]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
