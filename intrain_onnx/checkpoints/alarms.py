@@ -13,12 +13,9 @@ from intrain_onnx.errors import SettingsError
 from intrain_onnx.report.numbers import percent, quantity
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
-    {"collapse": 0.2, "score": 0.5, "death": 0.25, "jump": 4.0, "gradient": 100.0, "window": 5}
+    {"collapse": 0.1, "score": 0.5, "death": 0.25, "jump": 4.0, "gradient": 100.0, "window": 5}
 )
 """Thresholds by name; docs/series.md says why they are as they are."""
-
-_ENOUGH = 2
-"""Checkpoints before one that make a past."""
 
 _LEAST_DEAD = 2
 """Channels: the death of one of three is no quarter of a layer."""
@@ -66,9 +63,8 @@ class _Past:
         return begins
 
     def last(self, window: float) -> list[tuple[float, float]]:
-        """The values of the window; none if they are too few for a past."""
-        found = self.values[-int(window) :]
-        return found if len(found) >= _ENOUGH else []
+        """The values of the window; none before it is full, as all changes when a training begins."""
+        return self.values[-int(window) :] if len(self.values) >= window else []
 
 
 def alarms(steps: Iterable[Step], limits: Mapping[str, float]) -> list[Alarm]:
@@ -134,7 +130,7 @@ class _Watch:
             return
         usual = max((v for v, _ in past.last(self.limits["window"])), default=None)
         if past.begins(bool(usual) and value > self.limits["gradient"] * (usual or 0.0), value):
-            message = f"the gradient norm on random labels rose to {quantity(value)}, {quantity(usual)} at most before"
+            message = f"the gradient norm rose to {quantity(value)}, {quantity(usual)} at most before"
             yield self._told("gradient", row, None, message, value, usual)
 
     def _collapse(self, row: Step, layer: LayerStep) -> Iterator[Alarm]:

@@ -49,19 +49,25 @@ class Shown:
     settings: Pairs
 
 
-def page(found: Document, title: str = "") -> str:
-    """One HTML document, self-contained and deterministic."""
-    return rendered("series.html", page=_shown(found, title))
+def page(found: Document, title: str = "", beside: Sequence[Chart] = ()) -> str:
+    """One HTML document, self-contained and deterministic.
+
+    Args:
+        found: the series.
+        title: of the page; by default the number of checkpoints and their steps.
+        beside: charts of what else is known of the training, such as its loss.
+    """
+    return rendered("series.html", page=_shown(found, title, beside))
 
 
-def _shown(found: Document, title: str) -> Shown:
+def _shown(found: Document, title: str, beside: Sequence[Chart]) -> Shown:
     steps = found.steps
     grid = Grid.of(steps, [(a.step, a.layer) for a in found.alarms])
     return Shown(
         title=title or _title(steps),
         summary=_summary(found),
         alarms=[_alarm(alarm) for alarm in found.alarms],
-        charts=charts(steps, sorted({alarm.step for alarm in found.alarms})),
+        charts=[*charts(steps, sorted({alarm.step for alarm in found.alarms})), *beside],
         heats=_heats(grid, found.alarms),
         left_out=grid.left_out(steps),
         columns=COLUMNS,
@@ -96,11 +102,11 @@ def _alarm(alarm: Alarm) -> tuple[int, str, str, str]:
 def charts(steps: Sequence[Step], marked: Sequence[int]) -> list[Chart]:
     """The charts of the whole network that have data; ``marked`` are the steps with alarms."""
     made = [
-        _chart("InTrain", "score under the protocol checkpoint", steps, marked, lambda r: r.intrain),
-        _chart("Volume", "score by which networks are ranked", steps, marked, lambda r: r.volume),
-        _chart("Gradient norm", "on random labels", steps, marked, lambda r: r.gradient_norm, log=True),
+        chart("InTrain", "score under the protocol checkpoint", steps, marked, lambda r: r.intrain),
+        chart("Volume", "score by which networks are ranked", steps, marked, lambda r: r.volume),
+        chart("Gradient norm", "on random labels", steps, marked, lambda r: r.gradient_norm, log=True),
         _distances(steps, marked),
-        _chart("Dead channels", "always zero, of all layers", steps, marked, _dead_share, top=100.0),
+        chart("Dead channels", "always zero, of all layers", steps, marked, _dead_share, top=100.0),
     ]
     return [chart for chart in made if chart is not None]
 
@@ -111,7 +117,7 @@ def _dead_share(row: Step) -> float | None:
     return 100 * sum(x.dead_channels or 0 for x in known) / channels if channels else None
 
 
-def _chart(
+def chart(
     title: str,
     what: str,
     steps: Sequence[Step],
@@ -121,6 +127,17 @@ def _chart(
     log: bool = False,
     top: float | None = None,
 ) -> Chart | None:
+    """A chart of one value of each checkpoint against the step; None where none has it.
+
+    Args:
+        title: of the chart.
+        what: the axis.
+        steps: the checkpoints.
+        marked: steps with an upright line.
+        value: of a checkpoint.
+        log: logarithmic axis.
+        top: upper end of an axis in per cent.
+    """
     found = [(row, v) for row in steps if (v := value(row)) is not None and (v > 0 or not log)]
     if not found:
         return None
