@@ -69,7 +69,8 @@ class Attention(nn.Module):
         )
         weights = torch.softmax(q @ k.transpose(2, 3) * (width // self.heads) ** -0.5, dim=-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(n, tokens, width))
-        return x + self.down(functional.gelu(self.up(self.norms[1](x))))
+        made: Tensor = x + self.down(functional.gelu(self.up(self.norms[1](x))))
+        return made
 
 
 class Transformer(nn.Module):
@@ -84,7 +85,8 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x.reshape(-1, 8, 8)) + self.place
-        return self.head(self.norm(self.blocks(x)).mean(1))
+        made: Tensor = self.head(self.norm(self.blocks(x)).mean(1))
+        return made
 
 
 def _cnn(*, residual: bool, norm: bool) -> nn.Module:
@@ -100,7 +102,7 @@ def _cnn(*, residual: bool, norm: bool) -> nn.Module:
         with torch.no_grad():
             for part in made.modules():
                 if isinstance(part, train_digits.Block):
-                    part.second.weight.mul_(0.25)
+                    part.get_parameter("second.weight").mul_(0.25)
     return made
 
 

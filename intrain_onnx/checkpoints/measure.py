@@ -14,8 +14,8 @@ from intrain_onnx.audit.activation_ranges import Watch
 from intrain_onnx.audit.facts import ChannelFacts
 from intrain_onnx.audit.weights import weight_facts
 from intrain_onnx.checkpoints.clones import cloned
-from intrain_onnx.checkpoints.job import Task, failed
 from intrain_onnx.checkpoints.rows import Error, LayerStep, Step
+from intrain_onnx.checkpoints.tasks import Task, failed
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.diff import weights
 from intrain_onnx.diff.statistics import Sums

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from intrain_onnx.checkpoints import alarms, job, results
+from intrain_onnx.checkpoints import alarms, results
 from intrain_onnx.checkpoints.arrivals import Arrivals
-from intrain_onnx.checkpoints.job import MeasureCheckpoint, Task
+from intrain_onnx.checkpoints.job import MeasureCheckpoint
 from intrain_onnx.checkpoints.rows import Document, Step
 from intrain_onnx.checkpoints.steps import arrived, numbered
+from intrain_onnx.checkpoints.tasks import Task, failed
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.log import Log
 from intrain_onnx.engine.outcomes import Engine, Lost
@@ -143,7 +144,7 @@ class Run:
         try:
             sha = content.digest(path)
         except IntrainError as error:
-            self._finish(path, job.failed(Task(path, step), Failure.of(error, path)))
+            self._finish(path, failed(Task(path, step), Failure.of(error, path)))
             return
         if path in self.rows and self._still(path, self.rows[path], sha):  # its time of change is another
             return
@@ -178,7 +179,7 @@ class Run:
         if found.may_pass and self._losses[task.path] < TRIES:
             self._again.append(task)
         else:
-            self._finish(task.path, job.failed(task, failure_of(found, task.path)))
+            self._finish(task.path, failed(task, failure_of(found, task.path)))
 
     def _finish(self, path: str, row: Step) -> None:
         if self.log is not None:

@@ -10,9 +10,10 @@ from builders import weight
 
 from checkpoints.conftest import network, written
 from intrain_onnx import score
-from intrain_onnx.checkpoints.job import MeasureCheckpoint, Task
+from intrain_onnx.checkpoints.job import MeasureCheckpoint
 from intrain_onnx.checkpoints.rows import Step
 from intrain_onnx.checkpoints.run import settings
+from intrain_onnx.checkpoints.tasks import Task
 
 CONFIG = settings(threads=1, device="cpu")
 V = weight(16, 16)

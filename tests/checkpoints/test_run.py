@@ -15,9 +15,10 @@ from builders import weight
 
 from checkpoints.conftest import network, row, written
 from intrain_onnx.checkpoints import results, run
-from intrain_onnx.checkpoints.job import MeasureCheckpoint, Task
+from intrain_onnx.checkpoints.job import MeasureCheckpoint
 from intrain_onnx.checkpoints.rows import Document, Step
 from intrain_onnx.checkpoints.run import series, settings
+from intrain_onnx.checkpoints.tasks import Task
 from intrain_onnx.engine.outcomes import Lost, Outcome
 from intrain_onnx.engine.serial import Serial
 from intrain_onnx.errors import SettingsError
