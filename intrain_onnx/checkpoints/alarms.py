@@ -173,9 +173,7 @@ class _Watch:
             far = distance > max(self.limits["jump"] * (usual or math.inf), _LEAST_MOVE)
             if past.begins(far, distance, interval):
                 what = "its weights" if name else "all weights together"
-                message = (
-                    f"{what} moved by {percent(distance)} of their norm, {percent(usual)} at most before"
-                )
+                message = f"{what} moved by {_of_norm(distance)} their norm, {_of_norm(usual)} at most before"
                 yield self._told("jump", row, name or None, message, distance, usual)
 
 
@@ -187,6 +185,10 @@ def _for(interval: float, distance: float, its_interval: float) -> float:
     """The most that a distance in another interval lets expect: a straight way, or that of a random walk."""
     ratio = interval / its_interval
     return distance * max(ratio, math.sqrt(ratio))
+
+
+def _of_norm(distance: float | None) -> str:
+    return f"{percent(distance)} of" if distance is None or distance < 10 else f"{quantity(distance)} times"
 
 
 def _death_words(layer: LayerStep, usual: float) -> str:

@@ -118,8 +118,8 @@ def _moved_from(path: str, read: Read, config: ScoreConfig, limits: Limits) -> _
 
 def _relative(*sums: Sums) -> float | None:
     """Norm of the difference over that of the reference; None where the reference is zero."""
-    reference = math.fsum(s.aa for s in sums)
-    return number(math.sqrt(math.fsum(s.dd for s in sums) / reference)) if reference else None
+    reference = sum(s.aa for s in sums)
+    return number(math.sqrt(sum(s.dd for s in sums) / reference)) if reference else None
 
 
 def _another(task: Task, path: str, found: Comparison) -> Step:
