@@ -27,9 +27,17 @@ class Box:
     """A layer at a step: its place, its colour (None without a value), and its text."""
 
     x: float
-    y: float
     colour: int | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A layer at all steps: its place, its name, and its boxes."""
+
+    y: int
+    name: str
+    boxes: Sequence[Box]
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,8 @@ class Heat:
         low, high: what the ends of the colour scale are.
         width, height: of a box.
         bottom: y of the axis.
-        names: y and name of each layer.
+        bands: of the layers.
         ticks: x and label of steps.
-        boxes: row by row.
         alarms: path data of frames.
     """
 
@@ -55,9 +62,8 @@ class Heat:
     width: float
     height: int
     bottom: int
-    names: Sequence[tuple[float, str]]
+    bands: Sequence[Band]
     ticks: Sequence[tuple[float, str]]
-    boxes: Sequence[Box]
     alarms: str
 
 
@@ -124,22 +130,21 @@ def heat(
     if all(v is None for v in found.values()):
         return None
     high = _TALL if len(grid.names) <= 12 else _ROW
-    wide = round((WIDTH - LEFT - RIGHT) / max(len(grid.steps), 1), 2)
-    boxes, frames = [], []
+    wide = (WIDTH - LEFT - RIGHT) / max(len(grid.steps), 1)
+    bands, frames = [], []
     for r, name in enumerate(grid.names):
+        y, boxes = TOP + r * high, []
         for c, row in enumerate(grid.steps):
-            x, y = round(LEFT + c * wide, 1), TOP + r * high
-            known = found.get((c, name))
-            alarm = marked.get((row.step, name))
-            boxes.append(Box(x, y, _bin(known), _words(row, name, known, alarm)))
+            x, known, alarm = round(LEFT + c * wide, 1), found.get((c, name)), marked.get((row.step, name))
+            boxes.append(Box(x, _bin(known), _words(row, name, known, alarm)))
             if alarm is not None:
-                frames.append(f"M{x:g} {y}h{wide:g}v{high}h{-wide:g}z")
-    names = [(TOP + r * high + high / 2 + 4, _short(name)) for r, name in enumerate(grid.names)]
+                frames.append(f"M{x:g} {y}h{wide:.1f}v{high}h{-wide:.1f}z")
+        bands.append(Band(y, _short(name), boxes))
     bottom = TOP + high * len(grid.names)
     told = (
         f"{title} of {len(grid.names)} layers at {len(grid.steps)} checkpoints, {len(frames)} with an alarm."
     )
-    return Heat(title, told, *ends, wide, high, bottom, names, _ticks(grid, wide), boxes, "".join(frames))
+    return Heat(title, told, *ends, round(wide, 1), high, bottom, bands, _ticks(grid, wide), "".join(frames))
 
 
 def _bin(value: Value | None) -> int | None:
@@ -169,7 +174,7 @@ def ratio(layer: LayerStep) -> Value | None:
     if pr is None or most is None:
         return None
     share = math.log(pr) / math.log(most) if most > 1 else 1.0
-    return share, f"{quantity(pr)} of {most} channels"
+    return share, f"{quantity(pr)} of {most}"
 
 
 def health(layer: LayerStep) -> Value | None:
@@ -182,7 +187,7 @@ def dead(layer: LayerStep) -> Value | None:
     if layer.dead_channels is None:
         return None
     share = layer.dead_channels / max(layer.channels, 1)
-    return share, f"{layer.dead_channels} of {layer.channels} channels dead"
+    return share, f"{layer.dead_channels} of {layer.channels}"
 
 
 def distance(layer: LayerStep) -> Value | None:
@@ -191,4 +196,4 @@ def distance(layer: LayerStep) -> Value | None:
     if moved is None:
         return None
     share = (math.log10(moved) + 3) / 3 if moved > 0 else 0.0
-    return share, f"moved by {percent(moved)}"
+    return share, percent(moved)

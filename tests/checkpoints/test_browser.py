@@ -52,5 +52,5 @@ def test_each_box_of_a_heat_map_has_a_colour_and_tells_its_value(opened: webdriv
     ActionChains(opened).send_keys(Keys.TAB).perform()
     opened.execute_script("arguments[0].focus({focusVisible: true})", heat)
     ActionChains(opened).send_keys(Keys.END).perform()
-    assert opened.find_element(CSS, "#tip").text.startswith("step 8\nconv: 1.1 of 32 channels\nAlarm: ")
+    assert opened.find_element(CSS, "#tip").text.startswith("step 8\nconv: 1.1 of 32\nAlarm: ")
     assert boxes[8].value_of_css_property("fill") == colours[8]

@@ -51,12 +51,10 @@ def test_names_cannot_break_out_of_it():
 
 def test_every_mark_of_a_heat_map_has_its_text():
     text = page.page(bad())
-    boxes = re.findall(
-        r'<rect class="(?:q\d|none)" x="[\d.]+" y="[\d.]+" width="[\d.]+" height="\d+">(.)', text
-    )
+    boxes = re.findall(r'<rect class="(?:q\d|none)" x="[\d.]+" width="[\d.]+" height="\d+">(.)', text)
     assert len(boxes) == 4 * 9
     assert set(boxes) == {"<"}
-    assert "step 8\nconv: 1.1 of 32 channels\nAlarm: participation ratio fell to 1.1, from 12" in text
+    assert "step 8\nconv: 1.1 of 32\nAlarm: participation ratio fell to 1.1, from 12" in text
 
 
 def test_alarms_are_lines_in_the_charts_and_frames_in_the_maps():
@@ -109,7 +107,7 @@ def test_values_beyond_the_scale_take_its_ends():
     steps = [row(0, {"distance_to_previous": 1e-9}), row(1, {"distance_to_previous": 50.0})]
     drawn = heat.heat("x", Grid.of(steps, []), heat.distance, ("", ""), {})
     assert drawn is not None
-    assert [box.colour for box in drawn.boxes] == [0, BINS - 1]
+    assert [box.colour for box in drawn.bands[0].boxes] == [0, BINS - 1]
 
 
 def test_of_many_steps_and_layers_those_with_an_alarm_are_drawn():

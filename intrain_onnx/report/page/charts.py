@@ -150,7 +150,7 @@ def scatter(
         return None
     values = [s.value for s in samples] + [s.limit for s in samples if s.limit is not None]
     values += [v for _, v in line]
-    x, x_ticks, width = _horizontal([s.depth for s in samples])
+    x, x_ticks, width = _horizontal([*(s.depth for s in samples), *marked])
     y, y_ticks = _decades(values) if log else _vertical(top or max(values))
     half = min(max(width * 0.35, 1.5), 7.0)
     limits = [(x(s.depth), y(s.limit)) for s in samples if s.limit is not None]
