@@ -97,6 +97,8 @@ class Run:
         self.job, self.engine, self.folder = measure, engine, folder
         self.keep, self.begins, self.retry_failed = keep, begins, retry_failed
         self.rows: dict[str, Step] = {}
+        self._files: dict[str, str] = {}
+        self._retried: set[str] = set()
         self.log: Log | None = None
         self._losses: Counter[str] = Counter()
         self._again: list[Task] = []
@@ -115,8 +117,8 @@ class Run:
         """
         with self._opened() as log:
             self.log = log
-            known = results.read(self.folder) if self.folder is not None else {}
-            source = self._tasks(paths, watched, known)
+            self._begin(results.read(self.folder) if self.folder is not None else {})
+            source = self._tasks(paths, watched)
             with closing(self.engine.map(self.job, source, lambda _, event: self._tell(*event))) as outcomes:
                 for outcome in outcomes:
                     self._take(outcome.item, outcome.result)
@@ -125,66 +127,71 @@ class Run:
     def _opened(self) -> Log | nullcontext[None]:
         return results.opened(self.folder, self.job.config) if self.folder is not None else nullcontext()
 
-    def _tasks(
-        self, paths: Sequence[str], watched: Arrivals | None, known: Mapping[str, Step]
-    ) -> Iterator[Task]:
+    def _begin(self, known: Mapping[str, Step]) -> None:
+        """Take over the rows of earlier runs: a training may have deleted their files."""
+        for path, row in known.items():
+            self.rows[path] = row
+            self.keep(row, False)
+            if self.retry_failed and row.status == "failed":
+                self._retried.add(path)
+
+    def _tasks(self, paths: Sequence[str], watched: Arrivals | None) -> Iterator[Task]:
         """What is to be measured, each when its turn has come; the rest is finished on the way."""
-        steps = {path: row.step for path, row in known.items()}
-        named = {path_text(path): path for path in _distinct(paths)}
-        steps = numbered(list(named), steps)
-        for shown in sorted(named, key=lambda path: steps[path]):
-            yield from self._task(named[shown], steps[shown], known)
+        self._files.update({path_text(path): path for path in _distinct(paths)})
+        given = list(self._files)
+        steps = numbered(given, {path: row.step for path, row in self.rows.items()})
+        for shown in sorted(given, key=lambda path: steps[path]):
+            yield from self._task(shown, steps[shown])
         for found in watched or ():
             shown = path_text(found)
+            self._files[shown] = str(found)
             if shown not in steps:
                 steps[shown] = arrived(shown, steps.values())
-            yield from self._task(str(found), steps[shown], known)
+            yield from self._task(shown, steps[shown])
 
-    def _task(self, path: str, step: int, known: Mapping[str, Step]) -> Iterator[Task]:
+    def _task(self, shown: str, step: int) -> Iterator[Task]:
+        path, row = self._files[shown], self.rows.get(shown)
         try:
             sha = content.digest(path)
         except IntrainError as error:
-            self._finish(path, failed(Task(path, step), Failure.of(error, path)))
+            if row is None or row.status != "scored":
+                self._finish(failed(Task(path, step), Failure.of(error, path)))
             return
-        if path in self.rows and self._still(path, self.rows[path], sha):  # its time of change is another
+        if row is not None and shown not in self._retried and self._still(row, path, sha):
             return
-        row = known.get(path_text(path))
-        if row is not None and self._still(path, row, sha):
-            self.rows[path] = row
-            self.keep(row, False)
-            return
+        self._retried.discard(shown)
         self._tell = self.begins(path)
         yield self._of(path, step, sha)
         while self._again:
             yield self._again.pop()
 
-    def _still(self, path: str, row: Step, sha: str) -> bool:
+    def _still(self, row: Step, path: str, sha: str) -> bool:
         """Whether a row is that of the file as it is now."""
-        if row.sha256 != sha or (self.retry_failed and row.status == "failed"):
-            return False
-        return content.same_external(path, row.external_sha256)
+        return row.sha256 == sha and content.same_external(path, row.external_sha256)
 
     def _of(self, path: str, step: int, sha: str) -> Task:
-        earlier = [(r.step, p) for p, r in self.rows.items() if r.status == "scored" and r.step < step]
+        """The task, with the first checkpoint and the last before it that is still there."""
+        earlier = sorted((r.step, p) for p, r in self.rows.items() if r.status == "scored" and r.step < step)
         if not earlier:
             return Task(path, step, sha)
-        before, previous = max(earlier)
-        return Task(path, step, sha, min(earlier)[1], previous, before)
+        there = [(at, self._files.get(p, p)) for at, p in earlier]
+        before, previous = next((x for x in reversed(there) if os.path.exists(x[1])), there[-1])
+        return Task(path, step, sha, there[0][1], previous, before)
 
     def _take(self, task: Task, found: Step | Lost) -> None:
         if not isinstance(found, Lost):
-            self._finish(task.path, found)
+            self._finish(found)
             return
         self._losses[task.path] += 1
         if found.may_pass and self._losses[task.path] < TRIES:
             self._again.append(task)
         else:
-            self._finish(task.path, failed(task, failure_of(found, task.path)))
+            self._finish(failed(task, failure_of(found, task.path)))
 
-    def _finish(self, path: str, row: Step) -> None:
+    def _finish(self, row: Step) -> None:
         if self.log is not None:
             self.log.append(results.line_of(row))
-        self.rows[path] = row
+        self.rows[row.path] = row
         self.keep(row, True)
 
 
@@ -193,13 +200,14 @@ def _distinct(paths: Iterable[str]) -> list[str]:
     return list({os.path.realpath(path): path for path in paths}.values())
 
 
-def require_checkpoints(paths: Sequence[str], watched: Path | None) -> None:
-    """Refuse a command that names nothing to measure.
+def require_checkpoints(paths: Sequence[str], watched: Path | None, folder: Path | None) -> None:
+    """Refuse a command that names nothing: neither files, nor a folder to watch, nor one with a log.
 
     Raises:
-        SettingsError: no file, and no folder to watch, or it is none.
+        SettingsError: it names nothing, or what it watches is no folder.
     """
     if watched is not None and not watched.is_dir():
         raise SettingsError(f"--watch {watched} is no folder", hint="Make it, or name another")
-    if not paths and watched is None:
+    logged = folder is not None and (folder / results.LOG).is_file()
+    if not paths and watched is None and not logged:
         raise SettingsError("no checkpoint is named", hint="Name ONNX files, or a folder with --watch")

@@ -189,7 +189,7 @@ class _Following:
         from intrain_onnx.commands.terminal.progress import progress
         from intrain_onnx.engine.processes import Processes
 
-        require_checkpoints(checkpoints, watch)
+        require_checkpoints(checkpoints, watch, self.output)
         _require_watch(watch, idle)
         _make(self.output)
         engine = Processes(limits=of_worker(limits), preload=("intrain_onnx.pipeline",), silent=not debug)
@@ -218,14 +218,13 @@ class _Following:
     def _keep(self, row: Step, new: bool) -> None:
         if self.board is not None:
             self.board.write(row, new=new)
-        if not self.live:
+        if not self.live or not new:
             return
         from intrain_onnx.commands.terminal.series import line
 
         found = self.document()
         line(row, [a for a in found.alarms if a.path == row.path], sys.stdout)
-        if new:
-            self._write(found)
+        self._write(found)
 
     def finish(self) -> Document:
         """The document, after everything is written."""

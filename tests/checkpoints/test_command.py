@@ -64,6 +64,19 @@ def test_the_document_follows_the_schema_and_the_folder_has_it_too(cli: Run, tmp
     assert strict(again.stdout) == data  # with the times of the first run: nothing was measured
 
 
+def test_another_threshold_reads_the_log_alone(cli: Run, tmp_path: Path):
+    """With the files gone."""
+    out = tmp_path / "out"
+    paths = falling(tmp_path)
+    assert "death at step 6" in cli("series", *paths, *QUICK, "-o", out).stdout
+    for path in paths:
+        Path(path).unlink()
+    done = cli("series", *QUICK, "-o", out, "--threshold", "death=0.9")
+    assert done.exit_code == 0
+    assert "7 of 7 checkpoints have a score" in done.stdout
+    assert "death at step 6" not in done.stdout
+
+
 def test_bad_files_cost_their_row_and_say_why(tmp_path: Path):
     """A crash, no model, another architecture: the others are measured, in the order of their steps."""
     for i in (1, 3, 5):

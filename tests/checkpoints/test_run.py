@@ -97,6 +97,18 @@ def test_a_changed_file_is_measured_again(tmp_path: Path, counted: list[Task]):
     assert found.steps[1].sha256 == counted[-1].sha256
 
 
+def test_rows_of_files_that_a_training_deleted_stay(tmp_path: Path, counted: list[Task]):
+    """They are part of the past; the last file that is still there is the one before."""
+    out, paths = tmp_path / "out", files(tmp_path, "s1.onnx", "s2.onnx", "s3.onnx")
+    first = series(paths, CONFIG, output=out)
+    for gone in (0, 2):
+        Path(paths[gone]).unlink()
+    found = series([*paths, *files(tmp_path, "s4.onnx")], CONFIG, output=out)
+    assert found.steps[:3] == first.steps
+    assert (counted[-1].first, counted[-1].previous, counted[-1].previous_step) == (paths[0], paths[1], 2)
+    assert [s.step for s in series([], CONFIG, output=out).steps] == [1, 2, 3, 4]
+
+
 def test_a_cut_line_is_dropped(tmp_path: Path, counted: list[Task]):
     out, paths = tmp_path / "out", files(tmp_path, "s1.onnx", "s2.onnx")
     series(paths, CONFIG, output=out)
