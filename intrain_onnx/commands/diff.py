@@ -18,6 +18,7 @@ from intrain_onnx.commands.shared import (
     file_targets,
     given,
     measured,
+    numbers_by_name,
     print_document,
     quiet_threads,
     shared,
@@ -46,18 +47,7 @@ def _parse_thresholds(
         return {}
     from intrain_onnx.diff.thresholds import require_known
 
-    found = {}
-    for value in values:
-        name, _, number = value.partition("=")
-        try:
-            found[name] = float(number)
-        except ValueError:
-            raise click.BadParameter(f"{value!r} is not NAME=NUMBER") from None
-        try:
-            require_known([name])
-        except SettingsError as error:
-            raise click.BadParameter(str(error)) from None
-    return found
+    return numbers_by_name(values, require_known)
 
 
 @click.command(epilog=EXIT_CODES)

@@ -159,6 +159,26 @@ def given(command: Callable[..., None]) -> Callable[..., None]:
     return value(samples(command))
 
 
+def numbers_by_name(values: Sequence[str], check: Callable[[dict[str, float]], object]) -> dict[str, float]:
+    """The numbers of options NAME=NUMBER.
+
+    Raises:
+        BadParameter: one is no such text, or ``check`` refuses it by a SettingsError.
+    """
+    found: dict[str, float] = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is not NAME=NUMBER") from None
+        try:
+            check({name: found[name]})
+        except SettingsError as error:
+            raise click.BadParameter(str(error)) from None
+    return found
+
+
 def parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     """Bytes from a text such as 4G or 4Gi."""
     try:

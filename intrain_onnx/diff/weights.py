@@ -12,6 +12,7 @@ import onnx_ir as ir
 from intrain_onnx.diff import statistics
 from intrain_onnx.diff.follow import affine_after
 from intrain_onnx.diff.rows import Status, WeightRow
+from intrain_onnx.diff.statistics import Sums
 from intrain_onnx.network.layers import LayerMap, Slot
 from intrain_onnx.network.recognise import Layer, Weight
 from intrain_onnx.network.subgraphs import every_node
@@ -248,6 +249,29 @@ def of_others(a: Read, b: Read) -> tuple[WeightRow, ...]:
         role = (ours.get(key) or theirs[key])[1].role
         rows.append(_row(role, *found))
     return tuple(rows)
+
+
+def distances(a: Read, b: Read, found: Sequence[Pair]) -> tuple[list[Sums], Sums]:
+    """Sums over all parameters of each pair, and over those that are in no layer.
+
+    Parameters that one file lacks, or of other shapes, are left out.
+    """
+    layers = []
+    for pair in found:
+        ours = a.parameters(pair.first) if pair.first is not None else {}
+        theirs = b.parameters(pair.second) if pair.second is not None else {}
+        layers.append(_summed([(held, theirs.get(role)) for role, held in ours.items()]))
+    slots = [{slot.key: (name, slot) for name, slot in read.others()} for read in (a, b)]
+    others = [(_viewed(a, held), _viewed(b, slots[1].get(key))) for key, held in slots[0].items()]
+    return layers, _summed(others)
+
+
+def _summed(found: Sequence[tuple[Held | None, Held | None]]) -> Sums:
+    sums = Sums()
+    for ours, theirs in found:
+        if ours is not None and theirs is not None and ours.value.size == theirs.value.size:
+            sums.add(ours.value, theirs.value.reshape(ours.value.shape))
+    return sums
 
 
 def _viewed(read: Read, held: tuple[str, Slot] | None) -> Held | None:

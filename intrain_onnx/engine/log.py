@@ -30,6 +30,7 @@ class Log:
         header: first line, as a JSON object; determines the values, so a file with another is refused.
         resume: go on with a file that exists. Its last line, if cut off, is dropped.
         changes: says in words how a file's header differs.
+        again: what goes on with the file after a disk was full.
 
     Raises:
         SettingsError: the file exists and ``resume`` is not set, has another header, cannot be written, or
@@ -43,8 +44,9 @@ class Log:
         *,
         resume: bool,
         changes: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None,
+        again: str = "--resume",
     ) -> None:
-        self.path = path
+        self.path, self._again = path, again
         try:
             self._stream = path.open("a+b", buffering=0)
         except OSError as error:
@@ -112,7 +114,7 @@ class Log:
         except OSError as error:
             self._take_back(start)
             raise LimitError(
-                f"cannot write {self.path}: {error.strerror}", hint="Make room, and go on with --resume"
+                f"cannot write {self.path}: {error.strerror}", hint=f"Make room, and go on with {self._again}"
             ) from error
 
     def _durably(self, line: bytes) -> None:

@@ -34,12 +34,16 @@ class Found:
 
 def header(config: ScoreConfig) -> dict[str, Any]:
     """First line of the log: everything that determines the values."""
-    settings = {
+    return {"format": FORMAT, "settings": settings_of(config)}
+
+
+def settings_of(config: ScoreConfig) -> dict[str, Any]:
+    """The settings and versions on which measured values depend."""
+    return {
         "tool": version("intrain-onnx"),
         "torch": version("torch"),
         "config": msgspec.to_builtins(config),
     }
-    return {"format": FORMAT, "settings": settings}
 
 
 def opened(folder: Path, config: ScoreConfig, *, resume: bool) -> Log:
@@ -48,10 +52,11 @@ def opened(folder: Path, config: ScoreConfig, *, resume: bool) -> Log:
     Raises:
         SettingsError: see `Log`.
     """
-    return Log(folder / LOG, header(config), resume=resume, changes=_changes)
+    return Log(folder / LOG, header(config), resume=resume, changes=changes)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """How the settings in the header of a log differ from others, in words."""
     was, now = (_flat(each.get("settings", {})) for each in (before, after))
     keys = [k for k in sorted({*was, *now}) if was.get(k) != now.get(k)]
     return ", ".join(f"{k} was {was.get(k)!r}, is {now.get(k)!r}" for k in keys)[:400]

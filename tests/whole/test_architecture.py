@@ -20,7 +20,7 @@ BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
 ENTRIES = ("inspection", "pipeline", "backend", "failure", "jobs")
-USERS = ("bench", "diff", "audit", "rank", "commands", "cli", "__init__", "__main__")
+USERS = ("bench", "diff", "audit", "rank", "checkpoints", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
@@ -35,6 +35,8 @@ TORCH_MODULES = {
     "audit.vary",
     "bench.measure",
     "bench.torchvision_export",
+    "checkpoints.measure",
+    "checkpoints.tensorboard",
     "diff.activations",
     "diff.feeding",
     "diff.run",
@@ -56,13 +58,14 @@ ALONE = {"errors", "versions", "untrusted", "vocabulary", "loading.limits", "mea
 """Import nothing of the package."""
 
 IMPORTED_BY = {
-    "audit": {"commands"},
-    "diff": {"audit", "commands"},
+    "audit": {"checkpoints.measure", "commands"},
+    "checkpoints": {"commands", "__init__"},
+    "diff": {"audit", "checkpoints.measure", "commands"},
     "bench": {"commands"},
     "report.annotate": {"commands", "jobs"},
-    "report.page": {"audit.page", "commands", "diff.page", "rank.tables"},
-    "pipeline": {"audit", "bench", "commands", "diff", "jobs", "rank", "__init__"},
-    "rank": {"commands"},
+    "report.page": {"audit.page", "checkpoints", "commands", "diff.page", "rank.tables"},
+    "pipeline": {"audit", "bench", "checkpoints.measure", "commands", "diff", "jobs", "rank", "__init__"},
+    "rank": {"checkpoints", "commands"},
     "fsspec": {"rank.remote"},
     "model_signing": {"audit.deployment.signature"},
     "pandas": {"report.frames.table"},
@@ -103,6 +106,11 @@ TESTED_BY = {
     "rank.remote": "rank/test_run.py",
     "rank.results": "rank/test_run.py",
     "rank.rows": "rank/test_run.py",
+    "checkpoints.heat": "checkpoints/test_page.py",
+    "checkpoints.results": "checkpoints/test_run.py",
+    "checkpoints.rows": "checkpoints/test_run.py",
+    "commands.series": "checkpoints/test_command.py",
+    "commands.terminal.series": "checkpoints/test_command.py",
     "commands.diff": "diff/test_command.py",
     "commands.terminal.diff": "diff/test_command.py",
     "diff.activations": "diff/test_run.py",

@@ -121,7 +121,7 @@ def test_every_option_and_exit_code_is_in_the_readme():
         for option in command.params:
             if isinstance(option, click.Option):
                 assert any(f"`{name}" in README for name in option.opts), f"{command.name} {option.opts}"
-    for code in range(8):
+    for code in range(9):
         assert re.search(rf"\b{code} [\w`]", README.split("Exit codes:")[1].split("##")[0])
 
 

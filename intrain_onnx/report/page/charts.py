@@ -130,6 +130,7 @@ def scatter(
     legend: Sequence[tuple[str, str]] = (),
     x_label: str = "depth",
     y_label: str = "",
+    marked: Sequence[int] = (),
 ) -> Chart | None:
     """Scatter plot of measurements against depth; None without samples.
 
@@ -143,12 +144,13 @@ def scatter(
         legend: see ``Chart``.
         x_label: see ``Chart``.
         y_label: see ``Chart``.
+        marked: depths with an upright line.
     """
     if not samples:
         return None
     values = [s.value for s in samples] + [s.limit for s in samples if s.limit is not None]
     values += [v for _, v in line]
-    x, x_ticks, width = _horizontal([s.depth for s in samples])
+    x, x_ticks, width = _horizontal([*(s.depth for s in samples), *marked])
     y, y_ticks = _decades(values) if log else _vertical(top or max(values))
     half = min(max(width * 0.35, 1.5), 7.0)
     limits = [(x(s.depth), y(s.limit)) for s in samples if s.limit is not None]
@@ -156,6 +158,7 @@ def scatter(
     for s in samples:
         texts[s.depth].append(s.text)
     marks = [
+        Mark("alarm", "".join(f"M{x(d):g} {TOP}V{HEIGHT - BOTTOM}" for d in marked)),
         Mark("limit", _dashes(limits, half)),
         Mark("trend", _line([(x(d), y(v)) for d, v in line])),
         Mark("dot", _dots([(x(s.depth), y(s.value)) for s in samples])),
