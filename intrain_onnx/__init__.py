@@ -20,6 +20,7 @@ if _typing.TYPE_CHECKING:
     from intrain_onnx.audit.job import audit_model
     from intrain_onnx.audit.policy import Policy
     from intrain_onnx.audit.run import Audits
+    from intrain_onnx.checkpoints.run import series
     from intrain_onnx.inspection import Inspection, inspect
     from intrain_onnx.ops import register_op
     from intrain_onnx.pipeline import score, to_torch
@@ -39,6 +40,7 @@ __all__ = [
     "inspect",
     "register_op",
     "score",
+    "series",
     "to_torch",
 ]
 
@@ -51,6 +53,7 @@ _HOMES = {
     "inspect": "intrain_onnx.inspection",
     "register_op": "intrain_onnx.ops",
     "score": "intrain_onnx.pipeline",
+    "series": "intrain_onnx.checkpoints.run",
     "to_torch": "intrain_onnx.pipeline",
 }
 
