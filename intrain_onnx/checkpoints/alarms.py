@@ -102,6 +102,9 @@ class _Watch:
     def _told(
         self, rule: Rule, row: Step, layer: str | None, message: str, measured: float, usual: float | None
     ) -> Alarm:
+        module = next((x.module for x in row.layers if x.name == layer), None)
+        if module is not None and module not in (layer or ""):
+            message = f"{message} (module {module})"
         return Alarm(rule, row.step, row.path, layer, message, measured, usual, self.limits.get(rule))
 
     def _not_finite(self, row: Step) -> Iterator[Alarm]:

@@ -131,15 +131,16 @@ def heat(
         return None
     high = _TALL if len(grid.names) <= 12 else _ROW
     wide = (WIDTH - LEFT - RIGHT) / max(len(grid.steps), 1)
+    labels = {x.name: x.label for x in grid.layers.values()}
     bands, frames = [], []
     for r, name in enumerate(grid.names):
         y, boxes = TOP + r * high, []
         for c, row in enumerate(grid.steps):
             x, known, alarm = round(LEFT + c * wide, 1), found.get((c, name)), marked.get((row.step, name))
-            boxes.append(Box(x, _bin(known), _words(row, name, known, alarm)))
+            boxes.append(Box(x, _bin(known), _words(row, labels[name], known, alarm)))
             if alarm is not None:
                 frames.append(f"M{x:g} {y}h{wide:.1f}v{high}h{-wide:.1f}z")
-        bands.append(Band(y, _short(name), boxes))
+        bands.append(Band(y, _short(labels[name]), boxes))
     bottom = TOP + high * len(grid.names)
     told = (
         f"{title} of {len(grid.names)} layers at {len(grid.steps)} checkpoints, {len(frames)} with an alarm."

@@ -148,6 +148,7 @@ def _layers(read: Read, first: _Moved, previous: _Moved) -> tuple[LayerStep, ...
             cloned_channels=_cloned(read, layer),
             distance_to_first=first.layers.get(layer.name),
             distance_to_previous=previous.layers.get(layer.name),
+            module=layer.module,
         )
         for layer in read.layers.layers
     )

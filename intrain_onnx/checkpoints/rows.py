@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
+from intrain_onnx.report.frames.parts import columns
+from intrain_onnx.report.frames.table import Table
 from intrain_onnx.report.rows import Tool
 from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Positive, Ratio, Row, Share
 from intrain_onnx.vocabulary import LayerKind, LayerStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _Version = Literal["1.0"]
 SCHEMA_VERSION: Final[_Version] = "1.0"
@@ -62,6 +67,15 @@ class LayerStep(Row, frozen=True, kw_only=True):
         Magnitude | None, Meta(description="The same, to the checkpoint before.")
     ] = None
     not_finite: Annotated[Count, Meta(description="Weights that are NaN or infinite.")] = 0
+    module: Annotated[
+        str | None,
+        Meta(description="Path in the framework, by the names of weights and node, if one tells it."),
+    ] = None
+
+    @property
+    def label(self) -> str:
+        """What people know it by: its module, or else its node."""
+        return self.module or self.name
 
 
 class Step(Row, frozen=True, kw_only=True):
@@ -137,3 +151,23 @@ class Document(Row, frozen=True):
     thresholds: Mapping[str, float]
     steps: tuple[Step, ...]
     alarms: tuple[Alarm, ...]
+
+    def to_frame(self, part: Literal["steps", "layers", "alarms"] = "steps") -> pd.DataFrame:
+        """A row for each checkpoint, for each layer of each, or for each alarm, as a pandas DataFrame.
+
+        Raises:
+            SettingsError: pandas is not installed.
+        """
+        if part == "alarms":
+            return Table(columns(self.alarms, Alarm)).frame()
+        if part == "steps":
+            made = columns(self.steps, Step)
+            made["error"] = [row.error.message if row.error is not None else None for row in self.steps]
+            del made["layers"]
+            return Table(made).frame()
+        found = [(row.step, row.path, x) for row in self.steps for x in row.layers]
+        named: dict[str, list[Any]] = {
+            "step": [step for step, _, _ in found],
+            "path": [path for _, path, _ in found],
+        }
+        return Table(named | columns([x for _, _, x in found], LayerStep)).frame()

@@ -216,3 +216,15 @@ def test_alarms_come_from_files(tmp_path: Path):
     assert {a.step for a in alarms} == {8}
     told = {(a.rule, a.layer) for a in alarms}
     assert {("death", "one"), ("jump", "three"), ("jump", None)} <= told  # the first stood still before
+
+
+def test_layers_have_their_module_and_all_lists_are_tables():
+    sample = Path(__file__).parents[2] / "samples" / "keras_mobile.onnx"
+    found = series([sample, sample], settings(batch=4, device="cpu", threads=1))
+    first = found.steps[0].layers[0]
+    assert (first.name, first.module) == ("Conv__107", "mobile_1/conv2d_1")
+    steps, layers, alarms = (found.to_frame(part) for part in ("steps", "layers", "alarms"))
+    assert steps["intrain"].tolist() == [row.intrain for row in found.steps]
+    assert len(layers) == sum(len(row.layers) for row in found.steps)
+    assert layers["participation_ratio"][0] == first.participation_ratio
+    assert list(alarms.columns)[:2] == ["rule", "step"]

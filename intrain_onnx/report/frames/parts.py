@@ -33,7 +33,7 @@ def part(report: Document, name: Part) -> Table:
     """
     if name not in _ROWS:
         raise SettingsError(f"a report has no table {name!r}", hint=f"It has {', '.join(PARTS)}")
-    made = _columns(getattr(report, name), _ROWS[name])
+    made = columns(getattr(report, name), _ROWS[name])
     return Table(made | _of_layers(report) if name == "layers" else made)
 
 
@@ -42,19 +42,20 @@ def parts(reports: Sequence[Document], name: Part) -> Table:
     made = [(report, part(report, name).columns) for report in reports]
     models = [
         printable(report.model.path or "", _LONGEST)
-        for report, columns in made
-        for _ in range(len(next(iter(columns.values()))))
+        for report, lists in made
+        for _ in range(len(next(iter(lists.values()))))
     ]
     fields = part(reports[0], name).columns if reports else {}
-    return Table({"model": models, **{f: [v for _, columns in made for v in columns[f]] for f in fields}})
+    return Table({"model": models, **{f: [v for _, lists in made for v in lists[f]] for f in fields}})
 
 
 def inspected(found: Inspected) -> Table:
     """The layers of an inspection."""
-    return Table(_columns(found.layers, InspectedLayer))
+    return Table(columns(found.layers, InspectedLayer))
 
 
-def _columns(rows: Sequence[Struct], kind: type[Struct]) -> dict[str, list[Any]]:
+def columns(rows: Sequence[Struct], kind: type[Struct]) -> dict[str, list[Any]]:
+    """The fields of rows, lists and texts as one cell each."""
     return {field: [_cell(getattr(row, field)) for row in rows] for field in kind.__struct_fields__}
 
 
@@ -96,6 +97,8 @@ def _cell(value: Any) -> Any:
     """A tuple of sizes as ``64x3x3``, one of names with spaces between them, other values as they are."""
     if value is UNSET:
         return None
+    if isinstance(value, Mapping):
+        return printable(" ".join(f"{k}={v}" for k, v in value.items()), _LONGEST)
     if isinstance(value, tuple):
         if all(isinstance(v, int) for v in value):
             return "x".join(map(str, value))
