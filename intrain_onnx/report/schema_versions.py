@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-Current = Literal["1.2"]
-SCHEMA_VERSION: Final[Current] = "1.2"
+Current = Literal["1.3"]
+SCHEMA_VERSION: Final[Current] = "1.3"
 
 Json = Mapping[str, Any]
 """A report of any version, not yet validated."""
@@ -54,7 +54,12 @@ def _with(added: Json, row: Any) -> Any:
     return {**added, **row} if isinstance(row, Mapping) else row
 
 
-_NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0, "1.1": _from_1_1}
+def _from_1_2(data: Json) -> Json:
+    """1.3 added ``standing``, which older reports do not have."""
+    return {"standing": None, **data, "schema_version": "1.3"}
+
+
+_NEXT: Mapping[str, Callable[[Json], Json]] = {"1.0": _from_1_0, "1.1": _from_1_1, "1.2": _from_1_2}
 
 READ: Final = (*_NEXT, SCHEMA_VERSION)
 """Supported versions of reports."""
