@@ -22,6 +22,7 @@ import nas_tables
 from nas_studies import OF_SETTINGS, SEED, SETTINGS, STUDIES, Measured, SettingsRow, Study, rows_of
 
 from intrain_onnx.bench import run, summary, table
+from intrain_onnx.bench.find_space import find
 from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.proxy_table import PROXIES
 
@@ -32,7 +33,7 @@ LEAST = 6
 
 def plan(study: Study, workers: int, *, proxies: tuple[str, ...] = (), **settings: Any) -> run.Plan:
     fixed = {"seed": SEED, "seeds": 1, "device": "cpu", **settings}
-    return run.Plan.of(SPACES[study.space], study.protocols, proxies=proxies, workers=workers, **fixed)
+    return run.Plan.of(find(study.space), study.protocols, proxies=proxies, workers=workers, **fixed)
 
 
 def measure(study: Study, data: Path, folder: Path, workers: int) -> Measured:

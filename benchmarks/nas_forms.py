@@ -12,10 +12,10 @@ import numpy as np
 from nas_studies import COUNTED, SEED, Measured, parts_of, titles
 
 from intrain_onnx.bench.across import Column, taus
-from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Record
 from intrain_onnx.bench.summary import accuracies
 from intrain_onnx.report.numbers import decimals
+from intrain_onnx.scores.rank_correlation import Array
 from intrain_onnx.scores.run_values import RunValues
 from intrain_onnx.scores.variants import inner_width, live_size, log_extent, mean, reach, width
 

@@ -15,10 +15,11 @@ from nas_studies import BOTH, COUNTED, SEED, Measured, SettingsRow, parts_of, ti
 from intrain_onnx.bench import summary
 from intrain_onnx.bench.across import Column, Taus, taus
 from intrain_onnx.bench.measures import Measure, measures, twin_group
-from intrain_onnx.bench.ranking import Array, Interval, tau, worst_where_missing
+from intrain_onnx.bench.ranking import worst_where_missing
 from intrain_onnx.bench.summary import Summary, accuracies
 from intrain_onnx.report.numbers import decimals, with_interval
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.scores.rank_correlation import Array, Interval, tau
 from intrain_onnx.scores.variants import VARIANTS
 
 ROUNDS = 1000

@@ -218,7 +218,7 @@ def bench_cost(device: torch.device, folder: Path, cells: int = 5) -> dict[str, 
     for index in range(cells + 1):
         name = nasbench201.sample(generator)
         path = folder / f"cell_{index}.onnx"
-        onnx.save(space.build(name, fold=True), path)
+        onnx.save(nasbench201.build(name, fold=True), path)
         runnable = runnable_of(path, config, device)
         (x,) = runnable.feed(torch.Generator().manual_seed(0))
         assert isinstance(x, Tensor)

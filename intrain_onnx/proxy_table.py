@@ -191,6 +191,9 @@ _ROWS: Final = (
 
 PROXIES: Final[Mapping[str, Proxy]] = MappingProxyType({row.name: row for row in _ROWS})
 
+LOWER: Final = frozenset(part for proxy in PROXIES.values() if proxy.direction < 0 for part in proxy.parts)
+"""Parts of proxies of which a lower value is better."""
+
 
 def names(text: str) -> tuple[str, ...]:
     """Names of proxies from ``all`` or a list such as ``synflow,naswot``, each once and in the order given.

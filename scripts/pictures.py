@@ -51,7 +51,7 @@ def _printed(command: str, *arguments: str, folder: Path = ROOT) -> str:
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "intrain_onnx", command, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(WIDTH - 1), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intrain_onnx.bench.ranking import (
-    Array,
-    Interval,
-    bootstrap,
-    interval,
-    weighted_taus,
-    worst_where_missing,
-)
+from intrain_onnx.bench.ranking import bootstrap, interval, weighted_taus, worst_where_missing
+from intrain_onnx.scores.rank_correlation import Array, Interval
 
 
 @dataclass(frozen=True, slots=True)

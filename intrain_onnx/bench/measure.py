@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from intrain_onnx.bench.find_space import find
 from intrain_onnx.bench.records import Factors, Failed, Measured, Proxy, Record, rounded
-from intrain_onnx.bench.spaces import SPACES
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.pipeline import score
@@ -25,7 +25,7 @@ def measure(space: str, architecture: str, size: int, configs: Sequence[ScoreCon
 def _one(space: str, architecture: str, size: int, config: ScoreConfig) -> Measured | Failed:
     started = time.perf_counter()
     try:
-        model = SPACES[space].build(architecture, fold=config.batch_norm == "fold", size=size)
+        model = find(space).space.build(architecture, fold=config.batch_norm == "fold", size=size)
         report = score(model, config).document
     except IntrainError as error:
         return Failed(str(error))

@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 
 from intrain_onnx.bench import ablation
-from intrain_onnx.bench.ranking import Array
 from intrain_onnx.bench.records import Measured, Record
 from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.scores import baselines
 from intrain_onnx.scores.baselines import BASELINES
+from intrain_onnx.scores.rank_correlation import Array
 from intrain_onnx.scores.static_twins import static_twins
 
 LAYERS = BASELINES[baselines.LAYERS].title

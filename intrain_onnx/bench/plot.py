@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from intrain_onnx.bench.measures import Measure
-from intrain_onnx.bench.ranking import Array
 from intrain_onnx.report.document import write_atomically
+from intrain_onnx.scores.rank_correlation import Array
 
 _SIDE = 3.1
 _PLACE = "MPLCONFIGDIR"

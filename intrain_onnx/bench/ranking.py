@@ -8,22 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
-Array = NDArray[np.float64]
+from intrain_onnx.scores.rank_correlation import Array, Interval
+
 TOP = 0.1
 """Fraction of architectures that count as the top, for precision and nDCG."""
 
 _BLOCK = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A statistic and its bootstrap 95 % interval; None if undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +41,6 @@ class Ranking:
     ndcg: Interval
     partial: dict[str, Interval]
     within: dict[str, Interval]
-
-
-def tau(x: Array, y: Array) -> float:
-    """Kendall's tau-b in [-1, 1]; NaN if x or y is constant.
-
-    >>> round(tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
-    0.333
-    """
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(kendalltau(x, y).statistic)
 
 
 def worst_where_missing(x: Array) -> Array:

@@ -29,7 +29,7 @@ class Settings(Struct, frozen=True):
     Attributes:
         tool: version of intrain-onnx.
         torch: version of torch.
-        space: name of the search space.
+        space: the search space, and for one of a user its version.
         size: height and width of the images.
         configs: one per protocol.
     """

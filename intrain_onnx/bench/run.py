@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.bench import records
-from intrain_onnx.bench.spaces import Space
+from intrain_onnx.bench.find_space import Found
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.config import ScoreConfig, most_threads, require
 from intrain_onnx.engine import processes
@@ -24,13 +24,15 @@ class Plan:
     """What is measured of each architecture, and by how many workers.
 
     Attributes:
-        space: name of the search space.
+        space: reference of the search space, see `find_space`.
+        label: what the log says of it.
         size: height and width of the images.
         configs: one per protocol.
         workers: number of processes.
     """
 
     space: str
+    label: str
     size: int
     configs: tuple[ScoreConfig, ...]
     workers: int
@@ -38,7 +40,7 @@ class Plan:
     @classmethod
     def of(
         cls,
-        space: Space,
+        found: Found,
         protocols: Iterable[str],
         *,
         proxies: tuple[str, ...] = (),
@@ -51,18 +53,19 @@ class Plan:
         ``proxies`` are measured under the first protocol only; ``settings`` are fields of `ScoreConfig`.
         """
         require("workers", workers, 1, most_threads())
+        space = found.space
         size = size or space.size
         shared = {"batch": space.batch, "threads": 1, "parity": False, "points": "all"} | settings
         configs = tuple(
             ScoreConfig.for_protocol(protocol, size=size, proxies=() if index else proxies, **shared)
             for index, protocol in enumerate(dict.fromkeys(protocols))
         )
-        return cls(space.name, size, configs, workers)
+        return cls(found.reference, found.label, size, configs, workers)
 
     def settings(self) -> records.Settings:
         """Everything that determines the values; the number of workers does not."""
         return records.Settings(
-            version("intrain-onnx"), version("torch"), self.space, self.size, self.configs
+            version("intrain-onnx"), version("torch"), self.label, self.size, self.configs
         )
 
 

@@ -6,24 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from intrain_onnx.bench.measures import LAYERS, PARAMETERS, forms, measures, twin_group
-from intrain_onnx.bench.ranking import (
-    TOP,
-    Array,
-    Interval,
-    Ranking,
-    difference,
-    fifths,
-    rank,
-    tau,
-    worst_where_missing,
-)
+from intrain_onnx.bench.ranking import TOP, Ranking, difference, fifths, rank, worst_where_missing
 from intrain_onnx.bench.records import Failed, Record
 from intrain_onnx.bench.table import Entry
 from intrain_onnx.report.document import number
 from intrain_onnx.report.numbers import decimals, with_interval
+from intrain_onnx.scores.rank_correlation import Array, Interval, tau
 
 ROUNDS = 500
 EQUAL_LAYERS = f"equal {LAYERS}"
@@ -60,13 +51,17 @@ class AblationRow(Struct, frozen=True):
     tau: Mapping[str, float | None]
 
 
-class Summary(Struct, frozen=True):
-    """Ranking statistics of all measures, and the ablation of each protocol."""
+class Summary(Struct, frozen=True, kw_only=True):
+    """Ranking statistics of all measures, and the ablation of each protocol.
+
+    ``unmatched``: of models of one's own, what has no file or no row; unset for spaces.
+    """
 
     architectures: int
     failures: tuple[Failure, ...]
     measures: tuple[MeasureRow, ...]
     ablation: Mapping[str, tuple[AblationRow, ...]]
+    unmatched: tuple[str, ...] | UnsetType = UNSET
 
 
 def accuracies(entries: Sequence[Entry]) -> dict[str, Array]:
@@ -172,6 +167,7 @@ def markdown(summary: Summary, title: str, settings: str) -> str:
     lines = [f"### {title}", "", f"{summary.architectures} architectures. {settings}", ""]
     if summary.failures:
         lines += [f"{len(summary.failures)} scores failed, and count as the worst of every measure.", ""]
+    lines += [f"{said}.\n" for said in summary.unmatched or ()]
     titles = list(summary.measures[0].results)
     for name in titles:
         lines += [f"**{name}**", "", *_measure_table(summary.measures, name), ""]

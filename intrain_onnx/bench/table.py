@@ -7,7 +7,7 @@ import gzip
 import io
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,27 @@ def _text(path: Path) -> str:
     return untrusted.decoded(data)
 
 
+def renamed(rows: Sequence[Row], names: Mapping[str, str]) -> list[Row]:
+    """The rows with columns under other names as well.
+
+    Args:
+        rows: of a table.
+        names: what the table calls a column, by what the space calls it.
+
+    Raises:
+        SettingsError: the table has no such column.
+    """
+    require_columns(rows, names.values())
+    return [{**row, **{ours: row[theirs] for ours, theirs in names.items()}} for row in rows]
+
+
+def require_columns(rows: Sequence[Row], names: Iterable[str]) -> None:
+    """Raise SettingsError if the table lacks one of the columns."""
+    for name in names:
+        if name not in rows[0]:
+            raise SettingsError(f"the table has no column {name!r}", hint=_columns(rows))
+
+
 def entries(
     rows: Sequence[Row],
     space: Space,
@@ -97,13 +118,14 @@ def entries(
     Raises:
         SettingsError: a column is missing, a row is not of the space, or no row is left.
     """
-    for condition in where:
-        if condition.column not in rows[0]:
-            raise SettingsError(f"the table has no column {condition.column!r}", hint=_columns(rows))
+    require_columns(rows, (condition.column for condition in where))
     columns = {title: column for title, column in space.accuracies.items() if column in rows[0]}
     if not columns:
         wanted = ", ".join(map(repr, space.accuracies.values()))
-        raise SettingsError(f"the table has none of the columns {wanted}", hint=_columns(rows))
+        raise SettingsError(
+            f"the table has none of the columns {wanted}",
+            hint=f"{_columns(rows)}: say which with --accuracy-column",
+        )
     kept = [row for row in rows if all(condition(row) for condition in where)]
     kept = [row for row in kept if space.keep is None or space.keep(row)]
     random.Random(seed).shuffle(kept)  # noqa: S311 - a sample, not a secret

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from intrain_onnx.rank.sources import Candidate
 
 _TABLE, _PARQUET, _PAGE = "ranking.csv", "ranking.parquet", "ranking.html"
+_TAUS = "correlations.csv"
 EXIT_CODES = """
 \b
 Exit codes:
@@ -83,7 +84,7 @@ def rank(sources: tuple[str, ...], output: Path, *, debug: bool, **options: Any)
 
     SOURCE is a folder, a file, a glob, a manifest (.csv or .jsonl with a column `model`), or an address such
     as s3://bucket/folder/. RESULTS gets results.jsonl, a line a model as it is scored, then ranking.csv,
-    ranking.html, and ranking.parquet if pyarrow is installed.
+    correlations.csv, ranking.html, and ranking.parquet if pyarrow is installed.
     """
     quiet_threads()
     rows: dict[str, Row] = {}
@@ -162,7 +163,7 @@ def _make(folder: Path, job: RankOne) -> None:
 
 def _require_apart(candidates: Sequence[Candidate], folder: Path) -> None:
     """Refuse a folder whose files a ranking would write over a model."""
-    made = {os.path.realpath(folder / name) for name in ("results.jsonl", _TABLE, _PARQUET, _PAGE)}
+    made = {os.path.realpath(folder / name) for name in ("results.jsonl", _TABLE, _TAUS, _PARQUET, _PAGE)}
     for candidate in candidates:
         if not candidate.remote and os.path.realpath(candidate.model) in made:
             raise SettingsError(f"-o {folder} would overwrite {candidate.model}", hint="Name another folder")
@@ -181,11 +182,13 @@ def _show(rows: Sequence[Row], folder: Path, by: str, top: int) -> None:
         show_failure(Failure.of(error), debug=False)
         by, ordered = LEADING, tables.ranked(rows, LEADING)
     try:
+        overlapping = tables.overlapping(ordered)
         tables.write_csv(folder / _TABLE, ordered, by)
+        tables.write_overlap(folder / _TAUS, overlapping)
         parquet = tables.write_parquet(folder / _PARQUET, ordered, by)
-        write_atomically(folder / _PAGE, page(tables.for_page(ordered, by)))
+        write_atomically(folder / _PAGE, page(tables.for_page(ordered, by, overlapping)))
     except OSError as error:
         raise SettingsError(f"cannot write to {folder}: {error.strerror or error}") from error
-    ranks(ordered, by, top, sys.stdout)
-    made = [_TABLE, _PAGE, *([_PARQUET] if parquet else [])]
+    ranks(ordered, by, top, sys.stdout, overlapping)
+    made = [_TABLE, _TAUS, _PAGE, *([_PARQUET] if parquet else [])]
     click.echo(f"results.jsonl, {', '.join(made)} are in {folder}", err=True)

@@ -38,6 +38,7 @@ from intrain_onnx.loading.limits import Limits
 from intrain_onnx.proxy_table import names
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.output_files import check_outputs, report_names
+from intrain_onnx.vocabulary import LEADING
 
 
 @click.command(epilog=EXIT_CODES)
@@ -75,6 +76,13 @@ from intrain_onnx.report.output_files import check_outputs, report_names
     help="Measure peers' zero-cost proxies beside the score.",
 )
 @click.option(
+    "--by",
+    default=LEADING,
+    show_default=True,
+    metavar="NAME",
+    help="What several models are ranked by: a named score, intrain, a baseline or a proxy.",
+)
+@click.option(
     "--annotate",
     "annotated",
     metavar="FILE.onnx",
@@ -105,6 +113,7 @@ def score(
     protocol: str,
     batch: int | None,
     proxies: str,
+    by: str,
     annotated: Path | None,
     no_parity: bool,
     resume: bool,
@@ -131,6 +140,7 @@ def score(
     try:
         settings["proxies"] = names(proxies) if proxies else ()
         config = ScoreConfig.for_protocol(protocol, parity=not no_parity, **settings)
+        _check_name(by, config.proxies)
         targets = _targets(models, output)
         _check_outputs(models, targets, annotated, config)
         if resume and (annotated is not None or None in targets):
@@ -138,7 +148,7 @@ def score(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     quiet_threads()
-    done = _Done(models, output == "-", debug)
+    done = _Done(models, output == "-", debug, by)
     try:
         with ended_by_signals():
             done.score(ScoreFile(config, limits, annotated), targets, resume=resume)
@@ -155,6 +165,7 @@ class _Done:
     models: Sequence[Path]
     printed: bool
     debug: bool
+    by: str = LEADING
     reports: list[Report] = field(default_factory=list)
     code: int = 0
 
@@ -223,7 +234,20 @@ class _Done:
         if len(self.models) == 1 and self.reports:
             summary(self.reports[0], out, saved=targets[0])
         elif self.reports:
-            ranking(self.reports, out)
+            ranking(self.reports, out, self.by)
+
+
+def _check_name(by: str, proxies: Sequence[str]) -> None:
+    if by == LEADING:
+        return
+    from intrain_onnx.proxy_table import PROXIES
+    from intrain_onnx.scores.baselines import BASELINES
+    from intrain_onnx.scores.variants import VARIANTS
+
+    parts = (part for name in proxies for part in PROXIES[name].parts)
+    known = [*VARIANTS, "intrain", *BASELINES, *parts]
+    if by not in known:
+        raise SettingsError(f"--by {by!r} is no value of a report", hint=f"--by takes {', '.join(known)}")
 
 
 def _save(report: Report, target: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from intrain_onnx.failure import Failure
+from intrain_onnx.report.context.inputs import in_words
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.rows import Document
 
@@ -66,6 +67,7 @@ class Row(Struct, frozen=True, kw_only=True):
         threads: CPU threads; reductions differ with them.
         attempts: processes that it took.
         seconds: wall-clock time of the score.
+        inputs: what the network reads, in words; null in logs of earlier versions.
     """
 
     model: str
@@ -88,6 +90,7 @@ class Row(Struct, frozen=True, kw_only=True):
     threads: int | None = None
     attempts: int = 1
     seconds: float | None = None
+    inputs: str | None = None
 
     def measured(self) -> dict[str, Any]:
         """All but timings and attempts, as JSON values: the same for every engine."""
@@ -129,6 +132,7 @@ def of_report(model: str, given: Mapping[str, str], report: Report, seconds: flo
         device=document.environment.device,
         threads=document.environment.threads,
         seconds=None if seconds is None else round(seconds, 3),
+        inputs=in_words(document.settings.inputs_fed),
     )
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from intrain_onnx.errors import SettingsError, printable
-from intrain_onnx.proxy_table import PROXIES
+from intrain_onnx.proxy_table import LOWER
 from intrain_onnx.rank.rows import Row
-from intrain_onnx.report.derived import file_labels, mixed_names
+from intrain_onnx.report.context.inputs import mixed_inputs
+from intrain_onnx.report.context.overlap import Overlap, overlaps
+from intrain_onnx.report.derived import file_labels, is_void, mixed_names
 from intrain_onnx.report.document import write_atomically
 from intrain_onnx.report.frames.table import Table
 from intrain_onnx.report.numbers import tally
+from intrain_onnx.report.page.beside import beside
 from intrain_onnx.report.page.ranks import Ranks
+from intrain_onnx.scores.baselines import BASELINES
 from intrain_onnx.vocabulary import LEADING
-
-_LOWER = {part for proxy in PROXIES.values() if proxy.direction < 0 for part in proxy.parts}
-"""Parts of proxies of which a lower value is better."""
 
 
 def ranked(rows: Iterable[Row], by: str) -> list[Row]:
@@ -30,7 +31,7 @@ def ranked(rows: Iterable[Row], by: str) -> list[Row]:
     if any(r.status == "scored" for r in listed) and all(r.value(by) is None for r in listed):
         known = sorted({name for r in listed for name in (*r.scores, *r.baselines, *r.proxies)})
         raise SettingsError(f"no model has {by!r}", hint=f"--by takes {', '.join(known)}")
-    sign = 1 if by in _LOWER else -1
+    sign = 1 if by in LOWER else -1
 
     def key(row: Row) -> tuple[bool, float, str]:
         value = row.value(by)
@@ -45,7 +46,7 @@ def columns(rows: Sequence[Row], by: str) -> tuple[list[str], list[list[Any]]]:
         sorted({name for r in rows for name in getattr(r, part)})
         for part in ("scores", "baselines", "proxies", "given")
     )
-    names = ["rank", "model", "status", "sha256", "same_as", "kind", "layers", "coverage"]
+    names = ["rank", "model", "status", "sha256", "same_as", "kind", "inputs", "layers", "coverage"]
     names += [*scores, *(f"{name}_se" for name in scores), *baselines, *proxies]
     names += [*(f"given_{name}" for name in given), "warnings", "parity", "device", "threads"]
     names += ["attempts", "seconds", "error_kind", "error", "exit_code"]
@@ -57,6 +58,7 @@ def columns(rows: Sequence[Row], by: str) -> tuple[list[str], list[list[Any]]]:
             row.sha256,
             printable(row.same_as, 4096) if row.same_as else None,
             row.kind,
+            row.inputs,
             row.layers,
             row.coverage,
             *(row.scores[name].value if name in row.scores else None for name in scores),
@@ -90,6 +92,24 @@ def summary(rows: Sequence[Row], by: str) -> Table:
     return Table({name: whole[name] for name in wanted if name in whole})
 
 
+def overlapping(rows: Sequence[Row]) -> list[Overlap]:
+    """Kendall's tau of each named score with what can be counted, over the rows that have scores."""
+    scored = [row for row in rows if row.scores]
+    names = (name for row in scored for name in row.scores)
+    return overlaps(names, len(scored), lambda index, name: scored[index].value(name))
+
+
+def write_overlap(path: Path, found: Sequence[Overlap]) -> None:
+    """Write the rank correlations, one a line."""
+    values = [
+        [x.score, name, x.networks, tau.value, tau.low, tau.high]
+        for x in found
+        for name, tau in x.taus.items()
+    ]
+    names = ["score", "baseline", "networks", "tau", "low", "high"]
+    write_atomically(path, Table.of(names, values).csv())
+
+
 def write_csv(path: Path, rows: Sequence[Row], by: str) -> None:
     """Write all rows, in rank order."""
     write_atomically(path, table(rows, by).csv())
@@ -108,22 +128,26 @@ def write_parquet(path: Path, rows: Sequence[Row], by: str) -> bool:
 _SHOWN = (LEADING, "intrain", "width_depth", "parameters", "macs", "layers")
 """Values on the page and the terminal; the tables have them all."""
 
+VOID = " ! says nothing"
+"""Behind a score of 0."""
+
 MOST_SHOWN = 2000
 """Rows of the page; a browser draws more of them slowly."""
 
 
-def for_page(rows: Sequence[Row], by: str) -> Ranks:
-    """What the page shows of rows in rank order."""
+def for_page(rows: Sequence[Row], by: str, overlap: Sequence[Overlap] = ()) -> Ranks:
+    """What the page shows of rows in rank order, and of the rank correlations of all of them."""
     scored = [row for row in rows if row.value(by) is not None]
     failed = [row for row in rows if row.error is not None]
     shown = scored[:MOST_SHOWN]
     values = list(dict.fromkeys([by, *_SHOWN]))
-    labels = file_labels([row.model for row in shown])
+    plotted = LEADING if by in BASELINES else by
+    names = [printable(label) for label in file_labels([row.model for row in shown])]
     cells = [
-        [(str(rank), float(rank)), (printable(label), None)]
-        + [_shown(row.value(name)) for name in values]
+        [(str(rank), float(rank)), (label, None)]
+        + [_shown(name, row.value(name), VOID if name == by else "") for name in values]
         + [(str(len(row.warnings)), float(len(row.warnings)))]
-        for rank, (row, label) in enumerate(zip(shown, labels, strict=True), start=1)
+        for rank, (row, label) in enumerate(zip(shown, names, strict=True), start=1)
     ]
     more = max(len(scored) - MOST_SHOWN, 0) + max(len(failed) - MOST_SHOWN, 0)
     return Ranks(
@@ -132,6 +156,15 @@ def for_page(rows: Sequence[Row], by: str) -> Ranks:
         mixed=mixed_names({row.kind for row in scored}),
         columns=["rank", "model", *values, "warnings"],
         rows=cells,
+        beside=beside(
+            plotted,
+            [
+                (row.value("parameters"), row.value(plotted), label)
+                for row, label in zip(shown, names, strict=True)
+            ],
+            overlap,
+            mixed_inputs(row.inputs for row in scored),
+        ),
         left_out=f"{more:,} more rows are in ranking.csv." if more else "",
         failures=[
             (printable(r.model), r.status, r.error.kind, printable(r.error.message, 600))
@@ -141,6 +174,6 @@ def for_page(rows: Sequence[Row], by: str) -> Ranks:
     )
 
 
-def _shown(value: float | None) -> tuple[str, float | None]:
+def _shown(name: str, value: float | None, void: str) -> tuple[str, float | None]:
     text = tally(value) if value is None or isinstance(value, int) else f"{value:.5g}"
-    return text, value
+    return f"{text}{void if is_void(name, value) else ''}", value

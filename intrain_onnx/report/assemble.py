@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import onnx_ir as ir
 
 from intrain_onnx.config import ScoreConfig
@@ -22,6 +23,7 @@ from intrain_onnx.network.values import of_file
 from intrain_onnx.parity import telemetry
 from intrain_onnx.proxy_table import PROXIES
 from intrain_onnx.report import rows
+from intrain_onnx.report.context.standing import standing
 from intrain_onnx.report.document import number
 from intrain_onnx.report.free_sizes import free_sizes
 from intrain_onnx.report.gradient_along_depth import gradient_along_depth
@@ -123,7 +125,7 @@ def report(m: Measurements) -> rows.Document:
     Raises:
         NumericalError: a figure of the score is not finite.
     """
-    return rows.Document(
+    document = rows.Document(
         schema_version=SCHEMA_VERSION,
         tool=rows.Tool("intrain-onnx", version("intrain-onnx")),
         model=describe(m.network),
@@ -161,6 +163,7 @@ def report(m: Measurements) -> rows.Document:
         timings_s={name: round(value, 4) for name, value in m.seconds.items()}
         | {f"{k}_{i}": round(v, 4) for i, t in enumerate(m.traces) for k, v in t.seconds.items()},
     )
+    return msgspec.structs.replace(document, standing=standing(document))
 
 
 def _fed(used: Signature) -> tuple[rows.FedInput, ...]:

@@ -166,7 +166,8 @@ def _differ_in(one: LayerList, other: LayerList) -> tuple[str, ...]:
     return tuple(different_settings([one.settings, other.settings]))
 
 
-def _that_move_a_score(settings: Settings) -> dict[str, object]:
+def that_move_a_score(settings: Settings) -> dict[str, object]:
+    """The settings that can move a score, by name; what follows from the network is among them."""
     return {
         "protocol": settings.protocol,
         "weights": settings.weights,
@@ -187,7 +188,7 @@ def _that_move_a_score(settings: Settings) -> dict[str, object]:
 
 def different_settings(reports: Sequence[Settings]) -> list[str]:
     """Names of the settings that can change a score and differ between reports."""
-    first, *others = map(_that_move_a_score, reports)
+    first, *others = map(that_move_a_score, reports)
     return [name for name, value in first.items() if any(other[name] != value for other in others)]
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from intrain_onnx.proxy_table import LOWER
 from intrain_onnx.report.rows import Document, GradientAlongDepth, Layer, Parameter, Run, Score
+from intrain_onnx.scores.variants import VARIANTS
 from intrain_onnx.vocabulary import LEADING, LayerStatus, NetworkKind
+
+_LEAST_SCORE = 1e-6
+"""Of a network of two layers the scores are above 1."""
 
 Figure = Literal["intrain", "geometric_capacity", "optimization_resilience"]
 """The score and its two factors."""
@@ -54,12 +60,32 @@ def leading(report: Document) -> float | None:
     return None if found is None else found.value
 
 
-def ranked(reports: Iterable[Document]) -> list[Document]:
-    """Best first, by the leading score; those without it come last, by InTrain."""
+def value_of(report: Document, name: str) -> float | None:
+    """A named score, a baseline or a part of a proxy; None if the report has none of that name."""
+    if name in report.scores:
+        return report.scores[name].value
+    parts = {part: value for row in report.proxies.values() for part, value in row.values.items()}
+    return report.baselines.get(name, parts.get(name))
+
+
+def is_void(name: str, value: float | None) -> bool:
+    """Whether a value says nothing: 0, as of a network without a live layer, or not finite.
+
+    A named score falls with every nat by which the gradient dies, so a tiny one is 0. A proxy may be small.
+    """
+    if value is None:
+        return False
+    least = _LEAST_SCORE if name in (*VARIANTS, "intrain") else 0.0
+    return not math.isfinite(value) or abs(value) <= least
+
+
+def ranked(reports: Iterable[Document], by: str = LEADING) -> list[Document]:
+    """Best first, by a value (see `value_of`); those without it come last, by InTrain."""
+    sign = 1 if by in LOWER else -1
 
     def key(report: Document) -> tuple[bool, float, float, str]:
-        value = leading(report)
-        return value is None, -(value or 0.0), -report.score.intrain, str(report.model.path)
+        value = value_of(report, by)
+        return value is None, sign * (value or 0.0), -report.score.intrain, str(report.model.path)
 
     return sorted(reports, key=key)
 

@@ -45,11 +45,11 @@ def _from_1_1(data: Json) -> Json:
 
 
 def _from_1_2(data: Json) -> Json:
-    """1.3 added the module of each layer."""
+    """1.3 added the module of each layer, and ``standing``; older reports have neither."""
     layers = data.get("layers")
     if isinstance(layers, list):
         data = {**data, "layers": [_with({"module": None}, row) for row in layers]}
-    return {**data, "schema_version": "1.3"}
+    return {"standing": None, **data, "schema_version": "1.3"}
 
 
 _ROWS_OF_1_2: Mapping[str, Json] = {

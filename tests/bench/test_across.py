@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from intrain_onnx.bench.across import Column, taus
-from intrain_onnx.bench.ranking import Interval
+from intrain_onnx.scores.rank_correlation import Interval
 
 RNG = np.random.default_rng(7)
 

@@ -149,7 +149,9 @@ def test_the_help_names_every_space():
 
 
 def test_the_count_of_workers_changes_no_settings():
-    plans = [run.Plan("nasbench201", 32, (ScoreConfig.for_protocol("paper"),), n) for n in (1, 2)]
+    plans = [
+        run.Plan("nasbench201", "nasbench201", 32, (ScoreConfig.for_protocol("paper"),), n) for n in (1, 2)
+    ]
     assert plans[0].settings() == plans[1].settings()
 
 

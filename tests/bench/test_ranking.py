@@ -21,9 +21,9 @@ from intrain_onnx.bench.ranking import (
     precision_at_top,
     rank,
     rho,
-    tau,
     weighted_taus,
 )
+from intrain_onnx.scores.rank_correlation import tau
 
 RNG = np.random.default_rng(0)
 VECTORS = arrays(np.float64, 30, elements=st.integers(0, 12).map(float))

@@ -101,8 +101,8 @@ def test_every_sample_builds_and_its_description_is_canonical(name: str):
 def test_samples_repeat_and_differ(name: str):
     space = SPACES[name]
     first, second = random.Random(1), random.Random(1)
-    drawn = [space.sample(first) for _ in range(20)]
-    assert drawn == [space.sample(second) for _ in range(20)]
+    drawn = [space.draw(first) for _ in range(20)]
+    assert drawn == [space.draw(second) for _ in range(20)]
     assert len(set(drawn)) > 10
 
 

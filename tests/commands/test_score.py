@@ -263,6 +263,7 @@ def test_one_bad_model_does_not_lose_the_others(cli: Run, tmp_path: Path):
     header, _, *rows = [line.split() for line in ranked.splitlines() if line.strip()]
     assert header[:5] == ["rank", "model", "volume", "±", "InTrain"]
     mixed = "cannot be compared: here a vision network and a network of another kind"
+    assert " ".join(rows.pop()).endswith("inputs cannot be compared: here images of 32x32 (1), vectors (1)")
     assert " ".join(rows.pop()).endswith(mixed)
     assert [row[:2] for row in rows] == [["1", "keras_mobile.onnx"], ["2", "good.onnx"]]
     for row, stem in zip(rows, ("keras_mobile.intrain", "good.intrain"), strict=True):

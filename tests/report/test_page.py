@@ -358,3 +358,47 @@ def test_each_open_size_stands_once_with_its_reason(reports: list[Report]):
     told = replace(document, settings=replace(document.settings, free_sizes=free))
     shown = dict(tables.facts(told))["Sizes that the file leaves open"]
     assert shown == [("T", "5, trial: Gather node 'g' fails"), ("axis 2 of c", "7, usual")]
+
+
+def test_a_cloud_has_each_point_where_its_numbers_are_and_a_hit_with_its_text():
+    points = [(1e3, 2.0, "a"), (1e3, 4.0, "b"), (1e5, 3.0, "c"), (0.0, 9.0, "no place"), (1e6, 2.5, "d")]
+    plot = charts.cloud("t", "d", points, x_label="x", y_label="y")
+    assert plot is not None
+    (mark,) = plot.marks
+    places = [tuple(map(float, p)) for p in re.findall(r"M([\d.]+) ([\d.]+)h0", mark.path)]
+    (ax, ay), (bx, by), (cx, cy), (dx, _dy) = places
+    assert ax == bx
+    assert (cx - ax) / (dx - ax) == pytest.approx(2 / 3, abs=0.01)  # two decades of three
+    assert (ay - cy) / (ay - by) == pytest.approx(1 / 2, abs=0.01)
+    assert [hit.text for hit in plot.hits] == ["a\nb", "c", "d"]
+    for hit, x in zip(plot.hits, (ax, cx, dx), strict=True):
+        assert hit.x <= x <= hit.x + hit.width
+    assert plot.hits[0].x == charts.LEFT
+    assert plot.hits[-1].x + plot.hits[-1].width == pytest.approx(charts.WIDTH - charts.RIGHT, abs=0.1)
+    ticks = {label: x for x, label in plot.x_ticks}
+    assert ticks["1000"] == ax
+    assert ticks["1e5"] == cx
+    assert charts.cloud("t", "d", points[:1], x_label="x", y_label="y") is None
+
+
+def test_the_spread_of_a_ranking_is_around_each_mean(report: Report):
+    """A network of a hundred times the score has the same marks if its seeds spread as much."""
+    large = Report(copy.deepcopy(dict(report.data)))
+    large.data["model"]["path"] = "large.onnx"
+    for row in (large.data["score"], *large.data["score"]["runs"]):
+        row["intrain"] *= 100
+    large.data["score"]["ci95"] = [100 * x for x in report.data["score"]["ci95"]]
+    text = page([report, large])
+    drawn = re.findall(r'<td class="spread">\s*<svg.*?</svg>', text, re.DOTALL)
+    paths = [re.findall(r' d="(.*?)"', x) for x in drawn]
+    assert len(paths) == 2
+    assert paths[0] == paths[1]
+    low, high = report.data["score"]["ci95"]
+    ends = [float(x) for x in re.fullmatch(r"M([\d.]+) 9H([\d.]+)", paths[0][0]).groups()]
+    assert ends[1] - ends[0] > 100  # of 200 pixels, whatever the scores are
+    mean = report.data["score"]["intrain"]
+    assert f"from {100 * (low / mean - 1):.2g} % to +{100 * (high / mean - 1):.2g} %" in text
+    single = Report(copy.deepcopy(dict(report.data)))
+    single.data["score"] |= {"ci95": None, "runs": report.data["score"]["runs"][:1]}
+    assert "one run" in page([single, report])
+    assert "Spread: of" not in page([single, single])

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Final
 
-from intrain_onnx.bench.spaces.base import Space
+from intrain_onnx.bench.spaces.base import Genome, Space, bad, column
 
-__all__ = ["SPACES", "Space"]
+__all__ = ["SPACES", "Genome", "Space", "bad", "column"]
 
 _NAMES: Final = (
     "nasbench201",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from intrain_onnx import untrusted
@@ -15,40 +15,117 @@ if TYPE_CHECKING:
     import onnx
 
 
+Genes = tuple[int, ...]
+"""A choice for each gene, from 0."""
+
+_TRIES = 10_000
+"""Draws after which a space without a valid architecture is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Genome:
+    """The architectures of a space as sequences of choices, by which a search walks it.
+
+    Attributes:
+        alleles: number of choices of each gene.
+        express: description of the architecture that genes stand for; raises SettingsError where they stand
+            for none.
+        mutate: ``mutate(genes, generator)`` changes genes; None: one gene takes another of its alleles.
+        cross: ``cross(one, other, generator)`` combines two parents; None: each gene is of one of them.
+    """
+
+    alleles: tuple[int, ...]
+    express: Callable[[Genes], str]
+    mutate: Callable[[Genes, random.Random], Genes] | None = None
+    cross: Callable[[Genes, Genes, random.Random], Genes] | None = None
+
+    def draw(self, generator: random.Random) -> Genes:
+        """Draw each gene for itself, until the genes are valid.
+
+        Raises:
+            SettingsError: 10,000 draws were not.
+        """
+        for _ in range(_TRIES):
+            genes = tuple(generator.randrange(number) for number in self.alleles)
+            if self.is_valid(genes):
+                return genes
+        raise SettingsError(f"none of {_TRIES:,} random genomes is valid", hint="Look at what refuses them")
+
+    def is_valid(self, genes: Genes) -> bool:
+        """Whether genes stand for an architecture."""
+        try:
+            self.express(genes)
+        except SettingsError:
+            return False
+        return True
+
+    def mutated(self, genes: Genes, generator: random.Random) -> Genes:
+        """Changed genes, which may be invalid."""
+        if self.mutate is not None:
+            return self.mutate(genes, generator)
+        free = [place for place, number in enumerate(self.alleles) if number > 1]
+        place = generator.choice(free)
+        other = (genes[place] + generator.randrange(1, self.alleles[place])) % self.alleles[place]
+        return (*genes[:place], other, *genes[place + 1 :])
+
+    def crossed(self, one: Genes, other: Genes, generator: random.Random) -> Genes:
+        """A child of two parents, which may be invalid."""
+        if self.cross is not None:
+            return self.cross(one, other, generator)
+        return tuple(generator.choice(pair) for pair in zip(one, other, strict=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """A set of architectures, each identified by a description from which its network is built.
 
+    A table needs ``describe``, a search needs ``genome``, and both build the network alike.
+
     Attributes:
         name: short name for commands.
-        title: name in its publication.
+        title: name in its publication; empty for its name.
         source: the publication.
         describe: canonical description of the architecture in a row of a table; raises SettingsError.
         build: ``build(description, *, fold, size=None, classes=None)`` builds the network, BatchNorm folded
-            or kept, for the image size and classes of this space or others; raises SettingsError.
+            or kept, for the image size and classes of this space or others, or returns the path of an ONNX
+            file; raises SettingsError.
         accuracies: column of the test accuracy, by data set.
         losses: the data sets whose column holds a loss or a perplexity, of which less is better.
-        sample: draws the description of a random architecture.
+        sample: draws the description of a random architecture; None: by the genome.
         keep: whether a row of a table was trained as the others were; None if all are.
         family: of a description, within which ranks are compared too; None for a space of one family.
         size: default height and width of images, or number of tokens.
         batch: default number of samples.
         classes: default number of classes, or of words.
+        genome: how a search walks the space; None where it cannot.
     """
 
     name: str
-    title: str
-    source: str
+    title: str = ""
+    source: str = ""
     describe: Callable[[Mapping[str, str]], str]
-    build: Callable[..., onnx.ModelProto]
-    accuracies: Mapping[str, str]
+    build: Callable[..., onnx.ModelProto | str]
+    accuracies: Mapping[str, str] = field(default_factory=lambda: {"accuracy": "accuracy"})
     losses: frozenset[str] = frozenset()
-    sample: Callable[[random.Random], str]
+    sample: Callable[[random.Random], str] | None = None
     keep: Callable[[Mapping[str, str]], bool] | None = None
     family: Callable[[str], str] | None = None
-    size: int
-    batch: int
-    classes: int
+    size: int = 64
+    batch: int = 16
+    classes: int = 10
+    genome: Genome | None = None
+
+    def draw(self, generator: random.Random) -> str:
+        """The description of a random architecture.
+
+        Raises:
+            SettingsError: the space has neither ``sample`` nor ``genome``, or no valid architecture.
+        """
+        if self.sample is not None:
+            return self.sample(generator)
+        if self.genome is None:
+            raise SettingsError(f"space {self.name} cannot be sampled", hint="Give it sample, or a genome")
+        return self.genome.express(self.genome.draw(generator))
 
 
 def column(row: Mapping[str, str], name: str) -> str:

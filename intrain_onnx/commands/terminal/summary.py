@@ -14,6 +14,7 @@ from rich.text import Text
 from intrain_onnx.commands.terminal.shared import left_out, opsets, show_warnings
 from intrain_onnx.errors import printable
 from intrain_onnx.report.console import console_of
+from intrain_onnx.report.context.standing import in_words
 from intrain_onnx.report.derived import (
     KINDS,
     MEASURED_ON,
@@ -24,12 +25,13 @@ from intrain_onnx.report.derived import (
 )
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count, tally
-from intrain_onnx.report.rows import Document, GradientReach, Layer, Parity, Proxy, Settings, Stop
+from intrain_onnx.report.rows import Document, GradientReach, Layer, Parity, Proxy, Settings, Standing, Stop
 from intrain_onnx.scores.baselines import BASELINES
 from intrain_onnx.vocabulary import LEADING
 
 _WEAKEST = 5
 _STOPS_SHOWN = 3
+_NEIGHBOURS_SHOWN = 3
 
 
 def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
@@ -45,6 +47,7 @@ def summary(report: Report, stream: TextIO, saved: Path | None = None) -> None:
     console.print()
     _leading(console, data)
     _figures(console, data)
+    _standing(console, data.standing)
     share = data.coverage.share
     if share < 1:
         words = f"{left_out(share)} of the weights are in no layer"
@@ -81,6 +84,16 @@ def _leading(console: Console, data: Document) -> None:
         line = Text(f"    gradient along depth         {said}")
         line.stylize("" if data.gradient.direction == "even" else "red")
         console.print(line, soft_wrap=True)
+
+
+def _standing(console: Console, found: Standing | None) -> None:
+    if found is None:
+        return
+    console.print(f"    among reference networks     {printable(in_words(found), 300)}", soft_wrap=True)
+    if found.reason is None:
+        near = ", ".join(printable(name, 60) for name in found.neighbours[:_NEIGHBOURS_SHOWN])
+        console.print(f"      {printable(found.rule, 200)}", soft_wrap=True)
+        console.print(f"      nearest: {near}", soft_wrap=True)
 
 
 def _figures(console: Console, data: Document) -> None:

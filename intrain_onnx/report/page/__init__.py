@@ -3,7 +3,7 @@
 analysis   bottlenecks, gradient trend and intervals: pure functions over a report's layers and parameters
 charts     plots as coordinates and SVG path data
 network    layout of the layer graph: node positions and edge paths
-tables, findings, plots
+tables, findings, plots, beside
            |            parts of the page as text and formatted numbers
 shown      view models: the types that the template reads
 view       converts a report into view models: text sanitised, numbers formatted

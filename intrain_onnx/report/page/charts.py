@@ -103,9 +103,8 @@ def _hits(texts: Mapping[int, Sequence[str]], scale: Scale, label: str = "depth"
     hits = []
     for depth, begin, end in zip(depths, edges, edges[1:], strict=False):
         lines = texts[depth]
-        shown = [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
         head = f"{label.partition(',')[0]} {depth}"
-        hits.append(Hit(begin, round(end - begin, 1), "\n".join((head, *shown))))
+        hits.append(Hit(begin, round(end - begin, 1), "\n".join((head, *_some(lines, most)))))
     return hits
 
 
@@ -173,11 +172,14 @@ def _vertical(high: float) -> tuple[Scale, list[tuple[float, str]]]:
     return scale, [(scale(t), f"{t:g}") for t in nice_ticks(0.0, high)]
 
 
-def _decades(values: Sequence[float]) -> tuple[Scale, list[tuple[float, str]]]:
+def _decades(
+    values: Sequence[float], start: float = HEIGHT - BOTTOM, end: float = TOP
+) -> tuple[Scale, list[tuple[float, str]]]:
+    """Logarithmic scale from ``start`` to ``end``, and its ticks."""
     positive = [math.log10(v) for v in values if v > 0]
     low, high = min(positive), max(positive)
     margin = max(0.05 * (high - low), 0.05)
-    linear = _linear(low - margin, high + margin, HEIGHT - BOTTOM, TOP)
+    linear = _linear(low - margin, high + margin, start, end)
     steps = (1, 2, 5) if high - low < 2.5 else (1,)
     every = max(1, math.ceil((high - low) / 6))
     ticks = [
@@ -191,6 +193,57 @@ def _decades(values: Sequence[float]) -> tuple[Scale, list[tuple[float, str]]]:
 
 def _power(factor: int, exponent: int) -> str:
     return f"{factor * 10.0**exponent:g}" if -3 < exponent < 5 else f"{factor}e{exponent}"
+
+
+def cloud(
+    title: str,
+    description: str,
+    points: Sequence[tuple[float, float, str]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> Chart | None:
+    """Scatter plot of values against positive numbers on a logarithmic axis; None with fewer than two points.
+
+    Args:
+        title: see ``Chart``.
+        description: see ``Chart``.
+        points: number, value and label of each; those of numbers that are drawn at one place share a hit.
+        x_label: see ``Chart``.
+        y_label: see ``Chart``.
+    """
+    drawn = [point for point in points if point[0] > 0]
+    if len(drawn) < 2:
+        return None
+    x, x_ticks = _decades([p[0] for p in drawn], LEFT, WIDTH - RIGHT)
+    y, y_ticks = _within([p[1] for p in drawn])
+    texts: defaultdict[int, list[str]] = defaultdict(list)
+    for number, _, text in drawn:
+        texts[round(x(number))].append(text)
+    mark = Mark("dot", _dots([(x(number), y(value)) for number, value, _ in drawn]))
+    return Chart(title, description, x_ticks, y_ticks, [mark], _columns(texts), (), x_label, y_label)
+
+
+def _columns(texts: Mapping[int, Sequence[str]], most: int = 6) -> list[Hit]:
+    """A hit for each place on the x axis that has texts, up to the middle between it and the next."""
+    places = sorted(texts)
+    edges = [LEFT, *((a + b) / 2 for a, b in pairwise(places)), WIDTH - RIGHT]
+    return [
+        Hit(begin, round(end - begin, 1), "\n".join(_some(texts[place], most)))
+        for place, begin, end in zip(places, edges, edges[1:], strict=False)
+    ]
+
+
+def _some(lines: Sequence[str], most: int) -> list[str]:
+    return [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
+
+
+def _within(values: Sequence[float]) -> tuple[Scale, list[tuple[float, str]]]:
+    """Linear vertical scale over the range of the values, and its ticks."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 1.0
+    scale = _linear(low - margin, high + margin, HEIGHT - BOTTOM, TOP)
+    return scale, [(scale(t), f"{t:g}") for t in nice_ticks(low - margin, high + margin)]
 
 
 def curves(

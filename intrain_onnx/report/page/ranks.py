@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intrain_onnx.report.page.document import rendered
-
-Cell = tuple[str, float | None]
-"""What is shown, and what is sorted by."""
+from intrain_onnx.report.page.shown import Beside, Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +19,7 @@ class Ranks:
         mixed: the warning where kinds of networks are more than one; empty otherwise.
         columns: names; one is ``model``.
         rows: cells in the order of the columns.
+        beside: plot, and rank correlations.
         left_out: what is not listed; empty if all is.
         failures: model, status, reason and message of each without a score.
     """
@@ -30,6 +29,7 @@ class Ranks:
     mixed: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    beside: Beside
     left_out: str
     failures: Sequence[tuple[str, str, str, str]]
 

@@ -108,7 +108,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row of the ranking; ``whole``: the layers cover all weights (coverage 1)."""
+    """A row of the ranking.
+
+    Attributes:
+        whole: the layers cover all weights (coverage 1).
+        void: the score is 0, and says nothing.
+        drawn: the interval and the runs in per cent of the mean; None for a single run.
+    """
 
     rank: int
     id: str
@@ -116,13 +122,31 @@ class Ranked:
     leading: str
     intrain: str
     whole: bool
+    void: bool
     interval: str
-    drawn: Interval
+    drawn: Interval | None
     capacity: str
     resilience: str
     width_depth: str
     baselines: Sequence[Cell]
     warnings: int
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a ranking says besides its rows.
+
+    Attributes:
+        inputs: the warning where networks read different inputs; empty otherwise.
+        plot: the score against #Params; None with fewer than two networks that have both.
+        overlap: rank correlation of the scores with what can be counted; None for few networks.
+        remarks: which score adds little to what.
+    """
+
+    inputs: str
+    plot: Chart | None
+    overlap: Table | None
+    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,8 @@ class Page:
         baselines: titles of the columns that the ranking has of them.
         different: settings that differ between the reports.
         mixed: the warning where they are of different kinds of networks.
+        beside: of a ranking; None for one report.
+        spread: ends of the axis of the intervals, in per cent of each mean; empty where no report has one.
     """
 
     title: str
@@ -141,3 +167,5 @@ class Page:
     baselines: Sequence[str]
     different: Sequence[str]
     mixed: str
+    beside: Beside | None
+    spread: str

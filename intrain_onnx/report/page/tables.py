@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from intrain_onnx.report.numbers import count, decimal, power, quantity, shape, tally
 from intrain_onnx.report.page.shown import Pairs, Table
-from intrain_onnx.report.rows import Document, FedInput, FreeSize, NamedScore, Proxy, Row, Value
+from intrain_onnx.report.rows import Document, FedInput, FreeSize, NamedScore, Proxy, Row, Standing, Value
 from intrain_onnx.scores.baselines import BASELINES
 
 _MOST_ITEMS = 8
@@ -47,6 +47,7 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
     return [
         ("Settings", _pairs(settings, but=("inputs_fed", "free_sizes", "losses"))),
         ("Inputs and losses", fed + losses),
+        *([("Among reference networks", _standing(report.standing))] if report.standing else []),
         *([("Sizes that the file leaves open", [*sizes])] if sizes else []),
         ("Fate of the nodes", _pairs(report.nodes)),
         (
@@ -69,6 +70,13 @@ def facts(report: Document) -> list[tuple[str, Pairs]]:
         ),
         ("Times in seconds", [(k, decimal(v, 2)) for k, v in report.timings_s.items()]),
     ]
+
+
+def _standing(found: Standing) -> Pairs:
+    percentiles = [(f"{name}, percentile", f"{value:.0f} %") for name, value in found.percentiles.items()]
+    reason = [("no percentile", found.reason)] if found.reason else []
+    nearest = [("nearest", short(found.neighbours)), ("networks", str(found.networks))]
+    return [*reason, *percentiles, ("rule", found.rule), *([] if found.reason else nearest)]
 
 
 def _fed(row: FedInput) -> str:

@@ -9,6 +9,9 @@ from msgspec import UNSET
 
 from intrain_onnx.errors import printable
 from intrain_onnx.report.comparison import different_settings
+from intrain_onnx.report.context.inputs import in_words, mixed_inputs
+from intrain_onnx.report.context.overlap import overlaps
+from intrain_onnx.report.context.standing import in_words as standing_in_words
 from intrain_onnx.report.decode import decode
 from intrain_onnx.report.derived import (
     KINDS,
@@ -17,6 +20,7 @@ from intrain_onnx.report.derived import (
     Figure,
     figures,
     file_labels,
+    is_void,
     largest_ratio,
     layer_gradient,
     layer_health,
@@ -24,10 +28,12 @@ from intrain_onnx.report.derived import (
     mixed_kinds,
     ranked,
     relative_ratio,
+    value_of,
 )
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.numbers import count, decimal, percent, power, quantity, shape, span, tally
 from intrain_onnx.report.page import analysis, network, plots, shown, tables
+from intrain_onnx.report.page.beside import beside
 from intrain_onnx.report.page.charts import intervals
 from intrain_onnx.report.page.findings import findings
 from intrain_onnx.report.rows import Document, Layer, Parameter, Score
@@ -39,6 +45,9 @@ HEALTH_TOP = 0.5
 """Gradient health at which the colour scale ends: real tensors stay below it."""
 _LOST = frozenset({"dead", "collapsed", "unreached", "not_run"})
 _TEXT = 400
+IntervalRow = tuple[float, tuple[float, float] | None, list[float]]
+"""Mean, interval and runs of a score."""
+
 _PARTS: tuple[tuple[Figure, str, str], ...] = (
     ("intrain", "InTrain", ""),
     ("geometric_capacity", "Geometric capacity", "sum of log participation ratios, nats"),
@@ -71,11 +80,51 @@ def page(reports: Sequence[Report]) -> shown.Page:
         baselines=[baseline.title for baseline in BASELINES.values()],
         different=different_settings([r.settings for r in ordered]),
         mixed=mixed_kinds(ordered),
+        beside=_beside(ordered, labels) if len(views) > 1 else None,
+        spread=_spread(ordered),
     )
 
 
+def _beside(ordered: Sequence[Document], labels: Sequence[str]) -> shown.Beside:
+    names = dict.fromkeys(name for r in ordered for name in r.scores)
+    return beside(
+        LEADING,
+        [
+            (r.baselines.get("parameters"), leading(r), label)
+            for r, label in zip(ordered, labels, strict=True)
+        ],
+        overlaps(names, len(ordered), lambda index, name: value_of(ordered[index], name)),
+        mixed_inputs(in_words(r.settings.inputs_fed) for r in ordered),
+    )
+
+
+def _relative_rows(ordered: Sequence[Document]) -> list[IntervalRow | None]:
+    """Of each report InTrain's interval and runs less the mean, in per cent of it; None for a single run.
+
+    The means themselves are in the columns: on an axis that holds them all, no interval could be seen.
+    """
+    rows = [_interval_row(r.score, "intrain") for r in ordered]
+    return [_relative(row) if row[1] is not None and row[0] else None for row in rows]
+
+
+def _relative(row: IntervalRow) -> IntervalRow:
+    mean, ci, runs = row
+    low, high = ci or (mean, mean)
+
+    def share(value: float) -> float:
+        return 100 * (value / mean - 1)
+
+    return 0.0, (share(low), share(high)), [share(run) for run in runs]
+
+
+def _spread(ordered: Sequence[Document]) -> str:
+    ends = [v for row in _relative_rows(ordered) if row is not None for v in (*(row[1] or ()), *row[2])]
+    return f"{min(ends):.2g} % to +{max(ends):.2g} %" if ends else ""
+
+
 def _ranking(ordered: Sequence[Document], views: Sequence[shown.Report]) -> list[shown.Ranked]:
-    drawn = intervals([_interval_row(r.score, "intrain") for r in ordered], 200)
+    relative = _relative_rows(ordered)
+    plots = iter(intervals([row for row in relative if row is not None], 200))
     return [
         shown.Ranked(
             rank=rank,
@@ -84,19 +133,20 @@ def _ranking(ordered: Sequence[Document], views: Sequence[shown.Report]) -> list
             leading=decimal(leading(r)),
             intrain=decimal(r.score.intrain),
             whole=r.coverage.share == 1,
+            void=is_void(LEADING, leading(r)),
             interval=span(analysis.interval(r.score, "intrain")),
-            drawn=plot,
+            drawn=None if row is None else next(plots),
             capacity=decimal(r.score.geometric_capacity),
             resilience=decimal(r.score.optimization_resilience),
             width_depth=decimal(r.scores["width_depth"].value if "width_depth" in r.scores else None),
             baselines=[(tally(value), value) for value in map(r.baselines.get, BASELINES)],
             warnings=len(r.warnings),
         )
-        for rank, (r, view, plot) in enumerate(zip(ordered, views, drawn, strict=True), start=1)
+        for rank, (r, view, row) in enumerate(zip(ordered, views, relative, strict=True), start=1)
     ]
 
 
-def _interval_row(score: Score, part: Figure) -> tuple[float, tuple[float, float] | None, list[float]]:
+def _interval_row(score: Score, part: Figure) -> IntervalRow:
     return figures(score)[part], analysis.interval(score, part), [figures(run)[part] for run in score.runs]
 
 
@@ -159,7 +209,10 @@ def _leading(report: Document) -> list[shown.Part]:
     twin = "" if found.static is None else f"by counting alone {decimal(found.static)}"
     kind = "" if report.kind is None else f"; a {KINDS[report.kind]}"
     known = MEASURED_ON.get(report.kind, "") if report.kind is not None else ""
-    meaning = f"{error}{twin}{kind}{'; ' if known else ''}{known}"
+    where = (
+        "" if report.standing is None else f"; among reference networks: {standing_in_words(report.standing)}"
+    )
+    meaning = f"{error}{twin}{kind}{'; ' if known else ''}{known}{where}"
     return [shown.Part(name=LEADING, meaning=meaning, value=decimal(found.value), interval="", drawn=None)]
 
 

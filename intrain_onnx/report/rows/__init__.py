@@ -23,6 +23,7 @@ from intrain_onnx.report.rows.results import (
     Proxy,
     Run,
     Score,
+    Standing,
 )
 from intrain_onnx.report.rows.setup import (
     Environment,
@@ -63,6 +64,7 @@ __all__ = [
     "Run",
     "Score",
     "Settings",
+    "Standing",
     "Stop",
     "Tool",
     "Value",

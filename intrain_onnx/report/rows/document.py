@@ -17,6 +17,7 @@ from intrain_onnx.report.rows.results import (
     Point,
     Proxy,
     Score,
+    Standing,
 )
 from intrain_onnx.report.rows.setup import Environment, Model, Parity, Settings, Tool, WarningRow
 from intrain_onnx.report.rows.types import Count, Magnitude, Row
@@ -75,6 +76,10 @@ class Document(Row, frozen=True):
         Mapping[str, Magnitude],
         Meta(description="Wall-clock seconds of each step; the only values that differ between equal runs."),
     ]
+    standing: Annotated[
+        Standing | None,
+        Meta(description="Among the reference networks that come with the package; null in old reports."),
+    ] = None
 
     def __post_init__(self) -> None:
         """Validate what the type of ``scores`` cannot express: it has the key ``intrain``."""

@@ -12,6 +12,7 @@ from intrain_onnx.report.rows.types import (
     Interval,
     Magnitude,
     Names,
+    Percent,
     Positive,
     Ratio,
     Row,
@@ -60,6 +61,24 @@ class NamedScore(Row, frozen=True):
             "ratios, noise for gradients and an even gradient along depth; null in old reports."
         ),
     ]
+
+
+class Standing(Row, frozen=True):
+    """Where the scores stand among reference networks of the same kind, on the same inputs, of like size."""
+
+    percentiles: Annotated[
+        Mapping[str, Percent],
+        Meta(
+            description="Per cent of the neighbours with a lower score, ties counted half, by named score; "
+            "empty where they cannot be compared."
+        ),
+    ]
+    networks: Annotated[Count, Meta(description="Neighbours; 0 where they cannot be compared.")]
+    neighbours: Annotated[
+        Names, Meta(description="The nearest, by #Params and number of layers; 20 at most.")
+    ]
+    rule: Annotated[str, Meta(description="Which reference networks are neighbours.")]
+    reason: Annotated[str | None, Meta(description="Why there is no percentile.")]
 
 
 class GradientAlongDepth(Row, frozen=True):

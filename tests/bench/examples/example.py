@@ -42,7 +42,7 @@ class Example:
     def architectures(self, space: Space, count: int) -> list[str]:
         """The degenerate ones, and as many light ones as asked for."""
         generator = random.Random(5)
-        drawn = filter(self.light, (space.sample(generator) for _ in itertools.count()))
+        drawn = filter(self.light, (space.draw(generator) for _ in itertools.count()))
         return [*self.degenerate, *itertools.islice(drawn, count)]
 
     def samples(self, count: int, size: int, classes: int) -> Tensor:
