@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from intrain_onnx.report.numbers import count
+
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 18, 36
 
@@ -192,7 +194,9 @@ def _decades(
 
 
 def _power(factor: int, exponent: int) -> str:
-    return f"{factor * 10.0**exponent:g}" if -3 < exponent < 5 else f"{factor}e{exponent}"
+    if 3 < exponent < 12:
+        return count(factor * 10**exponent)
+    return f"{factor * 10.0**exponent:g}" if -3 < exponent < 4 else f"{factor}e{exponent}"
 
 
 def cloud(
