@@ -13,6 +13,8 @@ from intrain_onnx.engine.serial import Serial
 from intrain_onnx.parity import telemetry
 
 os.environ.update(telemetry.SWITCHES)
+# Workers of pytest have it, and what is no terminal would be as narrow as theirs.
+os.environ.pop("COLUMNS", None)
 # One server forks all children of a test run, and the first of them decides what it has loaded.
 multiprocessing.set_forkserver_preload(["intrain_onnx.pipeline"])
 

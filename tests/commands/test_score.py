@@ -61,8 +61,8 @@ def test_score_prints_a_summary_and_writes_a_valid_report(cli: Run, tmp_path: Pa
     ):
         assert text in result.stdout
     assert result.stdout.index("volume ") < result.stdout.index("InTrain ")
-    assert result.stdout.index("Weakest layers") < result.stdout.index(weakest["name"])
-    assert weakest["name"] in result.stdout.split("share")[1].splitlines()[2]
+    assert result.stdout.index("Weakest layers") < result.stdout.index(weakest["module"])
+    assert weakest["module"] in result.stdout.split("share")[1].splitlines()[2]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

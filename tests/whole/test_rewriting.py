@@ -39,9 +39,6 @@ def network(rng: np.random.Generator) -> tuple[str, onnx.ModelProto]:
     return repr(plan), networks.build(plan)
 
 
-@pytest.mark.xfail(
-    reason="BatchNorm is not absorbed through the Transpose of a linear layer, which hides halves"
-)
 def test_halves_of_a_linear_layer_are_seen_behind_a_transposed_batch_norm():
     """Found by the chains of a commit, and older than it."""
     plan = networks.Plan(kind="image", opset=17, width=6, seed=116140, blocks=(("gated", 4, "Relu"),))

@@ -18,35 +18,55 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
 
 def absorb_batch_norm(draft: Draft) -> Changes:
-    """Remove each inference BatchNormalization that follows a convolution or a linear layer directly.
+    """Remove each inference BatchNormalization that follows a convolution or a linear layer.
 
-    Valid only if the layer is re-initialised and calibrated afterwards.
+    Nothing may lie between them but Transposes, as of a convolution that is written as a MatMul. Valid only
+    if the layer is re-initialised and calibrated afterwards.
     """
     outputs = draft.layers.by_output()
     removed, declined = [], []
     for node in list(every_node(draft.model.graph)):
         if not is_op(node, "BatchNormalization"):
             continue
-        value = node.inputs[0]
+        value, axis = _before_transposes(node)
         layer = outputs.get(value.name or "") if value is not None else None
-        reason = _obstacle(node, value, layer)
-        if reason is not None or value is None:
+        reason = _obstacle(node, value, axis, layer)
+        read = node.inputs[0]
+        if reason is not None or read is None:
             declined.append(Declined(name_of(node), reason or "it has no input"))
             continue
-        node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
+        node.outputs[0].replace_all_uses_with(read, replace_graph_outputs=True)
         assert node.graph is not None
         node.graph.remove(node, safe=True)
         removed.append(name_of(node))
     return Changes(places=removed, absorbed=removed, declined=declined)
 
 
-def _obstacle(node: ir.Node, value: ir.Value | None, layer: Layer | None) -> str | None:
-    """Why a node cannot be folded into the layer before it; None if it can."""
+def _before_transposes(node: ir.Node) -> tuple[ir.Value | None, int]:
+    """The value whose transposed copy a node reads alone, and the axis of it that becomes axis 1."""
+    value, axis = node.inputs[0], 1
+    while value is not None and len(value.uses()) == 1 and not value.is_graph_output():
+        made = value.producer()
+        if made is None or not is_op(made, "Transpose") or "perm" not in made.attributes:
+            break
+        axis, value = made.attributes["perm"].as_ints()[axis], made.inputs[0]
+    return value, axis
+
+
+def _obstacle(node: ir.Node, value: ir.Value | None, axis: int, layer: Layer | None) -> str | None:
+    """Why a node cannot be folded into the layer before it; None if it can.
+
+    Args:
+        node: the BatchNormalization.
+        value: the layer's output, perhaps.
+        axis: of the value, that the node normalises.
+        layer: that has the output.
+    """
     if layer is None or value is None or layer.kind not in ("convolution", "linear"):
         return "its input is not the output of a convolution or linear layer"
     rank = len(value.shape.dims) if value.shape is not None else 4
-    if layer.kind == "linear" and layer.channel_axes[0] % rank != 1:
-        return f"it normalises axis 1, and the channels of {layer.name!r} lie on another"
+    if layer.channel_axes[0] % rank != axis:
+        return f"it normalises axis {axis}, and the channels of {layer.name!r} lie on another"
     if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
         return "its statistics are read"
     if len(value.uses()) != 1 or value.is_graph_output():
