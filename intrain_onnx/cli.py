@@ -16,6 +16,7 @@ from intrain_onnx.commands.ops import ops
 from intrain_onnx.commands.rank import rank
 from intrain_onnx.commands.report import report
 from intrain_onnx.commands.score import score
+from intrain_onnx.commands.search import search
 from intrain_onnx.commands.series import series
 
 
@@ -31,5 +32,5 @@ def main() -> None:
     """Score how trainable a neural network is from its ONNX file alone, without training it."""
 
 
-for _command in (score, rank, inspect, compare, diff, series, ops, report, audit, bench):
+for _command in (score, rank, inspect, compare, diff, series, ops, report, audit, bench, search):
     main.add_command(_command)

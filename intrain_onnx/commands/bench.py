@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from intrain_onnx.bench.find_space import Found, find
 from intrain_onnx.bench.model_files import COLUMN
 from intrain_onnx.bench.model_files import SPACE as MODELS
 from intrain_onnx.bench.spaces import SPACES, Space
-from intrain_onnx.commands.shared import EXIT_CODES, as_file, failures, limited, of_worker, quiet_threads
+from intrain_onnx.commands.shared import (
+    EXIT_CODES,
+    as_file,
+    as_space,
+    failures,
+    limited,
+    of_worker,
+    quiet_threads,
+)
 from intrain_onnx.config import PROTOCOLS
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
@@ -52,14 +59,8 @@ def _parse_names(
     return {ours: theirs for ours, _, theirs in pairs}
 
 
-def _places(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Names of spaces that begin so, and files."""
-    names = [CompletionItem(name) for name in SPACES if name.startswith(typed)]
-    return [*names, CompletionItem(typed, type="file")]
-
-
 @click.command(help=_HELP, epilog=EXIT_CODES)
-@click.argument("space", required=False, metavar="[SPACE|FILE.py[:NAME]]", shell_complete=_places)
+@click.argument("space", required=False, metavar="[SPACE|FILE.py[:NAME]]", shell_complete=as_space)
 @click.option(
     "--models",
     multiple=True,

@@ -42,6 +42,14 @@ def as_file(_: click.Context, __: click.Parameter, incomplete: str) -> list[Comp
     return [CompletionItem(incomplete, type="file")]
 
 
+def as_space(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of spaces that begin so, and files."""
+    from intrain_onnx.bench.spaces import SPACES
+
+    names = [CompletionItem(name) for name in SPACES if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
 device = click.option(
     "--device",
     type=click.Choice(["auto", "cuda", "cpu"]),

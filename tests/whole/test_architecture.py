@@ -20,7 +20,7 @@ BELOW_TORCH = ("opset", "loading", "network", "rewrites")
 WITH_TORCH = ("ops", "runtime", "measure", "parity", "proxies")
 BEHIND_TORCH = ("scores", "report")
 ENTRIES = ("inspection", "pipeline", "backend", "failure", "jobs")
-USERS = ("bench", "diff", "audit", "rank", "checkpoints", "commands", "cli", "__init__", "__main__")
+USERS = ("bench", "diff", "audit", "rank", "checkpoints", "search", "commands", "cli", "__init__", "__main__")
 
 ORDER = GROUND + ENGINE + BELOW_TORCH + WITH_TORCH + BEHIND_TORCH + ENTRIES + USERS
 """Modules and sub-packages: each may import what stands before it, and nothing that stands behind."""
@@ -40,6 +40,7 @@ TORCH_MODULES = {
     "diff.activations",
     "diff.feeding",
     "diff.run",
+    "search.hand_over",
 }
 """Modules elsewhere that run a model: others import them when they do."""
 
@@ -61,15 +62,27 @@ IMPORTED_BY = {
     "audit": {"checkpoints.measure", "commands"},
     "checkpoints": {"commands", "__init__"},
     "diff": {"audit", "checkpoints.measure", "commands"},
-    "bench": {"commands"},
+    "bench": {"commands", "search"},
     "report.annotate": {"commands", "jobs"},
-    "report.page": {"audit.page", "checkpoints", "commands", "diff.page", "rank.tables"},
-    "pipeline": {"audit", "bench", "checkpoints.measure", "commands", "diff", "jobs", "rank", "__init__"},
-    "rank": {"checkpoints", "commands"},
+    "report.page": {"audit.page", "checkpoints", "commands", "diff.page", "rank.tables", "search.page"},
+    "pipeline": {
+        "audit",
+        "bench",
+        "checkpoints.measure",
+        "commands",
+        "diff",
+        "jobs",
+        "rank",
+        "search",
+        "__init__",
+    },
+    "rank": {"checkpoints", "commands", "search"},
+    "search": {"commands"},
     "fsspec": {"rank.remote"},
     "model_signing": {"audit.deployment.signature"},
     "pandas": {"report.frames.table"},
     "pyarrow": {"report.frames.table"},
+    "pymoo": {"search.evolution"},
     "ray": {"engine.ray_actors"},
     "multiprocessing": {"engine"},
     "click": {"cli", "commands"},
@@ -197,6 +210,14 @@ TESTED_BY = {
     "runtime.arrays": "ops/test_cast.py",
     "runtime.convert": "ops/test_types.py",
     "scores.run_values": "scores/test_variants.py",
+    "scores.counting": "search/test_costs.py",
+    "commands.search": "search/test_command.py",
+    "search.evolution": "search/test_walk.py",
+    "search.hand_over": "search/test_command.py",
+    "search.job": "search/test_command.py",
+    "search.results": "search/test_command.py",
+    "search.rows": "search/test_command.py",
+    "search.run": "search/test_command.py",
 }
 """Of a module without a test file of its name, the one that tests it; below `TESTS`."""
 

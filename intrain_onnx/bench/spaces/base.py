@@ -32,12 +32,17 @@ class Genome:
             for none.
         mutate: ``mutate(genes, generator)`` changes genes; None: one gene takes another of its alleles.
         cross: ``cross(one, other, generator)`` combines two parents; None: each gene is of one of them.
+        start: genes that a search begins from, changed at random; empty: it begins with drawn ones.
+        sizes: places of genes whose choice, plus one, is in proportion to a width: a search scales them so
+            that an architecture keeps a budget and fills it.
     """
 
     alleles: tuple[int, ...]
     express: Callable[[Genes], str]
     mutate: Callable[[Genes, random.Random], Genes] | None = None
     cross: Callable[[Genes, Genes, random.Random], Genes] | None = None
+    start: Genes = ()
+    sizes: tuple[int, ...] = ()
 
     def draw(self, generator: random.Random) -> Genes:
         """Draw each gene for itself, until the genes are valid.
@@ -64,6 +69,8 @@ class Genome:
         if self.mutate is not None:
             return self.mutate(genes, generator)
         free = [place for place, number in enumerate(self.alleles) if number > 1]
+        if not free:
+            return genes
         place = generator.choice(free)
         other = (genes[place] + generator.randrange(1, self.alleles[place])) % self.alleles[place]
         return (*genes[:place], other, *genes[place + 1 :])
@@ -98,6 +105,7 @@ class Space:
         batch: default number of samples.
         classes: default number of classes, or of words.
         genome: how a search walks the space; None where it cannot.
+        counted_at: size of images that operations are counted at for a budget; 0 for ``size``.
     """
 
     name: str
@@ -114,6 +122,7 @@ class Space:
     batch: int = 16
     classes: int = 10
     genome: Genome | None = None
+    counted_at: int = 0
 
     def draw(self, generator: random.Random) -> str:
         """The description of a random architecture.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from intrain_onnx.bench.spaces.base import Space, bad, column
+from intrain_onnx.bench.spaces.base import Genes, Genome, Space, bad, column
 from intrain_onnx.bench.writer import Writer
 
 STEM = 32
@@ -65,6 +65,11 @@ def sample(generator: random.Random) -> str:
     return "".join(generator.choices(CHOICES, k=sum(STAGES)))
 
 
+def express(genes: Genes) -> str:
+    """The digits of the blocks."""
+    return "".join(CHOICES[gene] for gene in genes)
+
+
 SPACE = Space(
     name="macro",
     title="NAS-Bench-Macro",
@@ -76,4 +81,5 @@ SPACE = Space(
     size=32,
     batch=16,
     classes=10,
+    genome=Genome(alleles=(len(CHOICES),) * sum(STAGES), express=express),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from intrain_onnx.bench.spaces.base import Space, bad, column
+from intrain_onnx.bench.spaces.base import Genes, Genome, Space, bad, column
 from intrain_onnx.bench.writer import Writer
 
 Cell = Sequence[Sequence[str]]
@@ -94,6 +94,12 @@ def sample(generator: random.Random) -> str:
     return render([[generator.choice(OPERATIONS) for _ in range(node)] for node in (1, 2, 3)])
 
 
+def express(genes: Genes) -> str:
+    """The cell whose edges have these operations, node by node."""
+    names = [OPERATIONS[gene] for gene in genes]
+    return render([names[:1], names[1:3], names[3:]])
+
+
 SPACE = Space(
     name="nasbench201",
     title="NAS-Bench-201",
@@ -109,4 +115,5 @@ SPACE = Space(
     size=32,
     batch=16,
     classes=10,
+    genome=Genome(alleles=(len(OPERATIONS),) * 6, express=express),
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from intrain_onnx.bench.spaces.base import Space, bad, column
+from intrain_onnx.bench.spaces.base import Genes, Genome, Space, bad, column
 from intrain_onnx.bench.spaces.nasbench201 import parse as parse_cell
 from intrain_onnx.bench.spaces.nasbench201 import write_cell, write_reduction
 from intrain_onnx.bench.writer import Writer
@@ -58,6 +58,11 @@ def sample(generator: random.Random) -> str:
     return ":".join(str(generator.choice(WIDTHS)) for _ in range(CELLS))
 
 
+def express(genes: Genes) -> str:
+    """The widths of the cells."""
+    return ":".join(str(WIDTHS[gene]) for gene in genes)
+
+
 SPACE = Space(
     name="nats_size",
     title="NATS-Bench size space",
@@ -73,4 +78,5 @@ SPACE = Space(
     size=32,
     batch=16,
     classes=10,
+    genome=Genome(alleles=(len(WIDTHS),) * CELLS, express=express, sizes=tuple(range(CELLS))),
 )

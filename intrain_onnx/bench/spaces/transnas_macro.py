@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from intrain_onnx.bench.spaces.base import Space, bad, column
+from intrain_onnx.bench.spaces.base import Genes, Genome, Space, bad, column
 from intrain_onnx.bench.writer import Writer
 
 STEM = 64
@@ -83,6 +83,13 @@ def sample(generator: random.Random) -> str:
     return f"{STEM}-{digits}-basic"
 
 
+def express(genes: Genes) -> str:
+    """The modules of genes, each a digit or none; those that are none may stand anywhere."""
+    description = f"{STEM}-{''.join(str(gene) for gene in genes if gene)}-basic"
+    parse(description)
+    return description
+
+
 SPACE = Space(
     name="transnas_macro",
     title="TransNAS-Bench-101 macro",
@@ -103,4 +110,5 @@ SPACE = Space(
     size=64,
     batch=16,
     classes=63,
+    genome=Genome(alleles=(5,) * max(LENGTHS), express=express),
 )

@@ -206,6 +206,8 @@ def cloud(
     *,
     x_label: str,
     y_label: str,
+    line: Sequence[tuple[float, float]] = (),
+    legend: Sequence[tuple[str, str]] = (),
 ) -> Chart | None:
     """Scatter plot of values against positive numbers on a logarithmic axis; None with fewer than two points.
 
@@ -213,6 +215,8 @@ def cloud(
         title: see ``Chart``.
         description: see ``Chart``.
         points: number, value and label of each; those of numbers that are drawn at one place share a hit.
+        line: numbers and values of a line, which are among the points.
+        legend: see ``Chart``.
         x_label: see ``Chart``.
         y_label: see ``Chart``.
     """
@@ -224,8 +228,44 @@ def cloud(
     texts: defaultdict[int, list[str]] = defaultdict(list)
     for number, _, text in drawn:
         texts[round(x(number))].append(text)
-    mark = Mark("dot", _dots([(x(number), y(value)) for number, value, _ in drawn]))
-    return Chart(title, description, x_ticks, y_ticks, [mark], _columns(texts), (), x_label, y_label)
+    path = _line([(x(number), y(value)) for number, value in line if number > 0])
+    marks = [
+        *([Mark("trend", path)] if path else []),
+        Mark("dot", _dots([(x(number), y(value)) for number, value, _ in drawn])),
+    ]
+    return Chart(title, description, x_ticks, y_ticks, marks, _columns(texts), legend, x_label, y_label)
+
+
+def course(
+    title: str,
+    description: str,
+    values: Sequence[tuple[int, float, str]],
+    best: Sequence[float],
+    y_label: str,
+) -> Chart | None:
+    """Values against their numbers in a sequence, and the best so far as a line; None without values.
+
+    Args:
+        title: see ``Chart``.
+        description: see ``Chart``.
+        values: number, value and label of each, in order.
+        best: of the values up to each.
+        y_label: see ``Chart``.
+    """
+    if not values:
+        return None
+    x, x_ticks, _ = _horizontal([number for number, _, _ in values])
+    y, y_ticks = _within([value for _, value, _ in values])
+    places = [x(number) for number, _, _ in values]
+    marks = [
+        Mark("dot", _dots([(place, y(value)) for place, (_, value, _) in zip(places, values, strict=True)])),
+        Mark("trend", _line([(place, y(value)) for place, value in zip(places, best, strict=True)])),
+    ]
+    texts: defaultdict[int, list[str]] = defaultdict(list)
+    for place, (_, _, text) in zip(places, values, strict=True):
+        texts[round(place)].append(text)
+    legend = [("dot", "architecture"), ("trend", "best so far")]
+    return Chart(title, description, x_ticks, y_ticks, marks, _columns(texts), legend, "evaluation", y_label)
 
 
 def _columns(texts: Mapping[int, Sequence[str]], most: int = 6) -> list[Hit]:

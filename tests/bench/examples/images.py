@@ -81,7 +81,11 @@ IMAGES = {
         twin=convolutions.mobilenet_v2,
         size=32,
         columns=["arch"],
-        degenerate=["8 k3e1c8n1s1 8", "16 k7e1c16n2s1 k5e2c16n3s2 k3e4c24n1s1 64"],
+        degenerate=[
+            "8 k3e1c8n1s1 8",
+            "16 k7e1c16n2s1 k5e2c16n3s2 k3e4c24n1s1 64",
+            "8 k3e6b8c32n1s2 k5e1b32c32n3s2 k7e2b16c24n2s1 64",
+        ],
         bad=["", "32 1280", "32 k3e3c16n1s1 1280", "x k3e1c16n1s1 1280", "32 k3e1c16n1s1 0"],
     ),
     "nds_resnet": Example(

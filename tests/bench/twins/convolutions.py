@@ -260,11 +260,36 @@ def mobilenet_v2(text: str, size: int, classes: int) -> nn.Module:
     width = int(stem)
     blocks: list[nn.Module] = [conv_bn(3, width, 3, 2), nn.ReLU6()]
     for stage in stages:
-        kernel, expansion, outputs, count, stride = map(int, re.findall(r"\d+", stage))
-        for index in range(count):
-            blocks.append(Inverted(width, outputs, kernel, expansion, 1 if index else stride, nn.ReLU6))
+        sizes = {letter: int(number) for letter, number in re.findall(r"([a-z])(\d+)", stage)}
+        kernel, expansion, outputs = sizes["k"], sizes["e"], sizes["c"]
+        for index in range(sizes["n"]):
+            stride = 1 if index else sizes["s"]
+            if inner := sizes.get("b"):
+                blocks.append(Shortcut(width, inner, kernel, expansion, stride, index == 0))
+                blocks.append(Shortcut(inner, outputs, kernel, expansion, 1, False))
+            else:
+                blocks.append(Inverted(width, outputs, kernel, expansion, stride, nn.ReLU6))
             width = outputs
     return nn.Sequential(*blocks, conv_bn(width, int(last), 1), nn.ReLU6(), *head(int(last), classes))
+
+
+class Shortcut(nn.Module):
+    """Half a pair of a super-block: the hidden width follows from the output."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int, always: bool
+    ) -> None:
+        super().__init__()
+        hidden = outputs * expansion
+        self.expand = conv_bn(inputs, hidden, 1)
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride, hidden)
+        self.project = conv_bn(hidden, outputs, 1)
+        changes = always or stride > 1 or inputs != outputs
+        self.short = conv_bn(inputs, outputs, 1, stride) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        deep = self.depthwise(self.expand(x).relu()).relu()
+        return torch.relu(self.project(deep) + self.short(x))
 
 
 class TwoConvolutions(nn.Module):
