@@ -149,7 +149,7 @@ def test_activation_ranges_are_drawn_against_the_end_of_float16(healthy: Evidenc
     heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", line)]
     ticks = {label: y for y, label in chart.y_ticks}
     assert heights[0] == heights[1]
-    assert ticks["1e5"] < heights[0] < ticks["10000"]
+    assert ticks["100 k"] < heights[0] < ticks["10 k"]
     assert (chart.x_label, chart.y_label) == ("node, in graph order", "largest magnitude")
 
 
