@@ -314,11 +314,11 @@ class Found:
 
 
 def chosen(known: Known, order: Sequence[str], value: Worth) -> Found:
-    """Accuracies of what is best by the score after each number of evaluations."""
+    """Accuracies of what is best by the score after so many evaluations, or all if there were fewer."""
     found = {}
     for count in SHOWN:
         values = value(order[:count])
-        found[count] = known.accuracy[order[max(range(count), key=values.__getitem__)]]
+        found[count] = known.accuracy[order[max(range(len(values)), key=values.__getitem__)]]
     return Found(found, known.rank(found[EVALUATIONS]))
 
 
