@@ -331,8 +331,8 @@ def searched(
     inner, results = restricted(made, genome, known), {}
     for score, (way, search) in itertools.product(scores, WAYS.items()):
         value = worth(known, score)
-        runs = [(search(known, inner, value, random.Random(seed)), seed) for seed in range(seeds)]
-        results[score, way] = [chosen(known, order, value) for order, _ in runs]
+        orders = (search(known, inner, value, random.Random(seed)) for seed in range(seeds))
+        results[score, way] = [chosen(known, order, value) for order in orders]
     return results
 
 

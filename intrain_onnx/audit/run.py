@@ -35,6 +35,7 @@ from intrain_onnx.audit.rows import (
 from intrain_onnx.audit.table import CHECKS, SEVERITIES, Check, Found, Severity
 from intrain_onnx.errors import IntrainError, path_text, printable
 from intrain_onnx.loading import allowance
+from intrain_onnx.loading.module_paths import with_module
 from intrain_onnx.progress import Progress
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import Report, number
@@ -296,7 +297,10 @@ def judge(evidence: Evidence, policy: Policy, today: datetime.date) -> Result:
     """Run all checks that are not off, and apply the waivers to their findings."""
     rules = [(rule, rule.severity) for rule in policy.rules.values() if rule.severity != "off"]
     modules = {
-        x.name: x.module for report in evidence.reports.values() for x in report.document.layers if x.module
+        x.name: path_text(x.module)
+        for report in evidence.reports.values()
+        for x in report.document.layers
+        if x.module
     }
     findings = [
         Finding(rule.check.id, severity, _in_module(found, modules))
@@ -338,10 +342,9 @@ def _bounded(found: Iterable[Found]) -> Iterator[Found]:
 
 def _in_module(found: Found, modules: Mapping[str, str]) -> Found:
     """A finding at a layer that names its module, where its node does not."""
-    module = modules.get(found.place or "") if found.kind == "layer" else None
-    if module is None or module in (found.place or ""):
+    if found.kind != "layer" or found.place is None:
         return found
-    return replace(found, message=f"{found.message} (module {path_text(module)})")
+    return replace(found, message=with_module(found.message, found.place, modules.get(found.place)))
 
 
 def _waived(finding: Finding, waivers: Sequence[Waiver]) -> Finding:

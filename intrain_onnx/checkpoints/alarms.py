@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from intrain_onnx.checkpoints.rows import Alarm, LayerStep, Rule, Step
 from intrain_onnx.errors import SettingsError
+from intrain_onnx.loading.module_paths import with_module
 from intrain_onnx.report.numbers import percent, quantity
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
@@ -103,8 +104,7 @@ class _Watch:
         self, rule: Rule, row: Step, layer: str | None, message: str, measured: float, usual: float | None
     ) -> Alarm:
         module = next((x.module for x in row.layers if x.name == layer), None)
-        if module is not None and module not in (layer or ""):
-            message = f"{message} (module {module})"
+        message = with_module(message, layer or "", module)
         return Alarm(rule, row.step, row.path, layer, message, measured, usual, self.limits.get(rule))
 
     def _not_finite(self, row: Step) -> Iterator[Alarm]:

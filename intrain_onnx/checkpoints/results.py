@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from intrain_onnx.checkpoints.alarms import alarms
 from intrain_onnx.checkpoints.rows import FORMAT, SCHEMA_VERSION, Document, SeriesSettings, Step
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.engine.log import Log, rows
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.engine.log import Log, decoded
 from intrain_onnx.rank.results import changes, settings_of
 from intrain_onnx.report.decode import encode
 from intrain_onnx.report.document import stored_schema, strict_json
@@ -39,14 +36,7 @@ def read(folder: Path) -> dict[str, Step]:
     Raises:
         SettingsError: a line is no row.
     """
-    found = {}
-    for line in rows(folder / LOG):
-        try:
-            row = msgspec.json.decode(line, type=Step)
-        except msgspec.DecodeError as error:
-            raise SettingsError(f"{folder / LOG} holds no series: {error}") from error
-        found[row.path] = row
-    return found
+    return {row.path: row for row in decoded(folder / LOG, Step, "series")}
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:

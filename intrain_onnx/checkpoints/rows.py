@@ -10,7 +10,7 @@ from msgspec import Meta
 from intrain_onnx.report.frames.parts import columns
 from intrain_onnx.report.frames.table import Table
 from intrain_onnx.report.rows import Tool
-from intrain_onnx.report.rows.types import Count, Digest, Magnitude, Positive, Ratio, Row, Share
+from intrain_onnx.report.rows.types import Count, Digest, InModule, Magnitude, Positive, Ratio, Row, Share
 from intrain_onnx.vocabulary import LayerKind, LayerStatus
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Error(Row, frozen=True):
     exit_code: Annotated[Count, Meta(description="Of `score` for it; 7 for another architecture.")]
 
 
-class LayerStep(Row, frozen=True, kw_only=True):
+class LayerStep(Row, InModule, frozen=True, kw_only=True):
     """A layer of one checkpoint."""
 
     name: Annotated[str, Meta(description="In the first checkpoint.")]
@@ -71,11 +71,6 @@ class LayerStep(Row, frozen=True, kw_only=True):
         str | None,
         Meta(description="Path in the framework, by the names of weights and node, if one tells it."),
     ] = None
-
-    @property
-    def label(self) -> str:
-        """What people know it by: its module, or else its node."""
-        return self.module or self.name
 
 
 class Step(Row, frozen=True, kw_only=True):

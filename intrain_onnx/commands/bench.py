@@ -22,6 +22,7 @@ from intrain_onnx.commands.shared import (
     as_space,
     failures,
     limited,
+    make_folder,
     of_worker,
     quiet_threads,
 )
@@ -158,12 +159,7 @@ def _bench(found: Found, folder: Path, options: dict[str, Any]) -> None:
     entries = table.entries(rows, space, where=where, sample=options["sample"], seed=options["seed"])
     for said in unmatched or ():
         click.echo(printable(said, _LONGEST), err=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
-        ) from error
+    make_folder(folder)
     with counter(sys.stderr, _title(space)) as count:
         records = run.run(
             plan,

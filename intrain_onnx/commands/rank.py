@@ -18,6 +18,7 @@ from intrain_onnx.commands.shared import (
     device,
     failures,
     limited,
+    make_folder,
     quiet_threads,
     show_failure,
     tell_missing_parity,
@@ -114,7 +115,9 @@ def _run(
 
     job = _job(folder, options)
     listed = candidates(sources)
-    _make(folder, job)
+    make_folder(folder)
+    if job.reports is not None:
+        make_folder(job.reports)
     _require_apart(listed, folder)
     tell_missing_parity(parity=options["parity"])
     engine = engine_of(options, debug=debug)
@@ -148,17 +151,6 @@ def _job(folder: Path, options: Mapping[str, Any]) -> RankOne:
     )
     reports = folder / "reports" if options["reports"] else None
     return RankOne(config, options["limits"], reports, folder / "cache", options["cache_bytes"])
-
-
-def _make(folder: Path, job: RankOne) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if job.reports is not None:
-            job.reports.mkdir(exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
-        ) from error
 
 
 def _require_apart(candidates: Sequence[Candidate], folder: Path) -> None:

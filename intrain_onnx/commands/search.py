@@ -13,7 +13,7 @@ import click
 
 from intrain_onnx.bench.find_space import Found, find
 from intrain_onnx.commands.engines import engine_of, engines
-from intrain_onnx.commands.shared import as_space, device, failures, limited, quiet_threads
+from intrain_onnx.commands.shared import as_space, device, failures, limited, make_folder, quiet_threads
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
@@ -144,12 +144,7 @@ def _run(plan: Plan, folder: Path, ended: Ended, options: Mapping[str, Any], deb
     from intrain_onnx.commands.terminal.progress import rate
     from intrain_onnx.search import run
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
-        ) from error
+    make_folder(folder)
     engine = engine_of(options, debug=debug)
     # Ray tells of lost machines on standard output, where the result goes.
     with rate(sys.stderr, "architectures") as progress, redirect_stdout(sys.stderr):

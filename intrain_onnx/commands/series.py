@@ -13,6 +13,7 @@ from intrain_onnx.commands.shared import (
     device,
     failures,
     given,
+    make_folder,
     numbers_by_name,
     of_worker,
     print_document,
@@ -191,7 +192,8 @@ class _Following:
 
         require_checkpoints(checkpoints, watch, self.output)
         _require_watch(watch, idle)
-        _make(self.output)
+        if self.output is not None:
+            make_folder(self.output)
         engine = Processes(limits=of_worker(limits), preload=("intrain_onnx.pipeline",), silent=not debug)
         with progress(sys.stderr) as begin:
             self._measuring = Run(
@@ -251,17 +253,6 @@ class _Following:
 def _require_watch(watch: Path | None, idle: float | None) -> None:
     if idle is not None and watch is None:
         raise SettingsError("--idle is for a folder that is followed", hint="Add --watch DIR")
-
-
-def _make(folder: Path | None) -> None:
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
-        ) from error
 
 
 def _show(found: Document, *, as_json: bool, live: bool, output: Path | None) -> None:

@@ -302,6 +302,20 @@ def file_targets(outputs: Sequence[str], formats: Sequence[str]) -> list[tuple[s
     return targets
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of results, and those above it.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot make {folder}: {error.strerror}", hint="Name another place with -o"
+        ) from error
+
+
 def print_document(content: str | bytes) -> None:
     """Print a document, text in UTF-8, whatever the terminal's encoding is."""
     click.echo(content.encode() if isinstance(content, str) else content, nl=False)

@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
 
 try:
     import fcntl
@@ -18,6 +20,7 @@ except ImportError:  # Windows
 from intrain_onnx import untrusted
 from intrain_onnx.errors import LimitError, SettingsError
 
+T = TypeVar("T")
 _LINE_BYTES = untrusted.DOCUMENT_BYTES
 _ELSEWHERE = "Name another place with -o"
 
@@ -168,6 +171,25 @@ def rows(path: Path) -> Iterator[str]:
         yield from found
     except (OSError, untrusted.UnreadableError) as error:
         raise SettingsError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def decoded(path: Path, kind: type[T], what: str) -> Iterator[T]:
+    """The lines after the header, as rows of one type.
+
+    Args:
+        path: of the log.
+        kind: of the rows.
+        what: the log should hold, for the error.
+
+    Raises:
+        SettingsError: the file cannot be read, or a line is no such row.
+    """
+    for line in rows(path):
+        try:
+            row = msgspec.json.decode(line, type=kind)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise SettingsError(f"{path} holds no {what}: {error}") from error
+        yield row
 
 
 def as_line(row: Mapping[str, Any]) -> bytes:

@@ -58,6 +58,11 @@ def module_path(initializers: Sequence[str], node: str, metadata: Mapping[str, s
     return f"{found}{part[0]}" if found and part else found
 
 
+def with_module(message: str, node: str, module: str | None) -> str:
+    """A message about a layer that names its module, where the name of its node does not."""
+    return message if module is None or module in node else f"{message} (module {module})"
+
+
 def nested(path: str) -> tuple[str, ...]:
     """The modules on the way to a layer, itself last.
 

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from intrain_onnx.config import ScoreConfig
-from intrain_onnx.engine.log import Log, rows
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.engine.log import Log, decoded
 from intrain_onnx.rank.rows import FORMAT, Lost, Row
 from intrain_onnx.versions import version
 
@@ -74,15 +73,11 @@ def read(folder: Path) -> Found:
         SettingsError: a line is neither.
     """
     found = Found()
-    for line in rows(folder / LOG):
-        try:
-            kind = msgspec.json.decode(line, type=_Kind)
-            if kind.lost is not None:
-                found.losses[kind.lost.model, kind.lost.sha256] += 1
-            elif kind.row is not None:
-                found.rows[kind.row.model] = kind.row
-        except msgspec.DecodeError as error:
-            raise SettingsError(f"{folder / LOG} holds no results of a ranking: {error}") from error
+    for kind in decoded(folder / LOG, _Kind, "results of a ranking"):
+        if kind.lost is not None:
+            found.losses[kind.lost.model, kind.lost.sha256] += 1
+        elif kind.row is not None:
+            found.rows[kind.row.model] = kind.row
     return found
 
 

@@ -8,7 +8,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from intrain_onnx.engine.outcomes import Lost as LostProcess
+from intrain_onnx.engine.retries import TRIES
 from intrain_onnx.failure import Failure
+from intrain_onnx.jobs import failure_of
 from intrain_onnx.report.context.inputs import in_words
 from intrain_onnx.report.document import Report
 from intrain_onnx.report.rows import Document
@@ -149,3 +152,10 @@ def of_failure(
     error = Error(failure.kind, failure.message, failure.exit_code, failure.node, failure.op)
     status: Status = "quarantined" if quarantined else "failed"
     return Row(model=model, status=status, sha256=sha256, given=given, error=error)
+
+
+def of_loss(model: str, given: Mapping[str, str], lost: LostProcess, sha256: str | None) -> Row:
+    """The row of a model that took its process down: as often as it is tried, if the cause may pass."""
+    failure = failure_of(lost, model)
+    row = of_failure(model, given, failure, sha256, quarantined=lost.may_pass)
+    return msgspec.structs.replace(row, attempts=TRIES if lost.may_pass else 1)

@@ -11,10 +11,9 @@ import msgspec
 from intrain_onnx.engine.log import Log
 from intrain_onnx.engine.outcomes import Engine
 from intrain_onnx.engine.outcomes import Lost as LostProcess
-from intrain_onnx.engine.retries import TRIES, Queue, with_retries
+from intrain_onnx.engine.retries import Queue, with_retries
 from intrain_onnx.errors import IntrainError
 from intrain_onnx.failure import Failure
-from intrain_onnx.jobs import failure_of
 from intrain_onnx.rank import content, remote, results, rows
 from intrain_onnx.rank.job import RankOne, Task
 from intrain_onnx.rank.results import Found
@@ -95,7 +94,9 @@ class _Run:
         with closing(outcomes):
             for outcome in outcomes:
                 task, found = outcome.item, outcome.result
-                self._finish(task, self._of_loss(task, found) if isinstance(found, LostProcess) else found)
+                if isinstance(found, LostProcess):
+                    found = rows.of_loss(task.model, task.given, found, task.sha256)
+                self._finish(task, found)
 
     def _tasks(self) -> Iterator[Task]:
         """What is to be scored; the rest is finished on the way."""
@@ -146,11 +147,6 @@ class _Run:
 
     def _lost(self, task: Task, lost: LostProcess) -> None:
         self.log.append(results.line_of(rows.Lost(task.model, task.sha256, f"{lost.reason}: {lost.detail}")))
-
-    def _of_loss(self, task: Task, lost: LostProcess) -> Row:
-        failure = failure_of(lost, task.model)
-        row = rows.of_failure(task.model, task.given, failure, task.sha256, quarantined=lost.may_pass)
-        return msgspec.structs.replace(row, attempts=TRIES if lost.may_pass else 1)
 
     def _finish(self, task: Task, row: Row) -> None:
         self._write(row)

@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 
-from intrain_onnx.engine.log import Log, rows
-from intrain_onnx.errors import SettingsError
+from intrain_onnx.engine.log import Log, decoded
 from intrain_onnx.rank.results import changes
 from intrain_onnx.search.rows import FORMAT, Evaluation, Lost
 
@@ -47,11 +46,7 @@ def read(folder: Path) -> Logged:
         SettingsError: a line is neither.
     """
     found = Logged()
-    for line in rows(folder / LOG):
-        try:
-            kind = msgspec.json.decode(line, type=_Kind)
-        except msgspec.DecodeError as error:
-            raise SettingsError(f"{folder / LOG} holds no results of a search: {error}") from error
+    for kind in decoded(folder / LOG, _Kind, "results of a search"):
         if kind.lost is not None:
             found.losses[kind.lost.architecture] += 1
         elif kind.evaluation is not None:

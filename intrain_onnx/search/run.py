@@ -18,12 +18,10 @@ from intrain_onnx.config import ScoreConfig
 from intrain_onnx.engine.log import Log
 from intrain_onnx.engine.outcomes import Engine
 from intrain_onnx.engine.outcomes import Lost as LostProcess
-from intrain_onnx.engine.retries import TRIES, with_retries
+from intrain_onnx.engine.retries import with_retries
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.jobs import failure_of
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.rank import rows
-from intrain_onnx.rank.rows import Row
 from intrain_onnx.search import results
 from intrain_onnx.search.candidates import Candidate, Candidates
 from intrain_onnx.search.costs import Counter
@@ -218,13 +216,14 @@ class _Run(Iterator[Candidate]):
         with closing(outcomes):
             for outcome in outcomes:
                 candidate, found = outcome.item, outcome.result
-                row = self._of_loss(candidate, found) if isinstance(found, LostProcess) else found
+                if isinstance(found, LostProcess):
+                    found = rows.of_loss(candidate.architecture, {}, found, None)
                 made = Evaluation(
                     number=candidate.number,
                     genes=candidate.genes,
                     costs=candidate.costs,
                     rejected=candidate.rejected,
-                    row=row,
+                    row=found,
                 )
                 self.log.append(results.line_of(made))
                 self._tell(candidate, made)
@@ -247,11 +246,6 @@ class _Run(Iterator[Candidate]):
     def _lost(self, candidate: Candidate, lost: LostProcess) -> None:
         entry = Lost(candidate.architecture, f"{lost.reason}: {lost.detail}")
         self.log.append(results.line_of(entry))
-
-    def _of_loss(self, candidate: Candidate, lost: LostProcess) -> Row:
-        failure = failure_of(lost, candidate.architecture)
-        row = rows.of_failure(candidate.architecture, {}, failure, None, quarantined=lost.may_pass)
-        return msgspec.structs.replace(row, attempts=TRIES if lost.may_pass else 1)
 
 
 def _require_own(folder: Path) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from intrain_onnx.report.rows.account import Coverage
 from intrain_onnx.report.rows.setup import Model, WarningRow
-from intrain_onnx.report.rows.types import Count, Names, Positive, Row, Shape
+from intrain_onnx.report.rows.types import Count, InModule, Names, Positive, Row, Shape
 from intrain_onnx.vocabulary import LayerKind
 
 
-class InspectedLayer(Row, frozen=True):
+class InspectedLayer(Row, InModule, frozen=True):
     """A canonical layer before anything is run; see ``Layer``."""
 
     name: str
@@ -25,11 +25,6 @@ class InspectedLayer(Row, frozen=True):
     macs: Count | None
     key: str
     module: str | None
-
-    @property
-    def label(self) -> str:
-        """What people know it by: its module, or else its node."""
-        return self.module or self.name
 
 
 class Inspected(Row, frozen=True):

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from intrain_onnx.report.rows.types import (
     Count,
+    InModule,
     Interval,
     Magnitude,
     Names,
@@ -124,7 +125,7 @@ class Proxy(Row, frozen=True):
     error: Annotated[str | None, Meta(description="Why a value is missing.")]
 
 
-class Layer(Row, frozen=True, kw_only=True):
+class Layer(Row, InModule, frozen=True, kw_only=True):
     """A canonical layer, and the participation ratio of its output."""
 
     name: str
@@ -180,11 +181,6 @@ class Layer(Row, frozen=True, kw_only=True):
         str | None,
         Meta(description="Path in the framework, by the names of weights and node; null if none tells it."),
     ]
-
-    @property
-    def label(self) -> str:
-        """What people know it by: its module, or else its node."""
-        return self.module or self.name
 
 
 class Point(Row, frozen=True):

@@ -18,5 +18,18 @@ Shape = tuple[Count, ...]
 Interval = tuple[float, float]
 
 
+class InModule:
+    """Of a row with the name of a node, and the module that the framework has it in."""
+
+    __slots__ = ()
+    name: str
+    module: str | None
+
+    @property
+    def label(self) -> str:
+        """What people know it by: its module, or else its node."""
+        return self.module or self.name
+
+
 class Row(Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON object with these keys and no others."""
