@@ -41,10 +41,14 @@ class LayerStep(Row, InModule, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="In the first checkpoint.")]
     kind: LayerKind
-    depth: Positive
-    channels: Count
+    depth: Annotated[
+        Positive, Meta(description="Canonical layers on the longest path from an input, itself counted.")
+    ]
+    channels: Annotated[Count, Meta(description="Columns of the activation matrix.")]
     status: Annotated[LayerStatus | None, Meta(description="Null where the checkpoint has no score.")] = None
-    participation_ratio: Ratio | None = None
+    participation_ratio: Annotated[
+        Ratio | None, Meta(description="Effective number of channels, geometric mean over the runs.")
+    ] = None
     largest_ratio: Annotated[
         Positive | None, Meta(description="Upper bound of the ratio, by channels and rows.")
     ] = None
@@ -77,7 +81,7 @@ class Step(Row, frozen=True, kw_only=True):
     """One checkpoint."""
 
     path: str
-    step: Count
+    step: Annotated[Count, Meta(description="Of the training: by the number in the name, or the place.")]
     status: Status
     sha256: Annotated[Digest | None, Meta(description="Null where the file could not be read.")] = None
     external_sha256: Annotated[
@@ -86,11 +90,18 @@ class Step(Row, frozen=True, kw_only=True):
     error: Error | None = None
     first: Annotated[str | None, Meta(description="Checkpoint that it is compared with as the first.")] = None
     previous: Annotated[str | None, Meta(description="Checkpoint before it, at that time.")] = None
-    previous_step: Count | None = None
-    intrain: float | None = None
-    volume: float | None = None
-    geometric_capacity: Magnitude | None = None
-    optimization_resilience: Magnitude | None = None
+    previous_step: Annotated[Count | None, Meta(description="Of that.")] = None
+    intrain: Annotated[
+        float | None,
+        Meta(description="The paper's score, under the protocol `checkpoint`; mean over the runs."),
+    ] = None
+    volume: Annotated[float | None, Meta(description="The leading named score, as in a report.")] = None
+    geometric_capacity: Annotated[
+        Magnitude | None, Meta(description="Sum over layers of the log participation ratio, nats.")
+    ] = None
+    optimization_resilience: Annotated[
+        Magnitude | None, Meta(description="Sum over weights of the gradient health.")
+    ] = None
     gradient_norm: Annotated[
         Magnitude | None,
         Meta(description="Sum over the layers' weights of the norm of the gradient, on random labels."),
@@ -101,7 +112,7 @@ class Step(Row, frozen=True, kw_only=True):
     warnings: Annotated[tuple[str, ...], Meta(description="Codes of the warnings of its report.")] = ()
     notes: Annotated[tuple[str, ...], Meta(description="What could not be compared, and why.")] = ()
     layers: tuple[LayerStep, ...] = ()
-    seconds: Magnitude | None = None
+    seconds: Annotated[Magnitude | None, Meta(description="Wall-clock time of the measurement.")] = None
 
     def measured(self) -> dict[str, Any]:
         """All but the time, as values: the same for the same files."""
@@ -112,11 +123,11 @@ class Alarm(Row, frozen=True):
     """A value that passed its threshold; told at the step where it began."""
 
     rule: Rule
-    step: Count
+    step: Annotated[Count, Meta(description="At which it began.")]
     path: str
     layer: Annotated[str | None, Meta(description="Null where it concerns the whole network.")]
     message: str
-    measured: float | None
+    measured: Annotated[float | None, Meta(description="The value, in the unit of its rule.")]
     usual: Annotated[float | None, Meta(description="What it is held against: its own past.")]
     threshold: Annotated[float | None, Meta(description="The option of that name.")]
 
