@@ -211,7 +211,9 @@ def test_ray_on_this_machine_leaves_nothing_behind(site: Path, tmp_path: Path):
     """No process, no file beside the outputs, no report of its use; a signal ends it as any engine."""
     folder = models(tmp_path / "models")
     hostile(folder, "Hang", "z.onnx")
-    home, temporary = tmp_path / "home", Path(tempfile.mkdtemp(prefix="ray"))
+    # A path to a socket has 107 bytes at most, and a user's TMPDIR may be long.
+    short = "/tmp" if os.path.isdir("/tmp") else None
+    home, temporary = tmp_path / "home", Path(tempfile.mkdtemp(prefix="ray", dir=short))
     home.mkdir()
     options = ["--engine", "ray", "--workers", "1", "--batch", "4"]
     process = subprocess.Popen(
