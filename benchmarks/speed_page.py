@@ -14,6 +14,7 @@ COLUMNS = {
     "draw": "drawing",
     "probe": "probe alone",
     "architecture": "seed of `architecture`",
+    "projections": "with 128 projections",
     "checkpoint": "of `checkpoint`",
     "paper": "of `paper`",
     "eigvalsh": "eigvalsh script",

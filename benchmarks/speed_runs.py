@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,8 @@ def entrants(net: Net, folder: Path, device: torch.device) -> dict[str, Call]:
             calls["draw"] = partial(runnable.redraw, 0)
             calls["probe"] = partial(probe, runnable, fed, generator)
             other, first = second(runnable), x
+            estimating = replace(runnable, projections=128)
+            calls["projections"] = partial(_one_seed, estimating, config, fed, generator)
         calls[protocol] = seed
     native = net.native()
     if native is not None:

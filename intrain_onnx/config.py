@@ -62,6 +62,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "sequence": (1, _LARGEST),
     "max_macs": (0, 1e100),
     "max_memory": (0, 2**53),
+    "projections": (0, 2**20),
 }
 """Least and largest value of each number among the settings; for threads see `most_threads`."""
 
@@ -123,6 +124,8 @@ class ScoreConfig:
         points: values measured besides the layers: ``cuts``, the dominators of the loss, which a variant
             reads, or ``all``, for studies.
         proxies: names of other zero-cost proxies that are measured too (see ``proxy_table``).
+        projections: random projections by which tr(S^2) of the covariance S of wide values is estimated,
+            with a standard error (see ``measure.statistics.projections``); 0 for exact covariances.
     """
 
     protocol: Protocol = "architecture"
@@ -148,6 +151,7 @@ class ScoreConfig:
     parity: bool = True
     points: Points = "cuts"
     proxies: tuple[str, ...] = ()
+    projections: int = 0
 
     def __post_init__(self) -> None:
         choices = {

@@ -21,6 +21,7 @@ NUMBERS = {
     "seed": 0,
     "max_macs": 0,
     "max_memory": 0,
+    "projections": 0,
 }
 TEXTS = [f.name for f in fields(ScoreConfig) if isinstance(getattr(DEFAULTS, f.name), str)]
 

@@ -150,7 +150,7 @@ def as_stored(settings: Settings) -> dict[str, Any]:
     """The settings, without empty later fields: files of versions without them can be resumed."""
     told: dict[str, Any] = msgspec.to_builtins(settings)
     for config in told["configs"]:
-        for later in ("inputs", "batch_axes", "max_macs", "max_memory"):
+        for later in ("inputs", "batch_axes", "max_macs", "max_memory", "projections"):
             if not config.get(later):
                 config.pop(later, None)
     return told

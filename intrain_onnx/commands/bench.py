@@ -24,6 +24,7 @@ from intrain_onnx.commands.shared import (
     limited,
     make_folder,
     of_worker,
+    projections,
     quiet_threads,
 )
 from intrain_onnx.config import PROTOCOLS
@@ -114,6 +115,7 @@ def _parse_names(
     "--proxies", default="", metavar="all|NAME,NAME", help="Peers' proxies, under the first protocol."
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs a score.")
+@projections
 @click.option("--batch", type=click.IntRange(1), help="Samples in a run.  [default: the space's]")
 @click.option("--size", type=click.IntRange(1), help="Side of images, or words.  [default: the space's]")
 @click.option(
@@ -219,6 +221,7 @@ def _plan(found: Found, options: dict[str, Any]) -> Plan:
         size=options["size"],
         seed=options["seed"],
         seeds=options["seeds"],
+        projections=options["projections"],
         **batch,
         **sequence,
     )

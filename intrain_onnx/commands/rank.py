@@ -19,6 +19,7 @@ from intrain_onnx.commands.shared import (
     failures,
     limited,
     make_folder,
+    projections,
     quiet_threads,
     show_failure,
     tell_missing_parity,
@@ -74,6 +75,7 @@ Exit codes:
 @click.option("--parity", is_flag=True, help="Compare each model with onnxruntime.")
 @device
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker.")
+@projections
 @click.option("--reports", is_flag=True, help="Keep the JSON report of each model.")
 @click.option(
     "--cache-bytes", type=click.IntRange(1), default=20 * 2**30, show_default=True, help="For remote models."
@@ -146,7 +148,7 @@ def _job(folder: Path, options: Mapping[str, Any]) -> RankOne:
     config = ScoreConfig.for_protocol(
         options["protocol"],
         proxies=names(options["proxies"]) if options["proxies"] else (),
-        **{name: options[name] for name in ("seed", "seeds", "parity", "device", "threads")},
+        **{name: options[name] for name in ("seed", "seeds", "parity", "device", "threads", "projections")},
         **batch,
     )
     reports = folder / "reports" if options["reports"] else None

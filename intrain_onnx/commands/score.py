@@ -23,6 +23,7 @@ from intrain_onnx.commands.shared import (
     measured,
     parse_size,
     print_document,
+    projections,
     quiet_threads,
     shared,
     show_failure,
@@ -101,6 +102,7 @@ from intrain_onnx.vocabulary import LEADING
     help="Bytes for a run, such as 4G or 4Gi: where it takes more, activations are computed twice, or "
     "weights made when they are read, for the same numbers.  [default: what is free]",
 )
+@projections
 @click.option("--no-parity", is_flag=True, help="Do not compare with onnxruntime.")
 @click.option(
     "--resume", is_flag=True, help="Keep the reports that are there of the same files, settings and versions."

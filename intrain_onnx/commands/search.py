@@ -13,7 +13,15 @@ import click
 
 from intrain_onnx.bench.find_space import Found, find
 from intrain_onnx.commands.engines import engine_of, engines
-from intrain_onnx.commands.shared import as_space, device, failures, limited, make_folder, quiet_threads
+from intrain_onnx.commands.shared import (
+    as_space,
+    device,
+    failures,
+    limited,
+    make_folder,
+    projections,
+    quiet_threads,
+)
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.engine.signals import ended_by_signals, exit_code_of
 from intrain_onnx.errors import SettingsError, printable
@@ -89,6 +97,7 @@ Exit codes:
 )
 @device
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker.")
+@projections
 @partial(limited, many=True)
 @click.option("--debug", is_flag=True, help="Show what workers write on their standard error.")
 def search(space: str, output: Path, *, debug: bool, **options: Any) -> None:
@@ -126,7 +135,7 @@ def _plan(found: Found, options: Mapping[str, Any]) -> Plan:
         size=size,
         proxies=wanted.proxies,
         parity=False,
-        **{name: options[name] for name in ("seed", "seeds", "device", "threads")},
+        **{name: options[name] for name in ("seed", "seeds", "device", "threads", "projections")},
     )
     return Plan(
         found,

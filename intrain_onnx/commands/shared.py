@@ -67,6 +67,14 @@ threads = click.option(
 )
 
 
+projections = click.option(
+    "--projections",
+    type=click.IntRange(0),
+    default=0,
+    help="Estimate covariances of wide values by so many random projections.  [default: exact]",
+)
+
+
 def documents(formats: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that print a document and write others: the first format is for the terminal alone."""
 

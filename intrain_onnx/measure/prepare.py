@@ -45,6 +45,7 @@ class Runnable:
         batch_statistics: BatchNorm normalises by the statistics of the batch.
         all_points: measure the covariance of points too, not only their correlation.
         segments: whose activations are made again on the way back; None to keep all.
+        projections: by which the covariances of wide values are estimated; 0 for exact ones.
         warnings: about the execution.
     """
 
@@ -59,6 +60,7 @@ class Runnable:
     batch_statistics: bool
     all_points: bool = False
     segments: Segments | None = None
+    projections: int = 0
     warnings: tuple[ModelWarning, ...] = ()
 
     @property
@@ -152,6 +154,7 @@ def prepare(probed: ProtocolNetwork, config: ScoreConfig, device: torch.device, 
         batch_statistics=batch_statistics,
         all_points=config.points == "all",
         segments=way.segments,
+        projections=config.projections,
         warnings=tuple(warnings),
     )
 

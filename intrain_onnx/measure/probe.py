@@ -27,7 +27,8 @@ from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import through_weights
 from intrain_onnx.measure.statistics.ledger import Ledger
-from intrain_onnx.measure.statistics.moments import Moments, as_rows, full, panels_of
+from intrain_onnx.measure.statistics.moments import Moments, as_rows, full, is_estimated, panels_of
+from intrain_onnx.measure.statistics.projections import Projections
 from intrain_onnx.measure.statistics.ratios import participation, standardised
 from intrain_onnx.measure.statistics.through_weights import Input, Reader
 from intrain_onnx.measure.trace import GradientStatistics, LayerTrace, Participation, PointTrace, Trace
@@ -103,6 +104,8 @@ class _Pass:
         self.points: dict[str, PointTrace] = {}
         self.squares: dict[str, Tensor] = {}
         self.through: dict[str, Tensor] = {}
+        count = runnable.projections
+        self.projections = Projections(count, generator.initial_seed()) if count else None
         self.parameters = runnable.parameters
 
     def run(self, fed: Sequence[Tensor | Samples], watching: Mapping[str, Observer]) -> Trace:
@@ -279,8 +282,15 @@ class _RowsObserver:
             return
         ledger, use = self.of.ledger, partial(self.told, rows)
         known = self.of.through.pop(self.value, None) if self.step_axis is None else None
+        projections = self.of.projections
+        estimated = is_estimated(projections, rows.rows, rows.channels, rows.samples)
+        is_measured = self.layer is not None or bool(self.points)
         readers = through_weights.paying(
-            self.readers, rows.rows, rows.samples, shared=self.layer is not None or bool(self.points)
+            self.readers,
+            rows.rows,
+            rows.samples,
+            shared=is_measured and not estimated,
+            projections=projections,
         )
         if known is not None and not readers:
             ledger.moments(known, use)
@@ -301,17 +311,19 @@ class _RowsObserver:
             of = Input(matrix, level, full(panels), rows.samples)
             for reader in readers:
                 self.of.tell(reader, of)
-        if self.layer is None and not self.points:
+        if not is_measured:
             return
+        by = projections if estimated and panels is None else None
         ledger.matrix(
             matrix,
             use,
-            samples=rows.samples if self.layer is not None else 1,
+            samples=rows.samples if self.layer is not None or by is not None else 1,
             covariance=self.is_plain,
             correlation=bool(self.points),
             mean=mean,
             own=own,
             panels=panels,
+            projections=by,
         )
 
     def rows(self, parts: list[Tensor]) -> _Rows:
@@ -335,6 +347,9 @@ class _RowsObserver:
                 standardised=rows.standardised(moments) if moments is not None else None,
                 plain=plain.ratio if plain is not None and self.takes_all else None,
                 scale=rows.deviation(moments) if moments is not None and point.cut else 0.0,
+                error=moments.correlated_error / moments.correlated
+                if moments and moments.correlated
+                else 0.0,
             )
 
     def samples(self, parts: list[Tensor]) -> int:

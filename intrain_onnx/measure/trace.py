@@ -16,10 +16,12 @@ class Participation:
             activations (0/0).
         corrected: the same without the bias of few rows, in [1, channels]; None if there are too few rows to
             estimate it.
+        error: standard error of the logarithm of ``ratio``, in nats; 0 where tr(S^2) was not estimated.
     """
 
     ratio: float | None
     corrected: float | None
+    error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class PointTrace:
         plain: of their covariance; None also if it was not asked for.
         scale: root mean square over the channels of their standard deviations.
         gradient: Frobenius norm of the gradient of the loss; None if none passes.
+        error: standard error of the logarithm of ``standardised``, in nats; 0 where it was not estimated.
     """
 
     rows: int
@@ -54,6 +57,7 @@ class PointTrace:
     plain: float | None
     scale: float = 0.0
     gradient: float | None = None
+    error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from intrain_onnx.report.context.standing import standing
 from intrain_onnx.report.document import number
 from intrain_onnx.report.free_sizes import free_sizes
 from intrain_onnx.report.gradient_along_depth import gradient_along_depth
-from intrain_onnx.report.model_warnings import static_warnings, unsure_inputs
+from intrain_onnx.report.model_warnings import estimates, static_warnings, unsure_inputs
 from intrain_onnx.report.schema_versions import SCHEMA_VERSION
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.sequence import ProtocolNetwork
@@ -187,6 +187,7 @@ def _warnings(m: Measurements) -> list[rows.WarningRow]:
     elif m.parity is not None and m.parity.ok is None and telemetry.missing() is None:
         found.append(rows.WarningRow("parity_not_checked", m.parity.reason or "", None))
     found += [*static_warnings(m.network), *unsure_inputs(m.runnable.used)]
+    found += estimates(m.config.projections, m.scored)
     return [*found, *(rows.WarningRow(*row) for row in m.runnable.warnings)]
 
 
@@ -282,6 +283,7 @@ def _point(s: PointScore) -> rows.Point:
         log_participation_ratio_standardised=_finite(s.standardised),
         log_sensitivity=number(s.sensitivity),
         states=point.step_axis is not None,
+        log_participation_ratio_standardised_error=_finite(s.error),
     )
 
 
@@ -309,6 +311,7 @@ def _layer(s: LayerScore) -> rows.Layer:
         participation_ratio=number(s.ratio),
         participation_ratio_corrected=number(s.corrected),
         log_participation_ratio=number(s.log_ratio),
+        log_participation_ratio_error=_finite(s.error),
         status=s.status,
         counted=s.counted,
         module=layer.module,

@@ -14,6 +14,7 @@ from intrain_onnx.network.values import name_of
 from intrain_onnx.report.rows import WarningRow
 from intrain_onnx.rewrites import dequantise
 from intrain_onnx.rewrites.network import Network
+from intrain_onnx.scores.scoring import Score
 
 _OTHER = {"ones": 0, "sampling_rate": 8000}
 """What an input of a kind may be fed instead, where it is not 1."""
@@ -76,6 +77,27 @@ def unsure_inputs(used: Signature) -> list[WarningRow]:
         )
         for spec in used.inputs
         if spec.number >= 0 and not spec.role.sure and spec.name not in used.given
+    ]
+
+
+def estimates(projections: int, scored: Score) -> list[WarningRow]:
+    """How many covariances and correlations were estimated, and by how much they are unsure."""
+    layers, points = ([row.error for row in found] for found in (scored.layers, scored.points))
+    largest = max([*layers, *points], default=0.0)
+    if not largest:
+        return []
+    counts = " and ".join(
+        f"{sum(map(bool, errors))} of {len(errors)} {what}"
+        for what, errors in (("layers", layers), ("points", points))
+        if any(errors)
+    )
+    return [
+        WarningRow(
+            "covariances_estimated",
+            f"the ratios of {counts} are estimated from {projections} random projections, with standard "
+            f"errors up to {largest:.2g} nats; each seed draws others, so errors over the seeds include them",
+            None,
+        )
     ]
 
 

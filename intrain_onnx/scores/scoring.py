@@ -32,6 +32,7 @@ class LayerScore:
         ratio: geometric mean of the participation ratio over the runs; None unless ``measured``.
         corrected: the same of the corrected ratio.
         log_ratio: mean of its logarithm, in nats; 0 if it collapsed.
+        error: standard error of ``log_ratio`` where covariances were estimated; 0 where they are exact.
         status: measured; collapsed (its output does not vary); dead (its weights have an all-zero
             gradient); unreached (they have no gradient path from the loss); too_few_rows; not_run.
         counted: it counts in the sums and L.
@@ -42,6 +43,7 @@ class LayerScore:
     ratio: float | None
     corrected: float | None
     log_ratio: float | None
+    error: float
     status: LayerStatus
     counted: bool
 
@@ -78,13 +80,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class PointScore:
-    """One value between the layers over all runs, the logarithms as means; see `run_values.PointValue`."""
+    """One value between the layers over all runs, the logarithms as means; see `run_values.PointValue`.
+
+    ``error`` is the standard error of ``standardised`` where correlations were estimated, else 0.
+    """
 
     point: Point
     trace: PointTrace | None
     standardised: float
     plain: float | None
     sensitivity: float | None
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +296,13 @@ def _point_score(point: Point, traces: Sequence[Trace]) -> PointScore:
         statistics.fmean(v.standardised for v in values),
         statistics.fmean(plain) if plain else None,
         statistics.fmean(sensitivities) if sensitivities else None,
+        _error_of_mean([trace.error for trace in found if trace is not None]),
     )
+
+
+def _error_of_mean(errors: Sequence[float]) -> float:
+    """Standard error of the mean of independent estimates with these errors."""
+    return math.hypot(*errors) / len(errors) if errors else 0.0
 
 
 def _parameter_status(name: str, slot: Slot, layers: LayerMap, traces: Sequence[Trace]) -> ParameterStatus:
@@ -327,6 +339,7 @@ def _layer_score(
         ratio=math.exp(log_ratio) if ratios and log_ratio is not None else None,
         corrected=statistics.geometric_mean(corrected) if corrected else None,
         log_ratio=log_ratio,
+        error=_error_of_mean([p.error for p in measured]),
         status=status,
         counted=counted,
     )

@@ -29,9 +29,11 @@ def as_of(version: str, document: Any) -> Any:
     """A report with synthetic inputs as an earlier version wrote it."""
     old = copy.deepcopy(document) | {"schema_version": version}
     if version != "1.3":
-        del old["standing"]
+        del old["standing"], old["settings"]["projections"]
         for row in old["layers"]:
-            del row["module"]
+            del row["module"], row["log_participation_ratio_error"]
+        for row in old["points"]:
+            del row["log_participation_ratio_standardised_error"]
     if version == "1.1":
         for name in ("baselines", "kind", "gradient"):
             del old[name]

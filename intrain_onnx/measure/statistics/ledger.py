@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from intrain_onnx.measure.statistics.moments import Moments, gradient_moments, second_moments
+from intrain_onnx.measure.statistics.projections import Projections
 from intrain_onnx.measure.trace import GradientStatistics
 
 _SMALL: Final = 8192
@@ -60,6 +61,7 @@ class Ledger:
         mean: Tensor | None = None,
         own: bool = False,
         panels: list[Tensor] | None = None,
+        projections: Projections | None = None,
     ) -> None:
         """Measure a matrix (see ``second_moments``); nobody may change it afterwards."""
 
@@ -76,6 +78,7 @@ class Ledger:
                 mean=means,
                 own=own,
                 panels=panels,
+                projections=projections,
             )
             self._found.append((found, [told]))
             return

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from intrain_onnx.measure.statistics.projections import Projections, estimate
+
 _RUN: Final = 4096
 """Elements summed in float32 before the partial sums are added in float64: relative error below 1e-6."""
 
@@ -28,6 +30,12 @@ _PANELS: Final = 4
 _SQUARABLE: Final = (1e-15, 1e15)
 """Largest magnitudes between which squares stay within float32."""
 
+SYMMETRIC: Final = 0.7
+"""Cost of a symmetric product over that of another one."""
+
+_GAIN: Final = 0.25
+"""Of the cost of the exact products: with more, an estimate is hardly faster, since its own are thin."""
+
 
 class Moments(NamedTuple):
     """Of one centred matrix X of n rows, each number divided by the power of ``scale`` that it holds.
@@ -40,6 +48,8 @@ class Moments(NamedTuple):
         varying: columns that vary by more than round-off.
         mean: largest magnitude of a column's mean, not scaled.
         scale: what X was divided by.
+        square_error: standard error of ``square``; 0 where that is exact.
+        correlated_error: that of ``correlated``.
     """
 
     trace: float
@@ -49,12 +59,15 @@ class Moments(NamedTuple):
     varying: float
     mean: float
     scale: float
+    square_error: float = 0.0
+    correlated_error: float = 0.0
 
 
 class _Wanted(NamedTuple):
     covariance: bool
     correlation: bool
     samples: int
+    projections: Projections | None
 
 
 def _is_looked_at(x: Tensor) -> bool:
@@ -67,6 +80,22 @@ def leaves_pairs_out(samples: int, rows: int, channels: int) -> bool:
     return 1 < samples < rows < _AMPLE * channels and rows % samples == 0
 
 
+def exact_cost(rows: int, channels: int, samples: int) -> float:
+    """Multiplications of a matrix's exact ``square`` and ``within``."""
+    whole = rows * channels * min(rows, channels) * SYMMETRIC
+    if leaves_pairs_out(samples, rows, channels):
+        whole += rows * channels * min(rows // samples, channels)
+    return whole
+
+
+def is_estimated(projections: Projections | None, rows: int, channels: int, samples: int) -> bool:
+    """Whether an estimate costs much less than the exact products."""
+    return (
+        projections is not None
+        and projections.cost(rows, channels, samples) < exact_cost(rows, channels, samples) * _GAIN
+    )
+
+
 def second_moments(
     x: Tensor,
     samples: int = 1,
@@ -76,6 +105,7 @@ def second_moments(
     mean: Tensor | None = None,
     own: bool = False,
     panels: list[Tensor] | None = None,
+    projections: Projections | None = None,
 ) -> Tensor:
     """The :class:`Moments` of each matrix, computed in its dtype, with sums in float64.
 
@@ -90,19 +120,21 @@ def second_moments(
         mean: (matrices, 1, channels), what was subtracted from ``x``; None if nothing was.
         own: ``x`` may be overwritten.
         panels: those of X^T X, if they are there, to be overwritten; of one matrix with many rows.
+        projections: estimate ``square``, ``within`` and ``correlated`` of one matrix by them.
 
     Returns:
-        (matrices, 7), float64; not finite where an element is not.
+        (matrices, 7), or with projections (1, 9), float64; not finite where an element is not.
     """
     centred = x
     if mean is None:
         mean = x.mean(1, keepdim=True)
         centred = x.sub_(mean) if own else x - mean
-    parts = samples if leaves_pairs_out(samples, x.shape[1], x.shape[2]) else 1
+    if projections is None and not leaves_pairs_out(samples, x.shape[1], x.shape[2]):
+        samples = 1
     scale = torch.ones_like(mean[:, :, :1])
     if not _is_looked_at(x) and panels is None:
         centred, scale = _scaled(centred, None)
-    wanted = _Wanted(covariance, correlation, parts)
+    wanted = _Wanted(covariance, correlation, samples, projections)
     found = _products(centred, mean, scale, wanted, panels)
     if _is_looked_at(x):
         level = found[:, 0] / centred[0].numel()
@@ -111,7 +143,8 @@ def second_moments(
             centred, scale = _scaled(centred, usual)
             found = _products(centred, mean, scale, wanted)
     largest = mean.abs().amax((1, 2))
-    return torch.cat([found, torch.stack([largest, scale[:, 0, 0]], 1).double()], 1)
+    rest = torch.stack([largest, scale[:, 0, 0]], 1).double()
+    return torch.cat([found[:, :5], rest, found[:, 5:]], 1)
 
 
 def _scaled(centred: Tensor, usual: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -131,7 +164,9 @@ def _products(
     wanted: _Wanted,
     panels: list[Tensor] | None = None,
 ) -> Tensor:
-    """(matrices, 5): the first five of the moments."""
+    """(matrices, 5): the first five of the moments; of an estimate (1, 7), with the errors."""
+    if wanted.projections is not None:
+        return _estimated(centred, mean / scale, wanted, wanted.projections)
     count, rows, channels = centred.shape
     zero = torch.zeros(count, dtype=torch.float64, device=centred.device)
     square = within = correlated = varying = zero
@@ -156,6 +191,21 @@ def _products(
     if wanted.covariance and wanted.samples > 1:
         within = _square_within(centred, wanted.samples)
     return torch.stack([columns.sum(1, dtype=torch.float64), square, within, correlated, varying], 1)
+
+
+def _estimated(centred: Tensor, mean: Tensor, wanted: _Wanted, projections: Projections) -> Tensor:
+    """(1, 7): the first five of the moments, and the standard errors."""
+    columns = torch.linalg.vector_norm(centred, dim=1).square_()
+    projected = projections.of(centred[0], wanted.samples)
+    zero = torch.zeros(1, dtype=torch.float64, device=centred.device)
+    square, within, error = estimate(projected) if wanted.covariance else (zero, zero, zero)
+    correlated = varying = correlated_error = zero
+    if wanted.correlation:
+        inverse = _inverse_lengths(columns, mean, centred.shape[1])
+        correlated, _, correlated_error = estimate(projected * inverse)
+        varying = (inverse > 0).sum(1, dtype=torch.float64)
+    trace = columns.sum(1, dtype=torch.float64)
+    return torch.stack([trace, square, within, correlated, varying, error, correlated_error], 1)
 
 
 def _panels(x: Tensor) -> list[Tensor]:

@@ -62,9 +62,10 @@ def participation(moments: Moments, rows: int, channels: int, samples: int, eps:
     if deviation <= 4 * eps * moments.mean or square == 0.0:
         return Participation(None, None)
     ratio = min(max(trace**2 / square, 1.0), float(min(rows - 1, channels)))
+    error = moments.square_error / square
     if leaves_pairs_out(samples, rows, channels):
-        return Participation(ratio, _over_samples(moments, channels, samples))
-    return Participation(ratio, _corrected(trace, square, rows - 1, channels))
+        return Participation(ratio, _over_samples(moments, channels, samples), error)
+    return Participation(ratio, _corrected(trace, square, rows - 1, channels), error)
 
 
 def _over_samples(moments: Moments, channels: int, samples: int) -> float:

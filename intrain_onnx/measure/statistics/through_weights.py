@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, fx
 
 from intrain_onnx.measure.initialise import to_canonical
-from intrain_onnx.measure.statistics.moments import full, leaves_pairs_out, panels_of, square_sum
+from intrain_onnx.measure.statistics.moments import (
+    SYMMETRIC,
+    exact_cost,
+    full,
+    is_estimated,
+    leaves_pairs_out,
+    panels_of,
+    square_sum,
+)
+from intrain_onnx.measure.statistics.projections import Projections
 from intrain_onnx.network.layers import LayerMap
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.ops.conv import conv
@@ -26,9 +35,6 @@ _SHARE: Final = 0.02
 
 _WORTH: Final = 8192
 """Elements of a value from which on arithmetic costs more than the calls."""
-
-_SYMMETRIC: Final = 0.7
-"""Cost of a symmetric product over that of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +59,32 @@ class Reader:
         """Columns of W."""
         return self.layer.weights[0].shape[1]
 
-    def saves(self, rows: int, samples: int) -> float:
+    def saves(self, rows: int, samples: int, projections: Projections | None) -> float:
         """Multiplications that this way has less than the product of the outputs, given that of the inputs.
 
         Args:
             rows: of the value.
             samples: that they consist of.
+            projections: by which the outputs are estimated otherwise.
         """
         inputs, outputs = self.inputs, self.outputs
-        direct = rows * outputs * min(rows, outputs) * _SYMMETRIC
-        through = inputs**2 * (outputs * (1 + _SYMMETRIC) + inputs)
+        through = inputs**2 * (outputs * (1 + SYMMETRIC) + inputs)
         if leaves_pairs_out(samples, rows, outputs):
-            length = rows // samples
-            direct += rows * outputs * min(length, outputs)
-            through += rows * inputs * (inputs + length)
+            through += rows * inputs * (inputs + rows // samples)
+        direct = exact_cost(rows, outputs, samples)
+        if projections is not None and is_estimated(projections, rows, outputs, samples):
+            direct = projections.cost(rows, outputs, samples)
         return direct - through
 
 
-def paying(readers: Sequence[Reader], rows: int, samples: int, *, shared: bool) -> list[Reader]:
+def paying(
+    readers: Sequence[Reader],
+    rows: int,
+    samples: int,
+    *,
+    shared: bool,
+    projections: Projections | None = None,
+) -> list[Reader]:
     """The layers for which the way through the weights costs less than their outputs' own product.
 
     Args:
@@ -78,12 +92,13 @@ def paying(readers: Sequence[Reader], rows: int, samples: int, *, shared: bool) 
         rows: of it.
         samples: that they consist of.
         shared: the product of the value is there for another reason.
+        projections: by which the outputs are estimated otherwise.
     """
     if not readers or rows <= readers[0].inputs or rows * readers[0].inputs < _WORTH:
         return []
-    found = [(reader, reader.saves(rows, samples)) for reader in readers]
+    found = [(reader, reader.saves(rows, samples, projections)) for reader in readers]
     good = [(reader, saved) for reader, saved in found if saved > 0]
-    extra = 0.0 if shared else rows * readers[0].inputs ** 2 * _SYMMETRIC
+    extra = 0.0 if shared else rows * readers[0].inputs ** 2 * SYMMETRIC
     return [reader for reader, _ in good] if sum(saved for _, saved in good) > extra else []
 
 

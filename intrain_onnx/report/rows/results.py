@@ -181,6 +181,9 @@ class Layer(Row, InModule, frozen=True, kw_only=True):
         str | None,
         Meta(description="Path in the framework, by the names of weights and node; null if none tells it."),
     ]
+    log_participation_ratio_error: Annotated[
+        Magnitude, Meta(description="Its standard error where tr(S^2) was estimated, nats; 0 for exact ones.")
+    ] = 0.0
 
 
 class Point(Row, frozen=True):
@@ -217,6 +220,9 @@ class Point(Row, frozen=True):
         bool,
         Meta(description="States of a recurrence, whose ratio is that around the mean of each step."),
     ]
+    log_participation_ratio_standardised_error: Annotated[
+        Magnitude, Meta(description="Its standard error where it was estimated, nats; 0 for exact ones.")
+    ] = 0.0
 
 
 class Parameter(Row, frozen=True):

@@ -180,6 +180,10 @@ class Settings(Row, frozen=True):
             description="Activations were not kept, but made again for the backward pass: the same numbers."
         ),
     ] = False
+    projections: Annotated[
+        Count,
+        Meta(description="Random projections by which covariances of wide values were estimated; 0: exact."),
+    ] = 0
 
 
 class Environment(Row, frozen=True):
