@@ -25,6 +25,7 @@ from intrain_onnx.network.recognise import Layer
 from intrain_onnx.rewrites.protocol.step import FreeNorm
 from intrain_onnx.runtime import streamed
 from intrain_onnx.runtime.interpreter import Observer, Samples, run
+from intrain_onnx.runtime.of_graph import once
 from intrain_onnx.runtime.recomputed import Change, Changes
 from intrain_onnx.runtime.streamed import StreamedWeight
 
@@ -293,6 +294,7 @@ def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
     return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
 
 
+@once
 def _first_readers(module: fx.GraphModule) -> Mapping[str, frozenset[str]]:
     """What the first node gives that reads each parameter and anything else too."""
     paths = {path: name for name, path in module.meta["parameters"].items()}

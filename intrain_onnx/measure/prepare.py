@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx_ir as ir
 import torch
@@ -16,6 +17,7 @@ from intrain_onnx.measure import as_drawn, initialise, inputs
 from intrain_onnx.measure.calibration import Calibration, calibrate
 from intrain_onnx.measure.loss import synthetic_loss
 from intrain_onnx.measure.segments import PLAIN, Segments, Way
+from intrain_onnx.measure.statistics.through_weights import Reader, readers
 from intrain_onnx.measure.trace import LossTerm
 from intrain_onnx.network import given_inputs, input_shapes, measuring_points
 from intrain_onnx.network.layers import LayerMap
@@ -73,10 +75,15 @@ class Runnable:
         """Name of the graph output behind each of the module's outputs, in order."""
         return [head.output for head in self.probed.heads]
 
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
+    @cached_property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
         """The module's parameters by ONNX name."""
         return initialise.parameters(self.module)
+
+    @cached_property
+    def readers(self) -> Mapping[str, Sequence[Reader]]:
+        """Layers whose outputs may be told from what they read (see ``through_weights.readers``)."""
+        return readers(self.module, self.layers)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

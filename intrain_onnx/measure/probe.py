@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from intrain_onnx.errors import NumericalError
@@ -23,7 +23,6 @@ from intrain_onnx.measure.finiteness import (
     first_non_finite_value,
     numerical,
 )
-from intrain_onnx.measure.initialise import parameters
 from intrain_onnx.measure.prepare import Runnable
 from intrain_onnx.measure.statistics import through_weights
 from intrain_onnx.measure.statistics.ledger import Ledger
@@ -134,7 +133,7 @@ class _Pass:
             raise first_non_finite_value(runnable.whole, fed, hint) from None
         forward = time.perf_counter() - started
         del outputs
-        gradients = backward(module, loss, self.ledger)
+        gradients = backward(runnable, loss, self.ledger)
         changes.noted.clear()  # weights as drawn, which cycles of observers would hold into the next run
         for name, square in self.squares.items():
             self.ledger.number(square, partial(self._passed, name))
@@ -162,7 +161,7 @@ class _Pass:
             if point.cut:
                 observer.watch_gradient = partial(self._add_square, point.value)
         if runnable.device.type == "cpu":  # elsewhere its decisions would cost more than they save
-            for value, readers in through_weights.readers(runnable.module, runnable.layers).items():
+            for value, readers in runnable.readers.items():
                 axes = (readers[0].axis,)
                 held = [r for r in readers if r.layer.weights[0].name in self.parameters]
                 observer = found.setdefault(value, _RowsObserver(self, value, axes))
@@ -391,7 +390,7 @@ class _BodyObserver(_RowsObserver):
             self.parts = []
 
 
-def backward(module: fx.GraphModule, loss: Tensor, ledger: Ledger) -> dict[str, GradientStatistics]:
+def backward(runnable: Runnable, loss: Tensor, ledger: Ledger) -> dict[str, GradientStatistics]:
     """Run the backward pass; each gradient is measured and freed once it is complete.
 
     Returns:
@@ -399,10 +398,10 @@ def backward(module: fx.GraphModule, loss: Tensor, ledger: Ledger) -> dict[str, 
     """
     found: dict[str, GradientStatistics] = {}
     handles: list[RemovableHandle] = []
-    for name, parameter in parameters(module).items():
+    for name, parameter in runnable.parameters.items():
         parameter.grad = None
         handles.append(parameter.register_post_accumulate_grad_hook(_Reader(name, found, ledger)))
-    not_held = streamed.weights(module)
+    not_held = streamed.weights(runnable.module)
     for name, weight in not_held.items():
         weight.read = partial(ledger.gradient, use=partial(found.__setitem__, name))
     try:

@@ -114,7 +114,7 @@ def convert(
         raise MissingOpsError(missing)
     builder = _Builder(model, frozenset(trainable), half_as_float, to_be_drawn, stand_ins)
     module = builder.build(model.graph, captured=(), unwrap=True)
-    module.meta["stand_ins"] = stand_ins
+    module.meta["stand_ins"] = dict(stand_ins)  # a mapping proxy cannot be copied
     return module
 
 

@@ -53,7 +53,7 @@ class ObservedInterpreter(fx.Interpreter):
     """
 
     def __init__(self, module: fx.GraphModule, observers: Mapping[str, Observer]) -> None:
-        super().__init__(module)
+        super().__init__(module, garbage_collect_values=False)  # `run` drops values by the plan
         self.observers = observers
         self.in_lock_step = True
         self._attributes: dict[str, Any] = {}
@@ -78,7 +78,7 @@ class ObservedInterpreter(fx.Interpreter):
         env = self.env = {}
         self.args_iter = iter(args)
         result = None
-        own, last_uses, mixed = allowance.current(), self.user_to_last_uses, self._plan.mixed
+        own, last_uses, mixed = allowance.current(), self._plan.last_uses, self._plan.mixed
         own.frames.append(env)
         try:
             for number, piece in enumerate(self._plan.pieces):
@@ -109,7 +109,7 @@ class ObservedInterpreter(fx.Interpreter):
             live_memory.count_folded(own, node, result, plan.stored, env)
         else:
             result = env[node] = self.run_node(node)
-        for dead in self.user_to_last_uses.get(node, ()):
+        for dead in plan.last_uses.get(node, ()):
             del env[dead]
         own.countdown -= 1
         if own.watchful or own.countdown < 0:

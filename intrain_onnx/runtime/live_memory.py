@@ -6,11 +6,10 @@ the process (``memory.cap_process``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, fx
 
@@ -19,6 +18,7 @@ from intrain_onnx.errors import LimitError
 from intrain_onnx.loading.allowance import Allowance
 from intrain_onnx.loading.limits import option
 from intrain_onnx.ops.limits import element_limit
+from intrain_onnx.runtime.of_graph import once
 
 _LARGE: Final = 2**24
 """Bytes of one tensor from which on the tensors that are alive are counted after every node."""
@@ -82,39 +82,43 @@ class Plan:
     """The nodes of a graph in order, as they are run.
 
     Attributes:
-        size: number of nodes that this was made for.
         pieces: the nodes, some at a time: nothing is looked at inside of a piece.
         constant: those that depend on no input, but for parameters, buffers and the like.
         mixed: numbers of the pieces that have one of these.
         stored: elements of the parameters and buffers.
+        last_uses: what is read for the last time, by the node that reads it.
     """
 
-    size: int
     pieces: tuple[tuple[fx.Node, ...], ...]
     constant: frozenset[fx.Node]
     mixed: frozenset[int]
     stored: int
+    last_uses: Mapping[fx.Node, Sequence[fx.Node]]
 
 
+@once
 def plan(module: fx.GraphModule) -> Plan:
-    """The plan of a module, remembered until the number of its nodes changes."""
-    size = len(module.graph.nodes)
-    known = _plans.get(module)
-    if known is not None and known.size == size:
-        return known
+    """The plan of a module."""
     depends: dict[fx.Node, bool] = {}
     for node in module.graph.nodes:
         depends[node] = node.op in ("placeholder", "output") or any(map(depends.get, node.all_input_nodes))
     constant = frozenset(n for n, on_input in depends.items() if not on_input and n.op == "call_function")
     nodes = tuple(module.graph.nodes)
-    pieces = tuple(nodes[i : i + _PIECE] for i in range(0, size, _PIECE))
+    pieces = tuple(nodes[i : i + _PIECE] for i in range(0, len(nodes), _PIECE))
     mixed = frozenset(i for i, piece in enumerate(pieces) if not constant.isdisjoint(piece))
     stored = sum(t.numel() for t in (*module.parameters(), *module.buffers())) if constant else 0
-    _plans[module] = known = Plan(size, pieces, constant, mixed, stored)
-    return known
+    return Plan(pieces, constant, mixed, stored, _last_uses(nodes))
 
 
-_plans: WeakKeyDictionary[fx.GraphModule, Plan] = WeakKeyDictionary()
+def _last_uses(nodes: Sequence[fx.Node]) -> Mapping[fx.Node, Sequence[fx.Node]]:
+    found: dict[fx.Node, list[fx.Node]] = {}
+    seen: set[fx.Node] = set()
+    for node in reversed(nodes):
+        last = [source for source in node.all_input_nodes if source not in seen]
+        if last:
+            found[node] = last
+            seen.update(last)
+    return found
 
 
 def within_folded(allowance: Allowance, stored: int) -> AbstractContextManager[None]:

@@ -238,7 +238,7 @@ class _Interpreter(ObservedInterpreter):
                     if source not in env:
                         env[source] = again.run_node(source)
                 env[node] = again.run_node(node)
-                for dead in self.user_to_last_uses.get(node, ()):
+                for dead in self._plan.last_uses.get(node, ()):
                     env.pop(dead, None)
 
 
