@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from intrain_onnx import memory
 from intrain_onnx.config import ScoreConfig
@@ -16,7 +18,7 @@ from intrain_onnx.errors import SettingsError, UnsupportedError, printable
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.limits import Limits
 from intrain_onnx.loading.load import LoadedModel, Source, load
-from intrain_onnx.measure import budget, node_hints
+from intrain_onnx.measure import budget, inputs, node_hints
 from intrain_onnx.measure.prepare import Runnable, prepare
 from intrain_onnx.measure.probe import calibrate_and_probe, probe
 from intrain_onnx.measure.runner import runs_on
@@ -37,9 +39,9 @@ from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.fuse import fuse
-from intrain_onnx.runtime.interpreter import Observer
+from intrain_onnx.runtime.interpreter import Observer, Samples
 from intrain_onnx.runtime.machine import Machine, machine_for
-from intrain_onnx.runtime.random_streams import random_nodes_from
+from intrain_onnx.runtime.random_streams import may_draw, random_nodes_from
 from intrain_onnx.scores import scoring
 
 Watch = Callable[[Runnable], Mapping[str, Observer]]
@@ -112,9 +114,7 @@ def _measured(
     if watch is not None:  # any value may be watched
         runnable = replace(runnable, module=runnable.whole)
     watching = watch(runnable) if watch is not None else {}
-    traces = [
-        _one_run(runnable, config, index, log, {} if index else watching) for index in range(config.seeds)
-    ]
+    traces = list(_runs(runnable, config, log, watching))
     proxies = _proxies(network, runnable, config, log)
     with log.step("score", 0.98):
         scored = scoring.score(probed.layers, traces, config, runnable.points)
@@ -124,14 +124,35 @@ def _measured(
     return Report.of(assemble.report(measured))
 
 
+def _runs(
+    runnable: Runnable, config: ScoreConfig, log: Log, watching: Mapping[str, Observer]
+) -> Iterator[Trace]:
+    """A run for each seed; where it repeats the activations of the first, it measures gradients alone."""
+    first: _First | None = None
+    repeats = config.weights == "keep" and config.converter == "native" and not may_draw(runnable.whole)
+    for index in range(config.seeds):
+        fed, trace = _one_run(runnable, config, index, log, {} if index else watching, first)
+        if index == 0 and repeats:
+            first = _First(fed, trace)
+        yield trace
+
+
+class _First(NamedTuple):
+    """The first run, where the activations of others depend on what they are fed alone."""
+
+    fed: Sequence[Tensor | Samples]
+    trace: Trace
+
+
 def _one_run(
     runnable: Runnable,
     config: ScoreConfig,
     index: int,
     log: Log,
     watching: Mapping[str, Observer],
-) -> Trace:
-    """Draw weights and inputs for a seed, calibrate, and probe once."""
+    first: _First | None,
+) -> tuple[Sequence[Tensor | Samples], Trace]:
+    """Draw weights and inputs for a seed, calibrate, and probe once; returns the inputs too."""
     start, share = 0.15 + 0.8 * index / config.seeds, 0.8 / config.seeds
     seed = config.seed + index
     generator = torch.Generator().manual_seed(seed)
@@ -141,13 +162,15 @@ def _one_run(
             with log.step("initialise", start):
                 runnable.redraw(seed)
         measure = calibrate_and_probe if config.calibrate else probe
+        if first is not None and inputs.identical(fed, first.fed):
+            measure = partial(probe, known=first.trace)
         if config.converter == "onnx2torch":
             with log.step("convert", start):
                 if config.calibrate:
                     runnable.calibrate(fed)
                 runnable, measure = _through_onnx2torch(runnable, config), probe
         with log.step("probe", start + 0.3 * share):
-            return measure(runnable, fed, generator, watching)
+            return fed, measure(runnable, fed, generator, watching)
 
 
 def _through_onnx2torch(runnable: Runnable, config: ScoreConfig) -> Runnable:

@@ -142,6 +142,17 @@ def chunk(inputs: Sequence[Tensor], signature: Signature, size: int) -> list[Ten
     return parts
 
 
+def identical(a: Sequence[Tensor | Samples], b: Sequence[Tensor | Samples]) -> bool:
+    """Whether two runs are fed the same values."""
+    return all(map(_are_equal, a, b))
+
+
+def _are_equal(a: Tensor | Samples, b: Tensor | Samples) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return len(a) == len(b) and all(map(_are_equal, a, b))
+
+
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
     """Whether a batched output equals the concatenation of its parts, up to float32 round-off.
 

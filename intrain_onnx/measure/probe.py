@@ -65,6 +65,7 @@ def probe(
     fed: Sequence[Tensor | Samples],
     generator: torch.Generator,
     watching: Mapping[str, Observer] = MappingProxyType({}),
+    known: Trace | None = None,
 ) -> Trace:
     """Measure one forward and one backward pass.
 
@@ -77,12 +78,13 @@ def probe(
         fed: one tensor for each input, or :class:`Samples`.
         generator: its seed keys labels and targets.
         watching: further observers, by name of the value, which change none.
+        known: of a run with the same weights and inputs, whose activations are not measured again.
 
     Raises:
         NumericalError: an activation, the loss or a gradient is not finite; names the node where it began.
         UnsupportedError: a node fails, or no output has a gradient.
     """
-    return _Pass(runnable, generator, None).run(fed, watching)
+    return _Pass(runnable, generator, None, known).run(fed, watching)
 
 
 class _CopiedWeightError(Exception):
@@ -93,14 +95,22 @@ class _Pass:
     """One forward and one backward pass, and what was found in it."""
 
     def __init__(
-        self, runnable: Runnable, generator: torch.Generator, calibration: Calibration | None
+        self,
+        runnable: Runnable,
+        generator: torch.Generator,
+        calibration: Calibration | None,
+        known: Trace | None = None,
     ) -> None:
         self.runnable = runnable
         self.generator = generator
         self.calibration = calibration
         self.ledger = Ledger()
+        self.known = known
         self.layers: dict[str, LayerTrace] = {}
         self.points: dict[str, PointTrace] = {}
+        if known is not None:
+            self.layers |= known.layers
+            self.points |= {name: replace(point, gradient=None) for name, point in known.points.items()}
         self.squares: dict[str, Tensor] = {}
         self.through: dict[str, Tensor] = {}
         count = runnable.projections
@@ -145,9 +155,15 @@ class _Pass:
         seed, samples = self.generator.initial_seed(), runnable.used.batch
         return Trace(seed, self.layers, gradients, tuple(terms), seconds, self.points, samples)
 
-    def observers(self) -> tuple[dict[str, _RowsObserver], dict[str, _RowsObserver]]:
-        """Observers of layers and points, and of states of recurrences, which are centred by step."""
+    def observers(self) -> tuple[Mapping[str, _RowsObserver], Mapping[str, Observer]]:
+        """Observers of layers and points, and of states of recurrences, which are centred by step.
+
+        Where what they would measure is known, those of the gradients of cuts alone.
+        """
         runnable = self.runnable
+        if self.known is not None:
+            cuts = [point for point in runnable.points if point.cut]
+            return {}, {cut.value: partial(_watch_gradient, self._square_of(cut)) for cut in cuts}
         main = {name for node in runnable.module.graph.nodes for name in node.meta.get("onnx_outputs", ())}
         found: dict[str, _RowsObserver] = {}
         for layer in runnable.layers.layers:
@@ -159,7 +175,7 @@ class _Pass:
             observer = (found if point.step_axis is None else states).setdefault(point.value, made)
             observer.points.append(point)
             if point.cut:
-                observer.watch_gradient = partial(self._add_square, point.value)
+                observer.watch_gradient = self._square_of(point)
         if runnable.device.type == "cpu":  # elsewhere its decisions would cost more than they save
             for value, readers in runnable.readers.items():
                 axes = (readers[0].axis,)
@@ -168,6 +184,9 @@ class _Pass:
                 if observer.channel_axes == axes:
                     observer.readers = held
         return found, states
+
+    def _square_of(self, cut: Point) -> Callable[[Tensor], None]:
+        return partial(self._add_square, cut.value)
 
     def tell(self, reader: Reader, of: Input) -> None:
         """Note the moments of a layer's outputs before it runs, and calibrate it."""
@@ -268,9 +287,7 @@ class _RowsObserver:
 
     def __call__(self, parts: list[Tensor]) -> None:
         if self.watch_gradient is not None:
-            for part in parts:
-                if part.requires_grad:
-                    part.register_hook(self.watch_gradient)
+            _watch_gradient(self.watch_gradient, parts)
         self.measure(parts)
 
     def measure(self, parts: list[Tensor]) -> None:
@@ -367,6 +384,12 @@ class _RowsObserver:
 
     def finish(self) -> None:
         """Does nothing: a value of the main graph is observed once."""
+
+
+def _watch_gradient(watch: Callable[[Tensor], None], parts: list[Tensor]) -> None:
+    for part in parts:
+        if part.requires_grad:
+            part.register_hook(watch)
 
 
 class _BodyObserver(_RowsObserver):
