@@ -13,7 +13,8 @@ from typing import Any
 
 from intrain_onnx.engine import worker_process
 from intrain_onnx.engine.outcomes import Lost, WorkerLimits
-from intrain_onnx.engine.worker_process import BEGUN, DONE
+from intrain_onnx.engine.worker_process import BEGUN, DONE, READY
+from intrain_onnx.errors import IntrainError
 
 LOOK = 0.25
 """Seconds between two looks at the memory of a worker."""
@@ -45,7 +46,7 @@ class Worker:
         self._process: BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
         self._deadline = float("inf")
-        self._begun = False
+        self._ready = self._begun = False
         self._sent: tuple[Any, Any, bool] = (None, None, False)
         self._starts = 0
         # Bytes before the first item: the libraries. None while it loads them, and no limit holds.
@@ -78,7 +79,7 @@ class Worker:
                 target=worker_process.main, args=(theirs, self.limits, self._silent), daemon=False
             )
             process.start()
-            self._process = process
+            self._process, self._ready = process, False
             theirs.close()
         return self._pipe
 
@@ -94,14 +95,20 @@ class Worker:
         return min(left, LOOK) if self.limits.memory else left
 
     def news(self, told: Callable[[Any], None]) -> Any:
-        """The result of the item, `Lost`, or `PENDING`."""
+        """The result of the item, `Lost`, or `PENDING`.
+
+        Raises:
+            IntrainError: processes end before they are ready for any item.
+        """
         assert self._pipe is not None
         try:
             while self._pipe.poll():
                 kind, value = self._pipe.recv()
                 if kind == DONE:
                     return value
-                if kind == BEGUN:
+                if kind == READY:
+                    self._ready = True
+                elif kind == BEGUN:
                     self._begin_clock()
                     self._held = value
                 else:
@@ -137,18 +144,21 @@ class Worker:
         process = self._process
         assert process is not None
         process.join(10)
-        code = process.exitcode
+        code, ready = process.exitcode, self._ready
         self.kill()
         if not self._begun and self._starts < _MOST_STARTS:
             self._starts += 1
             self._send()
             return PENDING
+        name = _named(code)
+        if not ready and (name in _FAULTS or code is None or code >= 0):  # nor for want of memory
+            raise IntrainError(
+                f"worker processes end before they are ready: {name}, {_MOST_STARTS + 1} times in a row",
+                hint="What they wrote stands above. Each imports the script that started it, which has to do "
+                'so below `if __name__ == "__main__":`',
+            )
         if code is None or code >= 0:
-            return Lost("killed", f"exit code {code}")
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
+            return Lost("killed", name)
         if name == "SIGXCPU":
             return Lost("cpu_time", f"more than {self.limits.cpu_seconds:g} s")
         return Lost("crashed" if name in _FAULTS else "killed", name)
@@ -164,3 +174,13 @@ class Worker:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = self._held = None
+
+
+def _named(code: int | None) -> str:
+    """How a process ended: the name of the signal, or its exit code."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -21,7 +21,7 @@ from intrain_onnx.engine.orphans import end_when_closed
 from intrain_onnx.engine.outcomes import Lost, WorkerLimits
 from intrain_onnx.engine.serial import attempt
 
-BEGUN, TOLD, DONE = "begun", "told", "done"
+READY, BEGUN, TOLD, DONE = "ready", "begun", "told", "done"
 
 
 def main(connection: Connection[Any, Any], limits: WorkerLimits, silent: bool) -> None:
@@ -29,6 +29,7 @@ def main(connection: Connection[Any, Any], limits: WorkerLimits, silent: bool) -
     _stand_alone(silent)
     held: int | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send((READY, None))
         while True:
             job, item, counted = connection.recv()
             if counted and held is None:

@@ -197,6 +197,75 @@ def test_killed_again_and_again_every_item_is_told_once():
     assert sorted(seen) == list(range(300))
 
 
+def run_script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    root, script = Path(__file__).parents[2], folder / "script.py"
+    head = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from intrain_onnx.config import ScoreConfig\n"
+        "from intrain_onnx.engine.processes import Processes\n"
+        "from tests.engine.jobs import square\n"
+        f"CONFIG, MODELS = ScoreConfig.for_protocol(), {str(root / 'samples')!r}\n"
+    )
+    script.write_text(head + text)
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, script]
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+UNGUARDED = {
+    "engine": "list(Processes(1).map(square, range(1000)))",
+    "rank": """
+from intrain_onnx.rank import job, run, sources
+run.run(job.RankOne(CONFIG), sources.candidates([MODELS]), Path(), Processes(1), resume=True)
+""",
+    "bench": """
+from intrain_onnx.bench import run
+from intrain_onnx.bench.find_space import find
+from intrain_onnx.bench.table import Entry
+plan = run.Plan.of(find("digits"), ["architecture"], workers=1)
+entries = [Entry(str(number), {}) for number in range(1000)]
+run.run(plan, entries, Path("results.jsonl"), resume=True, progress=lambda done, total: None)
+""",
+    "search": """
+from intrain_onnx.bench.find_space import find
+from intrain_onnx.search import goals, run
+plan = run.Plan(find("macro"), goals.Goals(), CONFIG, 32, 32, 4, 0)
+run.run(plan, 1000, Path(), Processes(1), run.Ended(), resume=True)
+""",
+}
+"""Calls of a script without a guard, which each worker imports and so makes again."""
+
+
+@pytest.mark.parametrize("call", UNGUARDED)
+def test_a_script_without_a_guard_ends(call: str, tmp_path: Path):
+    if call == "search":
+        pytest.importorskip("pymoo")
+    found = run_script(tmp_path, UNGUARDED[call])
+    last = found.stderr.splitlines()[-1]
+    assert found.returncode == 1
+    assert "end before they are ready: exit code 1, 4 times in a row" in last
+    assert 'below `if __name__ == "__main__":`' in last
+
+
+DYING = """
+if __name__ == "__mp_main__":
+    os.kill(os.getpid(), signal.{0})
+if __name__ == "__main__":
+    print(*(outcome.result for outcome in Processes(1).map(square, [1])))
+"""
+
+
+def test_a_crash_at_each_start_ends_the_run_and_a_kill_does_not(tmp_path: Path):
+    """Memory may be there again for the next item; a library that crashes when it is loaded stays so."""
+    crashed = run_script(tmp_path, DYING.format("SIGSEGV"))
+    assert "end before they are ready: SIGSEGV, 4 times in a row" in crashed.stderr
+    killed = run_script(tmp_path, DYING.format("SIGKILL"))
+    assert "Lost(reason='killed', detail='SIGKILL'" in killed.stdout
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("doing", ["sleep", "hold"])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, doing: str):
