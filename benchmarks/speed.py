@@ -3,9 +3,12 @@
     python benchmarks/speed.py                                    # prints the page
     python benchmarks/speed.py --write docs/speed.md --keep speed.json --profile resnet50,vit_s,swin
     python benchmarks/speed.py --networks resnet50,lstm,encoder --parts times,memory --device cuda
+    python benchmarks/speed.py --parts "" --profile resnet50,vit_s,swin --write docs/speed.md \
+        --before benchmarks/speed_before.json                     # exchanges the page's profiles alone
 
 The networks are made by `speed_nets.py`, the scripts of other authors' scores by `speed_rivals.py`; needs
-torchvision. `--keep` stores the numbers, and `--before` shows those of an earlier state beside them.
+torchvision. `--keep` stores the numbers, and `--before` shows those of an earlier state beside them: profiles
+of the state before a seed was one pass are in `speed_before.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import speed_runs as runs
 import torch
 from speed_nets import NETS, STUDIES, Net
-from speed_page import page
+from speed_page import page, with_profiles
 
 PARTS = ("times", "studies", "nodes", "bench", "score", "memory")
 NODES = (100, 300, 1000, 3000, 10000)
@@ -127,7 +130,10 @@ def main() -> None:
         return
     results = measured(asked, folder)
     before = json.loads(asked.before.read_text(encoding="utf-8")) if asked.before else None
-    text = page(results, before)
+    if asked.write and not asked.parts and asked.profile:
+        text = with_profiles(asked.write.read_text(encoding="utf-8"), results, before)
+    else:
+        text = page(results, before)
     if asked.write:
         asked.write.write_text(text, encoding="utf-8")
     print(text, end="")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from speed_nets import NETS
-from speed_runs import STAGES, line, ratios, spread
+from speed_runs import STAGES, line, ratios, seconds_of, spread
 
 Results = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ def page(results: Results, before: Results | None = None) -> str:
             parts.append(made(results[key]))
     parts.append(_goals(results, before))
     if results.get("profiles"):
-        parts.append(_profiles(results["profiles"], (before or {}).get("profiles", {})))
+        parts.append(_profiles(results["profiles"], before))
     return "\n\n".join(parts) + "\n"
 
 
@@ -217,30 +217,56 @@ def _title(name: str) -> str:
 
 def _goals(results: Results, before: Results | None) -> str:
     earlier = {text: value for text, _, value, _ in goals(before)} if before else {}
+    beside = bool(earlier)
     rows = []
     for text, goal, value, met in goals(results):
         shown = f"{value:.2f}" if met else f"**{value:.2f}**"
         rows.append(
-            [text, goal, *([f"{earlier[text]:.2f}" if text in earlier else "-"] if before else []), shown]
+            [text, goal, *([f"{earlier[text]:.2f}" if text in earlier else "-"] if beside else []), shown]
         )
-    head = ["figure", "goal", *(["before"] if before else []), "measured"]
+    head = ["figure", "goal", *(["before"] if beside else []), "measured"]
     return f"## Goals\n\nWhat misses its goal is in bold.\n\n{_table(head, rows)}"
 
 
-def _profiles(profiles: Results, before: Results) -> str:
-    parts = ["## Profiles\n\nThe operators that take most, by their own time (`torch.profiler`)."]
-    kinds = {"bare": "bare pass", "architecture": "one seed of `architecture`"}
-    for name, after in profiles.items():
-        for kind, title in kinds.items():
-            for when, found in (("before", before.get(name, {})), ("after" if before else "", after)):
-                if kind in found:
-                    rows = [
-                        [f"`{k}`", str(n), f"{1000 * s:.1f}", f"{100 * p:.0f} %"]
-                        for k, n, s, p in found[kind]
-                    ]
-                    table = _table(["operator", "calls", "ms", "share"], rows)
-                    parts.append(f"### {_title(name)}, {title}{', ' + when if when else ''}\n\n{table}")
+def with_profiles(text: str, results: Results, before: Results | None = None) -> str:
+    """A page with its profiles exchanged, and all else as it is."""
+    start = text.index(_PROFILES)
+    end = text.find("\n## ", start)
+    made = _profiles(results["profiles"], before)
+    return text[:start] + made + ("\n" if end < 0 else f"\n{text[end:]}")
+
+
+def _profiles(profiles: Results, before: Results | None) -> str:
+    text = f"{_PROFILES}\n\nThe operators that take most, by their own time (`torch.profiler`)"
+    earlier: Results = (before or {}).get("profiles", {})
+    if before and earlier:
+        text += f", now and\nbefore: {before.get('state', 'an earlier state')}"
+    parts = [f"{text}."]
+    for name, found in profiles.items():
+        for kind, title in _KINDS.items():
+            old = earlier.get(name, {}).get(kind)
+            parts.append(f"### {_title(name)}, {title}\n\n{_profile(found[kind], old)}")
     return "\n\n".join(parts)
+
+
+_PROFILES = "## Profiles"
+_KINDS = {"bare": "bare pass", "architecture": "one seed of `architecture`"}
+_SHOWN = 12
+"""Operators of a profile that are shown, of each state."""
+
+
+def _profile(found: Sequence[Any], old: Sequence[Any] | None) -> str:
+    head = ["operator", "calls", "ms", "share"]
+    states = [found] if old is None else [old, found]
+    if old is not None:
+        head = [head[0], *(f"{column} {when}" for when in ("before", "now") for column in head[1:])]
+    cells = [
+        {name: [str(n), f"{1000 * s:.1f}", f"{100 * p:.0f} %"] for name, n, s, p in rows} for rows in states
+    ]
+    names = dict.fromkeys(row[0] for rows in reversed(states) for row in rows[:_SHOWN])
+    rows = [[f"`{name}`", *(x for of in cells for x in of.get(name, ["-"] * 3))] for name in names]
+    everything = (["", f"{1000 * seconds_of(rows):.1f}", "100 %"] for rows in states)
+    return _table(head, [*rows, ["all", *(x for of in everything for x in of)]])
 
 
 def _ratio(found: Sequence[float] | None) -> str:

@@ -63,6 +63,40 @@ def test_numbers_of_an_earlier_state_stand_beside_the_new_ones():
     assert "| one seed over the bare pass, ResNet-50 | at most 1.15 | 2.00 | 1.00 |" in text
 
 
+def profiled(**seconds: float) -> dict:
+    """Profiles of one network in which operators take so many seconds."""
+    total = sum(seconds.values())
+    rows = [[name, 2, s, s / total] for name, s in sorted(seconds.items(), key=lambda item: -item[1])]
+    return {"profiles": {"resnet50": {"bare": rows, "architecture": rows}}}
+
+
+def test_profiles_of_two_states_stand_in_one_table():
+    import speed_page
+
+    now, before = profiled(mm=0.3, conv=0.1), profiled(var=0.5, mm=0.5)
+    lines = speed_page.page(numbers(1.0) | now, before | {"state": "two passes", "times": {}}).splitlines()
+    start = lines.index("### ResNet-50, one seed of `architecture`")
+    assert lines[start + 2 :] == [
+        "| operator | calls before | ms before | share before | calls now | ms now | share now |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| `mm` | 2 | 500.0 | 50 % | 2 | 300.0 | 75 % |",
+        "| `conv` | - | - | - | 2 | 100.0 | 25 % |",
+        "| `var` | 2 | 500.0 | 50 % | - | - | - |",
+        "| all |  | 1000.0 | 100 % |  | 400.0 | 100 % |",
+    ]
+    assert "| figure | goal | measured |" in lines  # nothing but profiles is known of the earlier state
+    assert any(line.endswith("before: two passes.") for line in lines)
+
+
+def test_profiles_alone_are_exchanged():
+    import speed_page
+
+    old = speed_page.page(numbers(1.0) | profiled(mm=0.3))
+    new = speed_page.with_profiles(old, profiled(conv=0.2))
+    assert new == speed_page.page(numbers(1.0) | profiled(conv=0.2))
+    assert speed_page.with_profiles(old + "\n## More\n", profiled(conv=0.2)) == new + "\n## More\n"
+
+
 def test_a_straight_line_has_no_residual_and_a_bent_one_has():
     import speed_runs
 
