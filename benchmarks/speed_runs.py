@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -341,9 +343,11 @@ def _alone(net: Net, which: str, folder: Path, device: torch.device) -> Call:
 
 
 def profile(
-    net: Net, folder: Path, device: torch.device, rows: int = 30, times: int = 3
+    net: Net, folder: Path, device: torch.device, rows: int = 30, times: int = 5
 ) -> dict[str, list[Any]]:
-    """The operators that take most of a bare pass and of one seed, of the fastest of some times.
+    """The operators that take most of a bare pass and of one seed; of each call the least of some times.
+
+    So what else runs on the machine counts little, unless a call is long.
 
     Returns:
         Name, calls, seconds of its own and their share in all, of each operator.
@@ -360,20 +364,28 @@ def profile(
     found = {}
     for name, call in calls.items():
         call()
-        found[name] = min((_operators(call, device) for _ in range(times)), key=seconds_of)[:rows]
+        seen = [_operators(call, device) for _ in range(times)]
+        least = {
+            key: [min(each) for each in zip(*(one[key] for one in seen), strict=False)] for key in seen[0]
+        }
+        total = math.fsum(map(math.fsum, least.values()))
+        made = [(key, len(spent), math.fsum(spent), math.fsum(spent) / total) for key, spent in least.items()]
+        found[name] = sorted(made, key=lambda row: -row[2])[:rows]
     return found
 
 
-def _operators(call: Call, device: torch.device) -> list[Any]:
+def _operators(call: Call, device: torch.device) -> defaultdict[str, list[float]]:
+    """Seconds of its own of each call of each operator, in order."""
     cuda = device.type == "cuda"
     kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
     with torch.profiler.profile(activities=kinds) as seen:
         call()
         _wait(device)
     cost = "self_device_time_total" if cuda else "self_cpu_time_total"
-    events = sorted(seen.key_averages(), key=lambda event: -getattr(event, cost))
-    total = sum(getattr(event, cost) for event in events)
-    return [(e.key, e.count, getattr(e, cost) / 1e6, getattr(e, cost) / total) for e in events]
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for event in sorted(seen.events(), key=lambda event: event.time_range.start):
+        found[event.key].append(getattr(event, cost) / 1e6)
+    return found
 
 
 def seconds_of(rows: Sequence[Any]) -> float:
