@@ -129,7 +129,12 @@ def _runs(
 ) -> Iterator[Trace]:
     """A run for each seed; where it repeats the activations of the first, it measures gradients alone."""
     first: _First | None = None
-    repeats = config.weights == "keep" and config.converter == "native" and not may_draw(runnable.whole)
+    repeats = (
+        config.weights == "keep"
+        and config.converter == "native"
+        and not config.projections  # each run draws its own
+        and not may_draw(runnable.whole)
+    )
     for index in range(config.seeds):
         fed, trace = _one_run(runnable, config, index, log, {} if index else watching, first)
         if index == 0 and repeats:

@@ -118,3 +118,9 @@ def test_what_differs_is_measured(
     score(proto, inputs={"x": ROWS}, **settings)
     assert [told for _, told in runs] == [False] * 3
     assert len({str(trace.layers) for trace, _ in runs}) == 3
+
+
+def test_each_run_draws_its_own_projections(runs: Runs):
+    proto = model("(float[N, 4] x) => (y) { y = MatMul(x, u) }", {"u": weight(4, 4)})
+    score(proto, inputs={"x": ROWS}, projections=8)
+    assert [told for _, told in runs] == [False] * 3
