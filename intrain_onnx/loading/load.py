@@ -3,12 +3,12 @@
 Cheap checks come first, so that each step may rely on the ones before: the kind and size of the file, the
 protobuf encoding (`protobuf_scan`), protobuf's own parser, then the structure (`model_checks`,
 `function_checks`) with the data of every tensor (`tensor_checks`) and the external files (`external_data`).
+What is scanned and parsed is without the data of large tensors, which stays in the file (`embedded_data`).
 Nothing is run, and nothing is written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +23,10 @@ from onnx_ir import serde
 
 from intrain_onnx import memory, untrusted
 from intrain_onnx.errors import LimitError, ModelFileError, printable
-from intrain_onnx.loading import allowance, protobuf_scan
+from intrain_onnx.loading import allowance, embedded_data, file_contents, protobuf_scan
+from intrain_onnx.loading.embedded_data import EmbeddedTensor, NamedTensor, Payload, payload_of
 from intrain_onnx.loading.external_data import ExternalFile, ExternalFiles, parts
+from intrain_onnx.loading.file_contents import Contents
 from intrain_onnx.loading.file_type import recognise
 from intrain_onnx.loading.function_checks import plain_domain
 from intrain_onnx.loading.limits import Limits, option
@@ -67,6 +69,7 @@ class LoadedModel:
     warnings: tuple[ModelWarning, ...]
     _proto: onnx.ModelProto = field(repr=False)
     _folder: Path | None = field(repr=False)
+    _payloads: Mapping[_Bytes, Payload] = field(repr=False)
 
     @property
     def model(self) -> ir.Model:
@@ -77,7 +80,8 @@ class LoadedModel:
     def fresh(self) -> ir.Model:
         """A new ``onnx_ir.Model`` that shares no mutable state: rewrites may change it in place.
 
-        The bytes of the weights are shared, and read-only. External data is mapped when it is first read.
+        The bytes of the weights are shared, and read-only. External data is mapped when it is first read;
+        large tensors in the file itself are read when they are used (see `embedded_data`).
         Cost: 20 microseconds for each node.
 
         Raises:
@@ -86,7 +90,7 @@ class LoadedModel:
         try:
             model = ir.from_proto(self._proto)
             for graph in (model.graph, *(function.graph for function in model.functions.values())):
-                _own_tensors(graph, self._folder)
+                _own_tensors(graph, self._folder, self._payloads)
         except (serde.SerdeError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise ModelFileError(
                 f"onnx_ir cannot read this model: {_root_cause(error)}", path=_text(self.path)
@@ -94,8 +98,12 @@ class LoadedModel:
         return model
 
     def serialised(self) -> _Bytes:
-        """The checked model as protobuf bytes, without external data."""
-        return _Bytes(self._proto.SerializeToString())
+        """The checked model as protobuf bytes, without external data.
+
+        Raises:
+            UnsafeModelError: the file changed since the model was loaded.
+        """
+        return _Bytes(embedded_data.filled(self._proto, self._payloads).SerializeToString())
 
     def for_onnxruntime(self) -> str | _Bytes:
         """The checked bytes; the path only for a model with external data, which onnxruntime finds by it."""
@@ -134,35 +142,33 @@ def load(source: Source, limits: Limits | None = None) -> LoadedModel:
     """
     if isinstance(source, LoadedModel):
         return source
-    path: Path | None = None
-    folder: Path | None = None
     with allowance.held(limits, _path_of(source)) as allowed:
         limits = allowed.limits
         if isinstance(source, (onnx.ModelProto, ir.Model)):
             data, folder = _from_memory(source)
-        else:
-            path = Path(source)
-            data = _read(path, limits)
-            folder = Path(os.path.realpath(path)).parent
-        return _load(data, path, folder, limits)
+            contents = Contents(data, len(data))
+            return _load(contents, _parsed(contents, limits), None, folder, limits)
+        path = Path(source)
+        contents, proto = _from_file(path, limits)
+        return _load(contents, proto, path, Path(os.path.realpath(path)).parent, limits)
 
 
-def _load(data: bytes, path: Path | None, folder: Path | None, limits: Limits) -> LoadedModel:
+def _load(
+    contents: Contents, proto: onnx.ModelProto, path: Path | None, folder: Path | None, limits: Limits
+) -> LoadedModel:
     notes = Notes()
     external = ExternalFiles(folder, limits, notes)
-    payloads = Payloads(limits, external)
+    payloads = Payloads(limits, external, contents.payloads)
     try:
-        protobuf_scan.scan(data, limits)
-        proto = _parse(data)
         check_model(proto, limits, payloads, notes)
     except ModelFileError as error:
-        raise recognise(data) or error from None
+        raise recognise(contents.data) or error from None
     if not external.files:
-        _ask_checker(data, notes)
+        _ask_checker(contents, notes)
     return LoadedModel(
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
+        sha256=contents.sha256,
+        bytes=contents.size,
         external=tuple(external.files.values()),
         tensor_bytes=payloads.nbytes,
         producer_name=proto.producer_name,
@@ -172,6 +178,7 @@ def _load(data: bytes, path: Path | None, folder: Path | None, limits: Limits) -
         warnings=notes.warnings(),
         _proto=proto,
         _folder=folder,
+        _payloads=contents.payloads,
     )
 
 
@@ -184,17 +191,28 @@ def external_locations(path: Path, limits: Limits | None = None) -> list[str]:
         LimitError: it asks for more than the limits allow.
     """
     limits = limits or Limits()
-    data = _read(path, limits)
-    protobuf_scan.scan(data, limits)
+    _, proto = _from_file(path, limits)
     try:
-        model = serde.deserialize_model(_parse(data))
+        model = serde.deserialize_model(proto)
     except (serde.SerdeError, ValueError, TypeError) as error:
         raise ModelFileError(f"this is not an ONNX model: {printable(error)}") from None
     return sorted({"/".join(parts(str(tensor.location))) for tensor in _external_tensors(model)})
 
 
-def _read(path: Path, limits: Limits) -> bytes:
-    """The bytes of a regular file."""
+def _from_file(path: Path, limits: Limits) -> tuple[Contents, onnx.ModelProto]:
+    """What a file holds, scanned and parsed; for a damaged one as a whole, since errors name places in it."""
+    contents = _read(path, limits)
+    try:
+        return contents, _parsed(contents, limits)
+    except ModelFileError:
+        if not contents.payloads:
+            raise
+    contents = _read(path, limits, whole=True)
+    return contents, _parsed(contents, limits)
+
+
+def _read(path: Path, limits: Limits, *, whole: bool = False) -> Contents:
+    """What a regular file holds; in memory if the ``whole`` is asked for."""
     try:
         with untrusted.opened(path) as (file, size):
             if size > limits.file_bytes:
@@ -206,7 +224,12 @@ def _read(path: Path, limits: Limits) -> bytes:
                     if fits
                     else "Larger models must keep their weights in external data",
                 )
-            return file.read(size)
+            contents = file_contents.split(file, size) if not whole else None
+            if contents is None:
+                file.seek(0)
+                data = file.read(size)
+                contents = Contents(data, len(data))
+            return contents
     except untrusted.NotRegularError as error:
         raise ModelFileError(str(error), hint="Name the .onnx file itself") from None
     except (OSError, ValueError) as error:
@@ -239,6 +262,14 @@ def _external_tensors(model: ir.Model) -> list[ir.ExternalTensor]:
     return [t for t in tensors if isinstance(t, ir.ExternalTensor)]
 
 
+def _parsed(contents: Contents, limits: Limits) -> onnx.ModelProto:
+    try:
+        protobuf_scan.scan(contents.data, limits)
+        return _parse(contents.data)
+    except ModelFileError as error:
+        raise recognise(contents.data) or error from None
+
+
 def _parse(data: bytes) -> onnx.ModelProto:
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
@@ -247,15 +278,21 @@ def _parse(data: bytes) -> onnx.ModelProto:
     return proto
 
 
-def _ask_checker(data: bytes, notes: Notes) -> None:
+def _ask_checker(contents: Contents, notes: Notes) -> None:
     """Run onnx's checker for what is not checked here, such as an output without a shape.
 
     Its error becomes a warning, since it refuses models that onnxruntime runs. It parses the file again, so
     only files up to 64 MiB are given to it; none with external data, which it would look for in the current
-    folder; and without shape inference (full_check), which may take memory without bound.
+    folder; and without shape inference (full_check), which may take memory without bound. Data that is still
+    in the file is known to fit its shape by then.
     """
-    if len(data) > _CHECKER_BYTES:
+    if contents.size > _CHECKER_BYTES:
         return
+    data = contents.data
+    if contents.payloads:
+        proto = _parse(data)
+        embedded_data.empty(proto, contents.payloads)
+        data = proto.SerializeToString()
     try:
         onnx.checker.check_model(data, full_check=False)
     except Exception as error:  # the C++ code throws many types
@@ -276,49 +313,36 @@ def _graphs(graph: ir.Graph) -> list[ir.Graph]:
     return found
 
 
-def _own_tensors(graph: ir.Graph, folder: Path | None) -> None:
-    """Give each tensor a name that can change without the message's and, if external, its folder."""
+def _own_tensors(graph: ir.Graph, folder: Path | None, payloads: Mapping[bytes, Payload]) -> None:
+    """Give each tensor a name that can change without the message's, and the place of its data."""
+
+    def own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        return _own(tensor, folder, payloads)
+
     for inner in _graphs(graph):
         for value in inner.initializers.values():
             if value.const_value is not None:
-                value.const_value = _own(value.const_value, folder)
+                value.const_value = own(value.const_value)
     for node in graph.all_nodes():
         for name, attribute in list(node.attributes.items()):
             if attribute.is_ref():
                 continue
             if attribute.type == ir.AttributeType.TENSOR:
-                node.attributes[name] = ir.AttrTensor(name, _own(attribute.as_tensor(), folder))
+                node.attributes[name] = ir.AttrTensor(name, own(attribute.as_tensor()))
             elif attribute.type == ir.AttributeType.TENSORS:
-                node.attributes[name] = ir.AttrTensors(
-                    name, [_own(t, folder) for t in attribute.as_tensors()]
-                )
+                node.attributes[name] = ir.AttrTensors(name, [own(t) for t in attribute.as_tensors()])
 
 
-def _own(tensor: ir.TensorProtocol, folder: Path | None) -> ir.TensorProtocol:
+def _own(
+    tensor: ir.TensorProtocol, folder: Path | None, payloads: Mapping[bytes, Payload]
+) -> ir.TensorProtocol:
     if isinstance(tensor, serde.TensorProtoTensor):
-        return _NamedTensor(tensor.raw)
+        payload = payload_of(tensor.raw, payloads)
+        return EmbeddedTensor(tensor.raw, payload) if payload is not None else NamedTensor(tensor.raw)
     if isinstance(tensor, ir.ExternalTensor):
         assert folder is not None, "external data was checked against a folder"
         tensor.base_dir = str(folder)
     return tensor
-
-
-class _NamedTensor(serde.TensorProtoTensor):
-    """A tensor over a protobuf message that can be renamed without changing the message."""
-
-    __slots__ = ("_own_name",)
-
-    def __init__(self, proto: onnx.TensorProto) -> None:
-        super().__init__(proto)
-        self._own_name: str = proto.name
-
-    @property
-    def name(self) -> str:
-        return self._own_name
-
-    @name.setter
-    def name(self, value: str | None) -> None:
-        self._own_name = value or ""
 
 
 def _root_cause(error: BaseException) -> str:

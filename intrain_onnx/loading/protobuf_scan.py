@@ -17,7 +17,7 @@ from intrain_onnx.errors import IntrainError, LimitError, ModelFileError, printa
 from intrain_onnx.loading.limits import MORE, Limits, option
 
 _MAX_DEPTH = 100  # protobuf refuses messages nested deeper than this
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _TRUNCATED = "the file ends in the middle of a message: it is truncated"
 _FREE_TEXT = {"doc_string", "value"}  # documentation and metadata, of any length
 
@@ -91,13 +91,13 @@ def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
         tag = data[pos]
         pos += 1
         if tag > 127:
-            tag, pos = _varint(data, pos - 1)
+            tag, pos = varint(data, pos - 1)
         number, kind = tag >> 3, tag & 7
-        if kind == _LENGTH:
+        if kind == LENGTH:
             length = data[pos]
             pos += 1
             if length > 127:
-                length, pos = _varint(data, pos - 1)
+                length, pos = varint(data, pos - 1)
             stop = pos + length
             if stop > end:
                 raise ModelFileError(_TRUNCATED, hint="Copy or download it again")
@@ -112,12 +112,12 @@ def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
             elif number in message.packed:
                 fields += length // message.packed[number]
             pos = stop
-        elif kind == _VARINT:
+        elif kind == VARINT:
             while data[pos] > 127:
                 pos += 1
             pos += 1
-        elif kind in (_FIXED32, _FIXED64):
-            pos += 4 if kind == _FIXED32 else 8
+        elif kind in (FIXED32, FIXED64):
+            pos += 4 if kind == FIXED32 else 8
         else:
             raise ModelFileError(
                 f"this is not an ONNX model, or a damaged one: wire type {kind} at byte {pos - 1}"
@@ -126,7 +126,13 @@ def _scan(data: bytes, counter: _Counter) -> None:  # noqa: PLR0912
             raise ModelFileError(f"this is not an ONNX model, or a damaged one: field number 0 at byte {pos}")
 
 
-def _varint(data: bytes, pos: int) -> tuple[int, int]:
+def varint(data: bytes, pos: int) -> tuple[int, int]:
+    """A number, and the place behind it.
+
+    Raises:
+        IndexError: the data ends in it.
+        ModelFileError: it has more than 10 bytes.
+    """
     value = shift = 0
     while True:
         byte = data[pos]

@@ -7,11 +7,13 @@ says (CVE-2024-27319 reads past its end); onnx_ir makes zeros of a tensor withou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import onnx
 import onnx_ir as ir
 
 from intrain_onnx.errors import LimitError, ModelFileError, UnsupportedError, printable
+from intrain_onnx.loading.embedded_data import Payload, is_held_to_bits, payload_of
 from intrain_onnx.loading.external_data import ExternalFiles
 from intrain_onnx.loading.limits import MORE, STORED_ELEMENTS, Limits, option
 
@@ -29,11 +31,20 @@ _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data
 
 
 class Payloads:
-    """Checks tensors, and sums their sizes in bytes."""
+    """Checks tensors, and sums their sizes in bytes.
 
-    def __init__(self, limits: Limits, external: ExternalFiles) -> None:
+    Args:
+        limits: on sizes and ranks.
+        external: what external data is checked against.
+        embedded: data that is still in the model's file, by its stand-in.
+    """
+
+    def __init__(
+        self, limits: Limits, external: ExternalFiles, embedded: Mapping[bytes, Payload] | None = None
+    ) -> None:
         self.limits = limits
         self.external = external
+        self.embedded = embedded or {}
         self.nbytes = 0
 
     def check(self, tensor: onnx.TensorProto) -> None:
@@ -66,7 +77,14 @@ class Payloads:
         else:
             if tensor.external_data:
                 self.external.notes.add("external-unused", "an external file is named but not used", None)
-            _check_inside(tensor, dtype, count, nbytes, held)
+            _check_inside(tensor, dtype, count, nbytes, held, self._raw_bytes(tensor))
+
+    def _raw_bytes(self, tensor: onnx.TensorProto) -> int:
+        """Bytes of a tensor's ``raw_data``; such as others look into before they use it become part of it."""
+        payload = payload_of(tensor, self.embedded)
+        if payload is not None and is_held_to_bits(tensor):
+            tensor.raw_data = payload.tobytes()
+        return payload.nbytes if payload is not None else len(tensor.raw_data)
 
     def elements(self, dims: list[int]) -> int:
         """Number of elements of a shape.
@@ -113,7 +131,7 @@ _KNOWN = {int(d) for d in ir.DataType} - {int(ir.DataType.UNDEFINED)}
 
 
 def _check_inside(
-    tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbytes: int, held: list[str]
+    tensor: onnx.TensorProto, dtype: ir.DataType, count: int, nbytes: int, held: list[str], raw: int
 ) -> None:
     if len(held) > 1:
         raise ModelFileError(f"data in more than one field: {', '.join(held)}")
@@ -122,9 +140,9 @@ def _check_inside(
             raise ModelFileError(f"no data for the shape {list(tensor.dims)}, which needs {count:,} elements")
         return
     if held == ["raw_data"] and dtype != ir.DataType.STRING:
-        if len(tensor.raw_data) != nbytes:
+        if raw != nbytes:
             raise ModelFileError(
-                f"{len(tensor.raw_data):,} bytes of data for the shape {list(tensor.dims)} of {dtype.name}, "
+                f"{raw:,} bytes of data for the shape {list(tensor.dims)} of {dtype.name}, "
                 f"which needs {nbytes:,}",
                 hint="The file is damaged: export or download it again",
             )

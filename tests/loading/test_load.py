@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +27,11 @@ from intrain_onnx.errors import (
     UnsupportedError,
     printable,
 )
-from intrain_onnx.loading.load import Limits, LoadedModel, _load, load
+from intrain_onnx.loading.file_contents import Contents
+from intrain_onnx.loading.load import Limits, LoadedModel, _load, _parsed, load
 from intrain_onnx.rewrites.inline_functions import InlineFunctions
 
-from . import hostile
+from . import hostile, in_parts
 from .hostile import builders, cage, functions, sizes
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
@@ -41,11 +43,18 @@ def summary(path: Path) -> str:
     return f"{sum(1 for _ in loaded.fresh().graph.all_nodes())} nodes"
 
 
+def summary_in_parts(path: Path) -> str:
+    """The same of a file whose tensors, even of some bytes, stay in it."""
+    in_parts.from_now_on()
+    return summary(path)
+
+
+@pytest.mark.parametrize("read", [summary, summary_in_parts])
 @pytest.mark.parametrize("case", hostile.STATIC, ids=str)
-def test_hostile_file_is_refused(case: hostile.Case, tmp_path: Path):
+def test_hostile_file_is_refused(case: hostile.Case, read: Callable[[Path], str], tmp_path: Path):
     path = case.build(tmp_path)
     before = list(cage.files_below(tmp_path))
-    outcome = cage.caged(summary, path, tmp_path)
+    outcome = cage.caged(read, path, tmp_path)
     assert outcome.error == case.error.__name__, outcome
     assert case.says in outcome.message
     assert outcome.message.startswith(printable(path, 4096))
@@ -338,7 +347,8 @@ def test_truncation_anywhere_is_an_error_of_ours():
 
 
 def load_bytes(data: bytes) -> LoadedModel:
-    return _load(data, None, None, Limits())
+    contents = Contents(data, len(data))
+    return _load(contents, _parsed(contents, Limits()), None, None, Limits())
 
 
 def test_flipped_bytes_never_escape_as_other_errors():
