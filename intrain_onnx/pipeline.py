@@ -40,6 +40,7 @@ from intrain_onnx.rewrites.protocol.sequence import for_protocol
 from intrain_onnx.runtime import convert
 from intrain_onnx.runtime.fuse import fuse
 from intrain_onnx.runtime.interpreter import Observer, Samples
+from intrain_onnx.runtime.lazy_module import plain
 from intrain_onnx.runtime.machine import Machine, machine_for
 from intrain_onnx.runtime.random_streams import may_draw, random_nodes_from
 from intrain_onnx.scores import scoring
@@ -266,7 +267,7 @@ def to_torch(source: Source, *, limits: Limits | None = None) -> fx.GraphModule:
             shapes = None
         infer_shapes(model, shapes)
         module = convert.convert(model, analyse(model).slots, half_as_float=False)
-        return fuse(module, [value.name or "" for value in model.graph.outputs])
+        return plain(fuse(module, [value.name or "" for value in model.graph.outputs]))
 
 
 def _under(source: Source | Network, limits: Limits | None = None) -> AbstractContextManager[object]:

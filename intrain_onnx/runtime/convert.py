@@ -26,6 +26,7 @@ from intrain_onnx.network.values import name_of
 from intrain_onnx.ops import narrow
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.runtime.arrays import from_numpy
+from intrain_onnx.runtime.lazy_module import LazyModule
 
 _DTYPES = {
     ir.DataType.FLOAT: torch.float32,
@@ -168,7 +169,7 @@ _MOST_PARTS = 32
 @cache
 def _attributes() -> frozenset[str]:
     """What a module has of its own, in any case, and what its code calls itself."""
-    return frozenset({*dir(fx.GraphModule(nn.Module(), fx.Graph())), "self"})
+    return frozenset({*dir(LazyModule(nn.Module(), fx.Graph())), "self"})
 
 
 @dataclass
@@ -225,8 +226,8 @@ class _Builder:
         self.streams = 0
 
     def build(self, graph: ir.Graph, captured: Iterable[ir.Value], *, unwrap: bool = False) -> fx.GraphModule:
-        root, target = nn.Module(), fx.Graph()
-        scope = _Scope(root, target, _Names())
+        module, target = LazyModule(nn.Module(), fx.Graph(), class_name="OnnxGraph"), fx.Graph()
+        scope = _Scope(module, target, _Names())
         for value in (*graph.inputs, *captured):
             if value.name in graph.initializers:  # before IR version 4 initializers had to be inputs too
                 continue
@@ -243,7 +244,7 @@ class _Builder:
                 raise
         outputs = tuple(self._value(v, scope) for v in graph.outputs)
         target.output(outputs[0] if unwrap and len(outputs) == 1 else outputs)
-        module = fx.GraphModule(root, target, class_name="OnnxGraph")
+        module.graph = target
         module.meta["parameters"] = scope.parameters
         return module
 

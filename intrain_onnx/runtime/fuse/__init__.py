@@ -13,8 +13,9 @@ from torch import Tensor, fx
 
 from intrain_onnx.runtime.convert import bind
 from intrain_onnx.runtime.fuse import activations, attention, linear, norms
-from intrain_onnx.runtime.fuse.constants import drop_identities, fold
+from intrain_onnx.runtime.fuse.constants import drop_identities, fold, has_foldable
 from intrain_onnx.runtime.fuse.form import Form, Found, View
+from intrain_onnx.runtime.lazy_module import LazyModule
 
 _FORMS: Sequence[Form] = (activations.find, norms.find, attention.find, linear.find)
 
@@ -23,7 +24,8 @@ def fuse(module: fx.GraphModule, keep: Collection[str]) -> fx.GraphModule:
     """The same function and the same parameters, in fewer nodes: compositions put together, constants folded.
 
     Args:
-        module: from ``convert``; it is not changed, and shares its tensors with the result.
+        module: from ``convert``; it is not changed, and shares its tensors with the result. It is the result
+            if there is nothing to fuse.
         keep: names of the values that stay visible to observers; outputs of the graph always do.
     """
     return _fused(module, frozenset(keep), ())
@@ -33,11 +35,11 @@ def _fused(
     module: fx.GraphModule, keep: Collection[str], captured: Sequence[Tensor | None]
 ) -> fx.GraphModule:
     """``captured``: what is known of the last placeholders of a subgraph, which its surroundings bind."""
-    copied = fx.GraphModule(module, copy.deepcopy(module.graph), class_name=module.__class__.__name__)
+    if not _has_work(_viewed(module, keep, captured)):
+        return module
+    copied = LazyModule(module, copy.deepcopy(module.graph), class_name=module.__class__.__name__)
     copied.meta |= module.meta
-    places = [n for n in copied.graph.nodes if n.op == "placeholder"]
-    bound = zip(places[len(places) - len(captured) :], captured, strict=True)
-    view = View(copied, keep, {place: tensor for place, tensor in bound if tensor is not None})
+    view = _viewed(copied, keep, captured)
     drop_identities(view)
     fold(view)
     for node in list(copied.graph.nodes):
@@ -48,12 +50,33 @@ def _fused(
     return copied
 
 
-def _put_together(view: View, node: fx.Node) -> None:
+def _viewed(module: fx.GraphModule, keep: Collection[str], captured: Sequence[Tensor | None]) -> View:
+    places = [n for n in module.graph.nodes if n.op == "placeholder"]
+    bound = zip(places[len(places) - len(captured) :], captured, strict=True)
+    return View(module, keep, {place: tensor for place, tensor in bound if tensor is not None})
+
+
+def _has_work(view: View) -> bool:
+    """Whether a graph would not stay as it is; a copy takes as long as the conversion did."""
+    calls = [n for n in view.module.graph.nodes if n.op == "call_function"]
+    if has_foldable(view) or any(n.target is bind for n in calls):
+        return True
+    return any(_composition(view, n) is not None for n in calls)
+
+
+def _composition(view: View, node: fx.Node) -> Found | None:
+    """The composition that a node marks, if its other values may go."""
     for form in _FORMS:
         found = form(view, node)
         if found is not None and view.hides(found):
-            _replace(view.module.graph, found)
-            return
+            return found
+    return None
+
+
+def _put_together(view: View, node: fx.Node) -> None:
+    found = _composition(view, node)
+    if found is not None:
+        _replace(view.module.graph, found)
 
 
 def _replace(graph: fx.Graph, found: Found) -> None:

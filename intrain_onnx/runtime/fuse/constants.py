@@ -25,6 +25,16 @@ _MOST: Final = 2**16
 _LEFT = {Kind.RANDOM, Kind.CONTROL, Kind.SEQUENCE, Kind.OTHER}
 
 
+def has_foldable(view: View) -> bool:
+    """Whether :func:`drop_identities` or :func:`fold` would change anything."""
+    return any(
+        _is_unread(view, node)
+        or (is_op(node, "Identity") and view.may_go(node))
+        or _value(view, node, {}) is not None
+        for node in view.module.graph.nodes
+    )
+
+
 def drop_identities(view: View) -> None:
     """Let the readers of each Identity read its input."""
     for node in list(view.module.graph.nodes):
@@ -49,8 +59,12 @@ def fold(view: View) -> None:
     for node in reversed(list(made)):
         graph.erase_node(node)
     for node in reversed(list(graph.nodes)):
-        if node.op == "get_attr" and not node.users and view.constant(node) is not None:
+        if _is_unread(view, node):
             graph.erase_node(node)
+
+
+def _is_unread(view: View, node: fx.Node) -> bool:
+    return node.op == "get_attr" and not node.users and view.constant(node) is not None
 
 
 def _value(view: View, node: fx.Node, made: dict[fx.Node, Tensor]) -> Tensor | None:
