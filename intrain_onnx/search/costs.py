@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import onnx
+
 from intrain_onnx.bench.spaces import Space
+from intrain_onnx.bench.writer import outlines
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.errors import SettingsError
-from intrain_onnx.loading.load import Source, load
+from intrain_onnx.loading.load import LoadedModel, Source, load
+from intrain_onnx.loading.outline import is_outline, load_outline
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.scores import counting
 from intrain_onnx.search.goals import Costs
 
 
 class Counter:
-    """Counts each architecture of a space once.
+    """Counts each architecture of a space once, by the shapes of its weights.
 
     Args:
         space: that has them.
@@ -31,9 +35,14 @@ class Counter:
             SettingsError: it has operations whose sizes are not known.
         """
         if description not in self._known:
-            model = self._space.build(description, fold=True, size=self._size)
-            self._known[description] = of_model(model, self._size)
+            with outlines():
+                model = self._space.build(description, fold=True, size=self._size)
+            self._known[description] = of_model(_loaded(model), self._size)
         return self._known[description]
+
+
+def _loaded(model: onnx.ModelProto | str) -> LoadedModel:
+    return load_outline(model) if not isinstance(model, str) and is_outline(model) else load(model)
 
 
 def of_model(model: Source, size: int) -> Costs:
