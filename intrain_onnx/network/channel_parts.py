@@ -16,6 +16,9 @@ from intrain_onnx.network.values import permutation, source, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, is_view, kind
 
+SELECTING = ("Split", "Gather", "Slice")
+"""Operators that take a part of the channels: without one, no layer's channels are used apart."""
+
 _MAX_ELEMENTS = 2**24
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Parts = dict[tuple[int, ...], list[ir.Value]]

@@ -87,13 +87,13 @@ def data_dependent(graph: ir.Graph) -> set[ir.Value]:
 
 def _spread(graph: ir.Graph, found: set[ir.Value]) -> None:
     for node in graph:
-        reads = list(node.inputs)
+        reads = node.inputs
         for _, body in bodies(node):
             if any(v in found for n in (node, *every_node(body)) for v in n.inputs if v is not None):
                 found.update(body.inputs)  # what a Loop carries depends on all that its body reads
             _spread(body, found)
-            reads.extend(body.outputs)
-        if not has(node, Property.SHAPE_ONLY) and any(v in found for v in reads if v is not None):
+            reads = (*reads, *body.outputs)
+        if not found.isdisjoint(reads) and not has(node, Property.SHAPE_ONLY):
             found.update(node.outputs)
 
 
@@ -106,8 +106,9 @@ def needed(graph: ir.Graph, ends: Callable[[ir.Node], bool] = lambda node: False
         if node is None or node in found or ends(node):
             continue
         found.add(node)
-        reads = (*node.inputs, *(v for _, body in bodies(node) for v in body.outputs))
-        stack.extend(v.producer() for v in reads if v is not None)
+        stack.extend([v.producer() for v in node.inputs if v is not None])
+        for _, body in bodies(node):
+            stack.extend([v.producer() for v in body.outputs])
     return found
 
 
@@ -142,7 +143,7 @@ class _Pass:
             elif node in self.needed:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
                 if kind(node) is Kind.LOOKUP:  # positions, looked up by the sequence's length
-                    self._claim(node.inputs[0], Slot("table", None, 0, ""))
+                    self._claim(node.inputs[0], "table", None, 0)
             count, unknown = _products(node)
             self.macs += count
             self.unknown_macs += unknown
@@ -169,7 +170,8 @@ class _Pass:
         seen: Counter[str] = Counter()
         for name, slot in self.first_uses(by_name).items():
             place = digest(by_name.get(slot.layer or ""), slot.role, [d for d in slot.shape if d > 1])
-            slots[name] = replace(slot, key=digest(place, seen[place]))
+            key = digest(place, seen[place])
+            slots[name] = Slot(slot.role, slot.layer, slot.depth, key, slot.shape, slot.steps)
             seen[place] += 1
         return tuple(sorted(layers, key=lambda layer: (layer.depth, layer.key))), slots
 
@@ -186,7 +188,7 @@ class _Pass:
         return chosen
 
     def is_live(self, node: ir.Node) -> bool:
-        return node in self.needed and any(v in self.data for v in node.outputs)
+        return node in self.needed and not self.data.isdisjoint(node.outputs)
 
     def visit(self, node: ir.Node) -> None:
         reads = list(node.inputs)
@@ -210,22 +212,23 @@ class _Pass:
         for value in node.outputs:
             self.depth[value], self.owner[value] = depth, owner
         for index, role in trainable_inputs(node):
-            self._claim(node.inputs[index], Slot(role, owner.name if owner else None, depth, ""))
+            self._claim(node.inputs[index], role, owner, depth)
         if layer is not None and layer.bias is not None:
             self.claims[layer.bias].append(Slot("bias", layer.name, depth, "", (layer.channels,)))
             self.biases.add(layer.bias)
 
-    def _claim(self, value: ir.Value | None, place: Slot) -> None:
+    def _claim(self, value: ir.Value | None, role: str, owner: Layer | None, depth: int) -> None:
+        layer = owner.name if owner is not None else None
         found = source(value, spread=True)  # a class token is broadcast over the batch first
         if found is not None:
             shape, steps = viewed_as(*found)
-            if place.role == "offset":
+            if role == "offset":
                 shape, steps = _smallest_first(shape, steps)
-            if not is_fixed(found[0], shape, place.role):
-                self._note(found[0], replace(place, shape=shape, steps=tuple(steps)))
+            if not is_fixed(found[0], shape, role):
+                self._note(found[0], Slot(role, layer, depth, "", shape, tuple(steps)))
             return
-        for root in self.behind(value, place.role):
-            self._note(root, replace(place, shape=shape_of(root)))
+        for root in self.behind(value, role):
+            self._note(root, Slot(role, layer, depth, "", shape_of(root)))
 
     def _note(self, root: ir.Value, place: Slot) -> None:
         assert root.const_value is not None

@@ -20,6 +20,12 @@ LITERAL = "intrain_onnx.literal"
 Written and read by ``lift_constants``.
 """
 
+INFERRED = "intrain_onnx.inferred"
+"""On a graph: the shapes of the inputs from which those of all values follow, as they stand.
+
+Written and read by ``infer_shapes``; removed by what changes the graph after it (``forget_inferred``).
+"""
+
 SEEN = "intrain_onnx.seen"
 """On a graph: shape by value from a run of one sample, for values that shape inference misses.
 

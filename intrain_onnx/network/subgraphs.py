@@ -8,26 +8,41 @@ import onnx_ir as ir
 
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import kind
+from intrain_onnx.opset.traits import WITHOUT_BODIES, kind, without_bodies
 
 
 def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
     """The subgraphs of an If, Loop, Scan or SequenceMap, with the names of their attributes."""
-    if not node.domain and kind(node) is not Kind.CONTROL:  # attributes are slow to walk, and asked for often
-        return []
+    if without_bodies(node) or (not node.domain and kind(node) is not Kind.CONTROL):
+        return []  # attributes are slow to walk, and asked for often
     return [(a.name, a.as_graph()) for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
 
 
 def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
-    """The nodes of a graph, each before those of its subgraphs: ``graph.all_nodes()``, five times as fast."""
+    """The nodes of a graph, each before those of its subgraphs: ``graph.all_nodes()``, ten times as fast."""
     for node in graph:
         yield node
-        for attribute in node.attributes.data.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from every_node(attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for inner in attribute.as_graphs():
-                    yield from every_node(inner)
+        if node.op_type in WITHOUT_BODIES and not node.domain:  # most: no call for them
+            continue
+        for inner in _graphs_of(node):
+            yield from every_node(inner)
+
+
+def every_graph(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """A graph, then its subgraphs, in the order of their nodes: ``model.graphs()``, ten times as fast."""
+    yield graph
+    for node in graph:
+        if not without_bodies(node):
+            for inner in _graphs_of(node):
+                yield from every_graph(inner)
+
+
+def _graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.data.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
 
 
 def entering(node: ir.Node, body: ir.Graph) -> list[tuple[ir.Value, ir.Value | None]]:

@@ -178,14 +178,18 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     shape = value.shape if value is not None else None
     if shape is None:
         return None
-    known = tuple(d for d in shape.dims if isinstance(d, int) and d >= 0)
-    return known if len(known) == len(shape.dims) else None
+    dims = shape.dims
+    known = tuple([d for d in dims if isinstance(d, int) and d >= 0])
+    return known if len(known) == len(dims) else None
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
     """The shape of an initializer."""
-    assert value.const_value is not None
-    return tuple(int(d) for d in value.const_value.shape.numpy())
+    tensor = value.const_value
+    assert tensor is not None
+    if isinstance(tensor, ir.serde.TensorProtoTensor):  # it makes a shape anew each time it is asked
+        return tuple(tensor.raw.dims)
+    return tuple(int(d) for d in tensor.shape.numpy())
 
 
 def permutation(node: ir.Node, rank: int) -> tuple[int, ...] | None:

@@ -10,6 +10,8 @@ from enum import Enum, Flag, auto
 class Kind(Enum):
     """Class of an operator: one for each, by its function in a network."""
 
+    __hash__ = object.__hash__  # that of Enum is written in Python, and every analysis looks kinds up
+
     PRODUCT = auto()
     CONVOLUTION = auto()
     RECURRENT = auto()
@@ -101,7 +103,8 @@ class Traits:
 
     def has(self, properties: Property) -> bool:
         """Whether the operator has all of these properties."""
-        return properties in self.properties
+        wanted = properties._value_
+        return self.properties._value_ & wanted == wanted
 
     @property
     def bias(self) -> int | None:

@@ -82,8 +82,8 @@ def is_supported(domain: str, op_type: str, opset: int) -> bool:
 def unsupported(model: ir.Model, has: Callable[[str, str, int], bool] = is_supported) -> dict[str, int]:
     """Number of nodes of each operator without a handler, subgraphs included, by `versioned_name`."""
     counts: Counter[str] = Counter()
-    for node in model.graph.all_nodes():
-        opset = model.opset_imports.get(node.domain, 1)
-        if not has(node.domain, node.op_type, opset):
-            counts[versioned_name(node.domain, node.op_type, opset)] += 1
+    for (domain, op_type), number in Counter((n.domain, n.op_type) for n in model.graph.all_nodes()).items():
+        opset = model.opset_imports.get(domain, 1)
+        if not has(domain, op_type, opset):
+            counts[versioned_name(domain, op_type, opset)] += number
     return dict(sorted(counts.items()))

@@ -19,6 +19,11 @@ UNKNOWN = Traits(Kind.OTHER)
 
 _PLAIN = {"ai.onnx": ""}
 
+WITHOUT_BODIES = frozenset(
+    op for (domain, op), row in ROWS.items() if not domain and row.kind is not Kind.CONTROL
+)
+"""Operators of ONNX's own domain that are known to have no subgraphs."""
+
 
 def of(domain: str, op_type: str) -> Traits:
     """The row of an operator, or ``UNKNOWN``."""
@@ -43,6 +48,11 @@ def of_call(meta: Mapping[str, Any]) -> Traits:
 def has(node: ir.Node, properties: Property) -> bool:
     """Whether all of these properties hold of a node's operator."""
     return traits(node).has(properties)
+
+
+def without_bodies(node: ir.Node) -> bool:
+    """Whether a node is of an operator of ONNX's own domain that is known to have no subgraphs."""
+    return node.op_type in WITHOUT_BODIES and not node.domain
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:

@@ -80,6 +80,11 @@ def separate(
     return before - sum(1 for _ in every_node(model.graph))
 
 
+def are_wanted(model: ir.Model) -> bool:
+    """Whether a parameter is computed from constants, so that :func:`separate` would look at it."""
+    return any(True for _ in _computed(model))
+
+
 def are_in(model: ir.Model) -> bool:
     """Whether an initializer of a model is computed."""
     return any(isinstance(v.const_value, ComputedTensor) for v in model.graph.initializers.values())

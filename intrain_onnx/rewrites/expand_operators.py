@@ -116,7 +116,9 @@ def expand_missing(model: ir.Model) -> int:
     """
     expanded = 0
     for _ in range(_MAX_DEPTH):
-        nodes = [node for node in every_node(model.graph) if _schema(model, node) is not None]
+        found_in = {(n.domain, n.op_type): n for n in every_node(model.graph)}
+        kinds = {key for key, node in found_in.items() if _schema(model, node) is not None}
+        nodes = [n for n in every_node(model.graph) if (n.domain, n.op_type) in kinds] if kinds else []
         if not nodes:
             break
         if any(v is not None and v.type is None for node in nodes for v in node.inputs):

@@ -11,7 +11,7 @@ from onnx_ir.passes import common
 from intrain_onnx import memory
 from intrain_onnx.loading import allowance
 from intrain_onnx.network.input_shapes import Signature, resized
-from intrain_onnx.network.marks import SEEN, UNSEEN
+from intrain_onnx.network.marks import INFERRED, SEEN, UNSEEN
 from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
@@ -109,7 +109,11 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
     for node in every_node(model.graph):
         for value in node.outputs:
             value.shape = None
-    found = infer_static(model) or any(infer(model, data_prop=data_prop) for data_prop in (True, False))
+    forget_inferred(model)
+    static = infer_static(model)
+    found = static or any(infer(model, data_prop=data_prop) for data_prop in (True, False))
+    if static and signature is not None:
+        model.graph.meta[INFERRED] = _given(signature)
     seen = model.graph.meta.get(SEEN, {})
     for node in every_node(model.graph) if seen else ():
         for value in node.outputs:
@@ -117,6 +121,21 @@ def infer_shapes(model: ir.Model, signature: Signature | None) -> bool:
             if name in seen and static_shape(value) is None:
                 value.shape = ir.Shape(seen[name])
     return found
+
+
+def are_inferred(model: ir.Model, signature: Signature) -> bool:
+    """Whether all shapes are those that :func:`infer_shapes` would give again for the signature's inputs."""
+    found: bool = model.graph.meta.get(INFERRED) == _given(signature)
+    return found
+
+
+def forget_inferred(model: ir.Model) -> None:
+    """Note that the graph changed since its shapes were inferred."""
+    model.graph.meta.pop(INFERRED, None)
+
+
+def _given(signature: Signature) -> list[tuple[int, ...]]:
+    return [tuple(spec.shape) for spec in signature.inputs]
 
 
 def infer_for(model: ir.Model, given: Signature, samples: int) -> bool:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from intrain_onnx.network.marks import LITERAL
-from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.network.subgraphs import every_graph, every_node
 from intrain_onnx.opset.traits import is_op
 
 
@@ -18,16 +18,21 @@ def lift_constants(model: ir.Model) -> None:
     Initializers of subgraphs are moved there, too. A Constant that is a graph output stays. Initializers
     that are also graph inputs are removed from the inputs: they keep the file's value.
     """
-    for node in every_node(model.graph):
-        if is_op(node, "Constant"):
-            node.outputs[0].meta[LITERAL] = True
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    for graph in model.graphs():
+    literals = [node.outputs[0] for node in every_node(model.graph) if is_op(node, "Constant")]
+    for value in literals:
+        value.meta[LITERAL] = True
+    if literals:
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    graphs = list(every_graph(model.graph))
+    for graph in graphs if literals else ():
         for value in graph.initializers.values():
             _name_literal(value)
-    common.LiftSubgraphInitializersToMainGraphPass()(model)
-    common.RemoveInitializersFromInputsPass()(model)
-    _rename_twins(model)
+    if len(graphs) > 1:
+        common.LiftSubgraphInitializersToMainGraphPass()(model)
+    if any(value.is_initializer() for graph in graphs for value in graph.inputs):
+        common.RemoveInitializersFromInputsPass()(model)
+    if len(graphs) > 1:
+        _rename_twins(model)
 
 
 def _name_literal(value: ir.Value) -> None:
@@ -42,7 +47,7 @@ def _rename_twins(model: ir.Model) -> None:
     main = model.graph
     taken = {*main.initializers, *(v.name for v in main.inputs), *(v.name for n in main for v in n.outputs)}
     numbers: Counter[str] = Counter()
-    for graph in model.graphs():
+    for graph in every_graph(main):
         made = () if graph is main else (*graph.inputs, *(v for node in graph for v in node.outputs))
         for value in made:
             name = value.name

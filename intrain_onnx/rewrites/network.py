@@ -18,11 +18,16 @@ from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.network.signature.input_roles import Role
 from intrain_onnx.opset.support import unsupported
 from intrain_onnx.rewrites import computed_weights, dequantise
-from intrain_onnx.rewrites.forms import written_out
-from intrain_onnx.rewrites.forms.cancel_transposes import cancel_transposes
-from intrain_onnx.rewrites.forms.lookups import restore_lookups
-from intrain_onnx.rewrites.forms.merge_concats import merge_concats
-from intrain_onnx.rewrites.infer_shapes import See, all_known, complete_shapes, infer_for, infer_shapes
+from intrain_onnx.rewrites.forms import has_forms, restore_forms
+from intrain_onnx.rewrites.infer_shapes import (
+    See,
+    all_known,
+    are_inferred,
+    complete_shapes,
+    forget_inferred,
+    infer_for,
+    infer_shapes,
+)
 from intrain_onnx.rewrites.normalise import normalise
 from intrain_onnx.rewrites.protocol.loss_heads import find_heads
 from intrain_onnx.rewrites.solve_sizes import Solved, solve_sizes
@@ -72,7 +77,8 @@ class Network:
     Attributes:
         loaded: the file.
         exact: the graph in normal form, quantised if the file is (see ``normalise``).
-        model: the dequantised graph, with an initializer for each parameter: the one that is scored.
+        model: the dequantised graph, with an initializer for each parameter: the one that is scored. It is
+            ``exact`` itself if nothing in that had to be rewritten.
         single: shapes of the inputs for one sample.
         shapes_known: False if onnx's shape inference rejects the model.
         constants: nodes of the file that only compute constants or parameters.
@@ -125,18 +131,20 @@ class Network:
         if runner is not None:
             complete_shapes(exact, single, lambda _, of: runner.shapes(of))
         allowed.check_time()
-        with memory.collector_paused():
-            model = exact.clone()
-        constants += cancel_transposes(model) + written_out.restore(model)
-        constants += merge_concats(model) + restore_lookups(model)
-        allowed.check_time()
-        quantisation = dequantise.to_float(model)
-        if quantisation is not None or not all_known(model):
-            infer_shapes(model, single)
-        if runs is not None:
-            complete_shapes(model, single, runs.see)
-        evaluate = runs.evaluate if runs is not None else None
-        constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
+        model, quantisation = exact, None
+        if not _is_float_form(exact):
+            with memory.collector_paused():
+                model = exact.clone()
+            constants += restore_forms(model)
+            allowed.check_time()
+            quantisation = dequantise.to_float(model)
+            if quantisation is not None or not all_known(model):
+                infer_shapes(model, single)
+            if runs is not None:
+                complete_shapes(model, single, runs.see)
+            evaluate = runs.evaluate if runs is not None else None
+            constants += computed_weights.separate(model, evaluate, partial(infer_for, model, single))
+            forget_inferred(model)
         return cls(
             loaded,
             exact,
@@ -179,6 +187,16 @@ class Network:
         return unsupported(self.exact)
 
 
+def _is_float_form(exact: ir.Model) -> bool:
+    """Whether nothing has to be rewritten: of most files nothing has, and a copy costs as much as reading."""
+    return (
+        not has_forms(exact)
+        and all_known(exact)
+        and not dequantise.is_quantised(exact)
+        and not computed_weights.are_wanted(exact)
+    )
+
+
 def _inputs(
     exact: ir.Model, config: ScoreConfig, runner: Runner | None
 ) -> tuple[Solved, input_shapes.Signature, bool]:
@@ -189,7 +207,7 @@ def _inputs(
 
     solved = solve_sizes(exact, given_inputs.sized(exact, config))
     single = resolve(solved.sizes)
-    known = infer_shapes(exact, single)
+    known = are_inferred(exact, single) or infer_shapes(exact, single)
     input_shapes.mark_roles(exact)
     if runner is not None and single.free:
         fitted = runner.fit(solved, resolve)

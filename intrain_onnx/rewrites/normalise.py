@@ -7,7 +7,7 @@ from onnx_ir.passes import common
 
 from intrain_onnx import memory
 from intrain_onnx.network.marks import DECLARED
-from intrain_onnx.network.subgraphs import every_node
+from intrain_onnx.network.subgraphs import every_graph, every_node
 from intrain_onnx.rewrites.check_inlined import check_inlined
 from intrain_onnx.rewrites.expand_operators import expand_fused, expand_missing
 from intrain_onnx.rewrites.fold_weights import fold_weights
@@ -25,6 +25,18 @@ def _drop_omitted(model: ir.Model) -> None:
             count -= 1
         if count < len(node.inputs):
             node.resize_inputs(count)
+
+
+def _is_in_order(model: ir.Model) -> bool:
+    """Whether there are no subgraphs, and each node follows those that it reads: it need not be sorted."""
+    if model.functions or len(list(every_graph(model.graph))) > 1:
+        return False
+    before: set[ir.Node | None] = {None}
+    for node in model.graph:
+        if any(value is not None and value.producer() not in before for value in node.inputs):
+            return False
+        before.add(node)
+    return True
 
 
 @memory.collector_paused()
@@ -58,7 +70,8 @@ def normalise(model: ir.Model, *, unrolled: bool = True) -> int:
     remove_dropout(model)
     before = sum(1 for _ in every_node(model.graph))
     lift_constants(model)
-    common.TopologicalSortPass()(model)
+    if not _is_in_order(model):
+        common.TopologicalSortPass()(model)
     lifted = before - sum(1 for _ in every_node(model.graph))
     capture_unchanging(model)
     if unrolled:

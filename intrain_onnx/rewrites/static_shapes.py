@@ -16,6 +16,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from intrain_onnx import memory
+from intrain_onnx.network.values import shape_of
 
 _MOST_BYTES = 1000
 """Largest initializer whose data shapes may follow from; onnx_ir shows no larger one to onnx either."""
@@ -62,7 +63,7 @@ def infer_static(model: ir.Model) -> bool:
 
 def _constant(value: ir.Value) -> Typed | None:
     tensor = value.const_value
-    return None if tensor is None else (int(tensor.dtype), _concrete(tensor.shape))
+    return None if tensor is None else (int(tensor.dtype), shape_of(value))
 
 
 def _declared(value: ir.Value) -> Typed | None:
@@ -82,7 +83,7 @@ def _outputs(
     """Types of a node's outputs; None if they do not follow, or contradict those that it has."""
     attributes = _attributes(node)
     opset = opsets.get(node.domain)
-    if attributes is None or opset is None or any(v is not None and v not in known for v in node.inputs):
+    if attributes is None or opset is None or not all(v is None or v in known for v in node.inputs):
         return None
     named = tuple(bool(v.name) for v in node.outputs)
     call = (node.domain, node.op_type, opset, attributes, named)
@@ -97,6 +98,8 @@ def _outputs(
 
 
 def _attributes(node: ir.Node) -> Attributes | None:
+    if not node.attributes:
+        return ()
     found = []
     for name, attribute in node.attributes.items():
         if attribute.is_ref():

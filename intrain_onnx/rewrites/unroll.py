@@ -16,7 +16,7 @@ import onnx_ir as ir
 from intrain_onnx.loading import allowance
 from intrain_onnx.network.known_values import Array, Constants, Known
 from intrain_onnx.network.marks import LEFT_ROLLED, MADE_FROM, Rolled
-from intrain_onnx.network.subgraphs import bodies, every_node
+from intrain_onnx.network.subgraphs import bodies, every_graph, every_node
 from intrain_onnx.network.values import add_initializer, name_of, of_file
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.loop_rounds import (
@@ -45,7 +45,10 @@ def unroll(model: ir.Model) -> int:
         The number of loops unrolled.
     """
     number = 0
-    while found := _Unroller(model).run():  # one level of nested loops at a time
+    while any(is_op(node, "Loop", "Scan") for node in every_node(model.graph)):
+        found = _Unroller(model).run()  # one level of nested loops at a time
+        if not found:
+            break
         number += found
     return number
 
@@ -77,17 +80,18 @@ class _Unroller:
         nodes = list(every_node(model.graph))
         self.model = model
         self.opset = model.opset_imports.get("", 1)
-        self.loops = any(is_op(node, "Loop", "Scan") for node in nodes)
         self.budget = allowance.current().limits.expanded_nodes - len(nodes)
         self.constants = Constants(model)
-        self.flow = Flow.of(model) if self.loops else Flow()
-        self.taken = {v.name for graph in model.graphs() for v in graph.inputs} | {*model.graph.initializers}
+        self.flow = Flow.of(model)
+        self.taken = {v.name for graph in every_graph(model.graph) for v in graph.inputs} | {
+            *model.graph.initializers
+        }
         self.taken |= {v.name for node in nodes for v in node.outputs}
         self.numbered: Counter[str] = Counter()
         self.held: dict[object, tuple[ir.Value, Known]] = {}
 
     def run(self) -> int:
-        return self.visit(self.model.graph) if self.loops else 0
+        return self.visit(self.model.graph)
 
     def visit(self, graph: ir.Graph) -> int:
         number = 0

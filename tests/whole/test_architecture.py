@@ -205,7 +205,6 @@ TESTED_BY = {
     "rewrites.infer_shapes": "rewrites/test_normalise.py",
     "rewrites.inline_functions": "loading/test_load.py",
     "rewrites.loop_rounds": "rewrites/test_unroll.py",
-    "rewrites.network": "rewrites/test_normalise.py",
     "rewrites.forms.written_out": "rewrites/test_unroll.py",
     "runtime.arrays": "ops/test_cast.py",
     "runtime.convert": "ops/test_types.py",

@@ -24,7 +24,7 @@ from intrain_onnx.rewrites.dequantise.float_values import Lifting, Scheme
 from intrain_onnx.rewrites.dequantise.operators import QLINEAR, argument, integer
 from intrain_onnx.rewrites.dequantise.table import REWRITES
 
-__all__ = ["Quantisation", "output_steps", "to_float", "warnings"]
+__all__ = ["Quantisation", "is_quantised", "output_steps", "to_float", "warnings"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def to_float(model: ir.Model) -> Quantisation | None:
     Raises:
         LimitError: the dequantised weights do not fit into memory.
     """
-    if not any(_is_quantised(node) for node in every_node(model.graph)) and not any(
-        DEQUANTISED in value.meta for value in model.graph.initializers.values()
-    ):
+    if not is_quantised(model):
         return None
     memory.require_for_weights(_float_bytes(model))
     before = sum(1 for _ in every_node(model.graph))
@@ -81,6 +79,13 @@ def to_float(model: ir.Model) -> Quantisation | None:
         tuple(lifting.activations),
         dict(left),
         max(before - after + len(lifting.activations), 0),
+    )
+
+
+def is_quantised(model: ir.Model) -> bool:
+    """Whether a node of a normalised model computes on integers, or one of its weights was such."""
+    return any(map(_is_quantised, every_node(model.graph))) or any(
+        DEQUANTISED in value.meta for value in model.graph.initializers.values()
     )
 
 

@@ -26,6 +26,11 @@ def cancel_transposes(model: ir.Model) -> int:
     return replace_each(model, "straight", _straight)
 
 
+def applies(last: ir.Node) -> bool:
+    """Whether a node is the second of such a pair."""
+    return _between(last) is not None
+
+
 def _straight(last: ir.Node) -> ir.Node | None:
     found = _between(last)
     if found is None:

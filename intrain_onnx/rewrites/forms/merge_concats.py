@@ -25,12 +25,17 @@ def merge_concats(model: ir.Model) -> int:
     return replace_each(model, "merged", _merged)  # in order, so that an inner one is merged already
 
 
-def _merged(node: ir.Node) -> ir.Node | None:
+def applies(node: ir.Node) -> bool:
+    """Whether a node is a Concat of Concats along its axis."""
     if not is_op(node, "Concat"):
+        return False
+    return sum(len(_operands(node, value)) for value in node.inputs) != len(node.inputs)
+
+
+def _merged(node: ir.Node) -> ir.Node | None:
+    if not applies(node):
         return None
     operands = [operand for value in node.inputs for operand in _operands(node, value)]
-    if len(operands) == len(node.inputs):
-        return None
     axis = ir.AttrInt64("axis", node.attributes.get_int("axis", 0))
     return ir.Node("", "Concat", operands, [axis], name=name_of(node))
 

@@ -29,6 +29,11 @@ def restore(model: ir.Model) -> int:
     return replace_each(model, "restored", _restored)
 
 
+def applies(node: ir.Node) -> bool:
+    """Whether a node is the last of one of the patterns."""
+    return _found(node) is not None
+
+
 def _restored(node: ir.Node) -> ir.Node | None:
     found = _found(node)
     if found is None:

@@ -13,7 +13,7 @@ from intrain_onnx.network.given_inputs import resolve
 from intrain_onnx.network.layers import LayerMap, analyse
 from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.rewrites.computed_weights import are_in, forget_values
-from intrain_onnx.rewrites.infer_shapes import See, complete_shapes, infer_shapes
+from intrain_onnx.rewrites.infer_shapes import See, are_inferred, complete_shapes, infer_shapes
 from intrain_onnx.rewrites.network import Network
 from intrain_onnx.rewrites.protocol.absorb_batch_norm import absorb_batch_norm
 from intrain_onnx.rewrites.protocol.affine_chains import absorb_affine_chains
@@ -72,9 +72,11 @@ def forget_computed_values(draft: Draft) -> Changes:
 
 def infer_shapes_again(draft: Draft) -> None:
     """Infer the shapes of new values."""
-    before = _types(draft.model)
+    if draft.single is not None and are_inferred(draft.model, draft.single):
+        return
+    before = _types(draft.model) if draft.is_analysed else None
     infer_shapes(draft.model, draft.single)
-    if _types(draft.model) != before:
+    if before is not None and _types(draft.model) != before:
         draft.changed()
 
 

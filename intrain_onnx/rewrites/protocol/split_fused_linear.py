@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from intrain_onnx.network.channel_parts import Indices, Parts, Tracer
+from intrain_onnx.network.channel_parts import SELECTING, Indices, Parts, Tracer
 from intrain_onnx.network.known_values import Constants
 from intrain_onnx.network.marks import JOINED, MADE_FROM, ONLY
 from intrain_onnx.network.recognise import Layer
@@ -34,6 +34,8 @@ def split_fused_linear(draft: Draft) -> Changes:
     the parts are concatenated, so the rest of the graph is unchanged.
     """
     model = draft.model
+    if not any(is_op(node, *SELECTING) for node in model.graph):
+        return Changes()
     nodes = {v.name: node for node in model.graph for v in node.outputs}
     tracer = Tracer({node: i for i, node in enumerate(model.graph)}, Constants(model, shapes=True))
     replaced, declined = {}, []

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from intrain_onnx.config import ScoreConfig
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.layers import LayerMap, analyse
-from intrain_onnx.rewrites.infer_shapes import See
+from intrain_onnx.rewrites.infer_shapes import See, forget_inferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,15 @@ class Draft:
             self._layers = analyse(self.model, keys=False)
         return self._layers
 
+    @property
+    def is_analysed(self) -> bool:
+        """Whether there is a static analysis that a change would invalidate."""
+        return self._layers is not None
+
     def changed(self) -> None:
-        """Invalidate the static analysis: a rewrite changed the graph."""
+        """Invalidate the static analysis and the shapes: a rewrite changed the graph."""
         self._layers = None
+        forget_inferred(self.model)
 
 
 Rewrite = Callable[[Draft], Changes | None]

@@ -26,8 +26,10 @@ _NO_ACCIDENT = 1024
 def tie_embeddings(draft: Draft) -> Changes:
     """Tie each linear layer to the embedding whose table its weight is a copy of."""
     model = draft.model
-    nodes = {v.name: node for node in model.graph for v in node.outputs}
     tables = dict.fromkeys(x.weights[0].name for x in draft.layers.layers if x.kind == "embedding")
+    if not tables:
+        return Changes()
+    nodes = {v.name: node for node in model.graph for v in node.outputs}
     tied, declined = [], []
     for layer in draft.layers.layers:
         node = nodes.get(layer.node_output)
