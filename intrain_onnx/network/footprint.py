@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.layers import data_dependent
 from intrain_onnx.network.subgraphs import bodies, scan_length
-from intrain_onnx.network.values import constant_array, has_macs, macs, static_shape
+from intrain_onnx.network.values import constant_array, has_macs, macs, shape_of, static_shape
 from intrain_onnx.opset.kinds import Kind, Property
 from intrain_onnx.opset.traits import has, is_op, kind
 
@@ -165,9 +165,9 @@ def _is_float(value: ir.Value) -> bool:
 
 def size_of(value: ir.Value, *, stored: bool = False) -> int:
     """Bytes of a value in a run; 0 for an unknown shape. With ``stored``, in the element type of the file."""
-    shape = value.const_value.shape.numpy() if value.const_value is not None else static_shape(value)
+    shape = shape_of(value) if value.const_value is not None else static_shape(value)
     if shape is None:
         return 0
     own = value.dtype.itemsize if value.dtype else FLOAT
     size = own if stored or own > FLOAT or not _is_float(value) else FLOAT
-    return int(math.prod(int(d) for d in shape) * size)
+    return int(math.prod(shape) * size)

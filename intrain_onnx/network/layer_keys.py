@@ -137,9 +137,10 @@ def _flow(
             _flow(body, layers, data, network, reaching)
             ways[name] = set().union(*(reaching.get(v, ()) for v in body.outputs))
         atoms |= _joined(ways)
-        met = {source for source, _ in atoms if isinstance(source, ir.Node)}
-        if len(met) == 1 and _bends(node):
-            network.bent.setdefault(met.pop(), (has(node, Property.NEVER_NEGATIVE),))
+        if _bends(node):
+            met = {source for source, _ in atoms if isinstance(source, ir.Node)}
+            if len(met) == 1:
+                network.bent.setdefault(met.pop(), (has(node, Property.NEVER_NEGATIVE),))
         if node in layers:
             network.before[node] = atoms
             network.connect(atoms, node)
@@ -160,8 +161,9 @@ def _joined(ways: Mapping[str, set[Atom]]) -> set[Atom]:
 
 def _bends(node: ir.Node) -> bool:
     """Whether a node is a non-affine elementwise map: an activation, or a part of a decomposed one."""
-    affine = has(node, Property.SCALES) or has(node, Property.SHIFTS) or is_op(node, "Neg")
-    return kind(node) in (Kind.ACTIVATION, Kind.ELEMENTWISE) and not affine
+    if kind(node) not in (Kind.ACTIVATION, Kind.ELEMENTWISE):
+        return False
+    return not (has(node, Property.SCALES) or has(node, Property.SHIFTS) or is_op(node, "Neg"))
 
 
 def _marks(node: ir.Node, position: int, operands: int) -> tuple[str, ...]:

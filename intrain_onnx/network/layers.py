@@ -144,7 +144,7 @@ class _Pass:
                 fixed += 1 + sum(1 for _ in _inner_nodes(node))
                 if kind(node) is Kind.LOOKUP:  # positions, looked up by the sequence's length
                     self._claim(node.inputs[0], "table", None, 0)
-            count, unknown = _products(node)
+            count, unknown = self.products(node)
             self.macs += count
             self.unknown_macs += unknown
         layers, slots = self.keyed(keys_wanted)
@@ -157,6 +157,13 @@ class _Pass:
             macs=self.macs if self.macs or not self.unknown_macs else None,
             unknown_macs=self.unknown_macs,
         )
+
+    def products(self, node: ir.Node) -> tuple[int, int]:
+        """As `_products`; those of a layer were counted when it was recognised."""
+        layer = self.layers.get(node)
+        if layer is None or layer.macs is None or not has_macs(node):
+            return _products(node)
+        return layer.macs, 0
 
     def keyed(self, keys_wanted: bool) -> tuple[tuple[Layer, ...], dict[str, Slot]]:
         """Layers in canonical order and slots, with their structural keys."""

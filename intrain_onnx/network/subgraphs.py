@@ -8,12 +8,12 @@ import onnx_ir as ir
 
 from intrain_onnx.network.values import static_shape
 from intrain_onnx.opset.kinds import Kind
-from intrain_onnx.opset.traits import WITHOUT_BODIES, kind, without_bodies
+from intrain_onnx.opset.traits import WITHOUT_BODIES, kind
 
 
 def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
     """The subgraphs of an If, Loop, Scan or SequenceMap, with the names of their attributes."""
-    if without_bodies(node) or (not node.domain and kind(node) is not Kind.CONTROL):
+    if not node.domain and (node.op_type in WITHOUT_BODIES or kind(node) is not Kind.CONTROL):
         return []  # attributes are slow to walk, and asked for often
     return [(a.name, a.as_graph()) for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
 
@@ -32,7 +32,7 @@ def every_graph(graph: ir.Graph) -> Iterator[ir.Graph]:
     """A graph, then its subgraphs, in the order of their nodes: ``model.graphs()``, ten times as fast."""
     yield graph
     for node in graph:
-        if not without_bodies(node):
+        if node.op_type not in WITHOUT_BODIES or node.domain:
             for inner in _graphs_of(node):
                 yield from every_graph(inner)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -57,9 +58,10 @@ class ComputedTensor(ir.LazyTensor):
 
 def of_file(value: ir.Value) -> tuple[tuple[str, int], ...]:
     """The file's initializers that an initializer is computed from, or itself, with numbers of elements."""
-    own = ((value.name or "", int(value.const_value.size) if value.const_value is not None else 0),)
-    found: tuple[tuple[str, int], ...] = value.meta.get(MADE_FROM, own)
-    return found
+    if MADE_FROM in value.meta:
+        found: tuple[tuple[str, int], ...] = value.meta[MADE_FROM]
+        return found
+    return ((value.name or "", math.prod(shape_of(value)) if value.const_value is not None else 0),)
 
 
 def is_known(value: ir.Value) -> bool:
@@ -179,17 +181,25 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if shape is None:
         return None
     dims = shape.dims
-    known = tuple([d for d in dims if isinstance(d, int) and d >= 0])
-    return known if len(known) == len(dims) else None
+    for d in dims:  # asked for a hundred times for each node
+        if not isinstance(d, int) or d < 0:
+            return None
+    return cast(tuple[int, ...], dims)
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
     """The shape of an initializer."""
     tensor = value.const_value
     assert tensor is not None
-    if isinstance(tensor, ir.serde.TensorProtoTensor):  # it makes a shape anew each time it is asked
-        return tuple(tensor.raw.dims)
+    if _is_message(type(tensor)):  # it makes a shape anew each time it is asked
+        return tuple(cast(ir.serde.TensorProtoTensor, tensor).raw.dims)
     return tuple(int(d) for d in tensor.shape.numpy())
+
+
+@cache
+def _is_message(kind: type) -> bool:
+    """Whether tensors of a class are over protobuf messages: ``isinstance`` is slow for onnx_ir's classes."""
+    return issubclass(kind, ir.serde.TensorProtoTensor)
 
 
 def permutation(node: ir.Node, rank: int) -> tuple[int, ...] | None:

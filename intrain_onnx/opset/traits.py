@@ -37,7 +37,8 @@ def traits(node: ir.Node) -> Traits:
 
 def kind(node: ir.Node) -> Kind:
     """The kind of a node's operator."""
-    return traits(node).kind
+    row = ROWS.get((node.domain, node.op_type))  # no call of `traits`: every analysis asks for every node
+    return row.kind if row is not None else of(node.domain, node.op_type).kind
 
 
 def of_call(meta: Mapping[str, Any]) -> Traits:
@@ -47,12 +48,8 @@ def of_call(meta: Mapping[str, Any]) -> Traits:
 
 def has(node: ir.Node, properties: Property) -> bool:
     """Whether all of these properties hold of a node's operator."""
-    return traits(node).has(properties)
-
-
-def without_bodies(node: ir.Node) -> bool:
-    """Whether a node is of an operator of ONNX's own domain that is known to have no subgraphs."""
-    return node.op_type in WITHOUT_BODIES and not node.domain
+    row = ROWS.get((node.domain, node.op_type))
+    return (row if row is not None else of(node.domain, node.op_type)).has(properties)
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from intrain_onnx.network import coverage
 from intrain_onnx.network.input_shapes import Signature
 from intrain_onnx.network.layers import LayerMap
+from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import name_of
 from intrain_onnx.report.rows import WarningRow
 from intrain_onnx.rewrites import dequantise
@@ -37,7 +38,7 @@ def static_warnings(network: Network) -> list[WarningRow]:
                 None,
             )
         )
-    training = [name_of(n) for n in model.graph.all_nodes() if _trains(n)]
+    training = [name_of(n) for n in every_node(model.graph) if _trains(n)]
     if training:
         rows.append(
             WarningRow(
@@ -113,7 +114,7 @@ def folded_batch_norms(model: ir.Model, layers: LayerMap) -> int:
     PyTorch's dynamo exporter makes a bias named after the weight. Without such names a folded BatchNorm
     cannot be detected.
     """
-    producers = {v.name: n for n in model.graph.all_nodes() for v in n.outputs}
+    producers = {v.name: n for n in every_node(model.graph) for v in n.outputs}
     count = 0
     for layer in layers.layers:
         if layer.kind not in ("convolution", "linear") or layer.bias is None:

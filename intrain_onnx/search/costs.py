@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from intrain_onnx import memory
 from intrain_onnx.bench.spaces import Space
 from intrain_onnx.bench.writer import outlines
 from intrain_onnx.config import ScoreConfig
@@ -45,6 +46,7 @@ def _loaded(model: onnx.ModelProto | str) -> LoadedModel:
     return load_outline(model) if not isinstance(model, str) and is_outline(model) else load(model)
 
 
+@memory.collector_paused()
 def of_model(model: Source, size: int) -> Costs:
     """Costs of a model, free sizes of its inputs set to ``size``; nothing is run.
 
