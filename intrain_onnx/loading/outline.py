@@ -51,6 +51,7 @@ def load_outline(model: onnx.ModelProto) -> LoadedModel:
         warnings=notes.warnings(),
         _proto=model,
         _folder=None,
+        _payloads={},
     )
 
 
