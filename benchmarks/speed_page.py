@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -237,11 +238,11 @@ def with_profiles(text: str, results: Results, before: Results | None = None) ->
 
 
 def _profiles(profiles: Results, before: Results | None) -> str:
-    text = f"{_PROFILES}\n\nThe operators that take most, by their own time (`torch.profiler`)"
+    text = "The operators that take most, by their own time (`torch.profiler`)"
     earlier: Results = (before or {}).get("profiles", {})
     if before and earlier:
-        text += f", now and\nbefore: {before.get('state', 'an earlier state')}"
-    parts = [f"{text}."]
+        text += f", now and before: {before.get('state', 'an earlier state')}"
+    parts = [f"{_PROFILES}\n\n{textwrap.fill(f'{text}.', 110)}"]
     for name, found in profiles.items():
         for kind, title in _KINDS.items():
             old = earlier.get(name, {}).get(kind)
