@@ -26,7 +26,10 @@ that is fed, as it was read, in the graph's type, and as a tensor."""
 LESS: Final = "Take a smaller --batch or --input-shape, or a machine with more memory"
 """Hint where memory ran out."""
 
-_SAID: Final = ("allocate memory", "bad_alloc", "bad allocation", "not enough memory", "Arena alloc failed")
+_SAID: Final = (
+    *("allocate memory", "bad_alloc", "bad allocation", "not enough memory", "Arena alloc failed"),
+    "Failed to serialize proto",  # what was parsed can be written, if there is room
+)
 """Parts of the messages of libraries without an exception for it: torch on the CPU, C++, protobuf."""
 
 _TOO_LONG: Final = ("larger than max_size()", "Storage size calculation overflowed")

@@ -36,6 +36,24 @@ def test_one_tensor_takes_a_quarter_of_the_memory_at_most(monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="CUDA reserves more addresses than it fills")
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_DATA"), reason="needs Linux")
+def test_what_protobuf_says_of_too_little_memory_is_known():
+    """It has one message for all that it cannot write; what was parsed has nothing else wrong with it."""
+    code = """
+import onnx, resource
+from intrain_onnx import memory
+proto = onnx.ModelProto(doc_string="x" * 100_000_000)
+memory.cap_process(20_000_000)
+try:
+    proto.SerializeToString()
+except Exception as error:
+    print(type(error).__name__, memory.ran_out(error))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout in ("EncodeError True\n", "MemoryError True\n")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="CUDA reserves more addresses than it fills")
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_DATA"), reason="needs Linux")
 def test_a_capped_process_fails_to_allocate_and_lives():
     code = """
 from intrain_onnx import memory

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import onnx.defs
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from intrain_onnx.opset import schemas
 from intrain_onnx.opset.schemas import element_number, schema_of, versions_of
 from intrain_onnx.opset.table import ROWS
 from intrain_onnx.rewrites.contrib_bodies import BODIES
@@ -29,6 +34,11 @@ def test_every_operator_that_is_written_out_has_a_schema():
 
 
 def test_schemas_of_onnxruntime_are_what_it_says():
+    written_with = json.loads((Path(schemas.__file__).parent / "contrib_schemas.json").read_bytes())[
+        "onnxruntime"
+    ]
+    if written_with != onnxruntime.__version__:
+        pytest.skip(f"the table is that of onnxruntime {written_with}: what a later one adds is refused")
     said = {(s.domain, s.name): s for s in native.get_all_operator_schema() if s.domain == "com.microsoft"}
     for (domain, op_type), schema in said.items():
         found = schema_of(domain, op_type, 1)

@@ -183,10 +183,10 @@ class _Unblocking:
                 self.blocked.update(node.outputs)
 
     def _view(self, node: ir.Node) -> None:
-        """A Reshape to (N, C / b, H, W, b) or back."""
+        """A Reshape to (N, C / b, H, W, b) or back: onnxruntime 1.31 writes -1 for C / b, 1.32 the number."""
         target = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
         shape = [] if target is None else target.reshape(-1).tolist()
-        if len(shape) == 5 and shape[:4] == [0, -1, 0, 0] and shape[4] in _BLOCKS:
+        if len(shape) == 5 and [0, shape[1], 0, 0] == shape[:4] and shape[1] and shape[4] in _BLOCKS:
             self.apart.update(node.outputs)
             self.stated.add(shape[4])
         elif len(shape) != 4 or node.inputs[0] not in self.apart:
