@@ -165,11 +165,24 @@ def _load(
         raise recognise(contents.data) or error from None
     if not external.files:
         _ask_checker(contents, notes)
+    return described(proto, payloads, notes, contents, path=path, folder=folder)
+
+
+def described(
+    proto: onnx.ModelProto,
+    payloads: Payloads,
+    notes: Notes,
+    contents: Contents,
+    *,
+    path: Path | None = None,
+    folder: Path | None = None,
+) -> LoadedModel:
+    """A model that passed the checks, with what they found."""
     return LoadedModel(
         path=path,
         sha256=contents.sha256,
         bytes=contents.size,
-        external=tuple(external.files.values()),
+        external=tuple(payloads.external.files.values()),
         tensor_bytes=payloads.nbytes,
         producer_name=proto.producer_name,
         producer_version=proto.producer_version,

@@ -13,8 +13,8 @@ import onnx
 from intrain_onnx import memory
 from intrain_onnx.loading import allowance
 from intrain_onnx.loading.external_data import ExternalFiles
-from intrain_onnx.loading.function_checks import plain_domain
-from intrain_onnx.loading.load import LoadedModel
+from intrain_onnx.loading.file_contents import Contents
+from intrain_onnx.loading.load import LoadedModel, described
 from intrain_onnx.loading.model_checks import check_model
 from intrain_onnx.loading.tensor_checks import Payloads, element_type
 from intrain_onnx.loading.warnings import Notes
@@ -29,7 +29,7 @@ def is_outline(model: onnx.ModelProto) -> bool:
 def load_outline(model: onnx.ModelProto) -> LoadedModel:
     """Check a model but for the data of its outlined weights, which are read as zeros.
 
-    Requires: a model that this process made. It is kept, not copied, and has no digest.
+    Requires: a model that this process made. It is kept, not copied, and its digest is that of nothing.
 
     Raises:
         IntrainError: as `load` does, for all else.
@@ -38,21 +38,7 @@ def load_outline(model: onnx.ModelProto) -> LoadedModel:
     limits = allowance.current().limits
     payloads = _Outlined(limits, ExternalFiles(None, limits, notes))
     check_model(model, limits, payloads, notes)
-    return LoadedModel(
-        path=None,
-        sha256="",
-        bytes=0,
-        external=(),
-        tensor_bytes=payloads.nbytes,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-        ir_version=model.ir_version,
-        opset_imports={plain_domain(o.domain): o.version for o in model.opset_import},
-        warnings=notes.warnings(),
-        _proto=model,
-        _folder=None,
-        _payloads={},
-    )
+    return described(model, payloads, notes, Contents(b"", 0))
 
 
 class _Outlined(Payloads):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import onnx_ir as ir
@@ -11,15 +11,13 @@ from intrain_onnx.network.subgraphs import every_node
 from intrain_onnx.network.values import gathers_rows
 from intrain_onnx.rewrites.forms import cancel_transposes, lookups, merge_concats, written_out
 
-_APPLIES: Final[Mapping[str, Callable[[ir.Node], bool]]] = {
-    "Transpose": cancel_transposes.applies,
-    "Div": written_out.applies,
-    "Reciprocal": written_out.applies,
-    "Sub": written_out.applies,
-    "Concat": merge_concats.applies,
-    "GatherND": gathers_rows,
-}
-"""By operator, whether a rewrite would look at a node of it."""
+_APPLIES: Final[Sequence[Callable[[ir.Node], bool]]] = (
+    cancel_transposes.applies,
+    written_out.applies,
+    merge_concats.applies,
+    gathers_rows,
+)
+"""Whether a rewrite would look at a node."""
 
 
 def restore_forms(model: ir.Model) -> int:
@@ -30,5 +28,4 @@ def restore_forms(model: ir.Model) -> int:
 
 def has_forms(model: ir.Model) -> bool:
     """Whether :func:`restore_forms` may find anything; if not, it changes nothing."""
-    nodes = ((_APPLIES.get(node.op_type), node) for node in every_node(model.graph))
-    return any(applies is not None and applies(node) for applies, node in nodes)
+    return any(applies(node) for node in every_node(model.graph) for applies in _APPLIES)
