@@ -1,6 +1,7 @@
 """Searches of spaces whose accuracies are known: what each score finds, by each way of walking.
 
-    python benchmarks/searches.py DATA_DIR [-o FOLDER] [--seeds 20] [--proxies] [--write docs/search.md]
+    python benchmarks/searches.py DATA_DIR [-o FOLDER] [--seeds 20] [--write docs/search.md]
+    python benchmarks/searches.py DATA_DIR --scores az_nas,vkdnw --write docs/search.md    # adds these rows
 
 Every architecture of the tables (one of each class of cells that compute the same) is scored once, by
 `bench`, which goes on where it stopped; the searches then look scores up. An architecture without an
@@ -35,6 +36,7 @@ from intrain_onnx.errors import SettingsError
 from intrain_onnx.proxies.aggregate import AGGREGATES, aggregate
 from intrain_onnx.search.candidates import Candidates
 from intrain_onnx.search.evolution import Evolution
+from intrain_onnx.search.goals import goals
 from intrain_onnx.search.walk import Values, Walk, walked
 
 EVALUATIONS = 300
@@ -140,16 +142,16 @@ def rows_by_key(made: Table, data: Path) -> dict[str, table.Row]:
     return {key: {**rows[0], made.column: repr(mean[key])} for key, rows in found.items()}
 
 
-def measured(made: Table, data: Path, folder: Path, workers: int, proxies: bool) -> Known:
-    """All architectures of the table, scored; goes on with what is in the folder."""
+def measured(made: Table, data: Path, folder: Path, workers: int, scores: Sequence[Score]) -> Known:
+    """All architectures of the table with the scores that are wanted; goes on with what is in the folder."""
     space, rows = SPACES[made.space], rows_by_key(made, data)
     entries = table.entries(list(rows.values()), space)
     values: dict[str, dict[str, float | None]] = {key: {} for key in rows}
-    runs: list[tuple[str, tuple[str, ...]]] = [("architecture", ())]
-    runs += [("paper", ("az_nas", "vkdnw", "jacov", "flops"))] if proxies else []
+    runs: list[tuple[str, tuple[str, ...]]] = [("architecture", ())] if {*scores} - {*AGGREGATES} else []
+    runs += [("paper", goals(AGGREGATES[s], [], {}).proxies) for s in scores if s in AGGREGATES]
     for protocol, wanted in runs:
         plan = run.Plan.of(find(made.space), (protocol,), proxies=wanted, workers=workers, seed=0, seeds=1)
-        path = folder / f"{space.name}_{protocol}.jsonl"
+        path = folder / f"{'_'.join((space.name, protocol, *wanted))}.jsonl"
         for record in run.run(plan, entries, path, resume=True, progress=counted):
             values[made.key(record.architecture)] |= values_of(record, protocol)
     return Known({key: float(row[made.column]) for key, row in rows.items()}, values)
@@ -363,18 +365,40 @@ def section(made: Table, known: Known, results: Mapping[tuple[Score, str], Seque
         f"| score | way | {columns} | regret after 300 | place |",
         "|---" * (len(SHOWN) + 4) + "|",
     ]
-    top = max(accuracies)
-    for (score, way), found in results.items():
-        shown = " | ".join(cell([f.accuracy[n] for f in found]) for n in SHOWN)
-        regret = cell([top - f.accuracy[EVALUATIONS] for f in found])
-        lines.append(
-            f"| {SCORES[score]} | {way} | {shown} | {regret} | {statistics.median(f.rank for f in found):g} |"
-        )
+    lines += rows_of(known, results).values()
     return "\n".join([*lines, "", *differences(known, results), ""])
 
 
+def rows_of(known: Known, results: Mapping[tuple[Score, str], Sequence[Found]]) -> dict[str, str]:
+    """The row of each score and way, by its first two cells."""
+    rows = {}
+    for (score, way), found in results.items():
+        shown = " | ".join(cell([f.accuracy[n] for f in found]) for n in SHOWN)
+        regret = cell([max(known.accuracy.values()) - f.accuracy[EVALUATIONS] for f in found])
+        place = statistics.median(f.rank for f in found)
+        head = f"| {SCORES[score]} | {way} |"
+        rows[head] = f"{head} {shown} | {regret} | {place:g} |"
+    return rows
+
+
+def with_rows(page: str, title: str, rows: Mapping[str, str]) -> str:
+    """The page with rows in a section's table: in place of those of the same score and way, or at its end."""
+    before, mark, rest = page.partition(f"### {title}\n")
+    lines = rest.splitlines()
+    ends = [i for i, line in enumerate(lines) if line.startswith("|") and not lines[i + 1].startswith("|")]
+    if not mark or not ends:
+        raise SettingsError(f"the page has no table of {title}")
+    kept = [line for line in lines[: ends[0] + 1] if not line.startswith(tuple(rows))]
+    return "\n".join([before + mark.rstrip("\n"), *kept, *rows.values(), *lines[ends[0] + 1 :]]) + "\n"
+
+
 def differences(known: Known, results: Mapping[tuple[Score, str], Sequence[Found]]) -> list[str]:
-    """Of `search` with `volume` after 300 evaluations: over chance, counting, and random search with it."""
+    """Of `search` with `volume` after 300 evaluations: over chance, counting, and random search with it.
+
+    None unless all of these were searched.
+    """
+    if not {"volume", "macs", "parameters"} <= {score for score, _ in results}:
+        return []
     ours = [f.accuracy[EVALUATIONS] for f in results["volume", "`search`"]]
     mean = statistics.fmean(known.accuracy.values())
     pairs = {"an architecture at random": [mean] * len(ours)}
@@ -393,22 +417,27 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("searches.bench"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--proxies", action="store_true", help="Also the aggregates of AZ-NAS and VKDNW.")
-    parser.add_argument("--write", type=Path, help="Put the tables between the marks of this page.")
+    plain = [score for score in SCORES if score not in AGGREGATES]
+    parser.add_argument("--scores", default=",".join(plain), help=f"Of {', '.join(SCORES)}.")
+    parser.add_argument("--write", type=Path, help="The page: rows of other scores stay as they are.")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    scores = [s for s in SCORES if args.proxies or s not in AGGREGATES]
+    scores = args.scores.split(",")
     sections = []
+    page = args.write.read_text(encoding="utf-8") if args.write else ""
     for made in TABLES:
-        known = measured(made, args.data, args.output, args.workers, args.proxies)
-        sections.append(section(made, known, searched(made, known, scores, args.seeds)))
+        known = measured(made, args.data, args.output, args.workers, scores)
+        results = searched(made, known, scores, args.seeds)
+        sections.append(section(made, known, results))
+        if args.write and not {*plain} <= {*scores}:
+            page = with_rows(page, made.title, rows_of(known, results))
     text = f"{args.seeds} seeds, {EVALUATIONS} evaluations; means with 95 % intervals.\n\n" + "\n".join(
         sections
     )
     if args.write:
-        page = args.write.read_text(encoding="utf-8")
-        made_page = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.S)
-        args.write.write_text(made_page, encoding="utf-8")
+        if {*plain} <= {*scores}:
+            page = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.S)
+        args.write.write_text(page, encoding="utf-8")
     print(text)
 
 

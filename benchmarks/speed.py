@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import speed_runs as runs
 import torch
 from speed_nets import NETS, STUDIES, Net
-from speed_page import page, with_profiles
+from speed_page import page, with_parts
 
 PARTS = ("times", "studies", "nodes", "bench", "score", "memory")
 NODES = (100, 300, 1000, 3000, 10000)
@@ -130,8 +130,8 @@ def main() -> None:
         return
     results = measured(asked, folder)
     before = json.loads(asked.before.read_text(encoding="utf-8")) if asked.before else None
-    if asked.write and not asked.parts and asked.profile:
-        text = with_profiles(asked.write.read_text(encoding="utf-8"), results, before)
+    if asked.write and "times" not in asked.parts:
+        text = with_parts(asked.write.read_text(encoding="utf-8"), results, before)
     else:
         text = page(results, before)
     if asked.write:

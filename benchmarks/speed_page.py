@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -47,15 +48,17 @@ def page(results: Results, before: Results | None = None) -> str:
     parts = [_head(results)]
     if results["times"]:
         parts += [_times(results), _modules(results)]
-    for key, made in (
-        ("studies", _studies), ("nodes", _nodes), ("bench", _bench), ("score", _score), ("memory", _memory)
-    ):  # fmt: skip
-        if results.get(key):
-            parts.append(made(results[key]))
+    parts += _sections(results)
     parts.append(_goals(results, before))
     if results.get("profiles"):
         parts.append(_profiles(results["profiles"], before))
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(results: Results) -> Iterable[str]:
+    """The sections of what was measured besides times."""
+    made = {"studies": _studies, "nodes": _nodes, "bench": _bench, "score": _score, "memory": _memory}
+    return (section(results[key]) for key, section in made.items() if results.get(key))
 
 
 def _head(results: Results) -> str:
@@ -221,20 +224,38 @@ def _goals(results: Results, before: Results | None) -> str:
     beside = bool(earlier)
     rows = []
     for text, goal, value, met in goals(results):
-        shown = f"{value:.2f}" if met else f"**{value:.2f}**"
-        rows.append(
-            [text, goal, *([f"{earlier[text]:.2f}" if text in earlier else "-"] if beside else []), shown]
-        )
+        old = [f"{earlier[text]:.2f}" if text in earlier else "-"] if beside else []
+        rows.append([text, goal, *old, _shown(value, met)])
     head = ["figure", "goal", *(["before"] if beside else []), "measured"]
     return f"## Goals\n\nWhat misses its goal is in bold.\n\n{_table(head, rows)}"
 
 
-def with_profiles(text: str, results: Results, before: Results | None = None) -> str:
-    """A page with its profiles exchanged, and all else as it is."""
-    start = text.index(_PROFILES)
+def _shown(value: float, met: bool) -> str:
+    return f"{value:.2f}" if met else f"**{value:.2f}**"
+
+
+def with_parts(text: str, results: Results, before: Results | None = None) -> str:
+    """A page with the sections and goals of what was measured exchanged, and all else as it is."""
+    for section in _sections(results):
+        text = _exchanged(text, section)
+    if results.get("profiles"):
+        text = _exchanged(text, _profiles(results["profiles"], before))
+    for figure, goal, value, met in goals(results):
+        row = rf"^\| {re.escape(figure)} \| .*\n"
+        made = f"| {figure} | {goal} | {_shown(value, met)} |\n"
+        text, found = re.subn(row, lambda _, made=made: made, text, flags=re.M)
+        if not found:
+            end = re.search(r"## Goals\n.*?\|\n(?!\|)", text, flags=re.S)
+            assert end is not None, "every page has goals"
+            text = f"{text[: end.end()]}{made}{text[end.end() :]}"
+    return text
+
+
+def _exchanged(text: str, section: str) -> str:
+    """A page with another section of the same title."""
+    start = text.index(section[: section.index("\n") + 1])
     end = text.find("\n## ", start)
-    made = _profiles(results["profiles"], before)
-    return text[:start] + made + ("\n" if end < 0 else f"\n{text[end:]}")
+    return text[:start] + section + ("\n" if end < 0 else f"\n{text[end:]}")
 
 
 def _profiles(profiles: Results, before: Results | None) -> str:

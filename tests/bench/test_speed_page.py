@@ -92,9 +92,19 @@ def test_profiles_alone_are_exchanged():
     import speed_page
 
     old = speed_page.page(numbers(1.0) | profiled(mm=0.3))
-    new = speed_page.with_profiles(old, profiled(conv=0.2))
+    other = {"times": {}} | profiled(conv=0.2)
+    new = speed_page.with_parts(old, other)
     assert new == speed_page.page(numbers(1.0) | profiled(conv=0.2))
-    assert speed_page.with_profiles(old + "\n## More\n", profiled(conv=0.2)) == new + "\n## More\n"
+    assert speed_page.with_parts(old + "\n## More\n", other) == new + "\n## More\n"
+
+
+def test_sections_and_goals_that_are_measured_again_are_exchanged():
+    import speed_page
+
+    whole, more = numbers(1.0), {"nodes": 300.0, "onnx": 2.0}
+    again = {"times": {}, "nodes": [whole["nodes"][0] | {"load": 2.0}, whole["nodes"][0] | more]}
+    found = speed_page.with_parts(speed_page.page(whole), again)
+    assert found == speed_page.page(whole | {"nodes": again["nodes"]})
 
 
 def test_a_straight_line_has_no_residual_and_a_bent_one_has():

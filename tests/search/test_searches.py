@@ -67,3 +67,14 @@ def test_an_interval_of_equal_values_is_a_point():
     assert searches.interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
     mean, low, high = searches.interval([1.0, 2.0, 3.0])
     assert (mean, low, high) == pytest.approx((2.0, 2 - 2.484, 2 + 2.484), abs=1e-3)  # 4.303 / sqrt(3)
+
+
+def test_rows_of_one_score_are_added_to_a_page_or_take_the_place_of_their_own():
+    table = "| score | way | x |\n|---|---|---|\n| A | local | 1 |\n"
+    page = f"# Title\n\n### One\n\n{table}\n- more\n\n### Two\n\n{table}\nend\n"
+    once = searches.with_rows(page, "One", {"| B | local |": "| B | local | 2 |"})
+    assert once == page.replace("| 1 |\n\n- more", "| 1 |\n| B | local | 2 |\n\n- more")
+    again = searches.with_rows(once, "One", {"| B | local |": "| B | local | 3 |"})
+    assert again == once.replace("| 2 |", "| 3 |")
+    with pytest.raises(searches.SettingsError, match="no table of Three"):
+        searches.with_rows(page, "Three", {})
