@@ -2,8 +2,8 @@
 
     python benchmarks/search_budgets.py FOLDER [--evaluations 500] [--workers 2] [--seed 0]
 
-A folder that is there is gone on with. Every figure of the section "At the paper's budgets" of
-docs/search.md is printed here; the minutes are those of an undisturbed run.
+A folder that is there is gone on with. The table of the section "At the paper's budgets" of docs/search.md is
+printed here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from intrain_onnx.bench.spaces import SPACES
@@ -29,7 +28,9 @@ BUDGETS = {"450M": 450e6, "600M": 600e6, "1000M": 1000e6}
 ZICO = "16 k7e1b40c40n1s2 k7e2b64c80n1s2 k7e4b96c96n5s2 k7e2b224c224n5s2 2048"
 """Li et al., ZiCo, ICLR 2023: their winner at 450M."""
 
-HEADER = "| budget | architecture | volume | first 20, best | MACs | of the budget | #Params | minutes |"
+HEADER = (
+    "| budget | architecture | volume | first 20, best | MACs | of the budget | #Params | without a score |"
+)
 
 
 def row(*cells: object) -> str:
@@ -39,7 +40,7 @@ def row(*cells: object) -> str:
 
 def searched(folder: Path, name: str, most: float, options: argparse.Namespace) -> str:
     """Search at one budget; the row of the best."""
-    out, begun = folder / name, time.monotonic()
+    out = folder / name
     command = [
         sys.executable,
         "-m",
@@ -54,7 +55,6 @@ def searched(folder: Path, name: str, most: float, options: argparse.Namespace) 
     for option in ("evaluations", "workers", "seed"):
         command += [f"--{option}", str(getattr(options, option))]
     subprocess.run([*command, *(["--resume"] if out.exists() else [])], check=True)
-    minutes = (time.monotonic() - begun) / 60
     evaluations = sorted(results.read(out).evaluations.values(), key=lambda e: e.number)
     objectives = [Objective(LEADING, 1)]
     [best] = chosen(evaluations, objectives, 1)
@@ -63,7 +63,8 @@ def searched(folder: Path, name: str, most: float, options: argparse.Namespace) 
     assert 0.99 * most <= costs["macs"] <= most
     figures = (f"{best.value(LEADING):.1f}", f"{early.value(LEADING):.1f}")
     share = f"{100 * costs['macs'] / most:.2f} %"
-    shown = (f"{costs['macs'] / 1e6:.1f} M", share, f"{costs['params'] / 1e6:.2f} M", f"{minutes:.1f}")
+    failed = sum(e.value(LEADING) is None for e in evaluations)
+    shown = (f"{costs['macs'] / 1e6:.1f} M", share, f"{costs['params'] / 1e6:.2f} M", failed)
     return row(name, f"`{best.architecture}`", *figures, *shown)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from speed_nets import NETS
@@ -57,7 +57,13 @@ def page(results: Results, before: Results | None = None) -> str:
 
 def _sections(results: Results) -> Iterable[str]:
     """The sections of what was measured besides times."""
-    made = {"studies": _studies, "nodes": _nodes, "bench": _bench, "score": _score, "memory": _memory}
+    made: Mapping[str, Callable[[Any], str]] = {
+        "studies": _studies,
+        "nodes": _nodes,
+        "bench": _bench,
+        "score": _score,
+        "memory": _memory,
+    }
     return (section(results[key]) for key, section in made.items() if results.get(key))
 
 
@@ -241,10 +247,11 @@ def with_parts(text: str, results: Results, before: Results | None = None) -> st
     if results.get("profiles"):
         text = _exchanged(text, _profiles(results["profiles"], before))
     for figure, goal, value, met in goals(results):
-        row = rf"^\| {re.escape(figure)} \| .*\n"
+        old = re.search(rf"^\| {re.escape(figure)} \| .*\n", text, flags=re.M)
         made = f"| {figure} | {goal} | {_shown(value, met)} |\n"
-        text, found = re.subn(row, lambda _, made=made: made, text, flags=re.M)
-        if not found:
+        if old is not None:
+            text = text[: old.start()] + made + text[old.end() :]
+        else:
             end = re.search(r"## Goals\n.*?\|\n(?!\|)", text, flags=re.S)
             assert end is not None, "every page has goals"
             text = f"{text[: end.end()]}{made}{text[end.end() :]}"

@@ -192,8 +192,12 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     tensor = value.const_value
     assert tensor is not None
     if _is_message(type(tensor)):  # it makes a shape anew each time it is asked
-        return tuple(cast(ir.serde.TensorProtoTensor, tensor).raw.dims)
+        return tuple(_message(tensor).dims)
     return tuple(int(d) for d in tensor.shape.numpy())
+
+
+_message: Callable[[Any], Any] = cast(Any, ir.serde.TensorProtoTensor.raw).fget
+"""The message of a tensor over one, as it is: ``raw`` of an embedded one would read its data."""
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from builders import model, normalised, run_onnxruntime, weight
+from builders import for_probing, model, normalised, run_onnxruntime, weight
 
 from intrain_onnx.config import PROTOCOLS, ScoreConfig
 from intrain_onnx.inspection import inspect
@@ -204,3 +204,27 @@ def test_a_reshape_with_allowzero_keeps_its_batch() -> None:
     assert "allowzero" in done.declined[0].reason
     x = weight(2, 6, scale=1.0)
     np.testing.assert_allclose(run_onnxruntime(graph, {"x": x})[0], x @ weight(6, 6), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("views", "shape", "absorbed"),
+    [
+        ("h = Squeeze(c, at)", "N,6,1,4", True),
+        ("h = Squeeze(c, from_the_end)", "N,6,1,4", True),
+        ("t = Transpose<perm = [0, 2, 1, 3]>(c) h = Squeeze(t, first)", "N,6,1,4", True),
+        ("h = Unsqueeze(c, at)", "N,6,4,4", True),
+        ("h = Unsqueeze(c, first)", "N,6,4,4", False),
+        ("h = Squeeze(c)", "N,6,1,4", False),
+    ],
+)
+def test_a_batch_norm_is_absorbed_behind_axes_that_come_and_go(
+    views: str, shape: str, absorbed: bool
+) -> None:
+    """A convolution in one dimension that is written in two, as TensorFlow's, has a Squeeze behind it."""
+    size = {"first": 1, "at": 2, "from_the_end": -2}
+    graph = model(
+        f"(float[{shape}] x) => (y) {{ c = Conv(x, w) {views} {NORMALISE} y = Relu(n) }}",
+        {"w": weight(6, 6, 1, 1), **NORM, **{name: np.array([axis]) for name, axis in size.items()}},
+    )
+    probed = for_probing(graph)
+    assert ("BatchNormalization" not in {node.op_type for node in probed.model.graph}) == absorbed

@@ -46,6 +46,24 @@ def test_halves_of_a_linear_layer_are_seen_behind_a_transposed_batch_norm():
     assert chains.judge(networks.build(plan), chain, longest=LONGEST).verdict == "equal"
 
 
+def test_halves_of_a_convolution_in_two_dimensions_are_seen_behind_a_batch_norm_in_one():
+    """Found by the chains of a commit, and older than it; Keras writes Conv1D and BatchNorm so."""
+    plan = networks.Plan(kind="signal", opset=15, width=8, seed=631392, blocks=(("gated", 8, "Gelu"),))
+    chain = (Step("batch_norm_made", 2139845228), Step("conv1d_as_conv2d", 1446549747))
+    assert chains.judge(networks.build(plan), chain, longest=LONGEST).verdict == "equal"
+
+
+@pytest.mark.xfail(
+    reason="three rewrites of a ViT's values, one of them as a convolution, leave other layer keys"
+)
+def test_values_of_an_attention_keep_their_score_as_a_convolution():
+    """Found by the chains of a commit, and older than it."""
+    names = ("activation_written_out", "linear_as_convolution", "transposes_put_in")
+    chain = tuple(map(Step, names, (1679808545, 1941965999, 650358537)))
+    proto = networks.on_grid(onnx.load(networks.files()["vit_mean-dynamo"]))
+    assert chains.judge(proto, chain, longest=LONGEST).verdict == "equal"
+
+
 @pytest.mark.xfail(reason="three rewrites of an attention of odd width leave other layer keys")
 def test_attention_of_odd_width_keeps_its_score_through_three_rewrites():
     """Found by the chains of a commit, and older than it."""

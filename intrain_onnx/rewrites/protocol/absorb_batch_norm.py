@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from intrain_onnx.network.recognise import Layer
 from intrain_onnx.network.subgraphs import every_node
-from intrain_onnx.network.values import name_of
+from intrain_onnx.network.values import listed, name_of
 from intrain_onnx.opset.traits import is_op
 from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 
@@ -20,15 +20,16 @@ from intrain_onnx.rewrites.protocol.step import Changes, Declined, Draft
 def absorb_batch_norm(draft: Draft) -> Changes:
     """Remove each inference BatchNormalization that follows a convolution or a linear layer.
 
-    Nothing may lie between them but Transposes, as of a convolution that is written as a MatMul. Valid only
-    if the layer is re-initialised and calibrated afterwards.
+    Nothing may lie between them but what moves axes: Transposes, as of a convolution that is written as a
+    MatMul, or Squeeze and Unsqueeze, as of one in one dimension that is written in two. Valid only if the
+    layer is re-initialised and calibrated afterwards.
     """
     outputs = draft.layers.by_output()
     removed, declined = [], []
     for node in list(every_node(draft.model.graph)):
         if not is_op(node, "BatchNormalization"):
             continue
-        value, axis = _before_transposes(node)
+        value, axis = _before_views(node)
         layer = outputs.get(value.name or "") if value is not None else None
         reason = _obstacle(node, value, axis, layer)
         read = node.inputs[0]
@@ -42,15 +43,33 @@ def absorb_batch_norm(draft: Draft) -> Changes:
     return Changes(places=removed, absorbed=removed, declined=declined)
 
 
-def _before_transposes(node: ir.Node) -> tuple[ir.Value | None, int]:
-    """The value whose transposed copy a node reads alone, and the axis of it that becomes axis 1."""
+def _before_views(node: ir.Node) -> tuple[ir.Value | None, int]:
+    """The value whose axes are moved before a node reads it alone, and the axis of it that becomes axis 1."""
     value, axis = node.inputs[0], 1
     while value is not None and len(value.uses()) == 1 and not value.is_graph_output():
         made = value.producer()
-        if made is None or not is_op(made, "Transpose") or "perm" not in made.attributes:
+        before = _axis_before(made, axis) if made is not None else None
+        if made is None or before is None:
             break
-        axis, value = made.attributes["perm"].as_ints()[axis], made.inputs[0]
+        axis, value = before, made.inputs[0]
     return value, axis
+
+
+def _axis_before(node: ir.Node, axis: int) -> int | None:
+    """The axis of a node's input that becomes an axis of its output; None for other nodes, and a new axis."""
+    if is_op(node, "Transpose") and "perm" in node.attributes:
+        return int(node.attributes["perm"].as_ints()[axis])
+    read, made = (value.shape if value is not None else None for value in (node.inputs[0], node.outputs[0]))
+    if not is_op(node, "Squeeze", "Unsqueeze") or read is None or made is None:
+        return None
+    wide = max(len(read.dims), len(made.dims))
+    axes = {a % wide for a in listed(node, "axes")}
+    if len(axes) != abs(len(read.dims) - len(made.dims)):
+        return None  # all of length 1, which are not named
+    kept = [a for a in range(wide) if a not in axes]
+    if is_op(node, "Squeeze"):
+        return kept[axis]
+    return kept.index(axis) if axis in kept else None
 
 
 def _obstacle(node: ir.Node, value: ir.Value | None, axis: int, layer: Layer | None) -> str | None:
