@@ -73,8 +73,9 @@ def _head(results: Results) -> str:
 
 Written by `benchmarks/speed.py`: {place}. All that stands in one row of
 a table ran in turn in one process, round by round, and ratios are taken within a round: medians, with
-quartiles in brackets. The *bare pass* is the forward and backward pass of the converted module with
-cross-entropy, nothing measured; a *seed* is what a score does for one, the drawing of the weights apart."""
+quartiles in brackets; sections can be of different runs. The *bare pass* is the forward and backward pass
+of the converted module with cross-entropy, nothing measured; a *seed* is what a score does for one, the
+drawing of the weights apart."""
 
 
 def _times(results: Results) -> str:
