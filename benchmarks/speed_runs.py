@@ -331,15 +331,19 @@ def _alone(net: Net, which: str, folder: Path, device: torch.device) -> Call:
         module = net.native()
         assert module is not None
         return partial(RIVALS[which], module.to(device), torch.randn(net.shape, device=device))
+    bare, seed = _bare_and_seed(net, folder, device)
+    return bare if which == "bare" else seed
+
+
+def _bare_and_seed(net: Net, folder: Path, device: torch.device) -> tuple[Call, Call]:
+    """A bare pass, and one seed of `architecture`, of the same module."""
     config = config_of(net)
     runnable = runnable_of(net.file(folder), config, device)
     generator = torch.Generator().manual_seed(0)
     fed = runnable.feed(generator)
     (x,) = fed
     assert isinstance(x, Tensor)
-    if which == "bare":
-        return partial(one_pass, runnable.module, x)
-    return partial(_one_seed, runnable, config, fed, generator)
+    return partial(one_pass, runnable.module, x), partial(_one_seed, runnable, config, fed, generator)
 
 
 def profile(
@@ -352,17 +356,10 @@ def profile(
     Returns:
         Name, calls, seconds of its own and their share in all, of each operator.
     """
-    config = config_of(net)
-    runnable = runnable_of(net.file(folder), config, device)
-    generator = torch.Generator().manual_seed(0)
-    fed = runnable.feed(generator)
-    (x,) = fed
-    assert isinstance(x, Tensor)
-    seed = partial(_one_seed, runnable, config, fed, generator)
+    bare, seed = _bare_and_seed(net, folder, device)
     seed()
-    calls: dict[str, Call] = {"bare": partial(one_pass, runnable.module, x), "architecture": seed}
     found = {}
-    for name, call in calls.items():
+    for name, call in (("bare", bare), ("architecture", seed)):
         call()
         seen = [_operators(call, device) for _ in range(times)]
         least = {
