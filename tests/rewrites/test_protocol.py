@@ -215,16 +215,18 @@ def test_a_reshape_with_allowzero_keeps_its_batch() -> None:
         ("h = Unsqueeze(c, at)", "N,6,4,4", True),
         ("h = Unsqueeze(c, first)", "N,6,4,4", False),
         ("h = Squeeze(c)", "N,6,1,4", False),
+        ("h = Squeeze(c, all_but_channels)", "1,6,1,1", False),
+        ("s = Squeeze(c, all_but_channels) h = Transpose<perm = [0]>(s)", "1,6,1,1", False),
     ],
 )
 def test_a_batch_norm_is_absorbed_behind_axes_that_come_and_go(
     views: str, shape: str, absorbed: bool
 ) -> None:
     """A convolution in one dimension that is written in two, as TensorFlow's, has a Squeeze behind it."""
-    size = {"first": 1, "at": 2, "from_the_end": -2}
+    size = {"first": [1], "at": [2], "from_the_end": [-2], "all_but_channels": [0, 2, 3]}
     graph = model(
         f"(float[{shape}] x) => (y) {{ c = Conv(x, w) {views} {NORMALISE} y = Relu(n) }}",
-        {"w": weight(6, 6, 1, 1), **NORM, **{name: np.array([axis]) for name, axis in size.items()}},
+        {"w": weight(6, 6, 1, 1), **NORM, **{name: np.array(axes) for name, axes in size.items()}},
     )
     probed = for_probing(graph)
     assert ("BatchNormalization" not in {node.op_type for node in probed.model.graph}) == absorbed

@@ -57,18 +57,19 @@ def _before_views(node: ir.Node) -> tuple[ir.Value | None, int]:
 
 def _axis_before(node: ir.Node, axis: int) -> int | None:
     """The axis of a node's input that becomes an axis of its output; None for other nodes, and a new axis."""
-    if is_op(node, "Transpose") and "perm" in node.attributes:
-        return int(node.attributes["perm"].as_ints()[axis])
+    if is_op(node, "Transpose"):
+        order = node.attributes.get_ints("perm", ())
+        return order[axis] if axis < len(order) else None
     read, made = (value.shape if value is not None else None for value in (node.inputs[0], node.outputs[0]))
     if not is_op(node, "Squeeze", "Unsqueeze") or read is None or made is None:
         return None
-    wide = max(len(read.dims), len(made.dims))
+    wide = max(len(read.dims), len(made.dims), 1)
     axes = {a % wide for a in listed(node, "axes")}
     if len(axes) != abs(len(read.dims) - len(made.dims)):
         return None  # all of length 1, which are not named
     kept = [a for a in range(wide) if a not in axes]
     if is_op(node, "Squeeze"):
-        return kept[axis]
+        return kept[axis] if axis < len(kept) else None
     return kept.index(axis) if axis in kept else None
 
 
